@@ -1,0 +1,350 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * podattn: attention of a hybrid batch (prefill chunks and decode tokens of different requests) in one fused call.
+ *
+ * Read this file from top to bottom: it is ordered the way a program uses the library.
+ *
+ *   1. versions and status   every call returns a pod_status; pod_error_message() says what was wrong
+ *   2. device                open "auto", "cpu", "cuda:0" or a planning-only "sim:h100"
+ *   3. limits                the shapes that stay fixed while a server runs; they bound the workspace
+ *   4. batch and plan        the requests of one step; planned once, used by every layer
+ *   5. tensors and attention one call per layer
+ *   6. looking inside        what the plan decided, and the double-precision oracle
+ *
+ * The shortest complete program (examples/hello.c runs it):
+ *
+ *   pod_device *device;             pod_device_open("auto", &device);
+ *   pod_limits limits = pod_limits_init();           ... set heads, head_dim, dtypes, maxima
+ *   size_t bytes;                   pod_workspace_size(device, &limits, &bytes);
+ *   void *workspace = ...           bytes long, aligned to POD_WORKSPACE_ALIGN, in the device's memory
+ *   pod_plan *plan;                 pod_plan_create(device, &limits, &plan);
+ *   every step:                     pod_plan_build(plan, &batch, workspace, bytes, stream);
+ *     every layer:                  pod_attention(plan, &tensors, workspace, bytes, stream);
+ *
+ * Words. A *request* is one sequence of the batch: `q_len` new tokens, whose keys are the last `q_len` of its `kv_len`
+ * context tokens. *group* is the number of query heads per KV head. A *page* is a run of `page_size` tokens of the KV
+ * cache; a contiguous cache is a cache with one page per request. All strides count elements, never bytes.
+ *
+ * Threads. A pod_device may be shared by any number of threads. A pod_plan and its workspace belong to one thread at a
+ * time; several plans on one device run side by side.
+ *
+ * Memory. The caller owns all of it. pod_plan_build() and pod_attention() allocate nothing.
+ *
+ * Source: the fused schedule follows POD-Attention (ASPLOS 2025, arXiv 2410.18038); docs/architecture.md says where
+ * this library goes its own way.
+ */
+#ifndef PODATTN_H
+#define PODATTN_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(_WIN32)
+#define POD_API
+#else
+#define POD_API __attribute__((visibility("default")))
+#endif
+
+/* ---------------------------------------------------------------------------------------------------------------- */
+/* 1. Versions and status                                                                                            */
+/* ---------------------------------------------------------------------------------------------------------------- */
+
+/** The version of this header. Within one major version the ABI only grows: structs gain fields at their end and name
+ * their size in `struct_size`, enumerators keep their values, and functions keep their signatures. */
+#define POD_VERSION_MAJOR 0
+#define POD_VERSION_MINOR 1
+#define POD_VERSION_PATCH 0
+#define POD_VERSION_STRING "0.1.0"
+
+/** The version of the library that is linked, for example "0.1.0". Never NULL. */
+POD_API const char *pod_version(void);
+
+/** Every status, its value and what it means. The values are part of the ABI. */
+#define POD_STATUS_LIST(X)                                                                                             \
+    X(POD_OK, 0, "done")                                                                                               \
+    X(POD_E_ARGUMENT, 1, "an argument is invalid")                                                                     \
+    X(POD_E_UNSUPPORTED, 2, "this backend cannot do that")                                                             \
+    X(POD_E_LIMIT, 3, "the batch exceeds the limits of its plan")                                                      \
+    X(POD_E_WORKSPACE, 4, "the workspace is too small, misaligned or not the planned one")                             \
+    X(POD_E_STATE, 5, "the call came out of order")                                                                    \
+    X(POD_E_NO_MEMORY, 6, "out of memory")                                                                             \
+    X(POD_E_NO_DEVICE, 7, "there is no such device, or it cannot be used")                                             \
+    X(POD_E_DEVICE, 8, "the device or its driver reported an error")
+
+typedef enum pod_status {
+#define POD_STATUS_ENUM_(name, value, text) name = value,
+    POD_STATUS_LIST(POD_STATUS_ENUM_)
+#undef POD_STATUS_ENUM_
+} pod_status;
+
+/** The enumerator's name, for example "POD_E_LIMIT"; "POD_E_?" for a number that is none. Never NULL. */
+POD_API const char *pod_status_name(pod_status status);
+
+/** What the status means in general, for example "an argument is invalid". Never NULL. */
+POD_API const char *pod_status_text(pod_status status);
+
+/**
+ * What exactly was wrong with the last call that failed on this thread: one line without a newline that names the
+ * field, its index and the values, for example "kv_len[3] = 7 is smaller than q_len[3] = 9". Valid until this thread's
+ * next failing call; "" before the first. A call that succeeds leaves it alone. Never NULL.
+ */
+POD_API const char *pod_error_message(void);
+
+/* ---------------------------------------------------------------------------------------------------------------- */
+/* 2. Device                                                                                                         */
+/* ---------------------------------------------------------------------------------------------------------------- */
+
+/** A backend and what it loaded. Shared by threads; outlives every plan made from it. */
+typedef struct pod_device pod_device;
+
+/**
+ * Opens a device by name:
+ *   "auto"       a GPU that works, otherwise the CPU
+ *   "cpu"        all cores that the process may use; "cpu:4" four threads
+ *   "cuda:0"     the GPU of that ordinal, through its primary context
+ *   "sim:h100"   plans as for that device but computes nothing; also "sim:a100", "sim:cpu" and "sim:sms=N" (1..1024)
+ * Errors: POD_E_ARGUMENT (unknown name), POD_E_NO_DEVICE (it is not there or cannot be used; the message says what to
+ * do), POD_E_NO_MEMORY. On error `*device` is NULL.
+ */
+POD_API pod_status pod_device_open(const char *name, pod_device **device);
+
+/** Closes a device; every plan made from it must be gone. NULL is allowed. */
+POD_API void pod_device_close(pod_device *device);
+
+/** What a device is. Fill in `struct_size`, or start from pod_device_info_init(). */
+typedef struct pod_device_info {
+    size_t struct_size;
+    char backend[16];     /**< "cpu", "cuda" or "sim" */
+    char name[128];       /**< the processor's or the GPU's own name */
+    char kernel[64];      /**< the instruction set or kernel family in use: "avx512-bf16", "sm90a", ... */
+    char note[256];       /**< why "auto" chose this device, or "" */
+    int32_t num_ctas;     /**< workers that the schedule is made for (SMs x CTAs per SM on a GPU) */
+    int32_t num_threads;  /**< host threads that compute, 0 on a GPU */
+    int64_t memory_bytes; /**< the device's own memory, 0 where that is the host's */
+} pod_device_info;
+
+/** A description of the device. Errors: POD_E_ARGUMENT (NULL, wrong struct_size). */
+POD_API pod_status pod_device_get_info(const pod_device *device, pod_device_info *info);
+
+/* ---------------------------------------------------------------------------------------------------------------- */
+/* 3. Limits                                                                                                         */
+/* ---------------------------------------------------------------------------------------------------------------- */
+
+typedef enum pod_dtype {
+    POD_F32 = 0,
+    POD_F16 = 1,
+    POD_BF16 = 2,
+    POD_F8E4M3 = 3 /**< KV cache only; no backend of this version takes it */
+} pod_dtype;
+
+/** Bytes of one element, 0 for a number that is no dtype. */
+POD_API size_t pod_dtype_size(pod_dtype dtype);
+/** "f32", "f16", "bf16", "f8e4m3"; "?" for a number that is no dtype. Never NULL. */
+POD_API const char *pod_dtype_name(pod_dtype dtype);
+
+/** What stays fixed while a server runs: shapes, dtypes and the largest batch. Start from pod_limits_init(). */
+typedef struct pod_limits {
+    size_t struct_size;
+    int32_t q_heads;      /**< query heads, 1..1024 */
+    int32_t kv_heads;     /**< key/value heads; divides q_heads */
+    int32_t head_dim;     /**< elements per head: a multiple of 8, 8..256 */
+    pod_dtype q_dtype;    /**< of q */
+    pod_dtype kv_dtype;   /**< of k and v */
+    pod_dtype out_dtype;  /**< of out */
+    int32_t page_size;    /**< tokens per page, from 1 up; of a contiguous cache: its tokens per request */
+    int32_t max_requests; /**< requests in one batch, from 1 up */
+    int32_t max_q_tokens; /**< sum of q_len over one batch, from 1 up */
+    int32_t max_kv_len;   /**< context tokens of one request, from 1 up */
+} pod_limits;
+
+/**
+ * The workspace that every batch within these limits fits in: bytes for POD_WORKSPACE_ALIGN-aligned memory of the
+ * device. One plan needs one workspace; all layers share it.
+ * Errors: POD_E_ARGUMENT (names the field), POD_E_UNSUPPORTED (dtype or head_dim that the device cannot do).
+ */
+POD_API pod_status pod_workspace_size(const pod_device *device, const pod_limits *limits, size_t *bytes);
+
+/** Alignment of a workspace in bytes. */
+#define POD_WORKSPACE_ALIGN 256
+
+/* ---------------------------------------------------------------------------------------------------------------- */
+/* 4. Batch and plan                                                                                                 */
+/* ---------------------------------------------------------------------------------------------------------------- */
+
+/** Where the arrays of a batch live. */
+typedef enum pod_memory {
+    POD_MEMORY_HOST = 0,  /**< the planner reads them on the host; every backend takes this */
+    POD_MEMORY_DEVICE = 1 /**< only the device may read them: GPU planning, no host knowledge of the lengths */
+} pod_memory;
+
+/**
+ * The requests of one step, in any order: prefills, decodes, and empty ones as padding.
+ *
+ * Queries are packed: request r owns query tokens [q_start[r], q_start[r+1]). Its token i (of q_len) stands at position
+ * kv_len - q_len + i of the context and sees, if `causal`, the keys up to and including its own position (bottom-right
+ * aligned), else all kv_len; with `window_tokens` = W > 0 only keys at positions > its own - W.
+ * A row that sees no key has output 0 and LSE -inf.
+ *
+ * The arrays must stay as they are until the last pod_attention() of the step has finished.
+ */
+typedef struct pod_batch {
+    size_t struct_size;
+    pod_memory memory;         /**< of the three arrays below */
+    int32_t num_requests;      /**< n, from 0 up */
+    const int32_t *q_start;    /**< [n + 1] query tokens; q_start[0] = 0, never decreasing */
+    const int32_t *kv_len;     /**< [n] context tokens, each >= its q_len if causal, 0 allowed for an empty request */
+    const int32_t *page_table; /**< [n, page_table_stride] page numbers; NULL: request r has the one page r */
+    int64_t page_table_stride; /**< int32 entries from one request's row to the next */
+    int32_t max_pages;         /**< entries of a row that may be read: the first ceil(kv_len / page_size) are */
+    int32_t num_pages;         /**< pages in the cache: every page number is in [0, num_pages) */
+    int32_t causal;            /**< 1 or 0 */
+    int32_t window_tokens;     /**< 0: no window; else keys that a query sees, its own position included */
+} pod_batch;
+
+/** How a batch is spread over the device; reusable. One thread at a time. */
+typedef struct pod_plan pod_plan;
+
+/** Makes an empty plan for batches within `limits`. Errors: as pod_workspace_size(), POD_E_NO_MEMORY. On error `*plan`
+ * is NULL. */
+POD_API pod_status pod_plan_create(pod_device *device, const pod_limits *limits, pod_plan **plan);
+
+/** Frees a plan. NULL is allowed. Work that uses it must have finished. */
+POD_API void pod_plan_destroy(pod_plan *plan);
+
+/** A stream of the device: a CUstream / cudaStream_t, NULL for the default stream. The CPU ignores it. */
+typedef void *pod_stream;
+
+/**
+ * Plans one step into the workspace. On the CPU the batch is validated completely first: if this fails, the workspace
+ * is untouched and the plan has to be built again. On a GPU with POD_MEMORY_DEVICE nothing is read on the host: a
+ * request whose lengths or pages are wrong yields zeros, the others are computed. Errors: POD_E_ARGUMENT (names field,
+ * index, values), POD_E_LIMIT, POD_E_WORKSPACE, POD_E_UNSUPPORTED, POD_E_DEVICE.
+ */
+POD_API pod_status pod_plan_build(pod_plan *plan, const pod_batch *batch, void *workspace, size_t workspace_bytes,
+                                  pod_stream stream);
+
+/* ---------------------------------------------------------------------------------------------------------------- */
+/* 5. Tensors and attention                                                                                          */
+/* ---------------------------------------------------------------------------------------------------------------- */
+
+/**
+ * One layer's tensors and options. The innermost dimension (head_dim) is always dense. A stride of 0 means packed:
+ *   q, out   token stride q_heads * head_dim, head stride head_dim
+ *   k, v     head stride head_dim, token stride kv_heads * head_dim, page stride page_size * token stride (NHD)
+ *   lse      head stride 1, token stride q_heads
+ * Element (page p, token t, head h, i) of k is k[p * k_page_stride + t * k_token_stride + h * k_head_stride + i]; paged
+ * NHD and HND, interleaved K|V and per-layer slices of a bigger tensor are all a matter of strides.
+ */
+typedef struct pod_tensors {
+    size_t struct_size;
+    const void *q; /**< [total_q, q_heads, head_dim] of q_dtype */
+    int64_t q_token_stride, q_head_stride;
+    const void *k; /**< [num_pages, page_size, kv_heads, head_dim] of kv_dtype */
+    int64_t k_page_stride, k_token_stride, k_head_stride;
+    const void *v; /**< like k */
+    int64_t v_page_stride, v_token_stride, v_head_stride;
+    void *out; /**< [total_q, q_heads, head_dim] of out_dtype; overlaps no input */
+    int64_t out_token_stride, out_head_stride;
+    float *lse; /**< NULL, or [total_q, q_heads]: natural-log sum of exponentials of the scores, sinks included */
+    int64_t lse_token_stride, lse_head_stride;
+    float scale;               /**< score = scale * <q, k>; 0 means 1 / sqrt(head_dim) */
+    float softcap;             /**< c > 0: score = c * tanh(score / c); 0: off */
+    const float *sinks;        /**< NULL, or [q_heads]: a score that joins each row's softmax without a value */
+    const float *alibi_slopes; /**< NULL, or [q_heads]: score += slope * (key position - query position) */
+    const float *k_scale;      /**< NULL, or [kv_heads]: k is multiplied by it (quantised caches) */
+    const float *v_scale;      /**< NULL, or [kv_heads]: v is multiplied by it */
+} pod_tensors;
+
+/**
+ * out = softmax(score(q, k)) v for every request of the planned batch, one launch on `stream`. `workspace` must be the
+ * one that pod_plan_build() filled. Every element of out and lse that belongs to a query token is written, no other.
+ * Errors: POD_E_ARGUMENT, POD_E_UNSUPPORTED (names the field), POD_E_STATE (plan not built), POD_E_WORKSPACE,
+ * POD_E_DEVICE. On the first four nothing was written.
+ */
+POD_API pod_status pod_attention(pod_plan *plan, const pod_tensors *tensors, void *workspace, size_t workspace_bytes,
+                                 pod_stream stream);
+
+/* ---------------------------------------------------------------------------------------------------------------- */
+/* 6. Looking inside                                                                                                 */
+/* ---------------------------------------------------------------------------------------------------------------- */
+
+/** What a built plan decided, in numbers. Tokens and tiles as in docs/architecture.md. */
+typedef struct pod_plan_info {
+    size_t struct_size;
+    int32_t num_ctas;            /**< workers of the schedule */
+    int32_t prefill_tile_rows;   /**< query rows (tokens x group) of a prefill tile */
+    int32_t prefill_tile_tokens; /**< keys per step of a prefill tile */
+    int32_t decode_rows;         /**< most query rows of decode work */
+    int32_t decode_tile_tokens;  /**< keys per step of decode work */
+    int32_t num_requests;
+    int32_t num_prefill_requests;
+    int32_t num_decode_requests;
+    int64_t num_prefill_items;  /**< prefill work items: row tile x KV part x KV head */
+    int64_t num_prefill_splits; /**< of these, items that are a part of a split tile */
+    int64_t num_prefill_tiles;  /**< KV tiles over all prefill items */
+    int64_t num_decode_slices;  /**< equal slices of all decode tiles */
+    int64_t num_decode_items;   /**< work items of all slices: request x KV head x KV range */
+    int64_t num_decode_tiles;   /**< KV tiles over all decode items */
+} pod_plan_info;
+
+/** Errors: POD_E_ARGUMENT, POD_E_STATE (not built), POD_E_UNSUPPORTED (planned on a GPU). */
+POD_API pod_status pod_plan_get_info(const pod_plan *plan, pod_plan_info *info);
+
+typedef enum pod_work_kind { POD_WORK_PREFILL = 0, POD_WORK_DECODE = 1 } pod_work_kind;
+
+/** One piece of work: some query rows of one request and KV head against a range of keys. Row = token * group + head.
+ */
+typedef struct pod_work_item {
+    pod_work_kind kind;
+    int32_t ticket; /**< position in its queue: prefill items one each, decode items share their slice's */
+    int32_t request;
+    int32_t kv_head;
+    int32_t row_begin, row_end; /**< query rows [row_begin, row_end) within the request */
+    int32_t kv_begin, kv_end;   /**< keys [kv_begin, kv_end), tile-aligned but for the ends */
+    int32_t num_tiles;          /**< KV tiles, at least 1 */
+    int32_t part, num_parts;    /**< this part of num_parts that are merged; 0 of 1 if whole */
+} pod_work_item;
+
+/**
+ * Calls `visit` for every item: the prefill queue in order, then the decode queue in order. Stops early when `visit`
+ * returns non-zero. Errors: as pod_plan_get_info().
+ */
+POD_API pod_status pod_plan_visit(const pod_plan *plan, int (*visit)(void *context, const pod_work_item *item),
+                                  void *context);
+
+/**
+ * The oracle: the same attention in double precision, straight from the definition, on the host. No plan, no tiles.
+ * `tensors->out` and `tensors->lse` are ignored; `out` [total_q, q_heads, head_dim] and `lse` [total_q, q_heads] (or
+ * NULL) are packed doubles. `request` restricts it to one request; -1 computes all. Batch memory must be the host's.
+ * Errors: POD_E_ARGUMENT, POD_E_LIMIT, POD_E_UNSUPPORTED, POD_E_NO_MEMORY; then nothing was written.
+ */
+POD_API pod_status pod_reference_attention(const pod_limits *limits, const pod_batch *batch, const pod_tensors *tensors,
+                                           int32_t request, double *out, double *lse);
+
+/* ---------------------------------------------------------------------------------------------------------------- */
+/* Starting values: all zero but struct_size, and what a comment says                                                */
+/* ---------------------------------------------------------------------------------------------------------------- */
+
+#define POD_DEFINE_INIT_(type)                                                                                         \
+    static inline type type##_init(void) {                                                                             \
+        type value;                                                                                                    \
+        memset(&value, 0, sizeof value);                                                                               \
+        value.struct_size = sizeof value;                                                                              \
+        return value;                                                                                                  \
+    }
+POD_DEFINE_INIT_(pod_device_info)
+POD_DEFINE_INIT_(pod_limits)
+POD_DEFINE_INIT_(pod_batch)
+POD_DEFINE_INIT_(pod_tensors)
+POD_DEFINE_INIT_(pod_plan_info)
+#undef POD_DEFINE_INIT_
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a backend gives to the core, and what the core gives to a backend. */
+#ifndef POD_CORE_BACKEND_H
+#define POD_CORE_BACKEND_H
+
+#include "plan_core.h"
+#include "podattn.h"
+#include "workspace.h"
+
+/** One row per backend; no field is NULL unless it says so. Arguments were validated by the core. */
+typedef struct pod_backend {
+    /** POD_E_UNSUPPORTED, naming field and value, for limits that it cannot do. */
+    pod_status (*check_limits)(const pod_device *device, const pod_limits *limits);
+    /** How work is cut for these limits. */
+    void (*choose_tiling)(const pod_device *device, const pod_limits *limits, pod_tiling *tiling);
+    /** POD_E_UNSUPPORTED, naming the field, for tensors or options that it cannot do. */
+    pod_status (*check_tensors)(const pod_device *device, const pod_limits *limits, const pod_tensors *tensors);
+    /** Plans on the device; NULL: the core plans on the host, into a workspace in host memory. */
+    pod_status (*plan_build)(pod_plan *plan, const pod_batch *batch, pod_stream stream);
+    /** Runs the plan. Strides and scale in `tensors` are filled in. */
+    pod_status (*attention)(const pod_plan *plan, const pod_tensors *tensors, pod_stream stream);
+    void (*get_info)(const pod_device *device, pod_device_info *info);
+    void (*close)(pod_device *device);
+} pod_backend;
+
+/** First member of every backend's own device. */
+struct pod_device {
+    const pod_backend *backend;
+};
+
+struct pod_plan {
+    pod_device *device;
+    pod_limits limits;
+    pod_tiling tiling;
+    pod_layout layout;
+    int is_built;
+    void *workspace; /**< that the plan was built in */
+    pod_batch batch; /**< as given */
+    pod_shape shape;
+    pod_schedule schedule; /**< the workspace's arrays */
+    int32_t *sort_digits;  /**< the host planner's only scratch beside the workspace */
+};
+
+/** Opens of the backends; `argument` is what stands behind the colon, "" if nothing. */
+pod_status pod__cpu_open(const char *argument, pod_device **device);
+pod_status pod__sim_open(const char *argument, pod_device **device);
+
+#endif

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "backend.h"
+#include "status.h"
+
+#include <stdio.h>
+
+/** The backends by the word before the colon. */
+static const struct {
+    const char *word;
+    pod_status (*open)(const char *argument, pod_device **device);
+} backends[] = {
+    {"auto", pod__cpu_open},
+    {"cpu", pod__cpu_open},
+    {"sim", pod__sim_open},
+};
+
+pod_status pod_device_open(const char *name, pod_device **device) {
+    if (device == NULL) return pod__fail(POD_E_ARGUMENT, "device is NULL");
+    *device = NULL;
+    if (name == NULL) return pod__fail(POD_E_ARGUMENT, "name is NULL");
+    size_t word_length = strcspn(name, ":");
+    const char *argument = name[word_length] == ':' ? name + word_length + 1 : "";
+    for (size_t i = 0; i < sizeof backends / sizeof backends[0]; i++) {
+        if (strlen(backends[i].word) == word_length && memcmp(backends[i].word, name, word_length) == 0) {
+            return backends[i].open(argument, device);
+        }
+    }
+    return pod__fail(POD_E_ARGUMENT, "name = \"%.64s\" is no device; known are auto, cpu[:threads], sim:TARGET", name);
+}
+
+void pod_device_close(pod_device *device) {
+    if (device != NULL) device->backend->close(device);
+}
+
+pod_status pod_device_get_info(const pod_device *device, pod_device_info *info) {
+    if (device == NULL) return pod__fail(POD_E_ARGUMENT, "device is NULL");
+    if (info == NULL) return pod__fail(POD_E_ARGUMENT, "info is NULL");
+    if (info->struct_size != sizeof *info) {
+        return pod__fail(POD_E_ARGUMENT, "info.struct_size = %zu is not %zu; start from pod_device_info_init()",
+                         info->struct_size, sizeof *info);
+    }
+    *info = pod_device_info_init();
+    device->backend->get_info(device, info);
+    return POD_OK;
+}

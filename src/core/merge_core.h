@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The one merge formula. A partial result of a query row over some keys is a triple
+ *   max   the largest score, in log2 units (score * log2(e)); -inf if no key was visible
+ *   sum   the sum of exp2(score - max)
+ *   out   the sum of exp2(score - max) * v, not divided
+ * Two partials join by rescaling both to the larger max. Compiled by gcc, clang and nvcc. */
+#ifndef POD_CORE_MERGE_H
+#define POD_CORE_MERGE_H
+
+#include <math.h>
+
+#ifdef __CUDACC__
+#define POD_MERGE_FN static __host__ __device__ __forceinline__
+#else
+#define POD_MERGE_FN static inline
+#endif
+
+#define POD_LOG2_E 1.4426950408889634f
+#define POD_LN_2 0.6931471805599453f
+
+/** Factor that brings a partial with maximum `old_max` to `new_max` >= old_max. An empty partial weighs nothing. */
+POD_MERGE_FN float pod_merge_factor(float old_max, float new_max) {
+    return old_max == -INFINITY ? 0.0f : exp2f(old_max - new_max);
+}
+
+/** Joins a sink: a score that takes part in the sum but has no value. `sink` in natural-log units. Returns the factor
+ * for `out`. */
+POD_MERGE_FN float pod_merge_sink(float *max, float *sum, float sink) {
+    float sink_log2 = sink * POD_LOG2_E;
+    if (sink_log2 == -INFINITY) return 1.0f;
+    float new_max = *max > sink_log2 ? *max : sink_log2;
+    float factor = pod_merge_factor(*max, new_max);
+    *sum = *sum * factor + exp2f(sink_log2 - new_max);
+    *max = new_max;
+    return factor;
+}
+
+/** What `out` is multiplied by at the end; 0 for a row that saw nothing. */
+POD_MERGE_FN float pod_merge_normaliser(float sum) {
+    return sum > 0.0f ? 1.0f / sum : 0.0f;
+}
+
+/** Natural-log LSE of a finished row. */
+POD_MERGE_FN float pod_merge_lse(float max, float sum) {
+    return sum > 0.0f ? (max + log2f(sum)) * POD_LN_2 : -INFINITY;
+}
+
+#endif

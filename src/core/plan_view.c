@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Looking inside a plan that was made on the host. */
+#include "backend.h"
+#include "status.h"
+
+static pod_status check_built(const pod_plan *plan) {
+    if (plan == NULL) return pod__fail(POD_E_ARGUMENT, "plan is NULL");
+    if (!plan->is_built) return pod__fail(POD_E_STATE, "pod_plan_build() has not succeeded on this plan yet");
+    if (plan->device->backend->plan_build != NULL) {
+        return pod__fail(POD_E_UNSUPPORTED, "the plan is in the device's memory; open a sim: device to look at one");
+    }
+    return POD_OK;
+}
+
+static int visit_prefill(const pod_plan *plan, int (*visit)(void *, const pod_work_item *), void *context) {
+    const pod_schedule *schedule = &plan->schedule;
+    int32_t tile_tokens = plan->tiling.prefill_tile_tokens, tile_rows = plan->tiling.prefill_tile_rows;
+    int32_t ticket = 0;
+    for (int32_t e = 0; e < schedule->header->num_prefill_entries; e++) {
+        const pod_prefill_entry *entry = &schedule->entries[e];
+        const pod_request *request = &schedule->requests[entry->request];
+        int32_t rows = request->q_len * plan->shape.group, kv_begin, kv_end;
+        int32_t row_end = pod_core_min(rows, entry->row_begin + tile_rows);
+        pod_core_visible(request->q_len, request->kv_len, plan->shape.causal, plan->shape.window_tokens,
+                         entry->row_begin / plan->shape.group, pod_core_ceil_div(row_end, plan->shape.group), &kv_begin,
+                         &kv_end);
+        int32_t tile_end = entry->tile_begin + entry->num_tiles;
+        for (int32_t head = 0; head < plan->shape.kv_heads; head++) {
+            pod_work_item item = {
+                .kind = POD_WORK_PREFILL,
+                .ticket = ticket++,
+                .request = entry->request,
+                .kv_head = head,
+                .row_begin = entry->row_begin,
+                .row_end = row_end,
+                .kv_begin = pod_core_max(kv_begin, entry->tile_begin * tile_tokens),
+                .kv_end = pod_core_min(kv_end, tile_end * tile_tokens),
+                .num_tiles = entry->num_tiles,
+                .part = entry->part,
+                .num_parts = entry->num_parts,
+            };
+            if (visit(context, &item) != 0) return 1;
+        }
+    }
+    return 0;
+}
+
+static int visit_decode(const pod_plan *plan, int (*visit)(void *, const pod_work_item *), void *context) {
+    const pod_schedule *schedule = &plan->schedule;
+    int32_t tile_tokens = plan->tiling.decode_tile_tokens;
+    for (int32_t slice = 0; slice < schedule->header->num_slices; slice++) {
+        int32_t position = pod_core_slice_begin(schedule->header, slice);
+        int32_t slice_end = pod_core_slice_begin(schedule->header, slice + 1);
+        while (position < slice_end) {
+            pod_decode_item decode;
+            pod_core_decode_item(&plan->shape, &plan->tiling, schedule, position, slice, slice_end, &decode);
+            const pod_request *request = &schedule->requests[decode.request];
+            int32_t kv_begin, kv_end;
+            pod_core_visible(request->q_len, request->kv_len, plan->shape.causal, plan->shape.window_tokens, 0,
+                             request->q_len, &kv_begin, &kv_end);
+            pod_work_item item = {
+                .kind = POD_WORK_DECODE,
+                .ticket = slice,
+                .request = decode.request,
+                .kv_head = decode.kv_head,
+                .row_begin = 0,
+                .row_end = request->q_len * plan->shape.group,
+                .kv_begin = pod_core_max(kv_begin, decode.tile_begin * tile_tokens),
+                .kv_end = pod_core_min(kv_end, (decode.tile_begin + decode.num_tiles) * tile_tokens),
+                .num_tiles = decode.num_tiles,
+                .part = decode.part,
+                .num_parts = decode.num_parts,
+            };
+            if (visit(context, &item) != 0) return 1;
+            position += decode.num_tiles;
+        }
+    }
+    return 0;
+}
+
+pod_status pod_plan_visit(const pod_plan *plan, int (*visit)(void *context, const pod_work_item *item), void *context) {
+    POD_TRY(check_built(plan));
+    if (visit == NULL) return pod__fail(POD_E_ARGUMENT, "visit is NULL");
+    if (visit_prefill(plan, visit, context) == 0) visit_decode(plan, visit, context);
+    return POD_OK;
+}
+
+static int count_item(void *context, const pod_work_item *item) {
+    pod_plan_info *info = context;
+    if (item->kind == POD_WORK_DECODE) {
+        info->num_decode_items++;
+        return 0;
+    }
+    info->num_prefill_items++;
+    info->num_prefill_splits += item->num_parts > 1;
+    return 0;
+}
+
+pod_status pod_plan_get_info(const pod_plan *plan, pod_plan_info *info) {
+    POD_TRY(check_built(plan));
+    if (info == NULL) return pod__fail(POD_E_ARGUMENT, "info is NULL");
+    if (info->struct_size != sizeof *info) {
+        return pod__fail(POD_E_ARGUMENT, "info.struct_size = %zu is not %zu; start from pod_plan_info_init()",
+                         info->struct_size, sizeof *info);
+    }
+    const pod_schedule_header *header = plan->schedule.header;
+    *info = pod_plan_info_init();
+    info->num_ctas = plan->tiling.num_ctas;
+    info->prefill_tile_rows = plan->tiling.prefill_tile_rows;
+    info->prefill_tile_tokens = plan->tiling.prefill_tile_tokens;
+    info->decode_rows = plan->tiling.decode_rows;
+    info->decode_tile_tokens = plan->tiling.decode_tile_tokens;
+    info->num_requests = header->num_requests;
+    info->num_prefill_requests = header->num_prefill_requests;
+    info->num_decode_requests = header->num_decode_requests;
+    info->num_prefill_tiles = header->num_prefill_tiles;
+    info->num_decode_slices = header->num_slices;
+    info->num_decode_tiles = header->num_decode_tiles;
+    return pod_plan_visit(plan, count_item, info);
+}

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "workspace.h"
+
+#include "status.h"
+
+typedef struct layout_builder {
+    size_t offset;
+    int overflow;
+} layout_builder;
+
+/** Takes room for `count` elements and returns its offset. */
+static size_t layout_take(layout_builder *builder, size_t count, size_t element_bytes) {
+    size_t bytes, end, begin = builder->offset;
+    builder->overflow |= __builtin_mul_overflow(count, element_bytes, &bytes);
+    builder->overflow |= __builtin_add_overflow(begin, bytes, &end);
+    builder->overflow |= __builtin_add_overflow(end, (size_t)POD_WORKSPACE_ALIGN - 1, &end);
+    builder->offset = end & ~((size_t)POD_WORKSPACE_ALIGN - 1);
+    return begin;
+}
+
+/** FNV-1a over the numbers that shape the layout. */
+static uint64_t layout_signature(const pod_limits *limits, const pod_tiling *tiling) {
+    const int32_t numbers[] = {limits->q_heads,
+                               limits->kv_heads,
+                               limits->head_dim,
+                               (int32_t)limits->q_dtype,
+                               (int32_t)limits->kv_dtype,
+                               (int32_t)limits->out_dtype,
+                               limits->page_size,
+                               limits->max_requests,
+                               limits->max_q_tokens,
+                               limits->max_kv_len,
+                               tiling->num_ctas,
+                               tiling->prefill_tile_rows,
+                               tiling->prefill_tile_tokens,
+                               tiling->decode_rows,
+                               tiling->decode_tile_tokens,
+                               tiling->max_slices,
+                               tiling->min_slice_tiles,
+                               tiling->max_prefill_waves};
+    uint64_t hash = 14695981039346656037u;
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        hash = (hash ^ (uint32_t)numbers[i]) * 1099511628211u;
+    }
+    return hash;
+}
+
+/** Most prefill entries of any batch: full row tiles, one ragged tile per prefill request, and the parts of splits. */
+static int64_t layout_max_entries(const pod_limits *limits, const pod_tiling *tiling, int32_t max_parts) {
+    int64_t max_rows = (int64_t)limits->max_q_tokens * (limits->q_heads / limits->kv_heads);
+    int64_t max_prefills = max_rows / (tiling->decode_rows + 1);
+    if (max_prefills > limits->max_requests) max_prefills = limits->max_requests;
+    return max_rows / tiling->prefill_tile_rows + max_prefills + max_parts / limits->kv_heads;
+}
+
+pod_status pod__layout_make(const pod_limits *limits, const pod_tiling *tiling, pod_layout *layout) {
+    int32_t max_parts = tiling->num_ctas * tiling->max_prefill_waves;
+    int64_t max_entries = layout_max_entries(limits, tiling, max_parts);
+    int64_t tiles_per_head = (int64_t)limits->max_kv_len / tiling->decode_tile_tokens + 1;
+    int64_t max_decode_tiles;
+    if (__builtin_mul_overflow(tiles_per_head * limits->kv_heads, (int64_t)limits->max_requests, &max_decode_tiles) ||
+        max_decode_tiles > INT32_MAX) {
+        return pod__fail(POD_E_LIMIT,
+                         "max_requests = %d of max_kv_len = %d and kv_heads = %d are more KV tiles than 32 bits count",
+                         limits->max_requests, limits->max_kv_len, limits->kv_heads);
+    }
+    if (max_entries * limits->kv_heads > INT32_MAX) {
+        return pod__fail(POD_E_LIMIT, "max_q_tokens = %d with q_heads = %d is more row tiles than 32 bits count",
+                         limits->max_q_tokens, limits->q_heads);
+    }
+    size_t requests = (size_t)limits->max_requests, entries = (size_t)max_entries, parts = (size_t)max_parts;
+    size_t slices = (size_t)tiling->max_slices, head_dim = (size_t)limits->head_dim;
+    size_t decode_rows = 2 * slices * (size_t)tiling->decode_rows;
+    size_t prefill_rows = parts * (size_t)tiling->prefill_tile_rows;
+    layout_builder builder = {0, 0};
+    layout_take(&builder, 1, sizeof(pod_schedule_header));
+    layout->requests = layout_take(&builder, requests, sizeof(pod_request));
+    layout->decode_begin = layout_take(&builder, requests + 1, sizeof(int32_t));
+    layout->row_tile_begin = layout_take(&builder, requests + 1, sizeof(int32_t));
+    layout->entries = layout_take(&builder, entries, sizeof(pod_prefill_entry));
+    layout->entries_temp = layout_take(&builder, entries, sizeof(pod_prefill_entry));
+    layout->slice_counters = layout_take(&builder, slices, sizeof(uint32_t));
+    layout->part_counters = layout_take(&builder, parts, sizeof(uint32_t));
+    layout->decode_partial_sum = layout_take(&builder, decode_rows, 2 * sizeof(float));
+    layout->prefill_partial_sum = layout_take(&builder, prefill_rows, 2 * sizeof(float));
+    layout->decode_partial_out = layout_take(&builder, decode_rows, head_dim * sizeof(float));
+    layout->prefill_partial_out = layout_take(&builder, prefill_rows, head_dim * sizeof(float));
+    if (builder.overflow) return pod__fail(POD_E_LIMIT, "the workspace for these limits does not fit size_t");
+    layout->total_bytes = builder.offset;
+    layout->max_entries = (int32_t)max_entries;
+    layout->max_parts = max_parts;
+    layout->signature = layout_signature(limits, tiling);
+    return POD_OK;
+}
+
+pod_schedule pod__layout_place(const pod_layout *layout, void *workspace) {
+    char *base = workspace;
+    pod_schedule schedule = {
+        .header = (pod_schedule_header *)(void *)base,
+        .requests = (pod_request *)(void *)(base + layout->requests),
+        .decode_begin = (int32_t *)(void *)(base + layout->decode_begin),
+        .row_tile_begin = (int32_t *)(void *)(base + layout->row_tile_begin),
+        .entries = (pod_prefill_entry *)(void *)(base + layout->entries),
+        .entries_temp = (pod_prefill_entry *)(void *)(base + layout->entries_temp),
+        .slice_counters = (uint32_t *)(void *)(base + layout->slice_counters),
+        .part_counters = (uint32_t *)(void *)(base + layout->part_counters),
+        .decode_partial_out = (float *)(void *)(base + layout->decode_partial_out),
+        .decode_partial_sum = (float *)(void *)(base + layout->decode_partial_sum),
+        .prefill_partial_out = (float *)(void *)(base + layout->prefill_partial_out),
+        .prefill_partial_sum = (float *)(void *)(base + layout->prefill_partial_sum),
+    };
+    return schedule;
+}
