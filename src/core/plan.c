@@ -98,12 +98,8 @@ pod_status pod_attention(pod_plan *plan, const pod_tensors *tensors, void *works
                          pod_stream stream) {
     if (plan == NULL) return pod__fail(POD_E_ARGUMENT, "plan is NULL");
     if (!plan->is_built) return pod__fail(POD_E_STATE, "pod_plan_build() has not succeeded on this plan yet");
-    if (tensors == NULL) return pod__fail(POD_E_ARGUMENT, "tensors is NULL");
-    if (tensors->struct_size != sizeof *tensors) {
-        return pod__fail(POD_E_ARGUMENT, "tensors.struct_size = %zu is not %zu; start from pod_tensors_init()",
-                         tensors->struct_size, sizeof *tensors);
-    }
-    pod_tensors filled = *tensors;
+    pod_tensors filled;
+    POD_TRY(pod__copy_tensors(tensors, &filled));
     POD_TRY(pod__validate_workspace(workspace, workspace_bytes, plan->layout.total_bytes));
     if (workspace != plan->workspace) {
         return pod__fail(POD_E_WORKSPACE, "workspace is not the one that the plan was built in");

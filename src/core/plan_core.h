@@ -55,6 +55,9 @@ typedef struct pod_shape {
 
 /* ---- what comes out ---- */
 
+/** Cells for tickets per SM, more than any chip has SMs; %smid is taken modulo this. */
+#define POD_MAX_SMS 1024
+
 /** Why a request is not computed. */
 enum {
     POD_REQUEST_OK = 0,
@@ -109,6 +112,7 @@ typedef struct pod_schedule {
     int32_t *row_tile_begin;         /**< [num_requests + 1] first prefill row tile of each request; planner's own */
     pod_prefill_entry *entries;      /**< [num_prefill_entries], longest first */
     pod_prefill_entry *entries_temp; /**< planner's own */
+    uint32_t *sm_tickets;            /**< [POD_MAX_SMS] CTAs that have arrived on each SM */
     uint32_t *slice_counters;        /**< [max_slices] finished parts of the work that continues behind this slice */
     uint32_t *part_counters;         /**< [max_parts] finished parts, at the first slot of a tile and head */
     float *decode_partial_out;       /**< [2 * max_slices][decode_rows][head_dim] */
@@ -477,6 +481,7 @@ POD_CORE_FN void pod_core_plan(const pod_team *team, const pod_shape *shape, con
                                const pod_schedule *schedule) {
     pod_core_lines(team, shape, tiling, schedule);
     pod_core_entries(team, shape, tiling, schedule);
+    for (int32_t i = team->lane; i < POD_MAX_SMS; i += team->num_lanes) schedule->sm_tickets[i] = 0;
     for (int32_t i = team->lane; i < schedule->header->num_slices; i += team->num_lanes) {
         schedule->slice_counters[i] = 0;
     }

@@ -161,6 +161,12 @@ static pod_status fill_strides(const pod_limits *limits, pod_tensors *t) {
     return POD_OK;
 }
 
+pod_status pod__copy_tensors(const pod_tensors *given, pod_tensors *copy) {
+    CHECK_STRUCT(given, "tensors");
+    *copy = *given;
+    return POD_OK;
+}
+
 pod_status pod__validate_tensors(const pod_limits *limits, pod_tensors *tensors) {
     POD_TRY(check_pointer("q", tensors->q, pod_dtype_size(limits->q_dtype)));
     POD_TRY(check_pointer("k", tensors->k, pod_dtype_size(limits->kv_dtype)));

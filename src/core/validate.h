@@ -10,8 +10,10 @@ pod_status pod__validate_limits(const pod_limits *limits);
 /** The struct itself; the arrays only if they are on the host. */
 pod_status pod__validate_batch(const pod_limits *limits, const pod_batch *batch);
 
-/** Pointers, alignment, numbers; then fills in packed strides and the scale. `tensors` may be overwritten on success.
- */
+/** Checks the struct and copies it, so that what follows can change the copy. */
+pod_status pod__copy_tensors(const pod_tensors *given, pod_tensors *copy);
+
+/** Pointers, alignment, numbers; then fills in packed strides and the scale. */
 pod_status pod__validate_tensors(const pod_limits *limits, pod_tensors *tensors);
 
 /** Pointer, alignment, size. */

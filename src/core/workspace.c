@@ -79,6 +79,7 @@ pod_status pod__layout_make(const pod_limits *limits, const pod_tiling *tiling, 
     layout->row_tile_begin = layout_take(&builder, requests + 1, sizeof(int32_t));
     layout->entries = layout_take(&builder, entries, sizeof(pod_prefill_entry));
     layout->entries_temp = layout_take(&builder, entries, sizeof(pod_prefill_entry));
+    layout->sm_tickets = layout_take(&builder, POD_MAX_SMS, sizeof(uint32_t));
     layout->slice_counters = layout_take(&builder, slices, sizeof(uint32_t));
     layout->part_counters = layout_take(&builder, parts, sizeof(uint32_t));
     layout->decode_partial_sum = layout_take(&builder, decode_rows, 2 * sizeof(float));
@@ -102,6 +103,7 @@ pod_schedule pod__layout_place(const pod_layout *layout, void *workspace) {
         .row_tile_begin = (int32_t *)(void *)(base + layout->row_tile_begin),
         .entries = (pod_prefill_entry *)(void *)(base + layout->entries),
         .entries_temp = (pod_prefill_entry *)(void *)(base + layout->entries_temp),
+        .sm_tickets = (uint32_t *)(void *)(base + layout->sm_tickets),
         .slice_counters = (uint32_t *)(void *)(base + layout->slice_counters),
         .part_counters = (uint32_t *)(void *)(base + layout->part_counters),
         .decode_partial_out = (float *)(void *)(base + layout->decode_partial_out),

@@ -120,7 +120,8 @@ pod_status pod_reference_attention(const pod_limits *limits, const pod_batch *ba
                                    int32_t request, double *out, double *lse) {
     POD_TRY(pod__validate_limits(limits));
     POD_TRY(pod__validate_batch(limits, batch));
-    if (tensors == NULL) return pod__fail(POD_E_ARGUMENT, "tensors is NULL");
+    pod_tensors filled;
+    POD_TRY(pod__copy_tensors(tensors, &filled));
     if (out == NULL) return pod__fail(POD_E_ARGUMENT, "out is NULL");
     if (batch->memory != POD_MEMORY_HOST) {
         return pod__fail(POD_E_UNSUPPORTED, "memory = POD_MEMORY_DEVICE is not supported by the oracle");
@@ -131,7 +132,6 @@ pod_status pod_reference_attention(const pod_limits *limits, const pod_batch *ba
     if (request < -1 || request >= batch->num_requests) {
         return pod__fail(POD_E_ARGUMENT, "request = %d is outside [-1, %d)", request, batch->num_requests);
     }
-    pod_tensors filled = *tensors;
     filled.out = out;
     filled.lse = NULL;
     POD_TRY(pod__validate_tensors(limits, &filled));
