@@ -108,6 +108,7 @@ typedef struct pod_schedule_header {
 typedef struct pod_schedule {
     pod_schedule_header *header;
     pod_request *requests;           /**< [num_requests] */
+    uint32_t *page_errors;           /**< [num_requests] 1: a page number is out of range; only a GPU reads it */
     int32_t *decode_begin;           /**< [num_requests + 1] first decode tile of each request on the line */
     int32_t *row_tile_begin;         /**< [num_requests + 1] first prefill row tile of each request; planner's own */
     pod_prefill_entry *entries;      /**< [num_prefill_entries], longest first */

@@ -75,6 +75,7 @@ pod_status pod__layout_make(const pod_limits *limits, const pod_tiling *tiling, 
     layout_builder builder = {0, 0};
     layout_take(&builder, 1, sizeof(pod_schedule_header));
     layout->requests = layout_take(&builder, requests, sizeof(pod_request));
+    layout->page_errors = layout_take(&builder, requests, sizeof(uint32_t));
     layout->decode_begin = layout_take(&builder, requests + 1, sizeof(int32_t));
     layout->row_tile_begin = layout_take(&builder, requests + 1, sizeof(int32_t));
     layout->entries = layout_take(&builder, entries, sizeof(pod_prefill_entry));
@@ -99,6 +100,7 @@ pod_schedule pod__layout_place(const pod_layout *layout, void *workspace) {
     pod_schedule schedule = {
         .header = (pod_schedule_header *)(void *)base,
         .requests = (pod_request *)(void *)(base + layout->requests),
+        .page_errors = (uint32_t *)(void *)(base + layout->page_errors),
         .decode_begin = (int32_t *)(void *)(base + layout->decode_begin),
         .row_tile_begin = (int32_t *)(void *)(base + layout->row_tile_begin),
         .entries = (pod_prefill_entry *)(void *)(base + layout->entries),

@@ -8,7 +8,7 @@
 
 /** Byte offsets from the workspace's beginning, each a multiple of POD_WORKSPACE_ALIGN, and the total. */
 typedef struct pod_layout {
-    size_t requests, decode_begin, row_tile_begin, entries, entries_temp;
+    size_t requests, page_errors, decode_begin, row_tile_begin, entries, entries_temp;
     size_t sm_tickets, slice_counters, part_counters;
     size_t decode_partial_out, decode_partial_sum, prefill_partial_out, prefill_partial_sum;
     size_t total_bytes;

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What every attention kernel is launched with, by value; filled in by the host (C) and read by the kernels. */
+#ifndef POD_CUDA_PARAMS_H
+#define POD_CUDA_PARAMS_H
+
+#include "plan_core.h"
+
+#include <stdint.h>
+
+/** How CTAs choose between the two queues (sm_80). */
+enum {
+    POD_POLICY_PROPORTIONAL = 0, /**< an SM's tickets alternate in the ratio of the two queues' lengths */
+    POD_POLICY_HALF = 1          /**< an SM's tickets alternate one to one */
+};
+
+typedef struct pod_kernel_params {
+    pod_shape shape; /**< q_start and kv_len are not read: the planned requests are */
+    pod_tiling tiling;
+    pod_schedule schedule; /**< device addresses */
+
+    const int32_t *page_table; /**< NULL: request r has the one page r */
+    int64_t page_table_stride;
+    int32_t page_size;
+    int32_t head_dim;
+
+    const void *q, *k, *v;
+    void *out;
+    float *lse;                            /**< NULL: not wanted */
+    const float *sinks;                    /**< NULL: none */
+    int64_t q_token_stride, q_head_stride; /**< all strides in elements */
+    int64_t k_page_stride, k_token_stride, k_head_stride;
+    int64_t v_page_stride, v_token_stride, v_head_stride;
+    int64_t out_token_stride, out_head_stride;
+    int64_t lse_token_stride, lse_head_stride;
+
+    float scale_log2;   /**< scale * log2(e) without a softcap; with one: scale / softcap */
+    float softcap_log2; /**< softcap * log2(e); 0: off */
+    int32_t policy;
+} pod_kernel_params;
+
+#endif
