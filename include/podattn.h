@@ -104,12 +104,16 @@ typedef struct pod_device pod_device;
 
 /**
  * Opens a device by name:
- *   "auto"       a GPU that works, otherwise the CPU
+ *   "auto"       the first GPU if it works, otherwise the CPU; pod_device_info.note says why
  *   "cpu"        all cores that the process may use; "cpu:4" four threads
  *   "cuda:0"     the GPU of that ordinal, through its primary context
  *   "sim:h100"   plans as for that device but computes nothing; also "sim:a100", "sim:cpu" and "sim:sms=N" (1..1024)
- * Errors: POD_E_ARGUMENT (unknown name), POD_E_NO_DEVICE (it is not there or cannot be used; the message says what to
- * do), POD_E_NO_MEMORY. On error `*device` is NULL.
+ * A GPU's name may go on with options, for comparing: "cuda:0,fusion=hfuse,ctas=4".
+ *   fusion=sm|hfuse            both kinds of work meet on an SM (default), or in one CTA with a static split of its
+ * warps policy=proportional|half   an SM's CTAs alternate in the ratio of the two kinds of work (default), or one to
+ * one ctas=auto|2|4              CTAs per SM kernel=auto|sm80           kernel family Errors: POD_E_ARGUMENT (unknown
+ * name or option), POD_E_NO_DEVICE (it is not there or cannot be used; the message says what to do), POD_E_NO_MEMORY.
+ * On error `*device` is NULL.
  */
 POD_API pod_status pod_device_open(const char *name, pod_device **device);
 
@@ -294,6 +298,15 @@ typedef struct pod_plan_info {
 
 /** Errors: POD_E_ARGUMENT, POD_E_STATE (not built), POD_E_UNSUPPORTED (planned on a GPU). */
 POD_API pod_status pod_plan_get_info(const pod_plan *plan, pod_plan_info *info);
+
+/**
+ * Whether every request of the built plan is in order. A batch in host memory was validated by pod_plan_build(); one in
+ * device memory is checked by the device, and what it found is known only once `stream` has reached the plan: this call
+ * waits for that. For use while debugging and now and then in production, not in every step.
+ * Errors: POD_E_ARGUMENT names the first bad request, its field and values; POD_E_STATE (not built, or `stream` is
+ * being captured), POD_E_DEVICE.
+ */
+POD_API pod_status pod_plan_status(const pod_plan *plan, pod_stream stream);
 
 typedef enum pod_work_kind { POD_WORK_PREFILL = 0, POD_WORK_DECODE = 1 } pod_work_kind;
 

@@ -17,6 +17,8 @@ typedef struct pod_backend {
     pod_status (*check_tensors)(const pod_device *device, const pod_limits *limits, const pod_tensors *tensors);
     /** Plans on the device; NULL: the core plans on the host, into a workspace in host memory. */
     pod_status (*plan_build)(pod_plan *plan, const pod_batch *batch, pod_stream stream);
+    /** Names the first bad request of a plan made on the device; NULL: plan_build is, and validation named it. */
+    pod_status (*plan_status)(const pod_plan *plan, pod_stream stream);
     /** Runs the plan. Strides and scale in `tensors` are filled in. */
     pod_status (*attention)(const pod_plan *plan, const pod_tensors *tensors, pod_stream stream);
     void (*get_info)(const pod_device *device, pod_device_info *info);
@@ -26,6 +28,7 @@ typedef struct pod_backend {
 /** First member of every backend's own device. */
 struct pod_device {
     const pod_backend *backend;
+    char note[256]; /**< why "auto" chose it, or "" */
 };
 
 struct pod_plan {
@@ -42,6 +45,7 @@ struct pod_plan {
 };
 
 /** Opens of the backends; `argument` is what stands behind the colon, "" if nothing. */
+pod_status pod__cuda_open(const char *argument, pod_device **device);
 pod_status pod__cpu_open(const char *argument, pod_device **device);
 pod_status pod__sim_open(const char *argument, pod_device **device);
 

@@ -4,13 +4,30 @@
 
 #include <stdio.h>
 
+/** The first GPU if it works, else the CPU; says which and why in the note. */
+static pod_status auto_open(const char *argument, pod_device **device) {
+    if (*argument != '\0') return pod__fail(POD_E_ARGUMENT, "name = \"auto:%.32s\": auto takes no argument", argument);
+    char message[512]; /* a call that succeeds leaves the thread's message alone */
+    snprintf(message, sizeof message, "%s", pod_error_message());
+    if (pod__cuda_open("0", device) == POD_OK) {
+        snprintf((*device)->note, sizeof(*device)->note, "the first GPU works");
+        return POD_OK;
+    }
+    char reason[512];
+    snprintf(reason, sizeof reason, "%s", pod_error_message());
+    POD_TRY(pod__cpu_open("", device));
+    snprintf((*device)->note, sizeof(*device)->note, "no GPU: %.240s", reason);
+    return pod__fail(POD_OK, "%s", message);
+}
+
 /** The backends by the word before the colon. */
 static const struct {
     const char *word;
     pod_status (*open)(const char *argument, pod_device **device);
 } backends[] = {
-    {"auto", pod__cpu_open},
+    {"auto", auto_open},
     {"cpu", pod__cpu_open},
+    {"cuda", pod__cuda_open},
     {"sim", pod__sim_open},
 };
 
@@ -25,7 +42,10 @@ pod_status pod_device_open(const char *name, pod_device **device) {
             return backends[i].open(argument, device);
         }
     }
-    return pod__fail(POD_E_ARGUMENT, "name = \"%.64s\" is no device; known are auto, cpu[:threads], sim:TARGET", name);
+    return pod__fail(POD_E_ARGUMENT,
+                     "name = \"%.64s\" is no device; known are auto, cpu[:threads], cuda:N, "
+                     "sim:TARGET",
+                     name);
 }
 
 void pod_device_close(pod_device *device) {
@@ -40,6 +60,7 @@ pod_status pod_device_get_info(const pod_device *device, pod_device_info *info) 
                          info->struct_size, sizeof *info);
     }
     *info = pod_device_info_init();
+    snprintf(info->note, sizeof info->note, "%s", device->note);
     device->backend->get_info(device, info);
     return POD_OK;
 }

@@ -14,7 +14,8 @@ static pod_status prepare(const pod_device *device, const pod_limits *limits, po
     POD_TRY(pod__validate_limits(limits));
     POD_TRY(device->backend->check_limits(device, limits));
     device->backend->choose_tiling(device, limits, tiling);
-    return pod__layout_make(limits, tiling, layout);
+    POD_TRY(pod__layout_make(limits, tiling, layout));
+    return device->backend->plan_build != NULL ? pod__layout_add_batch(limits, layout) : POD_OK;
 }
 
 pod_status pod_workspace_size(const pod_device *device, const pod_limits *limits, size_t *bytes) {
@@ -92,6 +93,13 @@ pod_status pod_plan_build(pod_plan *plan, const pod_batch *batch, void *workspac
     }
     plan->is_built = 1;
     return POD_OK;
+}
+
+pod_status pod_plan_status(const pod_plan *plan, pod_stream stream) {
+    if (plan == NULL) return pod__fail(POD_E_ARGUMENT, "plan is NULL");
+    if (!plan->is_built) return pod__fail(POD_E_STATE, "pod_plan_build() has not succeeded on this plan yet");
+    const pod_backend *backend = plan->device->backend;
+    return backend->plan_status != NULL ? backend->plan_status(plan, stream) : POD_OK;
 }
 
 pod_status pod_attention(pod_plan *plan, const pod_tensors *tensors, void *workspace, size_t workspace_bytes,

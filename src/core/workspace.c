@@ -95,6 +95,18 @@ pod_status pod__layout_make(const pod_limits *limits, const pod_tiling *tiling, 
     return POD_OK;
 }
 
+pod_status pod__layout_add_batch(const pod_limits *limits, pod_layout *layout) {
+    size_t requests = (size_t)limits->max_requests;
+    layout_builder builder = {layout->total_bytes, 0};
+    layout->table_pages = pod_core_ceil_div(limits->max_kv_len, limits->page_size);
+    layout->q_start = layout_take(&builder, requests + 1, sizeof(int32_t));
+    layout->kv_len = layout_take(&builder, requests, sizeof(int32_t));
+    layout->page_table = layout_take(&builder, requests * (size_t)layout->table_pages, sizeof(int32_t));
+    if (builder.overflow) return pod__fail(POD_E_LIMIT, "the workspace for these limits does not fit size_t");
+    layout->total_bytes = builder.offset;
+    return POD_OK;
+}
+
 pod_schedule pod__layout_place(const pod_layout *layout, void *workspace) {
     char *base = workspace;
     pod_schedule schedule = {
