@@ -108,12 +108,14 @@ typedef struct pod_device pod_device;
  *   "cpu"        all cores that the process may use; "cpu:4" four threads
  *   "cuda:0"     the GPU of that ordinal, through its primary context
  *   "sim:h100"   plans as for that device but computes nothing; also "sim:a100", "sim:cpu" and "sim:sms=N" (1..1024)
- * A GPU's name may go on with options, for comparing: "cuda:0,fusion=hfuse,ctas=4".
- *   fusion=sm|hfuse            both kinds of work meet on an SM (default), or in one CTA with a static split of its
- * warps policy=proportional|half   an SM's CTAs alternate in the ratio of the two kinds of work (default), or one to
- * one ctas=auto|2|4              CTAs per SM kernel=auto|sm80           kernel family Errors: POD_E_ARGUMENT (unknown
- * name or option), POD_E_NO_DEVICE (it is not there or cannot be used; the message says what to do), POD_E_NO_MEMORY.
- * On error `*device` is NULL.
+ * A GPU's name may go on with options, for comparing, as in "cuda:0,fusion=hfuse,ctas=4":
+ *   "fusion=sm|hfuse"           the two kinds of work meet on an SM (default), or in one CTA, warps split statically
+ *   "policy=proportional|half"  an SM's CTAs alternate as the two kinds of work do in length (default), or one to one
+ *   "ctas=auto|2|4"             CTAs per SM
+ *   "kernel=auto|sm80"          kernel family
+ *
+ * Errors: POD_E_ARGUMENT (unknown name or option), POD_E_NO_DEVICE (it is not there or cannot be used; the message says
+ * what to do), POD_E_NO_MEMORY. On error `*device` is NULL.
  */
 POD_API pod_status pod_device_open(const char *name, pod_device **device);
 
