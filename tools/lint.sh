@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Formatting and static analysis of every tracked file. Needs a configured build folder for the compile commands.
+#
+#   tools/lint.sh BUILD_DIR
+set -euo pipefail
+cd "$(dirname "$0")/.."
+build_dir=${1:?usage: tools/lint.sh BUILD_DIR}
+jobs=$(nproc)
+
+mapfile -t formatted < <(git ls-files '*.c' '*.h' '*.cu' '*.cuh' '*.cpp')
+mapfile -t scripts < <(git ls-files '*.sh' .ci/run)
+# Only what the build compiles has flags to be analysed with.
+mapfile -t analysed < <(python3 - "$build_dir/compile_commands.json" <<'PYTHON'
+import json, os, sys
+files = {os.path.relpath(entry["file"]) for entry in json.load(open(sys.argv[1]))}
+print("\n".join(sorted(name for name in files if not name.startswith(("..", "build")))))
+PYTHON
+)
+
+failed=()
+check() { # NAME COMMAND...
+    local name=$1
+    shift
+    echo "lint: $name"
+    "$@" || failed+=("$name")
+}
+
+check clang-format clang-format-14 --dry-run -Werror "${formatted[@]}"
+check shellcheck shellcheck "${scripts[@]}"
+check cppcheck cppcheck --quiet -j "$jobs" --std=c11 --enable=warning,performance,portability --inline-suppr \
+    --error-exitcode=1 --project="$build_dir/compile_commands.json"
+check clang-tidy xargs -P "$jobs" -n 1 clang-tidy-14 --quiet -p "$build_dir" < <(printf '%s\n' "${analysed[@]}")
+
+if [ ${#failed[@]} -gt 0 ]; then
+    echo "lint: failed: ${failed[*]}" >&2
+    exit 1
+fi
+echo "lint: ${#formatted[@]} files formatted, ${#analysed[@]} analysed, ${#scripts[@]} scripts: clean"

@@ -1,0 +1,122 @@
+#!/usr/bin/env bash
+# Installs what one front door of the Makefile needs, on Debian and Ubuntu. Says what it installs and why; does nothing,
+# and needs no network, when everything is there. Elsewhere it names what is missing and stops.
+#
+#   tools/setup.sh demo|test|lint|ci
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# Debian 12's cmake, for distributions whose own is older than the build needs.
+readonly CMAKE_MINIMUM=3.25 CMAKE_PINNED=3.25.2
+# What formats and what lints must not change with the distribution.
+readonly LLVM_PINNED=14
+
+packages=() # to install by apt
+reasons=()  # one line each
+
+fail() {
+    echo "setup: $*" >&2
+    exit 1
+}
+
+need() { # PACKAGE REASON COMMAND...: the package is wanted unless the command succeeds
+    local package=$1 reason=$2
+    shift 2
+    if "$@" >/dev/null 2>&1; then return; fi
+    packages+=("$package")
+    reasons+=("$package: $reason")
+}
+
+have() {
+    command -v "$1"
+}
+
+compiles() { # COMPILER FLAGS...: an empty program, so that a compiler without its runtime libraries counts as missing
+    local program
+    program=$(mktemp)
+    echo 'int main(void) { return 0; }' | "$@" -x c - -o "$program"
+    local status=$?
+    rm -f "$program"
+    return $status
+}
+
+cmake_is_new() { # VERSION
+    [ "$(printf '%s\n' "$CMAKE_MINIMUM" "$1" | sort -V | head -n 1)" = "$CMAKE_MINIMUM" ]
+}
+
+cmake_version() {
+    cmake --version | awk 'NR == 1 { print $3 }'
+}
+
+need_demo() {
+    need gcc "C compiler" compiles cc -fopenmp
+    need libc6-dev "C library headers" compiles cc -fopenmp
+    need cmake "build system" have cmake
+    need ninja-build "runs the build" have ninja
+    need pkg-config "finds libraries" have pkg-config
+    need libcjson-dev "JSON for the command line" pkg-config --exists libcjson
+}
+
+need_test() {
+    need_demo
+    need libcmocka-dev "test library" pkg-config --exists cmocka
+    need g++ "checks that the header is C++" have c++
+    need python3 "drives the tests of the command line" have python3
+}
+
+need_lint() {
+    need_demo
+    need "clang-format-$LLVM_PINNED" "formatting" have "clang-format-$LLVM_PINNED"
+    need "clang-tidy-$LLVM_PINNED" "static analysis" have "clang-tidy-$LLVM_PINNED"
+    need "clang-$LLVM_PINNED" "static analysis" have "clang-$LLVM_PINNED"
+    need "libomp-$LLVM_PINNED-dev" "OpenMP of clang" compiles "clang-$LLVM_PINNED" -fopenmp
+    need cppcheck "static analysis" have cppcheck
+    need shellcheck "lint of the scripts" have shellcheck
+    need libcmocka-dev "test library" pkg-config --exists cmocka
+}
+
+need_ci() {
+    need_test
+    need_lint
+    need "libclang-rt-$LLVM_PINNED-dev" "sanitizers and fuzzer" \
+        compiles "clang-$LLVM_PINNED" -fsanitize=address,undefined,fuzzer-no-link
+    need "llvm-$LLVM_PINNED" "names in sanitizer reports" have "llvm-symbolizer-$LLVM_PINNED"
+    need git "works on a clone" have git
+}
+
+install_packages() {
+    if [ ${#packages[@]} -eq 0 ]; then return; fi
+    echo "setup: 'make $door' needs ${#packages[@]} packages that are not installed:"
+    printf '  %s\n' "${reasons[@]}"
+    have apt-get >/dev/null || fail "this is neither Debian nor Ubuntu; please install the above yourself"
+    local as_root=()
+    if [ "$(id -u)" -ne 0 ]; then
+        have sudo >/dev/null || fail "run this as root, or install sudo"
+        as_root=(sudo)
+    fi
+    echo "setup: installing them with apt-get"
+    "${as_root[@]}" apt-get -qq update
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install "${packages[@]}"
+}
+
+install_cmake() {
+    if cmake_is_new "$(cmake_version)"; then return; fi
+    echo "setup: cmake $(cmake_version) is older than $CMAKE_MINIMUM; putting cmake $CMAKE_PINNED into .cache/tools"
+    packages=() reasons=()
+    need python3-venv "a private place for cmake" python3 -c 'import ensurepip'
+    install_packages
+    python3 -m venv .cache/tools
+    .cache/tools/bin/pip -q install "cmake==$CMAKE_PINNED"
+    hash -r
+    cmake_is_new "$(cmake_version)" || fail "cmake $(cmake_version) is still older than $CMAKE_MINIMUM"
+}
+
+door=${1:-}
+case $door in
+demo | test | lint | ci) ;;
+*) fail "usage: tools/setup.sh demo|test|lint|ci" ;;
+esac
+PATH="$PWD/.cache/tools/bin:$PATH"
+"need_$door"
+install_packages
+install_cmake
