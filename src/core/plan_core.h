@@ -61,7 +61,7 @@ typedef struct pod_shape {
 /** Why a request is not computed. */
 enum {
     POD_REQUEST_OK = 0,
-    POD_REQUEST_Q_START = 1, /**< q_start decreases or leaves [0, max_q_tokens]: nothing is written */
+    POD_REQUEST_Q_START = 1, /**< q_start decreases, leaves [0, max_q_tokens] or overlaps: nothing is written */
     POD_REQUEST_KV_LEN = 2,  /**< kv_len outside [0, max_kv_len], or < q_len if causal: zeros are written */
     POD_REQUEST_PAGE = 3     /**< a page number is out of range: zeros are written */
 };
@@ -108,7 +108,7 @@ typedef struct pod_schedule_header {
 typedef struct pod_schedule {
     pod_schedule_header *header;
     pod_request *requests;           /**< [num_requests] */
-    uint32_t *page_errors;           /**< [num_requests] 1: a page number is out of range; only a GPU reads it */
+    uint32_t *page_errors;           /**< [num_requests] 0, or 1 + the first bad entry of the page table; GPU only */
     int32_t *decode_begin;           /**< [num_requests + 1] first decode tile of each request on the line */
     int32_t *row_tile_begin;         /**< [num_requests + 1] first prefill row tile of each request; planner's own */
     pod_prefill_entry *entries;      /**< [num_prefill_entries], longest first */
@@ -259,16 +259,17 @@ POD_CORE_FN int32_t pod_core_decode_slot(const pod_decode_item *item, int32_t pa
 
 /* ---- planning ---- */
 
+/** A request without tokens, so that nothing is written. */
+POD_CORE_FN pod_request pod_core_bad_q_start(void) {
+    pod_request request = {0, 0, 0, POD_REQUEST_Q_START};
+    return request;
+}
+
 /** One request, checked. */
 POD_CORE_FN pod_request pod_core_request(const pod_shape *shape, int32_t r) {
     pod_request request = {shape->q_start[r], 0, shape->kv_len[r], POD_REQUEST_OK};
     int32_t q_end = shape->q_start[r + 1];
-    if (request.q_begin < 0 || q_end < request.q_begin || q_end > shape->max_q_tokens) {
-        request.q_begin = 0;
-        request.kv_len = 0;
-        request.error = POD_REQUEST_Q_START;
-        return request;
-    }
+    if (request.q_begin < 0 || q_end < request.q_begin || q_end > shape->max_q_tokens) return pod_core_bad_q_start();
     request.q_len = q_end - request.q_begin;
     int32_t shortest = shape->causal ? request.q_len : 0;
     if (request.kv_len < shortest || request.kv_len > shape->max_kv_len) {
@@ -346,10 +347,18 @@ POD_CORE_FN void pod_core_lines(const pod_team *team, const pod_shape *shape, co
     int32_t n = shape->num_requests;
     int32_t begin = pod_core_cut(n, team->num_lanes, team->lane);
     int32_t end = pod_core_cut(n, team->num_lanes, team->lane + 1);
-    int64_t decode_tiles = 0, row_tiles = 0, decodes = 0, prefills = 0, totals[4];
+    int64_t decode_tiles = 0, row_tiles = 0, decodes = 0, prefills = 0, q_tokens = 0, totals[4];
     int32_t first_error = INT32_MAX;
     for (int32_t r = begin; r < end; r++) {
-        pod_request request = pod_core_request(shape, r);
+        schedule->requests[r] = pod_core_request(shape, r);
+        q_tokens += schedule->requests[r].q_len;
+    }
+    q_tokens = pod_team_scan(team, q_tokens, &totals[0]);
+    for (int32_t r = begin; r < end; r++) {
+        pod_request request = schedule->requests[r];
+        /* A q_start that goes back makes requests overlap; together they might outgrow the workspace. */
+        q_tokens += request.q_len;
+        if (q_tokens > shape->max_q_tokens && request.q_len > 0) request = pod_core_bad_q_start();
         schedule->requests[r] = request;
         if (request.error != POD_REQUEST_OK && first_error == INT32_MAX) first_error = r;
         int32_t rows = request.q_len * shape->group, first, tiles = 0, row_tile_count = 0;
@@ -474,6 +483,7 @@ POD_CORE_FN void pod_core_entries(const pod_team *team, const pod_shape *shape, 
         schedule->header->num_prefill_tiles = all_tiles;
         schedule->header->num_slices = pod_core_num_slices(tiling, schedule->header->num_decode_tiles);
     }
+    pod_team_sync(team); /* entries and header are read by other lanes than wrote them */
     pod_core_sort(team, schedule, (int32_t)items, longest);
 }
 
