@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "random_batch.h"
+
+#include <stdlib.h>
+
+static int32_t min32(int32_t a, int32_t b) {
+    return a < b ? a : b;
+}
+
+pod_limits random_limits(test_rng *rng, int32_t max_requests, int32_t max_q_tokens, int32_t max_kv_len) {
+    static const int32_t kv_heads[] = {1, 1, 2, 3, 4, 8};
+    static const int32_t groups[] = {1, 2, 3, 4, 5, 8, 16, 32};
+    static const pod_dtype dtypes[] = {POD_F32, POD_F16, POD_BF16};
+    pod_limits limits = pod_limits_init();
+    limits.kv_heads = rng_pick(rng, kv_heads, 6);
+    limits.q_heads = limits.kv_heads * rng_pick(rng, groups, 8);
+    limits.head_dim = 8 * rng_range(rng, 1, 32);
+    limits.q_dtype = dtypes[rng_range(rng, 0, 2)];
+    limits.kv_dtype = dtypes[rng_range(rng, 0, 2)];
+    limits.out_dtype = dtypes[rng_range(rng, 0, 2)];
+    limits.page_size = max_kv_len;
+    limits.max_requests = max_requests;
+    limits.max_q_tokens = max_q_tokens;
+    limits.max_kv_len = max_kv_len;
+    return limits;
+}
+
+int test_batch_alloc(test_batch *batch, const pod_limits *limits) {
+    batch->batch = pod_batch_init();
+    batch->q_start = malloc(((size_t)limits->max_requests + 1) * sizeof(int32_t));
+    batch->kv_len = malloc((size_t)limits->max_requests * sizeof(int32_t));
+    batch->page_table = NULL;
+    batch->batch.q_start = batch->q_start;
+    batch->batch.kv_len = batch->kv_len;
+    return batch->q_start != NULL && batch->kv_len != NULL;
+}
+
+void test_batch_free(test_batch *batch) {
+    free(batch->q_start);
+    free(batch->kv_len);
+    free(batch->page_table);
+}
+
+/** New tokens of one request when `left` may still be used and `others` requests follow. */
+static int32_t random_q_len(test_rng *rng, const pod_limits *limits, batch_mix mix, int32_t left, int32_t others) {
+    int32_t wanted = 1;
+    switch (mix) {
+    case MIX_HYBRID:
+        if (rng_chance(rng, 15)) return 0;
+        if (rng_chance(rng, 40)) wanted = rng_log_range(rng, 1, limits->max_q_tokens);
+        if (rng_chance(rng, 20)) wanted = rng_range(rng, 1, 8);
+        break;
+    case MIX_PREFILL:
+        wanted = rng_log_range(rng, 1, limits->max_q_tokens);
+        break;
+    case MIX_DECODE:
+        if (rng_chance(rng, 20)) wanted = rng_range(rng, 1, 6);
+        break;
+    case MIX_EDGE:
+        wanted = others == 0 ? left : left / (others + 1) + rng_range(rng, 0, 1);
+        break;
+    case MIX_LONG_DECODE:
+    case MIX_COUNT:
+        break;
+    }
+    return min32(wanted, left);
+}
+
+static int32_t random_kv_len(test_rng *rng, const pod_limits *limits, batch_mix mix, int32_t request,
+                             int32_t shortest) {
+    if (mix == MIX_EDGE && rng_chance(rng, 90)) return limits->max_kv_len;
+    if (mix == MIX_LONG_DECODE && request == 0) return limits->max_kv_len;
+    if (mix == MIX_LONG_DECODE) return rng_range(rng, shortest, min32(limits->max_kv_len, shortest + 700));
+    if (rng_chance(rng, 10)) return shortest;
+    return rng_log_range(rng, shortest, limits->max_kv_len);
+}
+
+void test_batch_fill(test_batch *batch, test_rng *rng, const pod_limits *limits, batch_mix mix) {
+    pod_batch *b = &batch->batch;
+    b->num_requests = mix == MIX_EDGE ? limits->max_requests : rng_range(rng, 0, limits->max_requests);
+    b->num_pages = b->num_requests;
+    b->causal = rng_chance(rng, 70);
+    b->window_tokens = rng_chance(rng, 30) ? 1 + rng_log_range(rng, 0, limits->max_kv_len) : 0;
+    int32_t token = 0;
+    batch->q_start[0] = 0;
+    for (int32_t r = 0; r < b->num_requests; r++) {
+        int32_t q_len = random_q_len(rng, limits, mix, limits->max_q_tokens - token, b->num_requests - 1 - r);
+        if (b->causal) q_len = min32(q_len, limits->max_kv_len);
+        token += q_len;
+        batch->q_start[r + 1] = token;
+        batch->kv_len[r] = random_kv_len(rng, limits, mix, r, b->causal ? q_len : 0);
+    }
+}
+
+static void shuffle(test_rng *rng, int32_t *numbers, int32_t count) {
+    for (int32_t i = count - 1; i > 0; i--) {
+        int32_t other = rng_range(rng, 0, i), kept = numbers[i];
+        numbers[i] = numbers[other];
+        numbers[other] = kept;
+    }
+}
+
+int test_batch_add_pages(test_batch *batch, test_rng *rng, const pod_limits *limits) {
+    static const int32_t poison[] = {-1, INT32_MAX, INT32_MIN};
+    pod_batch *b = &batch->batch;
+    int32_t used = 0, widest = 0;
+    for (int32_t r = 0; r < b->num_requests; r++) {
+        int32_t pages = (batch->kv_len[r] + limits->page_size - 1) / limits->page_size;
+        used += pages;
+        if (pages > widest) widest = pages;
+    }
+    b->num_pages = used + rng_range(rng, 0, 3);
+    b->max_pages = widest;
+    b->page_table_stride = widest + rng_range(rng, 0, 3);
+    size_t entries = (size_t)b->num_requests * (size_t)b->page_table_stride;
+    int32_t *order = malloc(((size_t)b->num_pages + 1) * sizeof *order);
+    free(batch->page_table);
+    batch->page_table = malloc((entries + 1) * sizeof(int32_t));
+    if (order == NULL || batch->page_table == NULL) {
+        free(order);
+        return 0;
+    }
+    for (int32_t p = 0; p < b->num_pages; p++) order[p] = p;
+    shuffle(rng, order, b->num_pages);
+    for (size_t i = 0; i < entries; i++) batch->page_table[i] = rng_pick(rng, poison, 3);
+    int32_t next = 0;
+    for (int32_t r = 0; r < b->num_requests; r++) {
+        int32_t pages = (batch->kv_len[r] + limits->page_size - 1) / limits->page_size;
+        for (int32_t p = 0; p < pages; p++) batch->page_table[r * b->page_table_stride + p] = order[next++];
+    }
+    free(order);
+    b->page_table = batch->page_table;
+    return 1;
+}

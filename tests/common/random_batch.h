@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Random limits and batches for the tests. The page table is built on request: most planner tests need none. */
+#ifndef POD_TEST_RANDOM_BATCH_H
+#define POD_TEST_RANDOM_BATCH_H
+
+#include "podattn.h"
+#include "rng.h"
+
+/** What kind of requests a batch holds. */
+typedef enum batch_mix {
+    MIX_HYBRID,      /**< prefills, decodes, speculative decodes, empty ones */
+    MIX_PREFILL,     /**< every request a prompt or a chunk */
+    MIX_DECODE,      /**< one or a few tokens each */
+    MIX_LONG_DECODE, /**< one decode as long as the limits allow next to many short ones */
+    MIX_EDGE,        /**< uses up max_requests and max_q_tokens with full-length contexts */
+    MIX_COUNT
+} batch_mix;
+
+typedef struct test_batch {
+    pod_batch batch;     /**< points into the arrays below */
+    int32_t *q_start;    /**< [max_requests + 1] */
+    int32_t *kv_len;     /**< [max_requests] */
+    int32_t *page_table; /**< NULL until test_batch_add_pages() */
+} test_batch;
+
+/** Heads, head_dim and dtypes within [1..64] heads and head_dim 8..256; the maxima as given. */
+pod_limits random_limits(test_rng *rng, int32_t max_requests, int32_t max_q_tokens, int32_t max_kv_len);
+
+/** Room for a batch within the limits. Returns 0 if there is no memory. */
+int test_batch_alloc(test_batch *batch, const pod_limits *limits);
+void test_batch_free(test_batch *batch);
+
+/** A valid batch without a page table; the limits' page_size must reach max_kv_len. */
+void test_batch_fill(test_batch *batch, test_rng *rng, const pod_limits *limits, batch_mix mix);
+
+/** Gives each request shuffled pages of its own; unused entries are poisoned with page numbers that do not exist.
+ * Returns 0 if there is no memory. */
+int test_batch_add_pages(test_batch *batch, test_rng *rng, const pod_limits *limits);
+
+#endif
