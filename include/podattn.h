@@ -105,7 +105,8 @@ typedef struct pod_device pod_device;
 /**
  * Opens a device by name:
  *   "auto"       the first GPU if it works, otherwise the CPU; pod_device_info.note says why
- *   "cpu"        all cores that the process may use; "cpu:4" four threads
+ *   "cpu"        all cores that the process may use; "cpu:4" four threads (1..1024); "cpu:4,isa=avx2" not the best
+ *                kernels that the processor runs but these: avx512-bf16, avx512, avx2 or generic
  *   "cuda:0"     the GPU of that ordinal, through its primary context
  *   "sim:h100"   plans as for that device but computes nothing; also "sim:a100", "sim:cpu" and "sim:sms=N" (1..1024)
  * A GPU's name may go on with options, for comparing, as in "cuda:0,fusion=hfuse,ctas=4":

@@ -6,13 +6,18 @@
 
 #include "plan_core.h"
 
+enum {
+    POD_CPU_PREFILL_ROWS = 192, /**< a multiple of the kernels' 6 rows */
+    POD_CPU_TILE_TOKENS = 64
+};
+
 /** CPU: as many workers on every machine, so that results do not depend on the number of threads. */
 static inline pod_tiling pod__tiling_cpu(void) {
     pod_tiling tiling = {.num_ctas = 32,
-                         .prefill_tile_rows = 128,
-                         .prefill_tile_tokens = 64,
+                         .prefill_tile_rows = POD_CPU_PREFILL_ROWS,
+                         .prefill_tile_tokens = POD_CPU_TILE_TOKENS,
                          .decode_rows = 16,
-                         .decode_tile_tokens = 64,
+                         .decode_tile_tokens = POD_CPU_TILE_TOKENS,
                          .max_slices = 64,
                          .min_slice_tiles = 8,
                          .max_prefill_waves = 2};

@@ -1,9 +1,126 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "backend.h"
+/* The CPU as a device: opened with a number of threads, executes plans that the core made on the host. */
+#include "cpu_kernels.h"
 #include "status.h"
 
-pod_status pod__cpu_open(const char *argument, pod_device **device) {
-    (void)argument;
+#include <errno.h>
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { MAX_THREADS = 1024 };
+
+typedef struct cpu_device {
+    pod_device base;
+    const cpu_kernels *kernels;
+    int32_t num_threads;
+} cpu_device;
+
+static pod_status check_dtype(const char *field, pod_dtype dtype) {
+    if (dtype == POD_F32 || dtype == POD_F16 || dtype == POD_BF16) return POD_OK;
+    return pod__fail(POD_E_UNSUPPORTED, "%s dtype %s is not supported by the cpu backend", field,
+                     pod_dtype_name(dtype));
+}
+
+static pod_status cpu_check_limits(const pod_device *device, const pod_limits *limits) {
     (void)device;
-    return pod__fail(POD_E_UNSUPPORTED, "the cpu backend is not built yet");
+    POD_TRY(check_dtype("q", limits->q_dtype));
+    POD_TRY(check_dtype("kv", limits->kv_dtype));
+    return check_dtype("out", limits->out_dtype);
+}
+
+static void cpu_choose_tiling(const pod_device *device, const pod_limits *limits, pod_tiling *tiling) {
+    (void)device;
+    (void)limits;
+    *tiling = pod__tiling_cpu();
+}
+
+static pod_status cpu_check_tensors(const pod_device *device, const pod_limits *limits, const pod_tensors *tensors) {
+    (void)device;
+    (void)limits;
+    (void)tensors;
+    return POD_OK; /* it can do everything that a call can ask for */
+}
+
+static pod_status cpu_attention(const pod_plan *plan, const pod_tensors *tensors, pod_stream stream) {
+    (void)stream;
+    const cpu_device *cpu = (const cpu_device *)plan->device;
+    pod__cpu_attention(plan, tensors, cpu->kernels, cpu->num_threads);
+    return POD_OK;
+}
+
+/** The processor's own name, or "unknown processor". */
+static void read_cpu_name(char *name, size_t size) {
+    snprintf(name, size, "unknown processor");
+    FILE *file = fopen("/proc/cpuinfo", "r");
+    if (file == NULL) return;
+    char line[256];
+    while (fgets(line, sizeof line, file) != NULL) {
+        if (strncmp(line, "model name", 10) != 0) continue;
+        const char *value = strchr(line, ':');
+        if (value == NULL) break;
+        value += strspn(value, ": \t");
+        snprintf(name, size, "%.*s", (int)strcspn(value, "\n"), value);
+        break;
+    }
+    fclose(file);
+}
+
+static void cpu_get_info(const pod_device *device, pod_device_info *info) {
+    const cpu_device *cpu = (const cpu_device *)device;
+    snprintf(info->backend, sizeof info->backend, "cpu");
+    read_cpu_name(info->name, sizeof info->name);
+    snprintf(info->kernel, sizeof info->kernel, "%s", cpu->kernels->name);
+    info->num_ctas = pod__tiling_cpu().num_ctas;
+    info->num_threads = cpu->num_threads;
+}
+
+static void cpu_close(pod_device *device) {
+    free(device);
+}
+
+static const pod_backend cpu_backend = {
+    .check_limits = cpu_check_limits,
+    .choose_tiling = cpu_choose_tiling,
+    .check_tensors = cpu_check_tensors,
+    .attention = cpu_attention,
+    .get_info = cpu_get_info,
+    .close = cpu_close,
+};
+
+/** "", "N", "isa=NAME" or "N,isa=NAME". */
+static pod_status parse_argument(const char *argument, int32_t *num_threads, const char **isa) {
+    const char *rest = argument;
+    if (*rest != '\0' && strncmp(rest, "isa=", 4) != 0) {
+        char *end;
+        errno = 0;
+        long threads = *rest >= '0' && *rest <= '9' ? strtol(rest, &end, 10) : 0;
+        if (threads < 1 || threads > MAX_THREADS || errno != 0 || (*end != '\0' && *end != ',')) {
+            return pod__fail(POD_E_ARGUMENT, "cpu threads \"%.32s\" is no number from 1 to %d", argument, MAX_THREADS);
+        }
+        *num_threads = (int32_t)threads;
+        rest = end + (*end == ',');
+        if (*end == '\0') return POD_OK;
+    }
+    if (*rest == '\0' && rest == argument) return POD_OK;
+    if (strncmp(rest, "isa=", 4) != 0 || rest[4] == '\0') {
+        return pod__fail(POD_E_ARGUMENT, "cpu option \"%.32s\" is not isa=NAME", rest);
+    }
+    *isa = rest + 4;
+    return POD_OK;
+}
+
+pod_status pod__cpu_open(const char *argument, pod_device **device) {
+    int32_t num_threads = pod_core_min(omp_get_num_procs(), MAX_THREADS);
+    const char *isa = "";
+    const cpu_kernels *kernels;
+    POD_TRY(parse_argument(argument, &num_threads, &isa));
+    POD_TRY(pod__cpu_kernels_find(isa, &kernels));
+    cpu_device *cpu = calloc(1, sizeof *cpu);
+    if (cpu == NULL) return pod__fail(POD_E_NO_MEMORY, "no memory for a device");
+    cpu->base.backend = &cpu_backend;
+    cpu->kernels = kernels;
+    cpu->num_threads = num_threads;
+    *device = &cpu->base;
+    return POD_OK;
 }

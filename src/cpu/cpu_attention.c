@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Executes a plan: threads take tickets of the prefill and the decode queue; whoever finishes the last part of split
+ * work merges it. Which thread computes what never changes a result: an item's arithmetic is fixed by the plan, and
+ * parts are merged in their order. */
+#include "cpu_kernels.h"
+#include "merge_core.h"
+
+#include <omp.h>
+
+/** Where the parts of a split item meet. */
+typedef struct cpu_split {
+    int32_t part, num_parts;
+    int32_t first_slot, slot_step; /**< part p > 0 is kept in slot first_slot + p * slot_step */
+    int32_t part_0_slot;
+    int32_t slot_rows;
+    uint32_t *counter; /**< parts that are done */
+    float *out;        /**< [slot][slot_rows][head_dim] */
+    float *max_sum;    /**< [slot][slot_rows][2] */
+} cpu_split;
+
+typedef struct cpu_team {
+    cpu_job job;
+    const cpu_kernels *kernels;
+} cpu_team;
+
+static int64_t split_row(const cpu_split *split, int32_t part, int32_t row) {
+    int64_t slot = part == 0 ? split->part_0_slot : split->first_slot + part * split->slot_step;
+    return slot * split->slot_rows + row;
+}
+
+static void save_part(const cpu_job *job, const cpu_split *split, const cpu_scratch *scratch, int32_t num_rows) {
+    for (int32_t row = 0; row < num_rows; row++) {
+        int64_t place = split_row(split, split->part, row);
+        split->max_sum[place * 2] = scratch->max[row];
+        split->max_sum[place * 2 + 1] = scratch->sum[row];
+        memcpy(split->out + place * job->head_dim, scratch->out + (int64_t)row * job->dim_stride,
+               (size_t)job->head_dim * sizeof(float));
+    }
+}
+
+static void merge_row(const cpu_job *job, const cpu_split *split, cpu_scratch *scratch, int32_t row) {
+    float max = -INFINITY, sum = 0, *out = scratch->out + (int64_t)row * job->dim_stride;
+    for (int32_t part = 0; part < split->num_parts; part++) {
+        max = fmaxf(max, split->max_sum[split_row(split, part, row) * 2]);
+    }
+    memset(out, 0, (size_t)job->head_dim * sizeof(float));
+    for (int32_t part = 0; part < split->num_parts; part++) {
+        int64_t place = split_row(split, part, row);
+        const float *part_out = split->out + place * job->head_dim;
+        float factor = pod_merge_factor(split->max_sum[place * 2], max);
+        sum += factor * split->max_sum[place * 2 + 1];
+        for (int32_t i = 0; i < job->head_dim; i++) out[i] += factor * part_out[i];
+    }
+    scratch->max[row] = max;
+    scratch->sum[row] = sum;
+}
+
+/** What follows the computation of an item: write it, or keep it and let the last part's thread merge. */
+static void complete(const cpu_team *team, const cpu_item *item, const cpu_split *split, cpu_scratch *scratch) {
+    if (split->num_parts > 1) {
+        save_part(&team->job, split, scratch, item->num_rows);
+        uint32_t parts_done = __atomic_add_fetch(split->counter, 1, __ATOMIC_ACQ_REL);
+        if (parts_done < (uint32_t)split->num_parts) return;
+        __atomic_store_n(split->counter, 0, __ATOMIC_RELAXED);
+        for (int32_t row = 0; row < item->num_rows; row++) merge_row(&team->job, split, scratch, row);
+    }
+    team->kernels->finish(&team->job, item, scratch);
+}
+
+static cpu_item make_item(const pod_plan *plan, int32_t request_idx, int32_t kv_head, int32_t row_begin,
+                          int32_t tile_begin, int32_t num_tiles, int32_t max_rows) {
+    const pod_shape *shape = &plan->shape;
+    cpu_item item = {.request = plan->schedule.requests[request_idx],
+                     .request_idx = request_idx,
+                     .kv_head = kv_head,
+                     .row_begin = row_begin,
+                     .tile_begin = tile_begin,
+                     .num_tiles = num_tiles};
+    item.num_rows = pod_core_min(item.request.q_len * shape->group - row_begin, max_rows);
+    pod_core_visible(item.request.q_len, item.request.kv_len, shape->causal, shape->window_tokens,
+                     row_begin / shape->group, pod_core_ceil_div(row_begin + item.num_rows, shape->group),
+                     &item.kv_begin, &item.kv_end);
+    item.kv_begin = pod_core_max(item.kv_begin, tile_begin * CPU_TILE_TOKENS);
+    item.kv_end = pod_core_min(item.kv_end, (tile_begin + num_tiles) * CPU_TILE_TOKENS);
+    return item;
+}
+
+static void run_prefill(const cpu_team *team, uint32_t ticket, cpu_scratch *scratch) {
+    const pod_plan *plan = team->job.plan;
+    const pod_schedule *schedule = &plan->schedule;
+    const pod_prefill_entry *entry = &schedule->entries[ticket / (uint32_t)plan->shape.kv_heads];
+    int32_t kv_head = (int32_t)(ticket % (uint32_t)plan->shape.kv_heads);
+    int32_t slot = entry->num_parts > 1 ? entry->slot + kv_head * entry->num_parts : 0;
+    cpu_item item =
+        make_item(plan, entry->request, kv_head, entry->row_begin, entry->tile_begin, entry->num_tiles, CPU_TILE_ROWS);
+    cpu_split split = {.part = entry->part,
+                       .num_parts = entry->num_parts,
+                       .first_slot = slot,
+                       .slot_step = 1,
+                       .part_0_slot = slot,
+                       .slot_rows = plan->tiling.prefill_tile_rows,
+                       .counter = &schedule->part_counters[slot],
+                       .out = schedule->prefill_partial_out,
+                       .max_sum = schedule->prefill_partial_sum};
+    team->kernels->prefill(&team->job, &item, scratch);
+    complete(team, &item, &split, scratch);
+}
+
+/** A ticket of the decode queue is a slice of the line: it can hold many items. */
+static void run_decode(const cpu_team *team, uint32_t ticket, cpu_scratch *scratch) {
+    const pod_plan *plan = team->job.plan;
+    const pod_schedule *schedule = &plan->schedule;
+    int32_t slice = (int32_t)ticket;
+    int32_t position = pod_core_slice_begin(schedule->header, slice);
+    int32_t slice_end = pod_core_slice_begin(schedule->header, slice + 1);
+    while (position < slice_end) {
+        pod_decode_item decode;
+        pod_core_decode_item(&plan->shape, &plan->tiling, schedule, position, slice, slice_end, &decode);
+        position += decode.num_tiles;
+        cpu_item item = make_item(plan, decode.request, decode.kv_head, 0, decode.tile_begin, decode.num_tiles,
+                                  plan->tiling.decode_rows);
+        cpu_split split = {.part = decode.part,
+                           .num_parts = decode.num_parts,
+                           .first_slot = pod_core_decode_slot(&decode, 1) - 2,
+                           .slot_step = 2,
+                           .part_0_slot = pod_core_decode_slot(&decode, 0),
+                           .slot_rows = plan->tiling.decode_rows,
+                           .counter = &schedule->slice_counters[decode.first_slice],
+                           .out = schedule->decode_partial_out,
+                           .max_sum = schedule->decode_partial_sum};
+        team->kernels->decode(&team->job, &item, scratch);
+        complete(team, &item, &split, scratch);
+    }
+}
+
+static void drain_prefill(const cpu_team *team, cpu_scratch *scratch) {
+    pod_schedule_header *header = team->job.plan->schedule.header;
+    uint32_t num_tickets = (uint32_t)(header->num_prefill_entries * team->job.plan->shape.kv_heads), ticket;
+    while ((ticket = __atomic_fetch_add(&header->prefill_ticket, 1, __ATOMIC_RELAXED)) < num_tickets) {
+        run_prefill(team, ticket, scratch);
+    }
+}
+
+static void drain_decode(const cpu_team *team, cpu_scratch *scratch) {
+    pod_schedule_header *header = team->job.plan->schedule.header;
+    uint32_t ticket;
+    while ((ticket = __atomic_fetch_add(&header->decode_ticket, 1, __ATOMIC_RELAXED)) < (uint32_t)header->num_slices) {
+        run_decode(team, ticket, scratch);
+    }
+}
+
+/** Odd threads begin with decodes, so that computing and streaming overlap; each helps with what is left. */
+static void work(const cpu_team *team, int thread) {
+    cpu_scratch scratch;
+    if (thread % 2 == 1) drain_decode(team, &scratch);
+    drain_prefill(team, &scratch);
+    drain_decode(team, &scratch);
+}
+
+void pod__cpu_attention(const pod_plan *plan, const pod_tensors *tensors, const cpu_kernels *kernels,
+                        int32_t num_threads) {
+    pod_schedule_header *header = plan->schedule.header;
+    int64_t num_tickets = (int64_t)header->num_prefill_entries * plan->shape.kv_heads + header->num_slices;
+    if (num_tickets == 0) return;
+    if (num_threads > num_tickets) num_threads = (int32_t)num_tickets;
+    int32_t head_dim = plan->limits.head_dim;
+    const cpu_team team = {{plan, tensors, head_dim, (head_dim + 15) / 16 * 16}, kernels};
+#pragma omp parallel num_threads(num_threads)
+    work(&team, omp_get_thread_num());
+    header->prefill_ticket = 0;
+    header->decode_ticket = 0;
+}

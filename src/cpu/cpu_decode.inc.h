@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Decode: few rows, bound by reading the cache. Keys and values go from the cache to registers, nothing is packed.
+ * Scores are dot products along head_dim of a block of rows and keys whose accumulators are then summed together. */
+
+enum { DECODE_KEYS = 4, DECODE_ROWS = LANES / DECODE_KEYS };
+
+static inline void decode_scores(const cpu_job *job, const cpu_item *item, const cpu_tile *tile, float factor,
+                                 pod_dtype kv_dtype, int pairs, cpu_scratch *scratch) {
+    int32_t num_words = pairs ? job->head_dim / 2 : job->head_dim;
+    int64_t word_bytes = pairs ? 4 : (int64_t)pod_dtype_size(kv_dtype);
+    for (int32_t key = tile->first / DECODE_KEYS * DECODE_KEYS; key < tile->end; key += DECODE_KEYS) {
+        for (int32_t row = 0; row < item->num_rows; row += DECODE_ROWS) {
+            const float *query = scratch->query + row * job->dim_stride;
+            vec acc[LANES]; /* of row r and key k at r * DECODE_KEYS + k */
+            CPU_UNROLL
+            for (int i = 0; i < LANES; i++) acc[i] = vec_zero();
+            for (int32_t word = 0; word < num_words; word += LANES) {
+                int32_t count = pod_core_min(LANES, num_words - word);
+                vec k[DECODE_KEYS];
+                CPU_UNROLL
+                for (int i = 0; i < DECODE_KEYS; i++) {
+                    k[i] = vec_load_as(tile->key[key + i] + word * word_bytes, pairs ? POD_F32 : kv_dtype, count);
+                }
+                CPU_UNROLL
+                for (int i = 0; i < LANES; i++) {
+                    vec q = vec_load(query + i / DECODE_KEYS * job->dim_stride + word);
+                    acc[i] = mma_step(acc[i], q, k[i % DECODE_KEYS], pairs);
+                }
+            }
+            float sums[LANES];
+            vec_store(sums, vec_sum_each(acc) * vec_set1(factor));
+            for (int r = 0; r < DECODE_ROWS; r++) {
+                memcpy(scratch->scores + (row + r) * CPU_TILE_TOKENS + key, sums + r * DECODE_KEYS,
+                       DECODE_KEYS * sizeof(float));
+            }
+        }
+    }
+}
+
+/** DECODE_ROWS rows of scratch->out, `num_vecs` columns from `dim`: rescaled, plus weights * values. */
+static inline __attribute__((always_inline)) void decode_accumulate_block(const cpu_job *job, const cpu_tile *tile,
+                                                                          int32_t row, int32_t dim, int num_vecs,
+                                                                          pod_dtype kv_dtype, cpu_scratch *scratch) {
+    const float *weights = scratch->scores + row * CPU_TILE_TOKENS;
+    float *out = scratch->out + row * job->dim_stride + dim;
+    int64_t element_bytes = (int64_t)pod_dtype_size(kv_dtype);
+    int32_t last_count = pod_core_min(LANES, job->head_dim - dim - (num_vecs - 1) * LANES);
+    vec acc[DECODE_ROWS][MMA_VECS];
+    CPU_UNROLL
+    for (int r = 0; r < DECODE_ROWS; r++) {
+        vec factor = vec_set1(scratch->factor[row + r]);
+        CPU_UNROLL
+        for (int v = 0; v < num_vecs; v++) acc[r][v] = vec_load(out + r * job->dim_stride + v * LANES) * factor;
+    }
+    for (int32_t key = tile->first; key < tile->end; key++) {
+        vec value[MMA_VECS];
+        CPU_UNROLL
+        for (int v = 0; v < num_vecs; v++) {
+            const char *from = tile->value[key] + (dim + v * LANES) * element_bytes;
+            value[v] = vec_load_as(from, kv_dtype, v < num_vecs - 1 ? LANES : last_count);
+        }
+        CPU_UNROLL
+        for (int r = 0; r < DECODE_ROWS; r++) {
+            vec weight = vec_set1(weights[r * CPU_TILE_TOKENS + key]);
+            CPU_UNROLL
+            for (int v = 0; v < num_vecs; v++) acc[r][v] = vec_fma(weight, value[v], acc[r][v]);
+        }
+    }
+    CPU_UNROLL
+    for (int r = 0; r < DECODE_ROWS; r++) {
+        CPU_UNROLL
+        for (int v = 0; v < num_vecs; v++) vec_store(out + r * job->dim_stride + v * LANES, acc[r][v]);
+    }
+}
+
+static inline void decode_accumulate(const cpu_job *job, const cpu_item *item, const cpu_tile *tile, pod_dtype kv_dtype,
+                                     cpu_scratch *scratch) {
+    for (int32_t row = 0; row < item->num_rows; row += DECODE_ROWS) {
+        int32_t dim = 0;
+        for (; dim + (MMA_VECS - 1) * LANES < job->head_dim; dim += MMA_VECS * LANES) {
+            decode_accumulate_block(job, tile, row, dim, MMA_VECS, kv_dtype, scratch);
+        }
+        for (; dim < job->head_dim; dim += LANES) {
+            decode_accumulate_block(job, tile, row, dim, 1, kv_dtype, scratch);
+        }
+    }
+}
+
+static inline __attribute__((always_inline)) void decode_item(const cpu_job *job, const cpu_item *item,
+                                                              cpu_scratch *scratch, pod_dtype kv_dtype, int pairs) {
+    float factor = score_factor(job, item);
+    cpu_tile tile;
+    rows_load(job, item, DECODE_ROWS, pairs, scratch);
+    for (int32_t i = 0; i < item->num_tiles; i++) {
+        if (!tile_locate(job, item, item->tile_begin + i, &tile)) continue;
+        decode_scores(job, item, &tile, factor, kv_dtype, pairs, scratch);
+        softmax_tile(job, item, &tile, 0, scratch);
+        decode_accumulate(job, item, &tile, kv_dtype, scratch);
+    }
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What passes between the parts of the CPU backend: one call of pod_attention() (job), one piece of its plan (item),
+ * and the memory that a thread works in while it computes one (scratch). */
+#ifndef POD_CPU_JOB_H
+#define POD_CPU_JOB_H
+
+#include "backend.h"
+#include "tilings.h"
+
+enum {
+    CPU_MAX_DIM = 256,
+    CPU_TILE_ROWS = POD_CPU_PREFILL_ROWS,
+    CPU_TILE_TOKENS = POD_CPU_TILE_TOKENS,
+};
+
+typedef struct cpu_job {
+    const pod_plan *plan;
+    const pod_tensors *tensors;
+    int32_t head_dim;
+    int32_t dim_stride; /**< floats from one row of `out` to the next: head_dim rounded up to whole vectors */
+} cpu_job;
+
+/** Query rows of one request and KV head against a range of its keys. Row = token * group + head in the group. */
+typedef struct cpu_item {
+    pod_request request;
+    int32_t request_idx;
+    int32_t kv_head;
+    int32_t row_begin, num_rows;
+    int32_t tile_begin, num_tiles; /**< KV tiles of CPU_TILE_TOKENS keys */
+    int32_t kv_begin, kv_end;      /**< of their keys, those that any of the rows sees */
+} cpu_item;
+
+/** A thread's working memory, on its stack: calls from several host threads share nothing. Only what head_dim needs is
+ * touched. Rows are those of the item, counted from 0; `out`, `max` and `sum` are a partial as in merge_core.h. */
+typedef struct cpu_scratch {
+    _Alignas(64) float out[CPU_TILE_ROWS * CPU_MAX_DIM];        /**< [row][dim_stride] */
+    _Alignas(64) float query[CPU_TILE_ROWS * CPU_MAX_DIM];      /**< [row][word]: a float, or a pair of bf16 */
+    _Alignas(64) float keys[CPU_TILE_TOKENS * CPU_MAX_DIM];     /**< [word][key] */
+    _Alignas(64) float values[CPU_TILE_TOKENS * CPU_MAX_DIM];   /**< [key or pair of keys][dim_stride] */
+    _Alignas(64) float scores[CPU_TILE_ROWS * CPU_TILE_TOKENS]; /**< [row][key]; then the softmax's weights */
+    _Alignas(64) float max[CPU_TILE_ROWS];
+    float sum[CPU_TILE_ROWS];
+    float factor[CPU_TILE_ROWS]; /**< what this tile's new maximum multiplies the row of `out` with */
+} cpu_scratch;
+
+#endif

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The kernels, once per instruction set, and the choice among them when a device is opened. */
+#ifndef POD_CPU_KERNELS_H
+#define POD_CPU_KERNELS_H
+
+#include "cpu_job.h"
+
+typedef struct cpu_kernels {
+    const char *name; /**< "avx512-bf16", "avx512", "avx2" or "generic" */
+    /** The item's partial into scratch->out, max and sum. */
+    void (*prefill)(const cpu_job *job, const cpu_item *item, cpu_scratch *scratch);
+    void (*decode)(const cpu_job *job, const cpu_item *item, cpu_scratch *scratch);
+    /** Sinks, division, conversion: the finished rows from scratch into the caller's out and lse. */
+    void (*finish)(const cpu_job *job, const cpu_item *item, cpu_scratch *scratch);
+} cpu_kernels;
+
+extern const cpu_kernels pod__cpu_kernels_generic;
+#ifdef __x86_64__
+extern const cpu_kernels pod__cpu_kernels_avx2;
+extern const cpu_kernels pod__cpu_kernels_avx512;
+extern const cpu_kernels pod__cpu_kernels_avx512_bf16;
+#endif
+
+/** The best kernels that this processor runs if `name` is "", else those of that name. POD_E_ARGUMENT (no such name),
+ * POD_E_NO_DEVICE (the processor lacks them). */
+pod_status pod__cpu_kernels_find(const char *name, const cpu_kernels **kernels);
+
+/** Executes the plan on up to `num_threads` threads. */
+void pod__cpu_attention(const pod_plan *plan, const pod_tensors *tensors, const cpu_kernels *kernels,
+                        int32_t num_threads);
+
+#endif

@@ -1,0 +1,7 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#define POD_CPU_PAIRS
+#define POD_CPU_KERNELS pod__cpu_kernels_avx512_bf16
+#define POD_CPU_KERNELS_NAME "avx512-bf16"
+#include "simd_avx512.h"
+
+#include "cpu_kernels.inc.h"

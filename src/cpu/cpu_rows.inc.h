@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What prefill and decode do to query rows alike: load them, turn a tile's scores into softmax weights, finish them. */
+
+enum { TILE_VECS = CPU_TILE_TOKENS / LANES };
+
+static const int32_t lane_numbers[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+
+static inline vec_int vec_lane_numbers(void) {
+    vec_int lanes;
+    memcpy(&lanes, lane_numbers, sizeof lanes);
+    return lanes;
+}
+
+static inline vec vec_select(vec_int mask, vec if_set, vec if_clear) {
+    return (vec)((mask & (vec_int)if_set) | (~mask & (vec_int)if_clear));
+}
+
+/** 2^x for x <= 0 within 2 ulp; 0 below 2^-126; a NaN stays one. */
+static inline vec vec_exp2(vec x) {
+    const vec round = vec_set1(0x1.8p23f); /* adding it leaves the nearest integer in the low bits */
+    vec clamped = vec_max(vec_set1(-127.0f), x);
+    vec shifted = clamped + round;
+    vec f = clamped - (shifted - round);
+    vec p = vec_fma(f, vec_set1(0.0013264727f), vec_set1(0.009671513f));
+    p = vec_fma(p, f, vec_set1(0.055507336f));
+    p = vec_fma(p, f, vec_set1(0.24022242f));
+    p = vec_fma(p, f, vec_set1(0.693147f));
+    p = vec_fma(p, f, vec_set1(1.0f));
+    return p * (vec)(((vec_int)shifted + 127) << 23);
+}
+
+/** tanh(x) within a few ulp: a polynomial near 0, where the exponential form would cancel. */
+static inline vec vec_tanh(vec x) {
+    const vec_int sign_bit = (vec_int)vec_set1(-0.0f);
+    vec magnitude = (vec)((vec_int)x & ~sign_bit), square = x * x;
+    vec p = vec_fma(square, vec_set1(0.015195373f), vec_set1(-0.051947903f));
+    p = vec_fma(p, square, vec_set1(0.13308175f));
+    p = vec_fma(p, square, vec_set1(-0.33332342f));
+    vec near = vec_fma(magnitude * square, p, magnitude);
+    vec e = vec_exp2(magnitude * vec_set1(-2.0f * POD_LOG2_E));
+    vec far = (vec_set1(1.0f) - e) / (vec_set1(1.0f) + e);
+    vec result = vec_select((vec_int)(magnitude < vec_set1(0.625f)), near, far);
+    return (vec)((vec_int)result | ((vec_int)x & sign_bit));
+}
+
+/** What <q, k> is multiplied by: the score in log2 units, or the argument of the softcap's tanh. */
+static inline float score_factor(const cpu_job *job, const cpu_item *item) {
+    const pod_tensors *t = job->tensors;
+    double factor = t->scale;
+    if (t->k_scale != NULL) factor *= (double)t->k_scale[item->kv_head];
+    return (float)(t->softcap > 0 ? factor / (double)t->softcap : factor * 1.4426950408889634);
+}
+
+/** Starts empty partials and copies the queries to scratch as float, or as they are for `pairs`. Rows up to a multiple
+ * of `block_rows` and words up to whole vectors are zeros. */
+static inline void rows_load(const cpu_job *job, const cpu_item *item, int32_t block_rows, int pairs,
+                             cpu_scratch *scratch) {
+    const pod_limits *limits = &job->plan->limits;
+    const pod_tensors *t = job->tensors;
+    int32_t group = job->plan->shape.group, num_words = pairs ? job->head_dim / 2 : job->head_dim;
+    int32_t padded_rows = (item->num_rows + block_rows - 1) / block_rows * block_rows;
+    int64_t element_bytes = (int64_t)pod_dtype_size(limits->q_dtype);
+    memset(scratch->out, 0, (size_t)padded_rows * (size_t)job->dim_stride * sizeof(float));
+    memset(scratch->query, 0, (size_t)padded_rows * (size_t)job->dim_stride * sizeof(float));
+    for (int32_t row = 0; row < padded_rows; row++) {
+        scratch->max[row] = -INFINITY;
+        scratch->sum[row] = 0;
+        scratch->factor[row] = 0;
+    }
+    for (int32_t row = 0; row < item->num_rows; row++) {
+        int32_t token = item->request.q_begin + (item->row_begin + row) / group;
+        int32_t head = item->kv_head * group + (item->row_begin + row) % group;
+        const char *q = (const char *)t->q + (token * t->q_token_stride + head * t->q_head_stride) * element_bytes;
+        float *query = scratch->query + (int64_t)row * job->dim_stride;
+        if (pairs) {
+            memcpy(query, q, (size_t)num_words * sizeof(float));
+            continue;
+        }
+        for (int32_t i = 0; i < num_words; i += LANES) {
+            int32_t count = pod_core_min(LANES, num_words - i);
+            vec_store(query + i, vec_load_as(q + i * element_bytes, limits->q_dtype, count));
+        }
+    }
+}
+
+/** Softcap and ALiBi: from the tanh's argument, or the plain score, to the score in log2 units. */
+static inline void bend_scores(const cpu_job *job, const cpu_item *item, const cpu_tile *tile, int32_t row,
+                               float *scores) {
+    const pod_tensors *t = job->tensors;
+    int32_t group = job->plan->shape.group, group_row = item->row_begin + row;
+    int32_t position = item->request.kv_len - item->request.q_len + group_row / group;
+    float slope = t->alibi_slopes != NULL ? t->alibi_slopes[item->kv_head * group + group_row % group] : 0;
+    for (int32_t i = 0; i < CPU_TILE_TOKENS; i += LANES) {
+        vec x = vec_load(scores + i);
+        if (t->softcap > 0) x = vec_tanh(x) * vec_set1(t->softcap * POD_LOG2_E);
+        if (t->alibi_slopes != NULL) {
+            vec_int distance = vec_lane_numbers() + (tile->key_begin + i - position);
+            x = vec_fma(__builtin_convertvector(distance, vec), vec_set1(slope * POD_LOG2_E), x);
+        }
+        vec_store(scores + i, x);
+    }
+}
+
+/** One row's scores of a tile become weights exp2(score - max), in place; keys outside [begin, end) weigh 0. With
+ * `pairs` they become bf16, packed into the first half of the row. Returns the factor for what the row holds already.
+ */
+static inline float softmax_row(float *scores, int is_masked, int32_t begin, int32_t end, int pairs, float *max,
+                                float *sum) {
+    vec s[TILE_VECS], highest = vec_set1(-INFINITY), total = vec_zero();
+    for (int v = 0; v < TILE_VECS; v++) {
+        s[v] = vec_load(scores + v * LANES);
+        if (is_masked) {
+            vec_int key = vec_lane_numbers() + v * LANES;
+            s[v] = vec_select((key >= begin) & (key < end), s[v], vec_set1(-INFINITY));
+        }
+        highest = vec_max(highest, s[v]);
+    }
+    float old_max = *max, new_max = vec_reduce_max(highest), factor = 1.0f;
+    if (new_max > old_max)
+        factor = vec_first(vec_exp2(vec_set1(old_max - new_max)));
+    else
+        new_max = old_max;
+    vec base = vec_set1(new_max == -INFINITY ? 0.0f : new_max);
+    for (int v = 0; v < TILE_VECS; v++) {
+        s[v] = vec_exp2(s[v] - base);
+        total = total + s[v];
+    }
+    for (int v = 0; v < TILE_VECS; v++) {
+#ifdef POD_CPU_PAIRS
+        if (pairs) {
+            if (v % 2 == 0) vec_store(scores + v / 2 * LANES, vec_make_pairs(s[v], s[v + 1]));
+            continue;
+        }
+#endif
+        vec_store(scores + v * LANES, s[v]);
+    }
+    (void)pairs;
+    *max = new_max;
+    *sum = *sum * factor + vec_reduce_add(total);
+    return factor;
+}
+
+/** All rows' scores of a tile become weights; scratch->factor, max and sum follow. */
+static inline void softmax_tile(const cpu_job *job, const cpu_item *item, const cpu_tile *tile, int pairs,
+                                cpu_scratch *scratch) {
+    int is_bent = job->tensors->softcap > 0 || job->tensors->alibi_slopes != NULL;
+    int is_masked = tile_is_masked(job, item, tile);
+    for (int32_t row = 0; row < item->num_rows; row++) {
+        float *scores = scratch->scores + row * CPU_TILE_TOKENS;
+        int32_t begin = 0, end = CPU_TILE_TOKENS;
+        if (is_bent) bend_scores(job, item, tile, row, scores);
+        if (is_masked) {
+            tile_visible(job, item, tile, (item->row_begin + row) / job->plan->shape.group, &begin, &end);
+        }
+        scratch->factor[row] =
+            softmax_row(scores, is_masked, begin, end, pairs, &scratch->max[row], &scratch->sum[row]);
+    }
+}
+
+/** Joins the sinks, divides, converts and writes out and lse. */
+static void rows_finish(const cpu_job *job, const cpu_item *item, cpu_scratch *scratch) {
+    const pod_limits *limits = &job->plan->limits;
+    const pod_tensors *t = job->tensors;
+    int32_t group = job->plan->shape.group;
+    int64_t element_bytes = (int64_t)pod_dtype_size(limits->out_dtype);
+    for (int32_t row = 0; row < item->num_rows; row++) {
+        int32_t head = item->kv_head * group + (item->row_begin + row) % group;
+        int64_t token = item->request.q_begin + (item->row_begin + row) / group;
+        float max = scratch->max[row], sum = scratch->sum[row], factor = 1.0f;
+        if (t->sinks != NULL) factor = pod_merge_sink(&max, &sum, t->sinks[head]);
+        factor *= pod_merge_normaliser(sum);
+        if (t->v_scale != NULL) factor *= t->v_scale[item->kv_head];
+        const float *from = scratch->out + (int64_t)row * job->dim_stride;
+        char *to = (char *)t->out + (token * t->out_token_stride + head * t->out_head_stride) * element_bytes;
+        for (int32_t i = 0; i < job->head_dim; i += LANES) {
+            int32_t count = pod_core_min(LANES, job->head_dim - i);
+            vec_store_as(to + i * element_bytes, limits->out_dtype, count, vec_load(from + i) * vec_set1(factor));
+        }
+        if (t->lse != NULL) t->lse[token * t->lse_token_stride + head * t->lse_head_stride] = pod_merge_lse(max, sum);
+    }
+}

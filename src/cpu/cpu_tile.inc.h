@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The keys of one KV tile: where they lie in the cache, and which of them a query row sees. */
+
+/** Keys [first, end) of the tile are seen by some row of the item; only these may be read for the result. The pointers
+ * of the others repeat key `first`, so that kernels may read whole blocks. */
+typedef struct cpu_tile {
+    int32_t key_begin; /**< position of the tile's first key in the context */
+    int32_t first, end;
+    const char *key[CPU_TILE_TOKENS], *value[CPU_TILE_TOKENS];
+} cpu_tile;
+
+/** Finds a tile's rows page by page. Returns 0 if no key of it is seen. */
+static inline int tile_locate(const cpu_job *job, const cpu_item *item, int32_t tile_idx, cpu_tile *tile) {
+    const pod_batch *batch = &job->plan->batch;
+    const pod_tensors *t = job->tensors;
+    int64_t element_bytes = (int64_t)pod_dtype_size(job->plan->limits.kv_dtype);
+    int32_t page_size = job->plan->limits.page_size;
+    tile->key_begin = tile_idx * CPU_TILE_TOKENS;
+    tile->first = pod_core_max(item->kv_begin - tile->key_begin, 0);
+    tile->end = pod_core_min(item->kv_end - tile->key_begin, CPU_TILE_TOKENS);
+    if (tile->first >= tile->end) return 0;
+
+    const char *k_head = (const char *)t->k + item->kv_head * t->k_head_stride * element_bytes;
+    const char *v_head = (const char *)t->v + item->kv_head * t->v_head_stride * element_bytes;
+    int64_t k_step = t->k_token_stride * element_bytes, v_step = t->v_token_stride * element_bytes;
+    for (int32_t i = tile->first; i < tile->end;) {
+        int32_t key = tile->key_begin + i, slot = key % page_size;
+        int32_t run_end = i + pod_core_min(page_size - slot, tile->end - i);
+        int64_t page = item->request_idx;
+        if (batch->page_table != NULL) page = batch->page_table[page * batch->page_table_stride + key / page_size];
+        const char *k = k_head + (page * t->k_page_stride + slot * t->k_token_stride) * element_bytes;
+        const char *v = v_head + (page * t->v_page_stride + slot * t->v_token_stride) * element_bytes;
+        for (; i < run_end; i++, k += k_step, v += v_step) {
+            tile->key[i] = k;
+            tile->value[i] = v;
+        }
+    }
+    for (int32_t i = 0; i < CPU_TILE_TOKENS; i++) {
+        if (i >= tile->first && i < tile->end) continue;
+        tile->key[i] = tile->key[tile->first];
+        tile->value[i] = tile->value[tile->first];
+    }
+    return 1;
+}
+
+/** The keys of the tile that a token of the item's request sees: [*begin, *end), maybe empty. */
+static inline void tile_visible(const cpu_job *job, const cpu_item *item, const cpu_tile *tile, int32_t token,
+                                int32_t *begin, int32_t *end) {
+    const pod_shape *shape = &job->plan->shape;
+    pod_core_visible(item->request.q_len, item->request.kv_len, shape->causal, shape->window_tokens, token, token + 1,
+                     begin, end);
+    *begin = pod_core_max(*begin - tile->key_begin, tile->first);
+    *end = pod_core_min(*end - tile->key_begin, tile->end);
+}
+
+/** Whether some row of the item does not see some key of the tile. */
+static inline int tile_is_masked(const cpu_job *job, const cpu_item *item, const cpu_tile *tile) {
+    int32_t group = job->plan->shape.group, begin, end, unused;
+    tile_visible(job, item, tile, item->row_begin / group, &unused, &end); /* later tokens see further ... */
+    tile_visible(job, item, tile, (item->row_begin + item->num_rows - 1) / group, &begin, &unused); /* on both ends */
+    return begin > 0 || end < CPU_TILE_TOKENS;
+}

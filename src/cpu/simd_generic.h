@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Vectors of 4 floats in the compilers' own vector notation: SSE2, NEON or plain code, whatever the target has. Every
+ * vector is full: `count` is not read. */
+#ifndef POD_CPU_SIMD_GENERIC_H
+#define POD_CPU_SIMD_GENERIC_H
+
+#include "dtype.h"
+
+enum { LANES = 4, MMA_VECS = 2 };
+
+typedef float vec __attribute__((vector_size(16)));
+typedef int32_t vec_int __attribute__((vector_size(16)));
+
+static inline vec vec_set1(float value) {
+    return (vec){value, value, value, value};
+}
+
+static inline vec vec_zero(void) {
+    return vec_set1(0);
+}
+
+static inline vec vec_load(const float *from) {
+    vec value;
+    memcpy(&value, from, sizeof value);
+    return value;
+}
+
+static inline void vec_store(float *to, vec value) {
+    memcpy(to, &value, sizeof value);
+}
+
+static inline vec vec_fma(vec a, vec b, vec c) {
+    return a * b + c;
+}
+
+/** Where either is a NaN: b. */
+static inline vec vec_max(vec a, vec b) {
+    vec_int is_a = a > b;
+    return (vec)(((vec_int)a & is_a) | ((vec_int)b & ~is_a));
+}
+
+static inline float vec_first(vec a) {
+    return a[0];
+}
+
+static inline float vec_reduce_max(vec a) {
+    float low = a[0] > a[1] ? a[0] : a[1], high = a[2] > a[3] ? a[2] : a[3];
+    return low > high ? low : high;
+}
+
+static inline float vec_reduce_add(vec a) {
+    return (a[0] + a[1]) + (a[2] + a[3]);
+}
+
+/** Elements widened to float. */
+static inline vec vec_load_as(const void *from, pod_dtype dtype, int32_t count) {
+    (void)count;
+    if (dtype == POD_F32) return vec_load(from);
+    return (vec){pod__load(from, dtype, 0), pod__load(from, dtype, 1), pod__load(from, dtype, 2),
+                 pod__load(from, dtype, 3)};
+}
+
+/** Elements narrowed, ties to even. */
+static inline void vec_store_as(void *to, pod_dtype dtype, int32_t count, vec value) {
+    (void)count;
+    for (int i = 0; i < LANES; i++) pod__store(to, dtype, i, value[i]);
+}
+
+/** Lane i becomes the sum of a[i]'s lanes. */
+static inline vec vec_sum_each(const vec a[LANES]) {
+    return (vec){vec_reduce_add(a[0]), vec_reduce_add(a[1]), vec_reduce_add(a[2]), vec_reduce_add(a[3])};
+}
+
+/** Lane j of a[i] becomes lane i of a[j]. */
+static inline void vec_transpose(vec a[LANES]) {
+    vec b[LANES];
+    for (int i = 0; i < LANES; i++) b[i] = (vec){a[0][i], a[1][i], a[2][i], a[3][i]};
+    for (int i = 0; i < LANES; i++) a[i] = b[i];
+}
+
+#endif
