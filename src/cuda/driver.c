@@ -18,8 +18,9 @@ static int find_symbol(void *library, const char *symbol, void *function) {
 static pod_status find_functions(pod_cuda_driver *driver) {
 #define FIND_(name, symbol, arguments)                                                                                 \
     if (!find_symbol(driver->library, symbol, (void *)&driver->name)) {                                                \
-        return pod__fail(POD_E_NO_DEVICE, "the NVIDIA driver is too old: it has no %s; install one for CUDA %d or "    \
-                                          "later",                                                                     \
+        return pod__fail(POD_E_NO_DEVICE,                                                                              \
+                         "the NVIDIA driver is too old: it has no %s; install one for CUDA %d or "                     \
+                         "later",                                                                                      \
                          symbol, OLDEST_DRIVER / 1000);                                                                \
     }
     POD_CUDA_FUNCTIONS(FIND_)

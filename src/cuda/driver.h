@@ -35,8 +35,7 @@
        void **extra))                                                                                                  \
     X(pointer_get_attribute, "cuPointerGetAttribute",                                                                  \
       (void *value, CUpointer_attribute attribute, CUdeviceptr pointer))                                               \
-    X(memcpy_htod_async, "cuMemcpyHtoDAsync_v2",                                                                       \
-      (CUdeviceptr to, const void *from, size_t bytes, CUstream stream))                                               \
+    X(memcpy_htod_async, "cuMemcpyHtoDAsync_v2", (CUdeviceptr to, const void *from, size_t bytes, CUstream stream))    \
     X(memcpy_dtoh_async, "cuMemcpyDtoHAsync_v2", (void *to, CUdeviceptr from, size_t bytes, CUstream stream))          \
     X(memcpy_2d_async, "cuMemcpy2DAsync_v2", (const CUDA_MEMCPY2D *copy, CUstream stream))                             \
     X(stream_is_capturing, "cuStreamIsCapturing", (CUstream stream, CUstreamCaptureStatus * status))                   \

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One layer: the tensors and the plan become the parameters of one launch. */
+#include "cuda_device.h"
+#include "kernels/params.h"
+#include "merge_core.h"
+#include "status.h"
+
+static pod_kernel_params make_params(const pod_plan *plan, const pod_tensors *t, int32_t policy) {
+    int has_softcap = t->softcap > 0;
+    pod_kernel_params params = {
+        .shape = plan->shape,
+        .tiling = plan->tiling,
+        .schedule = plan->schedule,
+        .page_table = plan->batch.page_table,
+        .page_table_stride = plan->batch.page_table_stride,
+        .page_size = plan->limits.page_size,
+        .head_dim = plan->limits.head_dim,
+        .q = t->q,
+        .k = t->k,
+        .v = t->v,
+        .out = t->out,
+        .lse = t->lse,
+        .sinks = t->sinks,
+        .q_token_stride = t->q_token_stride,
+        .q_head_stride = t->q_head_stride,
+        .k_page_stride = t->k_page_stride,
+        .k_token_stride = t->k_token_stride,
+        .k_head_stride = t->k_head_stride,
+        .v_page_stride = t->v_page_stride,
+        .v_token_stride = t->v_token_stride,
+        .v_head_stride = t->v_head_stride,
+        .out_token_stride = t->out_token_stride,
+        .out_head_stride = t->out_head_stride,
+        .lse_token_stride = t->lse_token_stride,
+        .lse_head_stride = t->lse_head_stride,
+        .scale_log2 = has_softcap ? t->scale / t->softcap : t->scale * POD_LOG2_E,
+        .softcap_log2 = has_softcap ? t->softcap * POD_LOG2_E : 0,
+        .policy = policy,
+    };
+    return params;
+}
+
+static pod_status check_pointers(const pod_cuda_device *cuda, const pod_tensors *t) {
+    POD_TRY(pod__cuda_check_pointer(cuda, "q", t->q));
+    POD_TRY(pod__cuda_check_pointer(cuda, "k", t->k));
+    POD_TRY(pod__cuda_check_pointer(cuda, "v", t->v));
+    POD_TRY(pod__cuda_check_pointer(cuda, "out", t->out));
+    POD_TRY(pod__cuda_check_pointer(cuda, "lse", t->lse));
+    return pod__cuda_check_pointer(cuda, "sinks", t->sinks);
+}
+
+static pod_status launch(const pod_cuda_device *cuda, const pod_plan *plan, const pod_tensors *tensors,
+                         CUstream stream) {
+    POD_TRY(check_pointers(cuda, tensors));
+    int32_t row = pod__cuda_row(plan->device, &plan->limits);
+    const pod_cuda_variant *variant = &pod__cuda_variants[row];
+    pod_kernel_params params = make_params(plan, tensors, cuda->options.policy);
+    void *arguments[] = {&params};
+    POD_CUDA_TRY(cuda,
+                 launch_kernel(cuda->kernels[row], (unsigned)plan->tiling.num_ctas, 1, 1, (unsigned)variant->threads, 1,
+                               1, (unsigned)variant->smem_bytes, stream, arguments, NULL),
+                 "launching the attention kernel");
+    return POD_OK;
+}
+
+pod_status pod__cuda_attention(const pod_plan *plan, const pod_tensors *tensors, pod_stream stream) {
+    const pod_cuda_device *cuda = (const pod_cuda_device *)plan->device;
+    int pushed;
+    POD_TRY(pod__cuda_enter(cuda, &pushed));
+    pod_status status = launch(cuda, plan, tensors, (CUstream)stream);
+    pod__cuda_leave(cuda, pushed);
+    return status;
+}

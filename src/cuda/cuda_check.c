@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the GPU's kernels can do; everything else is refused by name. */
+#include "cuda_device.h"
+#include "status.h"
+
+enum { ALIGNMENT_BYTES = 16 };
+
+static pod_status check_dtypes(const pod_limits *limits) {
+    if (limits->q_dtype != POD_BF16 && limits->q_dtype != POD_F16) {
+        return pod__fail(POD_E_UNSUPPORTED, "q_dtype %s is not supported by the cuda backend; bf16 and f16 are",
+                         pod_dtype_name(limits->q_dtype));
+    }
+    if (limits->kv_dtype != limits->q_dtype) {
+        return pod__fail(POD_E_UNSUPPORTED, "kv_dtype %s with q_dtype %s is not supported by the cuda backend",
+                         pod_dtype_name(limits->kv_dtype), pod_dtype_name(limits->q_dtype));
+    }
+    if (limits->out_dtype != limits->q_dtype) {
+        return pod__fail(POD_E_UNSUPPORTED, "out_dtype %s with q_dtype %s is not supported by the cuda backend",
+                         pod_dtype_name(limits->out_dtype), pod_dtype_name(limits->q_dtype));
+    }
+    return POD_OK;
+}
+
+int32_t pod__cuda_row(const pod_device *device, const pod_limits *limits) {
+    return pod__cuda_find_variant(&((const pod_cuda_device *)device)->options, limits);
+}
+
+pod_status pod__cuda_check_limits(const pod_device *device, const pod_limits *limits) {
+    const pod_cuda_device *cuda = (const pod_cuda_device *)device;
+    POD_TRY(check_dtypes(limits));
+    if (limits->head_dim != 64 && limits->head_dim != 128) {
+        return pod__fail(POD_E_UNSUPPORTED, "head_dim = %d is not supported by the cuda backend; 64 and 128 are",
+                         limits->head_dim);
+    }
+    int32_t row = pod__cuda_row(device, limits);
+    if (row < 0) {
+        return pod__fail(POD_E_UNSUPPORTED, "no kernel for %s, head_dim = %d and the options of this device's name",
+                         pod_dtype_name(limits->q_dtype), limits->head_dim);
+    }
+    if (cuda->kernels[row] == NULL) {
+        return pod__fail(POD_E_UNSUPPORTED, "kernel %s does not run on %s", pod__cuda_variants[row].kernel, cuda->name);
+    }
+    return POD_OK;
+}
+
+/** The kernels move 16 bytes at a time. */
+static pod_status check_aligned(const char *field, const void *pointer) {
+    if ((uintptr_t)pointer % ALIGNMENT_BYTES == 0) return POD_OK;
+    return pod__fail(POD_E_UNSUPPORTED, "%s is not aligned to %d bytes, which the cuda backend needs", field,
+                     ALIGNMENT_BYTES);
+}
+
+static pod_status check_stride(const char *field, int64_t stride) {
+    int64_t elements = ALIGNMENT_BYTES / 2; /* bf16 and f16 */
+    if (stride % elements == 0) return POD_OK;
+    return pod__fail(POD_E_UNSUPPORTED, "%s = %lld is not a multiple of %lld, which the cuda backend needs", field,
+                     (long long)stride, (long long)elements);
+}
+
+static pod_status check_absent(const char *field, const void *pointer) {
+    if (pointer == NULL) return POD_OK;
+    return pod__fail(POD_E_UNSUPPORTED, "%s is not supported by the cuda backend", field);
+}
+
+pod_status pod__cuda_check_tensors(const pod_device *device, const pod_limits *limits, const pod_tensors *t) {
+    (void)device;
+    (void)limits;
+    POD_TRY(check_aligned("q", t->q));
+    POD_TRY(check_aligned("k", t->k));
+    POD_TRY(check_aligned("v", t->v));
+    POD_TRY(check_aligned("out", t->out));
+    POD_TRY(check_stride("q_token_stride", t->q_token_stride));
+    POD_TRY(check_stride("q_head_stride", t->q_head_stride));
+    POD_TRY(check_stride("k_page_stride", t->k_page_stride));
+    POD_TRY(check_stride("k_token_stride", t->k_token_stride));
+    POD_TRY(check_stride("k_head_stride", t->k_head_stride));
+    POD_TRY(check_stride("v_page_stride", t->v_page_stride));
+    POD_TRY(check_stride("v_token_stride", t->v_token_stride));
+    POD_TRY(check_stride("v_head_stride", t->v_head_stride));
+    POD_TRY(check_stride("out_token_stride", t->out_token_stride));
+    POD_TRY(check_stride("out_head_stride", t->out_head_stride));
+    POD_TRY(check_absent("alibi_slopes", t->alibi_slopes));
+    POD_TRY(check_absent("k_scale", t->k_scale));
+    return check_absent("v_scale", t->v_scale);
+}
+
+pod_status pod__cuda_check_pointer(const pod_cuda_device *cuda, const char *field, const void *pointer) {
+    CUmemorytype type;
+    if (pointer == NULL || cuda->reads_pageable_memory) return POD_OK;
+    CUresult result =
+        cuda->driver.pointer_get_attribute(&type, CU_POINTER_ATTRIBUTE_MEMORY_TYPE, (CUdeviceptr)(uintptr_t)pointer);
+    if (result != CUDA_ERROR_INVALID_VALUE) return pod__cuda_check(&cuda->driver, result, "looking a pointer up");
+    return pod__fail(POD_E_ARGUMENT, "%s is no memory that %s can reach; allocate it on the GPU", field, cuda->name);
+}

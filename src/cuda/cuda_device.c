@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Opens a GPU, loads the kernels, describes and closes it. */
+#include "cuda_device.h"
+
+#include "kernels/plan/plan_params.h"
+#include "status.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { OLDEST_CAPABILITY = 80 };
+
+pod_status pod__cuda_enter(const pod_cuda_device *cuda, int *pushed) {
+    CUcontext current = NULL;
+    *pushed = 0;
+    POD_CUDA_TRY(cuda, ctx_get_current(&current), "asking for the current context");
+    if (current == cuda->context) return POD_OK;
+    POD_CUDA_TRY(cuda, ctx_push_current(cuda->context), "entering the GPU's primary context");
+    *pushed = 1;
+    return POD_OK;
+}
+
+void pod__cuda_leave(const pod_cuda_device *cuda, int pushed) {
+    CUcontext popped;
+    if (pushed) cuda->driver.ctx_pop_current(&popped);
+}
+
+static pod_status find_gpu(pod_cuda_device *cuda) {
+    int count = 0;
+    POD_CUDA_TRY(cuda, device_get_count(&count), "counting GPUs");
+    if (cuda->options.ordinal >= count) {
+        return pod__fail(POD_E_NO_DEVICE, "there is no GPU cuda:%d; the driver sees %d, numbered from 0",
+                         cuda->options.ordinal, count);
+    }
+    POD_CUDA_TRY(cuda, device_get(&cuda->ordinal, cuda->options.ordinal), "opening the GPU");
+    return POD_OK;
+}
+
+static pod_status get_attribute(const pod_cuda_device *cuda, CUdevice_attribute attribute, int32_t *value) {
+    int number = 0;
+    POD_CUDA_TRY(cuda, device_get_attribute(&number, attribute, cuda->ordinal), "asking for the GPU's properties");
+    *value = number;
+    return POD_OK;
+}
+
+static pod_status read_properties(pod_cuda_device *cuda) {
+    int32_t major, minor;
+    size_t bytes = 0;
+    POD_CUDA_TRY(cuda, device_get_name(cuda->name, sizeof cuda->name, cuda->ordinal), "asking for the GPU's name");
+    POD_CUDA_TRY(cuda, device_total_mem(&bytes, cuda->ordinal), "asking for the GPU's memory");
+    cuda->memory_bytes = (int64_t)bytes;
+    POD_TRY(get_attribute(cuda, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, &major));
+    POD_TRY(get_attribute(cuda, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, &minor));
+    POD_TRY(get_attribute(cuda, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, &cuda->num_sms));
+    POD_TRY(get_attribute(cuda, CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN, &cuda->max_smem_bytes));
+    POD_TRY(get_attribute(cuda, CU_DEVICE_ATTRIBUTE_PAGEABLE_MEMORY_ACCESS, &cuda->reads_pageable_memory));
+    cuda->capability = 10 * major + minor;
+    if (cuda->capability < OLDEST_CAPABILITY) {
+        return pod__fail(POD_E_NO_DEVICE, "%s has compute capability %d.%d; the kernels need 8.0 (Ampere) or later",
+                         cuda->name, major, minor);
+    }
+    return POD_OK;
+}
+
+/** Loads every embedded fatbin that has code for this chip. */
+static pod_status load_modules(pod_cuda_device *cuda) {
+    for (size_t i = 0; i < POD_CUDA_NUM_IMAGES; i++) {
+        CUresult result = cuda->driver.module_load_data(&cuda->modules[i], pod__cuda_images[i].fatbin);
+        if (result == CUDA_ERROR_NO_BINARY_FOR_GPU) continue; /* kernels of another family */
+        char doing[96];
+        snprintf(doing, sizeof doing, "loading the kernels \"%s\"", pod__cuda_images[i].name);
+        POD_TRY(pod__cuda_check(&cuda->driver, result, doing));
+    }
+    return POD_OK;
+}
+
+/** NULL if no loaded module has it. */
+static pod_status find_kernel(const pod_cuda_device *cuda, const char *name, CUfunction *kernel) {
+    *kernel = NULL;
+    for (size_t i = 0; i < POD_CUDA_NUM_IMAGES; i++) {
+        if (cuda->modules[i] == NULL) continue;
+        CUresult result = cuda->driver.module_get_function(kernel, cuda->modules[i], name);
+        if (result == CUDA_SUCCESS) return POD_OK;
+        *kernel = NULL;
+        if (result != CUDA_ERROR_NOT_FOUND) return pod__cuda_check(&cuda->driver, result, "looking a kernel up");
+    }
+    return POD_OK;
+}
+
+/** Before there are limits, the device is described by the first row that its options allow. */
+static const pod_cuda_variant *usual_variant(const pod_cuda_device *cuda) {
+    for (int32_t i = 0; i < POD_CUDA_NUM_VARIANTS; i++) {
+        if (cuda->kernels[i] != NULL && pod__cuda_fits_options(i, &cuda->options)) return &pod__cuda_variants[i];
+    }
+    return NULL;
+}
+
+static pod_status find_kernels(pod_cuda_device *cuda) {
+    POD_TRY(find_kernel(cuda, POD_PLAN_KERNEL, &cuda->plan_kernel));
+    for (int32_t i = 0; i < POD_CUDA_NUM_VARIANTS; i++) {
+        const pod_cuda_variant *variant = &pod__cuda_variants[i];
+        if (variant->smem_bytes > cuda->max_smem_bytes) continue;
+        POD_TRY(find_kernel(cuda, variant->kernel, &cuda->kernels[i]));
+        if (cuda->kernels[i] == NULL) continue;
+        POD_CUDA_TRY(
+            cuda,
+            func_set_attribute(cuda->kernels[i], CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, variant->smem_bytes),
+            "giving a kernel its shared memory");
+    }
+    if (cuda->plan_kernel != NULL && usual_variant(cuda) != NULL) return POD_OK;
+    return pod__fail(POD_E_NO_DEVICE,
+                     "this library has no kernel of that name's options for %s (compute capability "
+                     "%d.%d)",
+                     cuda->name, cuda->capability / 10, cuda->capability % 10);
+}
+
+static pod_status load_kernels(pod_cuda_device *cuda) {
+    int pushed;
+    POD_CUDA_TRY(cuda, primary_ctx_retain(&cuda->context, cuda->ordinal), "opening the GPU's primary context");
+    POD_TRY(pod__cuda_enter(cuda, &pushed));
+    pod_status status = load_modules(cuda);
+    if (status == POD_OK) status = find_kernels(cuda);
+    pod__cuda_leave(cuda, pushed);
+    return status;
+}
+
+/** Undoes as much of the opening as was done. */
+static void cuda_close(pod_device *device) {
+    pod_cuda_device *cuda = (pod_cuda_device *)device;
+    int pushed;
+    if (cuda->context != NULL) {
+        if (pod__cuda_enter(cuda, &pushed) == POD_OK) {
+            for (size_t i = 0; i < POD_CUDA_NUM_IMAGES; i++) {
+                if (cuda->modules[i] != NULL) cuda->driver.module_unload(cuda->modules[i]);
+            }
+            pod__cuda_leave(cuda, pushed);
+        }
+        cuda->driver.primary_ctx_release(cuda->ordinal);
+    }
+    pod__cuda_driver_unload(&cuda->driver);
+    free(cuda);
+}
+
+static void cuda_choose_tiling(const pod_device *device, const pod_limits *limits, pod_tiling *tiling) {
+    int32_t num_sms = ((const pod_cuda_device *)device)->num_sms;
+    *tiling = pod__cuda_tiling(&pod__cuda_variants[pod__cuda_row(device, limits)], num_sms);
+}
+
+static void cuda_get_info(const pod_device *device, pod_device_info *info) {
+    const pod_cuda_device *cuda = (const pod_cuda_device *)device;
+    const pod_cuda_variant *variant = usual_variant(cuda);
+    snprintf(info->backend, sizeof info->backend, "cuda");
+    snprintf(info->name, sizeof info->name, "%s", cuda->name);
+    snprintf(info->kernel, sizeof info->kernel, "%s", variant->family);
+    info->num_ctas = variant->ctas_per_sm * cuda->num_sms;
+    info->memory_bytes = cuda->memory_bytes;
+}
+
+static const pod_backend cuda_backend = {
+    .check_limits = pod__cuda_check_limits,
+    .choose_tiling = cuda_choose_tiling,
+    .check_tensors = pod__cuda_check_tensors,
+    .plan_build = pod__cuda_plan_build,
+    .plan_status = pod__cuda_plan_status,
+    .attention = pod__cuda_attention,
+    .get_info = cuda_get_info,
+    .close = cuda_close,
+};
+
+static pod_status open_gpu(pod_cuda_device *cuda, const char *argument) {
+    POD_TRY(pod__cuda_options_parse(argument, &cuda->options));
+    POD_TRY(pod__cuda_driver_load(&cuda->driver));
+    POD_TRY(find_gpu(cuda));
+    POD_TRY(read_properties(cuda));
+    return load_kernels(cuda);
+}
+
+pod_status pod__cuda_open(const char *argument, pod_device **device) {
+    *device = NULL;
+    pod_cuda_device *cuda = calloc(1, sizeof *cuda);
+    if (cuda == NULL) return pod__fail(POD_E_NO_MEMORY, "no memory for a device");
+    cuda->base.backend = &cuda_backend;
+    pod_status status = open_gpu(cuda, argument);
+    if (status != POD_OK) {
+        cuda_close(&cuda->base);
+        return status;
+    }
+    *device = &cuda->base;
+    return POD_OK;
+}

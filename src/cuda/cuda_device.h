@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A GPU that was opened: its primary context and the kernels loaded into it. Never changes after it was opened, so any
+ * number of threads may use it. */
+#ifndef POD_CUDA_DEVICE_H
+#define POD_CUDA_DEVICE_H
+
+#include "backend.h"
+#include "cuda_variants.h"
+#include "driver.h"
+#include "images.h"
+
+typedef struct pod_cuda_device {
+    pod_device base;
+    pod_cuda_driver driver;
+    pod_cuda_options options;
+    CUdevice ordinal;
+    CUcontext context; /**< the primary one; NULL until retained */
+    CUmodule modules[POD_CUDA_NUM_IMAGES];
+    CUfunction plan_kernel;
+    CUfunction kernels[POD_CUDA_NUM_VARIANTS]; /**< by row of the variant table; NULL: not for this chip */
+    char name[128];
+    int32_t capability; /**< 10 * major + minor */
+    int32_t num_sms;
+    int32_t max_smem_bytes;        /**< of one CTA */
+    int32_t reads_pageable_memory; /**< any host pointer is valid on the device */
+    int64_t memory_bytes;
+} pod_cuda_device;
+
+/** Hands a driver's error on to the caller. */
+#define POD_CUDA_TRY(cuda, call, doing) POD_TRY(pod__cuda_check(&(cuda)->driver, (cuda)->driver.call, doing))
+
+/** Makes the primary context current for this thread unless it is; `*pushed` says what pod__cuda_leave() has to undo.
+ */
+pod_status pod__cuda_enter(const pod_cuda_device *cuda, int *pushed);
+void pod__cuda_leave(const pod_cuda_device *cuda, int pushed);
+
+/** The kernel's row of the variant table for limits that pod__cuda_check_limits() accepted. */
+int32_t pod__cuda_row(const pod_device *device, const pod_limits *limits);
+
+/* The backend's functions; see backend.h. */
+pod_status pod__cuda_check_limits(const pod_device *device, const pod_limits *limits);
+pod_status pod__cuda_check_tensors(const pod_device *device, const pod_limits *limits, const pod_tensors *tensors);
+/** POD_E_ARGUMENT for a pointer that the GPU cannot reach: the commonest mistake, caught before it becomes a fault that
+ * ends the process's context. NULL passes. Call it inside the context. */
+pod_status pod__cuda_check_pointer(const pod_cuda_device *cuda, const char *field, const void *pointer);
+pod_status pod__cuda_plan_build(pod_plan *plan, const pod_batch *batch, pod_stream stream);
+pod_status pod__cuda_plan_status(const pod_plan *plan, pod_stream stream);
+pod_status pod__cuda_attention(const pod_plan *plan, const pod_tensors *tensors, pod_stream stream);
+
+#endif

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The rows of kernels/variants.def as data, and the choice among them. */
+#ifndef POD_CUDA_VARIANTS_H
+#define POD_CUDA_VARIANTS_H
+
+#include "cuda_options.h"
+#include "plan_core.h"
+
+typedef struct pod_cuda_variant {
+    const char *kernel; /**< "pod_sm80_fused_bf16_d128_c2" */
+    const char *family; /**< "sm80" */
+    int32_t arch;       /**< a pod_cuda_arch */
+    int32_t job;        /**< a pod_cuda_job */
+    pod_dtype dtype;    /**< of q, k, v and out */
+    int32_t head_dim;
+    int32_t ctas_per_sm;
+    int32_t threads;
+    int32_t prefill_tile_rows;
+    int32_t prefill_tile_tokens;
+    int32_t smem_bytes; /**< dynamic */
+} pod_cuda_variant;
+
+enum {
+#define POD_VARIANT(arch, job, dtype, dim, ctas, threads, rows, keys, smem) +1
+    POD_CUDA_NUM_VARIANTS = 0
+#include "kernels/variants.def"
+};
+extern const pod_cuda_variant pod__cuda_variants[POD_CUDA_NUM_VARIANTS];
+
+/** Whether the options of a device's name allow the row. */
+int pod__cuda_fits_options(int32_t row, const pod_cuda_options *options);
+
+/** The first row that serves the limits and the options; -1 if none does. */
+int32_t pod__cuda_find_variant(const pod_cuda_options *options, const pod_limits *limits);
+
+/** How work is cut for a row on a GPU of so many SMs. */
+pod_tiling pod__cuda_tiling(const pod_cuda_variant *variant, int32_t num_sms);
+
+#endif
