@@ -95,8 +95,15 @@ install_packages() {
         as_root=(sudo)
     fi
     echo "setup: installing them with apt-get"
-    "${as_root[@]}" apt-get -qq update
-    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install "${packages[@]}"
+    local log
+    log=$(mktemp)
+    if ! { "${as_root[@]}" apt-get update &&
+        "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+            apt-get -y --no-install-recommends install "${packages[@]}"; } >"$log" 2>&1; then
+        cat "$log" >&2
+        fail "apt-get failed, as said above"
+    fi
+    rm "$log"
 }
 
 install_cmake() {
