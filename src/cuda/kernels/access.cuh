@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From a request's rows and keys to addresses: paging, strides and what a row may see. */
+#ifndef POD_CUDA_ACCESS_CUH
+#define POD_CUDA_ACCESS_CUH
+
+#include "merge_core.h"
+#include "params.h"
+#include "ptx/ptx_sm80.cuh"
+
+enum { CHUNK_ELEMENTS = 8, CHUNK_BYTES = 16 }; /* every copy moves 16 bytes of 16-bit elements */
+
+/** A planned request; one with a bad page number sees no keys. */
+static __device__ __forceinline__ pod_request load_request(const pod_kernel_params &params, int32_t r) {
+    pod_request request = params.schedule.requests[r];
+    if (params.schedule.page_errors[r] != 0) request.kv_len = 0;
+    return request;
+}
+
+/** Where a key and its value stand in the cache, in chunks of 16 bytes from the head's beginning. 32 bits reach 64 GB. */
+struct key_place {
+    uint32_t k_chunk, v_chunk;
+};
+
+static __device__ __forceinline__ key_place locate_key(const pod_kernel_params &params, int32_t request, int32_t key) {
+    int64_t page = request;
+    int32_t slot = key;
+    if (params.page_table != nullptr) {
+        int32_t page_idx = key / params.page_size;
+        page = params.page_table[request * params.page_table_stride + page_idx];
+        slot = key - page_idx * params.page_size;
+    }
+    key_place place;
+    place.k_chunk = (uint32_t)((page * params.k_page_stride + slot * params.k_token_stride) / CHUNK_ELEMENTS);
+    place.v_chunk = (uint32_t)((page * params.v_page_stride + slot * params.v_token_stride) / CHUNK_ELEMENTS);
+    return place;
+}
+
+/** Keys [begin, end) that the query token sees. */
+struct key_range {
+    int32_t begin, end;
+};
+
+static __device__ __forceinline__ key_range visible_keys(const pod_kernel_params &params, const pod_request &request,
+                                                         int32_t token) {
+    key_range range;
+    pod_core_visible(request.q_len, request.kv_len, params.shape.causal, params.shape.window_tokens, token, token + 1,
+                     &range.begin, &range.end);
+    return range;
+}
+
+/** Score in log2 units from the raw dot product; with a softcap: cap * tanh(scale * dot / cap). */
+static __device__ __forceinline__ float softcap_score(const pod_kernel_params &params, float dot) {
+    /* tanh(x) = 1 - 2 / (2^(2 x log2(e)) + 1), right at both infinities */
+    float power = ptx_ex2(2.0f * POD_LOG2_E * params.scale_log2 * dot);
+    return params.softcap_log2 * (1.0f - __fdividef(2.0f, power + 1.0f));
+}
+
+/** First element of a query row or an output row; row = token * group + head in group. */
+static __device__ __forceinline__ int64_t q_offset(const pod_kernel_params &params, const pod_request &request,
+                                                   int32_t kv_head, int32_t row) {
+    int32_t token = row / params.shape.group, head = kv_head * params.shape.group + row - token * params.shape.group;
+    return (request.q_begin + token) * params.q_token_stride + head * params.q_head_stride;
+}
+
+static __device__ __forceinline__ int64_t out_offset(const pod_kernel_params &params, const pod_request &request,
+                                                     int32_t kv_head, int32_t row) {
+    int32_t token = row / params.shape.group, head = kv_head * params.shape.group + row - token * params.shape.group;
+    return (request.q_begin + token) * params.out_token_stride + head * params.out_head_stride;
+}
+
+/** Ends a row: joins the sink, writes the LSE if `writes_lse`, returns what the row's output is multiplied by. */
+static __device__ __forceinline__ float finish_row(const pod_kernel_params &params, const pod_request &request,
+                                                   int32_t kv_head, int32_t row, float max, float sum,
+                                                   bool writes_lse) {
+    int32_t token = row / params.shape.group, head = kv_head * params.shape.group + row - token * params.shape.group;
+    float factor = 1.0f;
+    if (params.sinks != nullptr) factor = pod_merge_sink(&max, &sum, params.sinks[head]);
+    if (params.lse != nullptr && writes_lse) {
+        params.lse[(request.q_begin + token) * params.lse_token_stride + head * params.lse_head_stride] =
+            pod_merge_lse(max, sum);
+    }
+    return factor * pod_merge_normaliser(sum);
+}
+
+#endif

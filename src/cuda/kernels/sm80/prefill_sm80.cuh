@@ -1,0 +1,447 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Prefill on sm_80: four warps work on 64 * M_TILES query rows against KV tiles of TILE_TOKENS keys.
+ *
+ * A warp owns 16 * M_TILES neighbouring rows. K and V tiles go through a ring of three buffers: K(i) V(i) K(i+1) V(i+1)…
+ * so that two loads are always under way.
+ *
+ *     iteration i      wait K(i)  A  load K(i+1)   S = Q K(i)'   softmax   wait V(i)  B  load V(i+1)   O += P V(i)
+ *     ring buffer      2i % 3        (2i + 2) % 3                                        2i % 3
+ *
+ * Barrier A also says that all warps are done with V(i-1), barrier B that all are done with K(i): the buffers that the
+ * loads behind them overwrite. */
+#ifndef POD_SM80_PREFILL_CUH
+#define POD_SM80_PREFILL_CUH
+
+#include "../access.cuh"
+#include "../element.cuh"
+
+enum { PREFILL_THREADS = 128, PREFILL_BARRIER = 1, PREFILL_RING = 3 };
+
+/** One row tile and KV head. It stands in shared memory: registers are what the accumulators need. */
+struct prefill_work {
+    pod_request request;
+    pod_prefill_entry entry;
+    int32_t kv_head;
+    int32_t num_rows;      /* of this tile */
+    int32_t first_key;     /* of the first KV tile */
+    int32_t unmasked_begin; /* every row sees the keys [unmasked_begin, unmasked_end) */
+    int32_t unmasked_end;
+    uint32_t is_last; /* this CTA finished the last part of its tile */
+    const char *k_head, *v_head;
+};
+
+template <int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct alignas(256) prefill_smem {
+    uint16_t q[64 * M_TILES][HEAD_DIM];
+    uint16_t ring[PREFILL_RING][TILE_TOKENS][HEAD_DIM];
+    uint32_t k_chunks[TILE_TOKENS]; /* where the next K tile's keys stand in the cache */
+    uint32_t v_chunks[TILE_TOKENS];
+    prefill_work work;
+};
+
+template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct prefill_sm80 {
+    typedef prefill_smem<HEAD_DIM, M_TILES, TILE_TOKENS> smem_type;
+    static constexpr int ROWS = 64 * M_TILES;
+    static constexpr int ROW_BYTES = HEAD_DIM * 2;
+    static constexpr int ROW_CHUNKS = ROW_BYTES / CHUNK_BYTES;
+    static constexpr int K_STEPS = HEAD_DIM / 16;    /* of Q K' */
+    static constexpr int P_STEPS = TILE_TOKENS / 16; /* of P V */
+    static constexpr int S_TILES = TILE_TOKENS / 8;
+    static constexpr int O_TILES = HEAD_DIM / 8;
+    static_assert(ROW_CHUNKS >= 8, "the swizzle needs eight chunks per row");
+    static_assert(TILE_TOKENS <= PREFILL_THREADS, "one thread looks one key up");
+
+    /** A warp's share of a tile, in the layout of mma's accumulators: rows lane / 4 and + 8 of each 16. */
+    struct accumulators {
+        float out[M_TILES][O_TILES][4];
+        float max[M_TILES][2]; /* raw score units, or log2 units with a softcap */
+        float sum[M_TILES][2]; /* of this thread's columns only, until the end */
+    };
+
+    static __device__ __forceinline__ void sync() {
+        ptx_bar_sync(PREFILL_BARRIER, PREFILL_THREADS);
+    }
+
+    /** Byte offset of a 16-byte chunk in a tile; neighbouring rows start at different banks. */
+    static __device__ __forceinline__ uint32_t swizzle(int row, int chunk) {
+        return row * ROW_BYTES + ((chunk ^ (row & 7)) * CHUNK_BYTES);
+    }
+
+    static __device__ void load_q(const pod_kernel_params &params, smem_type &smem, const prefill_work &work) {
+        int t = ptx_tid() % PREFILL_THREADS;
+        uint32_t q_smem = ptx_smem(smem.q);
+        int chunk = t % ROW_CHUNKS;
+        for (int row = t / ROW_CHUNKS; row < ROWS; row += PREFILL_THREADS / ROW_CHUNKS) {
+            bool exists = row < work.num_rows;
+            int64_t offset = q_offset(params, work.request, work.kv_head, work.entry.row_begin + (exists ? row : 0));
+            ptx_cp_async_16(q_smem + swizzle(row, chunk), (const uint16_t *)params.q + offset + chunk * CHUNK_ELEMENTS,
+                            exists ? CHUNK_BYTES : 0);
+        }
+    }
+
+    /** One K or V tile; `head_base` is the head's first element, keys behind the request's end become zeros. */
+    static __device__ __forceinline__ void load_tile(uint32_t tile_smem, const char *head_base,
+                                                     const uint32_t *chunks, int keys_left) {
+        int t = ptx_tid() % PREFILL_THREADS, chunk = t % ROW_CHUNKS, first_row = t / ROW_CHUNKS;
+        constexpr int ROW_STEP = PREFILL_THREADS / ROW_CHUNKS;
+        const char *base = head_base + chunk * CHUNK_BYTES;
+        uint32_t to = tile_smem + swizzle(first_row, chunk);
+#pragma unroll
+        for (int i = 0; i < TILE_TOKENS / ROW_STEP; i++) {
+            int row = first_row + i * ROW_STEP;
+            /* ROW_STEP is a multiple of 8, so the swizzle of the chunk is the same in every step. */
+            ptx_cp_async_16(to + i * ROW_STEP * ROW_BYTES, base + (uint64_t)chunks[row] * CHUNK_BYTES,
+                            row < keys_left ? CHUNK_BYTES : 0);
+        }
+    }
+
+    /** Place of this thread's key in tile `tile` of the work; a key behind the end stands for the last one. */
+    static __device__ __forceinline__ key_place locate(const pod_kernel_params &params, const prefill_work &work,
+                                                       int tile) {
+        int t = ptx_tid() % PREFILL_THREADS;
+        int key = work.first_key + tile * TILE_TOKENS + t;
+        key_place nowhere = {0, 0};
+        if (t >= TILE_TOKENS || key >= work.request.kv_len) return nowhere;
+        return locate_key(params, work.entry.request, key);
+    }
+
+    static __device__ __forceinline__ void scores(float (&s)[M_TILES][S_TILES][4], uint32_t q_smem, uint32_t k_smem) {
+        int warp = ptx_tid() / 32 % 4, lane = ptx_tid() % 32;
+        /* Lane addresses of the first step; later steps flip bits of the chunk number. */
+        uint32_t q_lane = ptx_opaque(q_smem + swizzle(warp * 16 * M_TILES + lane % 16, lane / 16));
+        uint32_t k_lane = ptx_opaque(k_smem + swizzle(lane % 8 + lane / 16 * 8, lane / 8 % 2));
+#pragma unroll
+        for (int m = 0; m < M_TILES; m++) {
+#pragma unroll
+            for (int n = 0; n < S_TILES; n++) s[m][n][0] = s[m][n][1] = s[m][n][2] = s[m][n][3] = 0.0f;
+        }
+#pragma unroll
+        for (int step = 0; step < K_STEPS; step++) {
+            uint32_t q[M_TILES][4];
+#pragma unroll
+            for (int m = 0; m < M_TILES; m++) {
+                ptx_ldmatrix_x4(q[m], (q_lane ^ (step * 2 * CHUNK_BYTES)) + m * 16 * ROW_BYTES);
+            }
+#pragma unroll
+            for (int n = 0; n < S_TILES; n += 2) {
+                uint32_t k[4];
+                ptx_ldmatrix_x4(k, (k_lane ^ (step * 2 * CHUNK_BYTES)) + n * 8 * ROW_BYTES);
+#pragma unroll
+                for (int m = 0; m < M_TILES; m++) {
+                    ELEMENT::mma(s[m][n], q[m], k[0], k[1]);
+                    ELEMENT::mma(s[m][n + 1], q[m], k[2], k[3]);
+                }
+            }
+        }
+    }
+
+    /** Takes out what a row may not see. Only for tiles on an edge of what the rows see. */
+    static __device__ void mask(const pod_kernel_params &params, const prefill_work &work,
+                                float (&s)[M_TILES][S_TILES][4], int first_key) {
+        int warp = ptx_tid() / 32 % 4, lane = ptx_tid() % 32;
+#pragma unroll
+        for (int m = 0; m < M_TILES; m++) {
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+                int row = work.entry.row_begin + (warp * M_TILES + m) * 16 + half * 8 + lane / 4;
+                key_range range = visible_keys(params, work.request, row / params.shape.group);
+#pragma unroll
+                for (int n = 0; n < S_TILES; n++) {
+#pragma unroll
+                    for (int j = 0; j < 2; j++) {
+                        int key = first_key + n * 8 + lane % 4 * 2 + j;
+                        if (key < range.begin || key >= range.end) s[m][n][half * 2 + j] = -INFINITY;
+                    }
+                }
+            }
+        }
+    }
+
+    /** Online softmax of one tile: p becomes exp2(score - max) as A operands; the accumulators follow the new maximum. */
+    static __device__ __forceinline__ void softmax(uint32_t (&p)[M_TILES][P_STEPS][4], float (&s)[M_TILES][S_TILES][4],
+                                                   accumulators &acc, float scale) {
+        float factor[M_TILES][2];
+        bool moved = false;
+#pragma unroll
+        for (int m = 0; m < M_TILES; m++) {
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+                float max = acc.max[m][half];
+#pragma unroll
+                for (int n = 0; n < S_TILES; n++) max = fmaxf(max, fmaxf(s[m][n][half * 2], s[m][n][half * 2 + 1]));
+                max = fmaxf(max, __shfl_xor_sync(~0u, max, 1));
+                max = fmaxf(max, __shfl_xor_sync(~0u, max, 2));
+                /* A row that has seen nothing yet has max -inf; 0 in its place keeps its exponents at -inf. */
+                float origin = max == -INFINITY ? 0.0f : max * scale;
+                factor[m][half] = ptx_ex2(acc.max[m][half] * scale - origin);
+                moved |= max != acc.max[m][half];
+                acc.max[m][half] = max;
+                float sum = 0.0f;
+#pragma unroll
+                for (int n = 0; n < S_TILES; n++) {
+                    s[m][n][half * 2] = ptx_ex2(s[m][n][half * 2] * scale - origin);
+                    s[m][n][half * 2 + 1] = ptx_ex2(s[m][n][half * 2 + 1] * scale - origin);
+                    sum += s[m][n][half * 2] + s[m][n][half * 2 + 1];
+                }
+                acc.sum[m][half] = acc.sum[m][half] * factor[m][half] + sum;
+            }
+#pragma unroll
+            for (int step = 0; step < P_STEPS; step++) {
+                p[m][step][0] = ELEMENT::pack(s[m][2 * step][0], s[m][2 * step][1]);
+                p[m][step][1] = ELEMENT::pack(s[m][2 * step][2], s[m][2 * step][3]);
+                p[m][step][2] = ELEMENT::pack(s[m][2 * step + 1][0], s[m][2 * step + 1][1]);
+                p[m][step][3] = ELEMENT::pack(s[m][2 * step + 1][2], s[m][2 * step + 1][3]);
+            }
+        }
+        if (!__any_sync(~0u, moved)) return;
+#pragma unroll
+        for (int m = 0; m < M_TILES; m++) {
+#pragma unroll
+            for (int n = 0; n < O_TILES; n++) {
+                acc.out[m][n][0] *= factor[m][0];
+                acc.out[m][n][1] *= factor[m][0];
+                acc.out[m][n][2] *= factor[m][1];
+                acc.out[m][n][3] *= factor[m][1];
+            }
+        }
+    }
+
+    static __device__ __forceinline__ void accumulate(accumulators &acc, const uint32_t (&p)[M_TILES][P_STEPS][4],
+                                                      uint32_t v_smem) {
+        int lane = ptx_tid() % 32;
+        uint32_t v_lane = ptx_opaque(v_smem + swizzle(lane % 16, lane / 16));
+#pragma unroll
+        for (int step = 0; step < P_STEPS; step++) {
+#pragma unroll
+            for (int n = 0; n < O_TILES; n += 2) {
+                uint32_t v[4];
+                ptx_ldmatrix_x4_trans(v, (v_lane ^ (n * CHUNK_BYTES)) + step * 16 * ROW_BYTES);
+#pragma unroll
+                for (int m = 0; m < M_TILES; m++) {
+                    ELEMENT::mma(acc.out[m][n], p[m][step], v[0], v[1]);
+                    ELEMENT::mma(acc.out[m][n + 1], p[m][step], v[2], v[3]);
+                }
+            }
+        }
+    }
+
+    /** The whole KV range of the work. Leaves log2-unit maxima and full row sums in every thread of a quad. */
+    static __device__ __forceinline__ void run(const pod_kernel_params &params, smem_type &smem, accumulators &acc) {
+        const prefill_work &work = smem.work;
+        int t = ptx_tid() % PREFILL_THREADS;
+        uint32_t q_smem = ptx_smem(smem.q), ring_smem = ptx_smem(smem.ring);
+        constexpr uint32_t TILE_BYTES = TILE_TOKENS * ROW_BYTES;
+        float scale = params.softcap_log2 > 0.0f ? 1.0f : params.scale_log2;
+
+#pragma unroll
+        for (int m = 0; m < M_TILES; m++) {
+            acc.max[m][0] = acc.max[m][1] = -INFINITY;
+            acc.sum[m][0] = acc.sum[m][1] = 0.0f;
+#pragma unroll
+            for (int n = 0; n < O_TILES; n++) {
+                acc.out[m][n][0] = acc.out[m][n][1] = acc.out[m][n][2] = acc.out[m][n][3] = 0.0f;
+            }
+        }
+
+        key_place place = locate(params, work, 0);
+        if (t < TILE_TOKENS) {
+            smem.k_chunks[t] = place.k_chunk;
+            smem.v_chunks[t] = place.v_chunk;
+        }
+        sync();
+        load_q(params, smem, work);
+        load_tile(ring_smem, work.k_head, smem.k_chunks, work.request.kv_len - work.first_key);
+        ptx_cp_async_commit();
+        load_tile(ring_smem + TILE_BYTES, work.v_head, smem.v_chunks, work.request.kv_len - work.first_key);
+        ptx_cp_async_commit();
+        place = locate(params, work, 1);
+        sync();
+        if (ptx_tid() % PREFILL_THREADS < TILE_TOKENS) smem.k_chunks[t] = place.k_chunk;
+
+        uint32_t k_buffer = 0;
+#pragma unroll 1
+        for (int i = 0; i < work.entry.num_tiles; i++) {
+            uint32_t v_buffer = k_buffer == 2 ? 0 : k_buffer + 1, next_k = v_buffer == 2 ? 0 : v_buffer + 1;
+            int first_key = work.first_key + i * TILE_TOKENS;
+            bool has_next = i + 1 < work.entry.num_tiles;
+            int next_keys = work.request.kv_len - first_key - TILE_TOKENS;
+
+            ptx_cp_async_wait<1>();
+            sync(); /* A: K(i) is there, V(i - 1) is done with */
+            if (has_next) load_tile(ring_smem + next_k * TILE_BYTES, work.k_head, smem.k_chunks, next_keys);
+            ptx_cp_async_commit();
+            if (ptx_tid() % PREFILL_THREADS < TILE_TOKENS) smem.v_chunks[t] = place.v_chunk;
+            place = locate(params, work, i + 2);
+
+            float s[M_TILES][S_TILES][4];
+            scores(s, q_smem, ring_smem + k_buffer * TILE_BYTES);
+            if (params.softcap_log2 > 0.0f) {
+#pragma unroll
+                for (int m = 0; m < M_TILES; m++) {
+#pragma unroll
+                    for (int n = 0; n < S_TILES; n++) {
+#pragma unroll
+                        for (int j = 0; j < 4; j++) s[m][n][j] = softcap_score(params, s[m][n][j]);
+                    }
+                }
+            }
+            if (first_key + TILE_TOKENS > work.unmasked_end || first_key < work.unmasked_begin) {
+                mask(params, work, s, first_key);
+            }
+            uint32_t p[M_TILES][P_STEPS][4];
+            softmax(p, s, acc, scale);
+
+            ptx_cp_async_wait<1>();
+            sync(); /* B: V(i) is there, K(i) is done with */
+            if (has_next) load_tile(ring_smem + k_buffer * TILE_BYTES, work.v_head, smem.v_chunks, next_keys);
+            ptx_cp_async_commit();
+            if (ptx_tid() % PREFILL_THREADS < TILE_TOKENS) smem.k_chunks[t] = place.k_chunk;
+            accumulate(acc, p, ring_smem + v_buffer * TILE_BYTES);
+            k_buffer = next_k;
+        }
+        ptx_cp_async_wait<0>();
+#pragma unroll
+        for (int m = 0; m < M_TILES; m++) {
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+                float sum = acc.sum[m][half];
+                sum += __shfl_xor_sync(~0u, sum, 1);
+                acc.sum[m][half] = sum + __shfl_xor_sync(~0u, sum, 2);
+                acc.max[m][half] *= scale; /* scale > 0 is the host's promise */
+            }
+        }
+    }
+
+    /** Normalises and writes whole rows, through the warp's own rows of the Q tile so that stores are 16 bytes. */
+    static __device__ void write_out(const pod_kernel_params &params, smem_type &smem, const prefill_work &work,
+                                     accumulators &acc) {
+        int warp = ptx_tid() / 32 % 4, lane = ptx_tid() % 32;
+        char *q_tile = (char *)smem.q;
+#pragma unroll
+        for (int m = 0; m < M_TILES; m++) {
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+                int tile_row = (warp * M_TILES + m) * 16 + half * 8 + lane / 4;
+                bool exists = tile_row < work.num_rows;
+                float factor = 0.0f;
+                if (exists) {
+                    factor = finish_row(params, work.request, work.kv_head, work.entry.row_begin + tile_row,
+                                        acc.max[m][half], acc.sum[m][half], lane % 4 == 0);
+                }
+#pragma unroll
+                for (int n = 0; n < O_TILES; n++) {
+                    uint32_t pair =
+                        ELEMENT::pack(acc.out[m][n][half * 2] * factor, acc.out[m][n][half * 2 + 1] * factor);
+                    *(uint32_t *)(q_tile + swizzle(tile_row, n) + lane % 4 * 4) = pair;
+                }
+            }
+        }
+        __syncwarp();
+        constexpr int ROWS_PER_STEP = 32 / ROW_CHUNKS;
+        int chunk = lane % ROW_CHUNKS;
+        for (int row = lane / ROW_CHUNKS; row < 16 * M_TILES; row += ROWS_PER_STEP) {
+            int tile_row = warp * 16 * M_TILES + row;
+            if (tile_row >= work.num_rows) break;
+            int64_t offset = out_offset(params, work.request, work.kv_head, work.entry.row_begin + tile_row);
+            *(uint4 *)((uint16_t *)params.out + offset + chunk * CHUNK_ELEMENTS) =
+                *(const uint4 *)(q_tile + swizzle(tile_row, chunk));
+        }
+    }
+
+    /** Keeps a part of a split tile. */
+    static __device__ void write_partial(const pod_kernel_params &params, const prefill_work &work, accumulators &acc,
+                                         int32_t slot) {
+        int warp = ptx_tid() / 32 % 4, lane = ptx_tid() % 32;
+        float *out = params.schedule.prefill_partial_out + (int64_t)slot * ROWS * HEAD_DIM;
+        float *sum = params.schedule.prefill_partial_sum + (int64_t)slot * ROWS * 2;
+#pragma unroll
+        for (int m = 0; m < M_TILES; m++) {
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+                int row = (warp * M_TILES + m) * 16 + half * 8 + lane / 4;
+                if (row >= work.num_rows) continue;
+                if (lane % 4 == 0) *(float2 *)(sum + row * 2) = make_float2(acc.max[m][half], acc.sum[m][half]);
+#pragma unroll
+                for (int n = 0; n < O_TILES; n++) {
+                    *(float2 *)(out + row * HEAD_DIM + n * 8 + lane % 4 * 2) =
+                        make_float2(acc.out[m][n][half * 2], acc.out[m][n][half * 2 + 1]);
+                }
+            }
+        }
+    }
+
+    /** Joins the parts of a split tile in their order and writes the rows: four lanes of 32 columns per row. */
+    static __device__ void merge(const pod_kernel_params &params, const prefill_work &work, int32_t first_slot) {
+        int t = ptx_tid() % PREFILL_THREADS;
+        constexpr int LANES = HEAD_DIM / 4; /* threads per row, one float4 each */
+        int column = t % LANES * 4, num_parts = work.entry.num_parts;
+        for (int row = t / LANES; row < work.num_rows; row += PREFILL_THREADS / LANES) {
+            const float *sums = params.schedule.prefill_partial_sum + ((int64_t)first_slot * ROWS + row) * 2;
+            const float *outs = params.schedule.prefill_partial_out + ((int64_t)first_slot * ROWS + row) * HEAD_DIM;
+            float max = -INFINITY, sum = 0.0f;
+            for (int part = 0; part < num_parts; part++) max = fmaxf(max, __ldcg(sums + (int64_t)part * ROWS * 2));
+            float4 out = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+            for (int part = 0; part < num_parts; part++) {
+                float2 part_sum = __ldcg((const float2 *)(sums + (int64_t)part * ROWS * 2));
+                float factor = pod_merge_factor(part_sum.x, max);
+                float4 part_out = __ldcg((const float4 *)(outs + (int64_t)part * ROWS * HEAD_DIM + column));
+                sum += part_sum.y * factor;
+                out.x += part_out.x * factor;
+                out.y += part_out.y * factor;
+                out.z += part_out.z * factor;
+                out.w += part_out.w * factor;
+            }
+            int request_row = work.entry.row_begin + row;
+            float factor = finish_row(params, work.request, work.kv_head, request_row, max, sum, t % LANES == 0);
+            uint2 packed =
+                make_uint2(ELEMENT::pack(out.x * factor, out.y * factor), ELEMENT::pack(out.z * factor, out.w * factor));
+            int64_t offset = out_offset(params, work.request, work.kv_head, request_row);
+            *(uint2 *)((uint16_t *)params.out + offset + column) = packed;
+        }
+    }
+
+    /** What ticket `index` of the prefill queue stands for. */
+    static __device__ prefill_work find_work(const pod_kernel_params &params, int32_t index) {
+        int32_t kv_heads = params.shape.kv_heads, group = params.shape.group;
+        prefill_work work;
+        work.entry = params.schedule.entries[index / kv_heads];
+        work.kv_head = index % kv_heads;
+        work.request = load_request(params, work.entry.request);
+        work.num_rows = min(ROWS, work.request.q_len * group - work.entry.row_begin);
+        work.first_key = work.entry.tile_begin * TILE_TOKENS;
+        int32_t last_row = work.entry.row_begin + work.num_rows - 1;
+        work.unmasked_end = visible_keys(params, work.request, work.entry.row_begin / group).end;
+        work.unmasked_begin = visible_keys(params, work.request, last_row / group).begin;
+        work.k_head = (const char *)((const uint16_t *)params.k + work.kv_head * params.k_head_stride);
+        work.v_head = (const char *)((const uint16_t *)params.v + work.kv_head * params.v_head_stride);
+        return work;
+    }
+
+    /** Ticket `index` of the prefill queue, from its entry to its written rows. */
+    static __device__ void work_on(const pod_kernel_params &params, smem_type &smem, int32_t index) {
+        const prefill_work &work = smem.work;
+        bool is_first_thread = ptx_tid() % PREFILL_THREADS == 0;
+        if (is_first_thread) smem.work = find_work(params, index);
+        sync();
+        accumulators acc;
+        run(params, smem, acc);
+        if (work.entry.num_parts == 1) {
+            write_out(params, smem, work, acc);
+            return;
+        }
+        int32_t first_slot = work.entry.slot + work.kv_head * work.entry.num_parts;
+        write_partial(params, work, acc, first_slot + work.entry.part);
+        __threadfence();
+        sync();
+        if (is_first_thread) {
+            uint32_t *counter = &params.schedule.part_counters[first_slot];
+            smem.work.is_last = atomicAdd(counter, 1) == (uint32_t)work.entry.num_parts - 1;
+            if (smem.work.is_last) *counter = 0;
+        }
+        sync();
+        if (!smem.work.is_last) return;
+        __threadfence();
+        merge(params, work, first_slot);
+    }
+};
+
+#endif
