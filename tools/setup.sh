@@ -72,6 +72,7 @@ need_lint() {
     need "libomp-$LLVM_PINNED-dev" "OpenMP of clang" compiles "clang-$LLVM_PINNED" -fopenmp
     need cppcheck "static analysis" have cppcheck
     need shellcheck "lint of the scripts" have shellcheck
+    need python3 "reads the compile commands" have python3
     need libcmocka-dev "test library" pkg-config --exists cmocka
 }
 
@@ -86,7 +87,7 @@ need_ci() {
 
 install_packages() {
     if [ ${#packages[@]} -eq 0 ]; then return; fi
-    echo "setup: 'make $door' needs ${#packages[@]} packages that are not installed:"
+    echo "setup: '$door' needs ${#packages[@]} packages that are not installed:"
     printf '  %s\n' "${reasons[@]}"
     have apt-get >/dev/null || fail "this is neither Debian nor Ubuntu; please install the above yourself"
     local as_root=()
