@@ -7,12 +7,8 @@
 
 /** Tile sizes by CTAs per SM: what fits in half or a quarter of an SM's registers and shared memory. */
 template <int CTAS_PER_SM> struct shape_sm80;
-template <> struct shape_sm80<2> {
-    static constexpr int M_TILES = 2, TILE_TOKENS = 64, DECODE_RING = 4;
-};
-template <> struct shape_sm80<4> {
-    static constexpr int M_TILES = 1, TILE_TOKENS = 32, DECODE_RING = 2;
-};
+template <> struct shape_sm80<2> { static constexpr int M_TILES = 2, TILE_TOKENS = 64, DECODE_RING = 4; };
+template <> struct shape_sm80<4> { static constexpr int M_TILES = 1, TILE_TOKENS = 32, DECODE_RING = 2; };
 
 template <class ELEMENT, int HEAD_DIM, int CTAS_PER_SM> struct kernel_sm80 {
     typedef shape_sm80<CTAS_PER_SM> shape;
@@ -44,8 +40,10 @@ template <class ELEMENT, int HEAD_DIM, int CTAS_PER_SM> struct kernel_sm80 {
             __syncthreads();
             work_ticket work = smem.work;
             if (work.kind == WORK_NONE) break;
-            if (work.kind == WORK_PREFILL) prefill::work_on(params, smem.prefill, work.index);
-            else decode_ticket(params, smem.decode, work.index);
+            if (work.kind == WORK_PREFILL)
+                prefill::work_on(params, smem.prefill, work.index);
+            else
+                decode_ticket(params, smem.decode, work.index);
             __syncthreads(); /* all are done with the shared memory */
         }
         leave(params);
@@ -65,30 +63,34 @@ template <class ELEMENT, int HEAD_DIM, int CTAS_PER_SM> struct kernel_sm80 {
 
 extern __shared__ __align__(256) char dynamic_smem[];
 
-#define FUSED_KERNEL(DTYPE, HEAD_DIM, CTAS)                                                                            \
-    extern "C" __global__ void __launch_bounds__(128, CTAS)                                                            \
-        pod_sm80_fused_##DTYPE##_d##HEAD_DIM##_c##CTAS(const __grid_constant__ pod_kernel_params params) {             \
+/** A row of variants.def says what the kernel has; the compiler's note names both numbers where they differ. */
+template <int HAS, int ROW_SAYS> struct row_matches {
+    static_assert(HAS == ROW_SAYS, "variants.def and the kernel differ");
+};
+#define CHECK_ROW(TILE_ROWS, TILE_KEYS, SMEM_TYPE, SMEM_BYTES)                                                         \
+    (void)sizeof(row_matches<kernel::prefill::ROWS, TILE_ROWS>);                                                       \
+    (void)sizeof(row_matches<kernel::shape::TILE_TOKENS, TILE_KEYS>);                                                  \
+    (void)sizeof(row_matches<sizeof(kernel::SMEM_TYPE), SMEM_BYTES>)
+
+#define KERNEL_fused(NAME, DTYPE, HEAD_DIM, CTAS, THREADS, ROWS, KEYS, SMEM)                                           \
+    extern "C" __global__ void __launch_bounds__(THREADS, CTAS)                                                        \
+        NAME(const __grid_constant__ pod_kernel_params params) {                                                       \
         typedef kernel_sm80<pod_element_##DTYPE, HEAD_DIM, CTAS> kernel;                                               \
+        CHECK_ROW(ROWS, KEYS, fused_smem, SMEM);                                                                       \
         kernel::fused(params, *(kernel::fused_smem *)dynamic_smem);                                                    \
     }
-#define HFUSE_KERNEL(DTYPE, HEAD_DIM)                                                                                  \
-    extern "C" __global__ void __launch_bounds__(256, 1)                                                               \
-        pod_sm80_hfuse_##DTYPE##_d##HEAD_DIM(const __grid_constant__ pod_kernel_params params) {                       \
+#define KERNEL_hfuse(NAME, DTYPE, HEAD_DIM, CTAS, THREADS, ROWS, KEYS, SMEM)                                           \
+    extern "C" __global__ void __launch_bounds__(THREADS, CTAS)                                                        \
+        NAME(const __grid_constant__ pod_kernel_params params) {                                                       \
         typedef kernel_sm80<pod_element_##DTYPE, HEAD_DIM, 2> kernel;                                                  \
+        CHECK_ROW(ROWS, KEYS, hfuse_smem, SMEM);                                                                       \
         kernel::hfuse(params, *(kernel::hfuse_smem *)dynamic_smem);                                                    \
     }
+#define POD_VARIANT(ARCH, JOB, DTYPE, HEAD_DIM, CTAS, THREADS, ROWS, KEYS, SMEM)                                       \
+    KERNEL_##JOB(pod_##ARCH##_##JOB##_##DTYPE##_d##HEAD_DIM##_c##CTAS, DTYPE, HEAD_DIM, CTAS, THREADS, ROWS, KEYS, SMEM)
 
-FUSED_KERNEL(bf16, 128, 2)
-FUSED_KERNEL(bf16, 128, 4)
-HFUSE_KERNEL(bf16, 128)
-#ifndef POD_ONE_VARIANT
-FUSED_KERNEL(bf16, 64, 2)
-FUSED_KERNEL(bf16, 64, 4)
-HFUSE_KERNEL(bf16, 64)
-FUSED_KERNEL(f16, 64, 2)
-FUSED_KERNEL(f16, 64, 4)
-HFUSE_KERNEL(f16, 64)
-FUSED_KERNEL(f16, 128, 2)
-FUSED_KERNEL(f16, 128, 4)
-HFUSE_KERNEL(f16, 128)
+#ifdef POD_ONE_VARIANT /* a quick build while tuning */
+POD_VARIANT(sm80, fused, bf16, 128, 2, 128, 128, 64, 82944)
+#else
+#include "../variants.def"
 #endif
