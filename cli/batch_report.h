@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The batch as the commands print it, in words and in JSON. */
+#ifndef CLI_BATCH_REPORT_H
+#define CLI_BATCH_REPORT_H
+
+#include "batch_spec.h"
+#include "json_writer.h"
+
+#include <stdio.h>
+
+/** "llama-3-8b: 32 query heads, 8 KV heads, head_dim 128, bf16, pages of 16 tokens, causal" */
+void batch_report_shape(const batch_spec *spec, FILE *file);
+
+/** "65 requests, 1,088 query tokens, 270,336 context tokens" */
+void batch_report_requests(const batch_spec *spec, FILE *file);
+
+/** The object "batch" of docs/json.md. */
+void batch_report_json(const batch_spec *spec, json_writer *json);
+
+#endif

@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* podattn plan: what every CTA of a target would do for a batch. Needs no such device. */
+#include "batch_args.h"
+#include "batch_arrays.h"
+#include "commands.h"
+#include "file.h"
+#include "format.h"
+#include "plan_report.h"
+#include "planner.h"
+#include "stopwatch.h"
+#include "svg.h"
+
+enum { LISTED_TICKETS = 6, NUM_BUILDS = 5 };
+
+typedef struct plan_options {
+    const char *target;
+    const char *svg_path;
+    int32_t shows_items;
+    int32_t is_json;
+} plan_options;
+
+#define FIELD(field) .offset = offsetof(plan_options, field)
+
+static const cli_option plan_option_rows[] = {
+    {"--target", "TARGET", "h100 (default), a100, cpu, or sms=N: an H100 with N SMs", option_set_text, FIELD(target), 0,
+     0},
+    {"--items", NULL, "list every work item", option_set_switch, FIELD(shows_items), 1, 0},
+    {"--svg", "FILE", "write the simulated timeline as a picture", option_set_text, FIELD(svg_path), 0, 0},
+    {"--json", NULL, "print JSON, every item included", option_set_switch, FIELD(is_json), 1, 0},
+};
+
+static cli_exit open_target(const char *target, pod_device **device, cli_error *error) {
+    char name[64];
+    snprintf(name, sizeof name, "sim:%.48s", target);
+    if (pod_device_open(name, device) == POD_OK) return CLI_OK;
+    return cli_fail(error, "--target: %s", pod_error_message());
+}
+
+/** Builds several times: the first touches fresh memory, and the best says what planning costs. */
+static cli_exit build_plan(planner *planner, const pod_batch *batch, double *best_us, cli_error *error) {
+    for (int i = 0; i < NUM_BUILDS; i++) {
+        double begin_us = stopwatch_us();
+        CLI_TRY(planner_build(planner, batch, error));
+        double took_us = stopwatch_us() - begin_us;
+        if (i == 0 || took_us < *best_us) *best_us = took_us;
+    }
+    return CLI_OK;
+}
+
+static cli_exit write_svg(const plan_report *report, const char *path, cli_error *error) {
+    char title[128];
+    snprintf(title, sizeof title, "%s request%s of %s", format_count(report->spec->num_requests).text,
+             report->spec->num_requests == 1 ? "" : "s",
+             report->spec->model[0] != '\0' ? report->spec->model : "a model");
+    file_writer writer;
+    CLI_TRY(file_write_begin(&writer, path, error));
+    svg_caption caption = {title, report->target, report->machine->row_name};
+    svg_write(&report->timeline, report->spec, &caption, writer.file);
+    return file_write_end(&writer, error);
+}
+
+static cli_exit report_plan(const plan_options *options, plan_report *report, cli_error *error) {
+    report->info = pod_plan_info_init();
+    if (pod_plan_get_info(report->plan, &report->info) != POD_OK) return cli_fail_library(error);
+    CLI_TRY(timeline_simulate(report->plan, report->spec, report->machine, &report->timeline, error));
+    if (options->svg_path != NULL) CLI_TRY(write_svg(report, options->svg_path, error));
+    if (options->is_json) {
+        plan_report_json(report, stdout);
+    } else {
+        plan_report_text(report, options->shows_items ? INT64_MAX : LISTED_TICKETS, stdout);
+    }
+    return CLI_OK;
+}
+
+static cli_exit plan_batch(const plan_options *options, const batch_spec *spec, pod_device *device, cli_error *error) {
+    pod_limits limits = batch_spec_limits(spec);
+    planner planner = {NULL, NULL, 0};
+    batch_arrays arrays = {.batch = pod_batch_init()};
+    plan_report report = {.target = options->target, .spec = spec, .machine = machine_find(options->target)};
+    cli_exit code = planner_make(device, &limits, &planner, error);
+    if (code == CLI_OK) code = batch_arrays_make(spec, &limits, &arrays, error);
+    if (code == CLI_OK) code = build_plan(&planner, &arrays.batch, &report.build_us, error);
+    report.plan = planner.plan;
+    report.workspace_bytes = planner.workspace_bytes;
+    if (code == CLI_OK) code = report_plan(options, &report, error);
+    timeline_free(&report.timeline);
+    batch_arrays_free(&arrays);
+    planner_free(&planner);
+    return code;
+}
+
+static cli_exit plan_with_spec(int argc, char **argv, batch_spec *spec, cli_error *error) {
+    plan_options options = {.target = "h100"};
+    const option_group groups[] = {
+        batch_args_requests(spec),
+        batch_args_shape(spec),
+        {"plan", plan_option_rows, OPTION_COUNT(plan_option_rows), &options},
+    };
+    command_line line = {
+        .usage = "podattn plan [requests] [shape] [--target TARGET] [--svg FILE] [--json]",
+        .summary = "Plans one hybrid batch for a target and shows both work queues and a simulated timeline.",
+        .groups = groups,
+        .num_groups = OPTION_COUNT(groups),
+    };
+    CLI_TRY(options_parse(&line, argc, argv, error));
+    if (line.wants_help) {
+        options_print_help(&line, stdout);
+        return CLI_OK;
+    }
+    CLI_TRY(batch_spec_check(spec, error));
+    pod_device *device;
+    CLI_TRY(open_target(options.target, &device, error));
+    cli_exit code = plan_batch(&options, spec, device, error);
+    pod_device_close(device);
+    return code;
+}
+
+cli_exit cmd_plan(int argc, char **argv, cli_error *error) {
+    batch_spec spec = batch_spec_default();
+    cli_exit code = plan_with_spec(argc, argv, &spec, error);
+    batch_spec_free(&spec);
+    return code;
+}
