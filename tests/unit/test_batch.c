@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What pod_plan_build() and the oracle refuse of a batch, and with which words; nothing is written then. */
+#include "call_fixture.h"
+
+#include <stdio.h>
+
+/** Build and oracle refuse the batch, the plan counts as not built, and no byte was written. */
+static void assert_batch_refused(call_fixture *call, const pod_batch *batch, pod_status status, const char *message) {
+    assert_fails(pod_plan_build(call->plan, batch, call->workspace.data, call->workspace.bytes, NULL), status, message);
+    assert_true(call_workspace_untouched(call));
+    assert_fails(call_attention(call), POD_E_STATE, "pod_plan_build() has not succeeded on this plan yet");
+    assert_true(call_outputs_untouched(call));
+
+    double out[CALL_Q_ELEMENTS], before[CALL_Q_ELEMENTS];
+    memset(out, CALL_POISON, sizeof out);
+    memset(before, CALL_POISON, sizeof before);
+    assert_fails(pod_reference_attention(&call->limits, batch, &call->tensors, -1, out, NULL), status, message);
+    assert_memory_equal(out, before, sizeof out);
+}
+
+#define REFUSES(change, status, message)                                                                               \
+    do {                                                                                                               \
+        call_fixture call;                                                                                             \
+        call_open(&call, "cpu:1");                                                                                     \
+        call.change;                                                                                                   \
+        assert_batch_refused(&call, &call.batch, status, message);                                                     \
+        call_close(&call);                                                                                             \
+    } while (0)
+
+static void the_struct(void **state) {
+    (void)state;
+    call_fixture call;
+    call_open(&call, "cpu:1");
+    assert_batch_refused(&call, NULL, POD_E_ARGUMENT, "batch is NULL");
+    call_close(&call);
+    char message[128];
+    snprintf(message, sizeof message, "batch.struct_size = 8 is not %zu; start from pod_batch_init()",
+             sizeof(pod_batch));
+    REFUSES(batch.struct_size = 8, POD_E_ARGUMENT, message);
+    REFUSES(batch.memory = (pod_memory)2, POD_E_ARGUMENT,
+            "memory = 2 is neither POD_MEMORY_HOST nor POD_MEMORY_DEVICE");
+    REFUSES(batch.num_requests = -1, POD_E_ARGUMENT, "num_requests = -1 is negative");
+    REFUSES(batch.num_requests = 4, POD_E_LIMIT, "num_requests = 4 exceeds max_requests = 3");
+    REFUSES(batch.causal = 2, POD_E_ARGUMENT, "causal = 2 is outside [0, 1]");
+    REFUSES(batch.causal = -1, POD_E_ARGUMENT, "causal = -1 is outside [0, 1]");
+    REFUSES(batch.window_tokens = -1, POD_E_ARGUMENT, "window_tokens = -1 is negative");
+    REFUSES(batch.num_pages = -1, POD_E_ARGUMENT, "num_pages = -1 is negative");
+    REFUSES(batch.q_start = NULL, POD_E_ARGUMENT, "q_start is NULL");
+    REFUSES(batch.kv_len = NULL, POD_E_ARGUMENT, "kv_len is NULL");
+    REFUSES(batch.max_pages = -1, POD_E_ARGUMENT, "max_pages = -1 is negative");
+    REFUSES(batch.page_table_stride = 3, POD_E_ARGUMENT, "page_table_stride = 3 is smaller than max_pages = 4");
+    REFUSES(batch.page_table_stride = -4, POD_E_ARGUMENT, "page_table_stride = -4 is smaller than max_pages = 4");
+}
+
+static void the_lengths(void **state) {
+    (void)state;
+    REFUSES(q_start[0] = 1, POD_E_ARGUMENT, "q_start[0] = 1 is not 0");
+    REFUSES(q_start[0] = -1, POD_E_ARGUMENT, "q_start[0] = -1 is not 0");
+    REFUSES(q_start[2] = 2, POD_E_ARGUMENT, "q_start[2] = 2 is smaller than q_start[1] = 3");
+    REFUSES(q_start[1] = INT32_MIN, POD_E_ARGUMENT, "q_start[1] = -2147483648 is smaller than q_start[0] = 0");
+    REFUSES(q_start[3] = 6, POD_E_LIMIT, "q_start[3] = 6 exceeds max_q_tokens = 5");
+    REFUSES(q_start[1] = INT32_MAX, POD_E_LIMIT, "q_start[1] = 2147483647 exceeds max_q_tokens = 5");
+    REFUSES(kv_len[1] = -1, POD_E_ARGUMENT, "kv_len[1] = -1 is negative");
+    REFUSES(kv_len[2] = 17, POD_E_LIMIT, "kv_len[2] = 17 exceeds max_kv_len = 16");
+    REFUSES(kv_len[2] = INT32_MAX, POD_E_LIMIT, "kv_len[2] = 2147483647 exceeds max_kv_len = 16");
+    REFUSES(kv_len[0] = 2, POD_E_ARGUMENT, "kv_len[0] = 2 is smaller than q_len[0] = 3");
+    REFUSES(kv_len[2] = 0, POD_E_ARGUMENT, "kv_len[2] = 0 is smaller than q_len[2] = 2");
+}
+
+static void the_page_table(void **state) {
+    (void)state;
+    REFUSES(page_table[1] = 6, POD_E_ARGUMENT, "page_table[0][1] = 6 is outside [0, 6)");
+    REFUSES(page_table[2 * 4 + 2] = -1, POD_E_ARGUMENT, "page_table[2][2] = -1 is outside [0, 6)");
+    REFUSES(page_table[0] = INT32_MAX, POD_E_ARGUMENT, "page_table[0][0] = 2147483647 is outside [0, 6)");
+    REFUSES(batch.num_pages = 0, POD_E_ARGUMENT, "page_table[0][0] = 5 is outside [0, 0)");
+    REFUSES(batch.max_pages = 2, POD_E_ARGUMENT, "kv_len[2] = 9 needs 3 pages of 4 tokens, but max_pages = 2");
+    REFUSES(kv_len[1] = 1, POD_E_ARGUMENT, "page_table[1][0] = -1 is outside [0, 6)");
+}
+
+static void a_contiguous_cache(void **state) {
+    (void)state;
+    REFUSES(batch.page_table = NULL, POD_E_ARGUMENT, "kv_len[0] = 7 exceeds page_size = 4 without a page_table");
+    call_fixture call;
+    call_open(&call, "cpu:1");
+    call.batch.page_table = NULL;
+    call.batch.num_pages = 2;
+    call.kv_len[0] = call.kv_len[2] = 4;
+    assert_batch_refused(&call, &call.batch, POD_E_ARGUMENT, "request 2 needs page 2, but num_pages = 2");
+    call.batch.num_pages = 3;
+    assert_ok(call_build(&call));
+    call_close(&call);
+}
+
+static void device_memory_needs_a_device(void **state) {
+    (void)state;
+    call_fixture call;
+    call_open(&call, "cpu:1");
+    call.batch.memory = POD_MEMORY_DEVICE;
+    assert_fails(call_build(&call), POD_E_UNSUPPORTED,
+                 "memory = POD_MEMORY_DEVICE is not supported by a backend on the host");
+    assert_true(call_workspace_untouched(&call));
+    double out[CALL_Q_ELEMENTS];
+    assert_fails(pod_reference_attention(&call.limits, &call.batch, &call.tensors, -1, out, NULL), POD_E_UNSUPPORTED,
+                 "memory = POD_MEMORY_DEVICE is not supported by the oracle");
+    call_close(&call);
+}
+
+static void entries_that_are_not_read_may_be_anything(void **state) {
+    (void)state;
+    call_fixture call;
+    call_open(&call, "cpu:1");
+    call.page_table[3] = INT32_MIN;
+    call.page_table[2 * 4 + 3] = INT32_MAX;
+    assert_ok(call_build(&call));
+    assert_ok(call_attention(&call));
+    call_close(&call);
+}
+
+static void no_request_at_all_is_a_batch(void **state) {
+    (void)state;
+    call_fixture call;
+    call_open(&call, "cpu:1");
+    call.batch.num_requests = 0;
+    call.batch.kv_len = NULL;
+    assert_ok(call_build(&call));
+    assert_ok(call_attention(&call));
+    assert_true(call_outputs_untouched(&call));
+    call_close(&call);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_struct),
+        cmocka_unit_test(the_lengths),
+        cmocka_unit_test(the_page_table),
+        cmocka_unit_test(a_contiguous_cache),
+        cmocka_unit_test(device_memory_needs_a_device),
+        cmocka_unit_test(entries_that_are_not_read_may_be_anything),
+        cmocka_unit_test(no_request_at_all_is_a_batch),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What pod_workspace_size() and pod_plan_create() refuse, and with which words. */
+#include "unit.h"
+
+#include <stdio.h>
+
+static pod_limits valid_limits(void) {
+    pod_limits limits = pod_limits_init();
+    limits.q_heads = 32;
+    limits.kv_heads = 8;
+    limits.head_dim = 128;
+    limits.q_dtype = limits.kv_dtype = limits.out_dtype = POD_BF16;
+    limits.page_size = 16;
+    limits.max_requests = 64;
+    limits.max_q_tokens = 512;
+    limits.max_kv_len = 4096;
+    return limits;
+}
+
+static pod_device *device;
+
+static int open_device(void **state) {
+    (void)state;
+    return pod_device_open("cpu:1", &device) != POD_OK;
+}
+
+static int close_device(void **state) {
+    (void)state;
+    pod_device_close(device);
+    return 0;
+}
+
+/** Both calls refuse the limits in the same words and leave what they would have written. */
+static void assert_limits_refused(const pod_device *on, const pod_limits *limits, pod_status status,
+                                  const char *message) {
+    size_t bytes = 12345;
+    pod_plan *plan = (pod_plan *)&bytes;
+    assert_fails(pod_workspace_size(on, limits, &bytes), status, message);
+    assert_int_equal(bytes, 12345);
+    assert_fails(pod_plan_create((pod_device *)on, limits, &plan), status, message);
+    assert_null(plan);
+}
+
+#define REFUSES(change, status, message)                                                                               \
+    do {                                                                                                               \
+        pod_limits limits = valid_limits();                                                                            \
+        limits.change;                                                                                                 \
+        assert_limits_refused(device, &limits, status, message);                                                       \
+    } while (0)
+
+static void null_arguments(void **state) {
+    (void)state;
+    pod_limits limits = valid_limits();
+    assert_limits_refused(NULL, &limits, POD_E_ARGUMENT, "device is NULL");
+    assert_limits_refused(device, NULL, POD_E_ARGUMENT, "limits is NULL");
+    assert_fails(pod_workspace_size(device, &limits, NULL), POD_E_ARGUMENT, "bytes is NULL");
+    assert_fails(pod_plan_create(device, &limits, NULL), POD_E_ARGUMENT, "plan is NULL");
+    pod_plan_destroy(NULL);
+}
+
+static void wrong_struct_size(void **state) {
+    (void)state;
+    char message[128];
+    snprintf(message, sizeof message, "limits.struct_size = 0 is not %zu; start from pod_limits_init()",
+             sizeof(pod_limits));
+    REFUSES(struct_size = 0, POD_E_ARGUMENT, message);
+    snprintf(message, sizeof message, "limits.struct_size = %zu is not %zu; start from pod_limits_init()",
+             sizeof(pod_limits) + 8, sizeof(pod_limits));
+    REFUSES(struct_size += 8, POD_E_ARGUMENT, message);
+}
+
+static void heads(void **state) {
+    (void)state;
+    REFUSES(q_heads = 0, POD_E_ARGUMENT, "q_heads = 0 is outside [1, 1024]");
+    REFUSES(q_heads = -8, POD_E_ARGUMENT, "q_heads = -8 is outside [1, 1024]");
+    REFUSES(q_heads = 1025, POD_E_ARGUMENT, "q_heads = 1025 is outside [1, 1024]");
+    REFUSES(kv_heads = 0, POD_E_ARGUMENT, "kv_heads = 0 is outside [1, 32]");
+    REFUSES(kv_heads = 33, POD_E_ARGUMENT, "kv_heads = 33 is outside [1, 32]");
+    REFUSES(kv_heads = 5, POD_E_ARGUMENT, "q_heads = 32 is not a multiple of kv_heads = 5");
+    REFUSES(head_dim = 0, POD_E_ARGUMENT, "head_dim = 0 is outside [8, 256]");
+    REFUSES(head_dim = 264, POD_E_ARGUMENT, "head_dim = 264 is outside [8, 256]");
+    REFUSES(head_dim = 12, POD_E_ARGUMENT, "head_dim = 12 is not a multiple of 8");
+}
+
+static void dtypes(void **state) {
+    (void)state;
+    REFUSES(q_dtype = (pod_dtype)4, POD_E_ARGUMENT, "q_dtype = 4 is no dtype");
+    REFUSES(kv_dtype = (pod_dtype)77, POD_E_ARGUMENT, "kv_dtype = 77 is no dtype");
+    REFUSES(out_dtype = (pod_dtype)5, POD_E_ARGUMENT, "out_dtype = 5 is no dtype");
+    REFUSES(q_dtype = POD_F8E4M3, POD_E_UNSUPPORTED, "q dtype f8e4m3 is not supported by the cpu backend");
+    REFUSES(kv_dtype = POD_F8E4M3, POD_E_UNSUPPORTED, "kv dtype f8e4m3 is not supported by the cpu backend");
+    REFUSES(out_dtype = POD_F8E4M3, POD_E_UNSUPPORTED, "out dtype f8e4m3 is not supported by the cpu backend");
+}
+
+static void maxima(void **state) {
+    (void)state;
+    REFUSES(page_size = 0, POD_E_ARGUMENT, "page_size = 0 is outside [1, 1073741824]");
+    REFUSES(page_size = -16, POD_E_ARGUMENT, "page_size = -16 is outside [1, 1073741824]");
+    REFUSES(max_requests = 0, POD_E_ARGUMENT, "max_requests = 0 is outside [1, 16777216]");
+    REFUSES(max_requests = 16777217, POD_E_ARGUMENT, "max_requests = 16777217 is outside [1, 16777216]");
+    REFUSES(max_q_tokens = 0, POD_E_ARGUMENT, "max_q_tokens = 0 is outside [1, 536870655]");
+    REFUSES(max_q_tokens = INT32_MAX, POD_E_ARGUMENT, "max_q_tokens = 2147483647 is outside [1, 536870655]");
+    REFUSES(max_kv_len = 0, POD_E_ARGUMENT, "max_kv_len = 0 is outside [1, 1073741824]");
+    REFUSES(max_kv_len = INT32_MAX, POD_E_ARGUMENT, "max_kv_len = 2147483647 is outside [1, 1073741824]");
+}
+
+static void what_32_bits_cannot_count(void **state) {
+    (void)state;
+    pod_limits limits = valid_limits();
+    limits.max_requests = 1 << 24;
+    limits.max_kv_len = 1 << 30;
+    assert_limits_refused(device, &limits, POD_E_LIMIT,
+                          "max_requests = 16777216 of max_kv_len = 1073741824 and kv_heads = 8 are more KV tiles than "
+                          "32 bits count");
+    limits = valid_limits();
+    limits.q_heads = limits.kv_heads = 1024;
+    limits.max_requests = 1 << 18;
+    limits.max_kv_len = 1;
+    limits.max_q_tokens = INT32_MAX - 1024;
+    assert_limits_refused(device, &limits, POD_E_LIMIT,
+                          "max_q_tokens = 2147482623 with q_heads = 1024 is more row tiles than 32 bits count");
+}
+
+static void the_smallest_and_the_largest_are_taken(void **state) {
+    (void)state;
+    size_t small = 0, large = 0;
+    pod_limits limits = pod_limits_init();
+    limits.q_heads = limits.kv_heads = limits.page_size = 1;
+    limits.head_dim = 8;
+    limits.max_requests = limits.max_q_tokens = limits.max_kv_len = 1;
+    assert_ok(pod_workspace_size(device, &limits, &small));
+    assert_int_equal(small % POD_WORKSPACE_ALIGN, 0);
+    limits.q_heads = 1024;
+    limits.head_dim = 256;
+    limits.page_size = 1 << 30;
+    limits.max_kv_len = 1 << 30;
+    limits.max_requests = 100;
+    limits.max_q_tokens = (INT32_MAX - 1024) / 1024;
+    assert_ok(pod_workspace_size(device, &limits, &large));
+    assert_true(large > small);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(null_arguments),
+        cmocka_unit_test(wrong_struct_size),
+        cmocka_unit_test(heads),
+        cmocka_unit_test(dtypes),
+        cmocka_unit_test(maxima),
+        cmocka_unit_test(what_32_bits_cannot_count),
+        cmocka_unit_test(the_smallest_and_the_largest_are_taken),
+    };
+    return cmocka_run_group_tests(tests, open_device, close_device);
+}
