@@ -144,16 +144,26 @@ static pod_status fill_stride(const char *field, int64_t *stride, int64_t packed
     return POD_OK;
 }
 
+/** The page stride follows from the token stride, which may be anything. */
+static pod_status fill_page_stride(const char *field, int64_t *stride, int64_t token_stride, int32_t page_size) {
+    int64_t packed = 0;
+    if (*stride == 0 && __builtin_mul_overflow(token_stride, (int64_t)page_size, &packed)) {
+        return pod__fail(POD_E_ARGUMENT, "%s: %lld elements a token times page_size = %d is more than 64 bits count",
+                         field, (long long)token_stride, page_size);
+    }
+    return fill_stride(field, stride, packed);
+}
+
 static pod_status fill_strides(const pod_limits *limits, pod_tensors *t) {
     int64_t dim = limits->head_dim, q_token = dim * limits->q_heads, kv_token = dim * limits->kv_heads;
     POD_TRY(fill_stride("q_head_stride", &t->q_head_stride, dim));
     POD_TRY(fill_stride("q_token_stride", &t->q_token_stride, q_token));
     POD_TRY(fill_stride("k_head_stride", &t->k_head_stride, dim));
     POD_TRY(fill_stride("k_token_stride", &t->k_token_stride, kv_token));
-    POD_TRY(fill_stride("k_page_stride", &t->k_page_stride, t->k_token_stride * limits->page_size));
+    POD_TRY(fill_page_stride("k_page_stride", &t->k_page_stride, t->k_token_stride, limits->page_size));
     POD_TRY(fill_stride("v_head_stride", &t->v_head_stride, dim));
     POD_TRY(fill_stride("v_token_stride", &t->v_token_stride, kv_token));
-    POD_TRY(fill_stride("v_page_stride", &t->v_page_stride, t->v_token_stride * limits->page_size));
+    POD_TRY(fill_page_stride("v_page_stride", &t->v_page_stride, t->v_token_stride, limits->page_size));
     POD_TRY(fill_stride("out_head_stride", &t->out_head_stride, dim));
     POD_TRY(fill_stride("out_token_stride", &t->out_token_stride, q_token));
     POD_TRY(fill_stride("lse_head_stride", &t->lse_head_stride, 1));

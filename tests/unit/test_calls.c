@@ -179,6 +179,8 @@ static void strides_are_checked(void **state) {
     REFUSES(tensors.k_head_stride = -1, POD_E_ARGUMENT, "k_head_stride = -1 is negative");
     REFUSES(tensors.v_page_stride = -1, POD_E_ARGUMENT, "v_page_stride = -1 is negative");
     REFUSES(tensors.v_token_stride = -1, POD_E_ARGUMENT, "v_token_stride = -1 is negative");
+    REFUSES(tensors.k_token_stride = INT64_MAX, POD_E_ARGUMENT,
+            "k_page_stride: 9223372036854775807 elements a token times page_size = 4 is more than 64 bits count");
     REFUSES(tensors.v_head_stride = INT64_MIN, POD_E_ARGUMENT, "v_head_stride = -9223372036854775808 is negative");
     REFUSES(tensors.out_token_stride = -1, POD_E_ARGUMENT, "out_token_stride = -1 is negative");
     REFUSES(tensors.out_head_stride = -1, POD_E_ARGUMENT, "out_head_stride = -1 is negative");
