@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Workers that take tickets end together: the plan of every step of a trace is run through list scheduling, and no
+ * worker may end later than an equal share of the work and one ticket. */
+#include "plan_check.h"
+#include "property.h"
+#include "trace_steps.h"
+
+enum { STEPS = 300, CHUNK_TOKENS = 512, TRACE_REQUESTS = 2000 };
+
+typedef struct queue {
+    int64_t *tickets; /**< tiles of each */
+    size_t num_tickets, capacity;
+    int64_t tiles, longest;
+} queue;
+
+typedef struct balance {
+    pod_plan *plan;
+    queue prefill, decode, both;
+    int64_t *loads; /**< [num_ctas] */
+    double worst_excess, share_sum, end_sum;
+} balance;
+
+static int queue_add(queue *queue, int64_t tiles) {
+    if (queue->num_tickets == queue->capacity) {
+        size_t capacity = 2 * queue->capacity + 64;
+        int64_t *grown = realloc(queue->tickets, capacity * sizeof *grown);
+        if (grown == NULL) return 1;
+        queue->tickets = grown;
+        queue->capacity = capacity;
+    }
+    queue->tickets[queue->num_tickets++] = tiles;
+    queue->tiles += tiles;
+    if (tiles > queue->longest) queue->longest = tiles;
+    return 0;
+}
+
+static void queue_clear(queue *queue) {
+    queue->num_tickets = 0;
+    queue->tiles = queue->longest = 0;
+}
+
+static int add_item(void *context, const pod_work_item *item) {
+    balance *b = context;
+    if (item->kind == POD_WORK_PREFILL) return queue_add(&b->prefill, item->num_tiles);
+    if ((size_t)item->ticket == b->decode.num_tickets) return queue_add(&b->decode, item->num_tiles);
+    int64_t *slice = &b->decode.tickets[item->ticket];
+    *slice += item->num_tiles;
+    b->decode.tiles += item->num_tiles;
+    if (*slice > b->decode.longest) b->decode.longest = *slice;
+    return 0;
+}
+
+/** When the last worker ends if each takes the next ticket as soon as it is free. */
+static int64_t list_schedule(const queue *queue, int64_t *loads, int32_t num_ctas) {
+    int64_t end = 0;
+    for (int32_t i = 0; i < num_ctas; i++) loads[i] = 0;
+    for (size_t t = 0; t < queue->num_tickets; t++) {
+        int32_t first_free = 0;
+        for (int32_t i = 1; i < num_ctas; i++) {
+            if (loads[i] < loads[first_free]) first_free = i;
+        }
+        loads[first_free] += queue->tickets[t];
+        if (loads[first_free] > end) end = loads[first_free];
+    }
+    return end;
+}
+
+static int check_queue(balance *b, const queue *queue, const char *name) {
+    int32_t num_ctas = b->plan->tiling.num_ctas;
+    int64_t end = list_schedule(queue, b->loads, num_ctas);
+    double share = (double)queue->tiles / num_ctas;
+    PROPERTY((double)end <= share + (double)queue->longest, "%s: end %lld, share %.1f, longest ticket %lld", name,
+             (long long)end, share, (long long)queue->longest);
+    if ((double)end - share > b->worst_excess) b->worst_excess = (double)end - share;
+    b->share_sum += share;
+    b->end_sum += (double)end;
+    return 0;
+}
+
+static int check_step(balance *b) {
+    queue_clear(&b->prefill);
+    queue_clear(&b->decode);
+    queue_clear(&b->both);
+    PROPERTY(pod_plan_visit(b->plan, add_item, b) == POD_OK, "%s", pod_error_message());
+    for (size_t i = 0; i < b->prefill.num_tickets; i++) queue_add(&b->both, b->prefill.tickets[i]);
+    for (size_t i = 0; i < b->decode.num_tickets; i++) queue_add(&b->both, b->decode.tickets[i]);
+    /* Splitting leaves no ticket longer than two shares of its queue, nor makes one of three tiles or less. */
+    double prefill_share = (double)b->prefill.tiles / b->plan->tiling.num_ctas;
+    PROPERTY(b->prefill.longest <= 3 || (double)b->prefill.longest <= 2 * prefill_share + 1,
+             "a prefill item of %lld tiles where %.1f are a share", (long long)b->prefill.longest, prefill_share);
+    return check_queue(b, &b->prefill, "prefill") || check_queue(b, &b->decode, "decode") ||
+           check_queue(b, &b->both, "both");
+}
+
+static int run_steps(balance *b, const trace *trace, const pod_limits *limits, test_batch *batch, void *workspace,
+                     size_t bytes) {
+    trace_server server;
+    int steps = 0, failed = 0;
+    PROPERTY(trace_server_open(&server, trace, limits), "no memory");
+    while (!failed && steps < STEPS && trace_server_step(&server, limits, CHUNK_TOKENS, batch)) {
+        steps++;
+        failed = pod_plan_build(b->plan, &batch->batch, workspace, bytes, NULL) != POD_OK || check_step(b);
+    }
+    trace_server_close(&server);
+    PROPERTY(!failed, "step %d: %s", steps, pod_error_message());
+    return 0;
+}
+
+static pod_limits llama_limits(int32_t q_heads, int32_t kv_heads) {
+    pod_limits limits = pod_limits_init();
+    limits.q_heads = q_heads;
+    limits.kv_heads = kv_heads;
+    limits.head_dim = 8; /* what the planner does not look at is kept small */
+    limits.max_requests = 256;
+    limits.max_q_tokens = 1024;
+    limits.max_kv_len = limits.page_size = 1 << 17;
+    return limits;
+}
+
+static int check_trace(const char *name, const trace *trace, const char *target, int32_t q_heads, int32_t kv_heads) {
+    pod_limits limits = llama_limits(q_heads, kv_heads);
+    balance b = {0};
+    pod_device *device = NULL;
+    test_batch batch;
+    size_t bytes = 0;
+    PROPERTY(pod_device_open(target, &device) == POD_OK && pod_workspace_size(device, &limits, &bytes) == POD_OK &&
+                 pod_plan_create(device, &limits, &b.plan) == POD_OK,
+             "%s", pod_error_message());
+    void *workspace = aligned_alloc(POD_WORKSPACE_ALIGN, bytes);
+    b.loads = calloc((size_t)b.plan->tiling.num_ctas, sizeof *b.loads);
+    PROPERTY(workspace != NULL && b.loads != NULL && test_batch_alloc(&batch, &limits), "no memory");
+    int failed = run_steps(&b, trace, &limits, &batch, workspace, bytes);
+    printf("  %-34s %-8s %2d/%-2d heads: busy %5.1f %% of the time, at worst %.1f tiles past the share\n", name, target,
+           q_heads, kv_heads, 100 * b.share_sum / b.end_sum, b.worst_excess);
+    free(b.prefill.tickets);
+    free(b.decode.tickets);
+    free(b.both.tickets);
+    free(b.loads);
+    free(workspace);
+    test_batch_free(&batch);
+    pod_plan_destroy(b.plan);
+    pod_device_close(device);
+    return failed;
+}
+
+static int check_devices(const char *name, const trace *trace) {
+    static const char *const targets[] = {"sim:h100", "sim:a100", "sim:cpu"};
+    for (int i = 0; i < 3; i++) {
+        if (check_trace(name, trace, targets[i], 32, 8) || check_trace(name, trace, targets[i], 16, 1)) return 1;
+    }
+    return 0;
+}
+
+static int balance_case(test_rng *rng, void *context) {
+    (void)context;
+    trace synthetic = trace_synthetic(rng, TRACE_REQUESTS);
+    int failed = check_devices("synthetic", &synthetic);
+    trace_free(&synthetic);
+    return failed;
+}
+
+int main(void) {
+    static const char *const files[] = {"arxiv_sample.csv", "azure_conv_2023.csv", "mooncake_conversation_head.jsonl"};
+    for (int i = 0; i < 3; i++) {
+        char path[1024];
+        snprintf(path, sizeof path, "%s/%s", POD_TEST_TRACES, files[i]);
+        trace trace = trace_read(path, TRACE_REQUESTS);
+        if (trace.num_requests > 0 && check_devices(files[i], &trace)) return EXIT_FAILURE;
+        trace_free(&trace);
+    }
+    return property_run("balance", 2, balance_case, NULL);
+}
