@@ -37,6 +37,7 @@ typedef struct pod_tiling {
     int32_t decode_tile_tokens;  /**< keys per step of decode work */
     int32_t max_slices;          /**< at least num_ctas */
     int32_t min_slice_tiles;     /**< a slice is not made shorter than this once every CTA has one */
+    int32_t min_part_tiles;      /**< a part of a split prefill tile is not made shorter than this */
     int32_t max_prefill_waves;   /**< a split may make up to this many times num_ctas items; 1, 2 or 4 */
 } pod_tiling;
 
@@ -280,11 +281,11 @@ POD_CORE_FN pod_request pod_core_request(const pod_shape *shape, int32_t r) {
 }
 
 /** Parts that a tile of `num_tiles` is cut into when an item is to hold `1 / (waves * num_ctas)` of the work: as many
- * as the whole shares that it spans, never shorter than two tiles. All parts of all KV heads together are at most
+ * as the whole shares that it spans, none shorter than min_part_tiles. All parts of all KV heads together are at most
  * waves * num_ctas. */
 POD_CORE_FN int32_t pod_core_parts(const pod_tiling *tiling, int64_t all_tiles, int32_t waves, int32_t num_tiles) {
     int64_t parts = (int64_t)num_tiles * tiling->num_ctas * waves / all_tiles;
-    if (parts > num_tiles / 2) parts = num_tiles / 2;
+    if (parts > num_tiles / tiling->min_part_tiles) parts = num_tiles / tiling->min_part_tiles;
     return parts < 1 ? 1 : (int32_t)parts;
 }
 

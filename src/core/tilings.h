@@ -20,6 +20,7 @@ static inline pod_tiling pod__tiling_cpu(void) {
                          .decode_tile_tokens = POD_CPU_TILE_TOKENS,
                          .max_slices = 64,
                          .min_slice_tiles = 8,
+                         .min_part_tiles = 8,
                          .max_prefill_waves = 2};
     return tiling;
 }
@@ -33,6 +34,7 @@ static inline pod_tiling pod__tiling_sm80(int32_t num_sms) {
                          .decode_tile_tokens = 64,
                          .max_slices = 16 * num_sms,
                          .min_slice_tiles = 8,
+                         .min_part_tiles = 8,
                          .max_prefill_waves = 2};
     return tiling;
 }
@@ -46,6 +48,7 @@ static inline pod_tiling pod__tiling_sm90(int32_t num_sms) {
                          .decode_tile_tokens = 64,
                          .max_slices = 8 * num_sms,
                          .min_slice_tiles = 8,
+                         .min_part_tiles = 8,
                          .max_prefill_waves = 4};
     return tiling;
 }

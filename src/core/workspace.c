@@ -37,6 +37,7 @@ static uint64_t layout_signature(const pod_limits *limits, const pod_tiling *til
                                tiling->decode_tile_tokens,
                                tiling->max_slices,
                                tiling->min_slice_tiles,
+                               tiling->min_part_tiles,
                                tiling->max_prefill_waves};
     uint64_t hash = 14695981039346656037u;
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {

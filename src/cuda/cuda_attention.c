@@ -5,6 +5,11 @@
 #include "merge_core.h"
 #include "status.h"
 
+/** Exponent of a power of two, -1 for any other number. */
+static int32_t power_of_two_log2(int32_t number) {
+    return (number & (number - 1)) == 0 ? __builtin_ctz((unsigned)number) : -1;
+}
+
 static pod_kernel_params make_params(const pod_plan *plan, const pod_tensors *t, int32_t policy) {
     int has_softcap = t->softcap > 0;
     pod_kernel_params params = {
@@ -14,6 +19,7 @@ static pod_kernel_params make_params(const pod_plan *plan, const pod_tensors *t,
         .page_table = plan->batch.page_table,
         .page_table_stride = plan->batch.page_table_stride,
         .page_size = plan->limits.page_size,
+        .page_shift = power_of_two_log2(plan->limits.page_size),
         .head_dim = plan->limits.head_dim,
         .q = t->q,
         .k = t->k,

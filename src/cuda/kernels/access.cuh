@@ -21,13 +21,17 @@ struct key_place {
     uint32_t k_chunk, v_chunk;
 };
 
-static __device__ __forceinline__ key_place locate_key(const pod_kernel_params &params, int32_t request, int32_t key) {
-    int64_t page = request;
+/** The page of a key: the slow half of finding its place, begun long before the place is needed. */
+static __device__ __forceinline__ int32_t load_page(const pod_kernel_params &params, int32_t request, int32_t key) {
+    if (params.page_table == nullptr) return request;
+    int32_t page_idx = params.page_shift >= 0 ? key >> params.page_shift : key / params.page_size;
+    return __ldg(params.page_table + request * params.page_table_stride + page_idx);
+}
+
+static __device__ __forceinline__ key_place locate_key(const pod_kernel_params &params, int32_t page, int32_t key) {
     int32_t slot = key;
     if (params.page_table != nullptr) {
-        int32_t page_idx = key / params.page_size;
-        page = params.page_table[request * params.page_table_stride + page_idx];
-        slot = key - page_idx * params.page_size;
+        slot = params.page_shift >= 0 ? key & (params.page_size - 1) : key % params.page_size;
     }
     key_place place;
     place.k_chunk = (uint32_t)((page * params.k_page_stride + slot * params.k_token_stride) / CHUNK_ELEMENTS);

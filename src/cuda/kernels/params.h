@@ -21,6 +21,7 @@ typedef struct pod_kernel_params {
     const int32_t *page_table; /**< NULL: request r has the one page r */
     int64_t page_table_stride;
     int32_t page_size;
+    int32_t page_shift; /**< log2(page_size), -1 if that is no power of two */
     int32_t head_dim;
 
     const void *q, *k, *v;

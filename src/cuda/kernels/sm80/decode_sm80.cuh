@@ -53,7 +53,7 @@ template <class ELEMENT, int HEAD_DIM, int RING> struct decode_sm80 {
         for (int i = 0; i < 2; i++) {
             int key = work.first_key + tile * DECODE_TILE_TOKENS + lane + 32 * i;
             key_place place = {0, 0};
-            if (key < work.end_key) place = locate_key(params, work.item.request, key);
+            if (key < work.end_key) place = locate_key(params, load_page(params, work.item.request, key), key);
             smem.places[tile & 1][lane + 32 * i] = place;
         }
         __syncwarp();
@@ -331,36 +331,36 @@ template <class ELEMENT, int HEAD_DIM, int RING> struct decode_sm80 {
         }
     }
 
-    /** Joins the parts of a split item in their order; a lane owns HEAD_DIM / 32 neighbouring columns. */
+    /** Joins the parts of a split item in their order; a lane owns four columns, so two rows go at once at 64 columns. */
     static __device__ void merge(const pod_kernel_params &params, const decode_work &work, int lane) {
-        constexpr int COLUMNS = HEAD_DIM / 32;
-        for (int row = 0; row < work.num_rows; row++) {
-            float max = -INFINITY, sum = 0.0f, out[COLUMNS] = {};
-            for (int part = 0; part < work.item.num_parts; part++) {
+        constexpr int LANES = HEAD_DIM / 4;
+        int column = lane % LANES * 4, num_parts = work.item.num_parts;
+        const float *sums = params.schedule.decode_partial_sum, *outs = params.schedule.decode_partial_out;
+#pragma unroll 2
+        for (int row = lane / LANES; row < work.num_rows; row += 32 / LANES) {
+            float max = -INFINITY, sum = 0.0f;
+#pragma unroll 4
+            for (int part = 0; part < num_parts; part++) {
                 int64_t place = (int64_t)pod_core_decode_slot(&work.item, part) * params.tiling.decode_rows + row;
-                max = fmaxf(max, __ldcg(params.schedule.decode_partial_sum + place * 2));
+                max = fmaxf(max, __ldcg(sums + place * 2));
             }
-            for (int part = 0; part < work.item.num_parts; part++) {
+            float4 out = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+#pragma unroll 4
+            for (int part = 0; part < num_parts; part++) {
                 int64_t place = (int64_t)pod_core_decode_slot(&work.item, part) * params.tiling.decode_rows + row;
-                float2 part_sum = __ldcg((const float2 *)(params.schedule.decode_partial_sum + place * 2));
+                float2 part_sum = __ldcg((const float2 *)(sums + place * 2));
+                float4 part_out = __ldcg((const float4 *)(outs + place * HEAD_DIM + column));
                 float factor = pod_merge_factor(part_sum.x, max);
                 sum += part_sum.y * factor;
-                const float2 *from =
-                    (const float2 *)(params.schedule.decode_partial_out + place * HEAD_DIM + lane * COLUMNS);
-#pragma unroll
-                for (int i = 0; i < COLUMNS / 2; i++) {
-                    float2 pair = __ldcg(from + i);
-                    out[2 * i] += pair.x * factor;
-                    out[2 * i + 1] += pair.y * factor;
-                }
+                out.x += part_out.x * factor;
+                out.y += part_out.y * factor;
+                out.z += part_out.z * factor;
+                out.w += part_out.w * factor;
             }
-            float factor = finish_row(params, work.request, work.item.kv_head, row, max, sum, lane == 0);
+            float factor = finish_row(params, work.request, work.item.kv_head, row, max, sum, column == 0);
             int64_t offset = out_offset(params, work.request, work.item.kv_head, row);
-            uint32_t *words = (uint32_t *)((uint16_t *)params.out + offset + lane * COLUMNS);
-#pragma unroll
-            for (int i = 0; i < COLUMNS / 2; i++) {
-                words[i] = ELEMENT::pack(out[2 * i] * factor, out[2 * i + 1] * factor);
-            }
+            *(uint2 *)((uint16_t *)params.out + offset + column) =
+                make_uint2(ELEMENT::pack(out.x * factor, out.y * factor), ELEMENT::pack(out.z * factor, out.w * factor));
         }
     }
 

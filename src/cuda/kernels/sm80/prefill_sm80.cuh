@@ -94,14 +94,29 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
         }
     }
 
-    /** Place of this thread's key in tile `tile` of the work; a key behind the end stands for the last one. */
-    static __device__ __forceinline__ key_place locate(const pod_kernel_params &params, const prefill_work &work,
-                                                       int tile) {
+    /** This thread's key of tile `tile` of the work, or -1: half of the threads have none, nor have keys behind the end. */
+    static __device__ __forceinline__ int own_key(const prefill_work &work, int tile) {
         int t = ptx_tid() % PREFILL_THREADS;
         int key = work.first_key + tile * TILE_TOKENS + t;
+        return t < TILE_TOKENS && key < work.request.kv_len ? key : -1;
+    }
+
+    static __device__ __forceinline__ int32_t own_page(const pod_kernel_params &params, const prefill_work &work,
+                                                       int tile) {
+        int key = own_key(work, tile);
+        return key < 0 ? 0 : load_page(params, work.entry.request, key);
+    }
+
+    static __device__ __forceinline__ key_place own_place(const pod_kernel_params &params, const prefill_work &work,
+                                                          int tile, int32_t page) {
+        int key = own_key(work, tile);
         key_place nowhere = {0, 0};
-        if (t >= TILE_TOKENS || key >= work.request.kv_len) return nowhere;
-        return locate_key(params, work.entry.request, key);
+        return key < 0 ? nowhere : locate_key(params, page, key);
+    }
+
+    static __device__ __forceinline__ void keep_chunk(uint32_t *chunks, uint32_t chunk) {
+        int t = ptx_tid() % PREFILL_THREADS;
+        if (t < TILE_TOKENS) chunks[t] = chunk;
     }
 
     static __device__ __forceinline__ void scores(float (&s)[M_TILES][S_TILES][4], uint32_t q_smem, uint32_t k_smem) {
@@ -227,7 +242,6 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
     /** The whole KV range of the work. Leaves log2-unit maxima and full row sums in every thread of a quad. */
     static __device__ __forceinline__ void run(const pod_kernel_params &params, smem_type &smem, accumulators &acc) {
         const prefill_work &work = smem.work;
-        int t = ptx_tid() % PREFILL_THREADS;
         uint32_t q_smem = ptx_smem(smem.q), ring_smem = ptx_smem(smem.ring);
         constexpr uint32_t TILE_BYTES = TILE_TOKENS * ROW_BYTES;
         float scale = params.softcap_log2 > 0.0f ? 1.0f : params.scale_log2;
@@ -242,38 +256,38 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
             }
         }
 
-        key_place place = locate(params, work, 0);
-        if (t < TILE_TOKENS) {
-            smem.k_chunks[t] = place.k_chunk;
-            smem.v_chunks[t] = place.v_chunk;
-        }
+        key_place place = own_place(params, work, 0, own_page(params, work, 0));
+        keep_chunk(smem.k_chunks, place.k_chunk);
+        keep_chunk(smem.v_chunks, place.v_chunk);
+        int32_t page = own_page(params, work, 1);
         sync();
         load_q(params, smem, work);
         load_tile(ring_smem, work.k_head, smem.k_chunks, work.request.kv_len - work.first_key);
         ptx_cp_async_commit();
         load_tile(ring_smem + TILE_BYTES, work.v_head, smem.v_chunks, work.request.kv_len - work.first_key);
         ptx_cp_async_commit();
-        place = locate(params, work, 1);
+        place = own_place(params, work, 1, page);
         sync();
-        if (ptx_tid() % PREFILL_THREADS < TILE_TOKENS) smem.k_chunks[t] = place.k_chunk;
+        keep_chunk(smem.k_chunks, place.k_chunk);
 
         uint32_t k_buffer = 0;
 #pragma unroll 1
         for (int i = 0; i < work.entry.num_tiles; i++) {
             uint32_t v_buffer = k_buffer == 2 ? 0 : k_buffer + 1, next_k = v_buffer == 2 ? 0 : v_buffer + 1;
             int first_key = work.first_key + i * TILE_TOKENS;
-            bool has_next = i + 1 < work.entry.num_tiles;
-            int next_keys = work.request.kv_len - first_key - TILE_TOKENS;
 
             ptx_cp_async_wait<1>();
             sync(); /* A: K(i) is there, V(i - 1) is done with */
-            if (has_next) load_tile(ring_smem + next_k * TILE_BYTES, work.k_head, smem.k_chunks, next_keys);
-            ptx_cp_async_commit();
-            if (ptx_tid() % PREFILL_THREADS < TILE_TOKENS) smem.v_chunks[t] = place.v_chunk;
-            place = locate(params, work, i + 2);
-
+            keep_chunk(smem.v_chunks, place.v_chunk);
+            page = own_page(params, work, i + 2); /* used a whole iteration later: its latency is hidden */
             float s[M_TILES][S_TILES][4];
             scores(s, q_smem, ring_smem + k_buffer * TILE_BYTES);
+            /* Behind the products, so that the tensor cores work while the loads are issued. */
+            if (i + 1 < work.entry.num_tiles) {
+                load_tile(ring_smem + next_k * TILE_BYTES, work.k_head, smem.k_chunks,
+                          work.request.kv_len - first_key - TILE_TOKENS);
+            }
+            ptx_cp_async_commit();
             if (params.softcap_log2 > 0.0f) {
 #pragma unroll
                 for (int m = 0; m < M_TILES; m++) {
@@ -292,10 +306,14 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
 
             ptx_cp_async_wait<1>();
             sync(); /* B: V(i) is there, K(i) is done with */
-            if (has_next) load_tile(ring_smem + k_buffer * TILE_BYTES, work.v_head, smem.v_chunks, next_keys);
-            ptx_cp_async_commit();
-            if (ptx_tid() % PREFILL_THREADS < TILE_TOKENS) smem.k_chunks[t] = place.k_chunk;
             accumulate(acc, p, ring_smem + v_buffer * TILE_BYTES);
+            if (i + 1 < work.entry.num_tiles) {
+                load_tile(ring_smem + k_buffer * TILE_BYTES, work.v_head, smem.v_chunks,
+                          work.request.kv_len - first_key - TILE_TOKENS);
+            }
+            ptx_cp_async_commit();
+            place = own_place(params, work, i + 2, page);
+            keep_chunk(smem.k_chunks, place.k_chunk);
             k_buffer = next_k;
         }
         ptx_cp_async_wait<0>();
