@@ -27,9 +27,9 @@ lint: ## formatting and static analysis of everything
 
 install: ## build and install into PREFIX (default /usr/local; DESTDIR is honoured)
 	@tools/setup.sh demo
-	cmake --preset release -B build/install -DPODATTN_TESTS=OFF
-	cmake --build build/install
-	cmake --install build/install --prefix $(PREFIX)
+	cmake --preset release -DPODATTN_TESTS=OFF
+	cmake --build --preset release
+	cmake --install build/release --prefix $(PREFIX)
 
 clean: ## remove everything that was built
 	rm -rf build
