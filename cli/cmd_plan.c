@@ -54,7 +54,7 @@ static cli_exit write_svg(const plan_report *report, const char *path, cli_error
              report->spec->model[0] != '\0' ? report->spec->model : "a model");
     file_writer writer;
     CLI_TRY(file_write_begin(&writer, path, error));
-    svg_caption caption = {title, report->target, report->machine->row_name};
+    svg_caption caption = {title, report->target, report->machine};
     svg_write(&report->timeline, report->spec, &caption, writer.file);
     return file_write_end(&writer, error);
 }

@@ -13,6 +13,7 @@
 typedef struct machine {
     const char *target; /**< what the target's name begins with */
     const char *row_name;
+    const char *row_text; /**< what a row of the picture shows */
     int32_t ctas_per_row;
     int32_t num_lanes;
     int32_t has_fixed_lanes; /**< lane 0 takes only prefill and lane 1 only decode, as warpgroups with fixed roles do */

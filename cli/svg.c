@@ -12,14 +12,15 @@ enum {
     LEGEND_TOP = 74,
     SUMMARY_TOP = 118,
     ROWS_TOP = 206,
+    NUM_COLOURS = 4,
     MAX_BARS = 16000, /**< beyond that, neighbours of one request become one bar */
     MAX_LEGEND = 3,   /**< requests named per kind */
 };
 
 /** Warm colours are prefill and cool ones decode; requests take turns. */
-static const char *const palettes[2][6] = {
-    {"#e8590c", "#f59f00", "#c92a2a", "#ff922b", "#e03131", "#fcc419"},
-    {"#1971c2", "#22b8cf", "#3b5bdb", "#4dabf7", "#0b7285", "#748ffc"},
+static const char *const palettes[2][NUM_COLOURS] = {
+    {"#e8590c", "#f59f00", "#c92a2a", "#ff922b"},
+    {"#1864ab", "#4dabf7", "#1c7ed6", "#22b8cf"},
 };
 
 typedef struct picture {
@@ -31,7 +32,7 @@ typedef struct picture {
 } picture;
 
 static const char *request_colour(pod_work_kind kind, int32_t request) {
-    return palettes[kind][request % 6];
+    return palettes[kind][request % NUM_COLOURS];
 }
 
 static double x_of(const picture *p, double us) {
@@ -114,7 +115,7 @@ static double draw_legend_kind(const picture *p, pod_work_kind kind, const char 
 }
 
 static void draw_bar(const picture *p, const timeline_bar *bar) {
-    double lane_px = (p->row_px - 1) / p->timeline->num_lanes;
+    double lane_px = (p->row_px - fmax(1, p->row_px / 8)) / p->timeline->num_lanes;
     double gap_px = lane_px > 6 ? 0.8 : 0.2; /* between neighbours on a lane */
     double width = fmax((bar->end_us - bar->begin_us) * p->us_to_px - gap_px, 0.3);
     fprintf(p->file, "<rect x='%.2f' y='%.2f' width='%.2f' height='%.2f' fill='%s'>", x_of(p, bar->begin_us),
@@ -149,12 +150,7 @@ static void draw_row_names(const picture *p, const char *row_name) {
 static void draw_heading(const picture *p, const svg_caption *caption) {
     fprintf(p->file, "<text x='16' y='30' font-size='19' font-weight='bold'>%s on %s</text>\n", caption->title,
             caption->target);
-    fprintf(
-        p->file, "<text x='16' y='52' class='s'>Simulated schedule. %s</text>\n",
-        p->timeline->num_lanes == 2
-            ? "Each row is one place on the chip with two lanes of work: where both are full, compute and memory are "
-              "busy at once."
-            : "Each row is one worker that takes one piece of work after the other.");
+    fprintf(p->file, "<text x='16' y='52' class='s'>Simulated schedule. %s</text>\n", caption->machine->row_text);
     double x = draw_legend_kind(p, POD_WORK_PREFILL, "prefill", 16);
     draw_legend_kind(p, POD_WORK_DECODE, "decode", x);
 }
@@ -163,7 +159,7 @@ void svg_write(const timeline *timeline, const batch_spec *spec, const svg_capti
     double serial_us = timeline->prefill_alone_us + timeline->decode_alone_us;
     double span_us = fmax(serial_us, timeline->makespan_us);
     picture p = {timeline, spec, file, AXIS_WIDTH / span_us, 0};
-    p.row_px = fmin(fmax(760.0 / timeline->num_rows, 6), 30);
+    p.row_px = fmin(fmax(1200.0 / timeline->num_rows, 6), 30);
     double bottom = ROWS_TOP + timeline->num_rows * p.row_px + 4;
     fprintf(file,
             "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 %d %.0f' font-family='sans-serif' font-size='14'>\n"
@@ -173,7 +169,7 @@ void svg_write(const timeline *timeline, const batch_spec *spec, const svg_capti
     draw_heading(&p, caption);
     draw_axis(&p, span_us, bottom);
     draw_summary(&p);
-    draw_row_names(&p, caption->row_name);
+    draw_row_names(&p, caption->machine->row_name);
     draw_bars(&p);
     double end_x = x_of(&p, timeline->makespan_us);
     fprintf(file, "<line x1='%.1f' x2='%.1f' y1='%d' y2='%.1f' stroke='#2b8a3e' stroke-width='1.5'/>\n", end_x, end_x,

@@ -11,7 +11,7 @@
 typedef struct svg_caption {
     const char *title;
     const char *target;
-    const char *row_name;
+    const machine *machine;
 } svg_caption;
 
 void svg_write(const timeline *timeline, const batch_spec *spec, const svg_caption *caption, FILE *file);
