@@ -2,6 +2,8 @@
 # CONTRIBUTING.md has the presets behind them.
 export PATH := $(CURDIR)/.cache/tools/bin:$(PATH)
 PREFIX ?= /usr/local
+PYTHON ?= python3
+BENCH_BATCH = --prefill 512@2048 --decode 32@2048
 
 .PHONY: help demo test lint bench install clean
 
@@ -24,6 +26,18 @@ lint: ## formatting and static analysis of everything
 	@tools/setup.sh lint
 	cmake --preset clang
 	tools/lint.sh build/clang
+
+bench: ## time a hybrid batch on the CPU, beside PyTorch where PYTHON (default python3) has it
+	@tools/setup.sh demo
+	cmake --preset demo
+	cmake --build --preset demo
+	build/demo/cli/podattn run --model llama-3-8b $(BENCH_BATCH) --dtype f32
+	build/demo/cli/podattn run --model llama-3-8b $(BENCH_BATCH) --dtype bf16
+	@if $(PYTHON) -c 'import torch'; then \
+	    $(PYTHON) bench/cpu_vs_torch.py --library build/demo/libpodattn.so $(BENCH_BATCH) --threads $$(nproc); \
+	else \
+	    echo 'bench: for the comparison, make bench PYTHON=a Python that has torch (measured with 2.15.0)'; \
+	fi
 
 install: ## build and install into PREFIX (default /usr/local; DESTDIR is honoured)
 	@tools/setup.sh demo
