@@ -309,7 +309,7 @@ POD_CORE_FN void pod_core_sort(const pod_team *team, const pod_schedule *schedul
     int32_t num_digits = 1 << team->radix_bits, mask = num_digits - 1, passes = 0;
     int32_t begin = pod_core_cut(count, team->num_lanes, team->lane);
     int32_t end = pod_core_cut(count, team->num_lanes, team->lane + 1);
-    for (int32_t shift = 0; longest >> shift != 0; shift += team->radix_bits, passes++) {
+    for (int32_t shift = 0; shift < 31 && longest >> shift != 0; shift += team->radix_bits, passes++) {
         /* digits[d * num_lanes + lane]: entries of this lane with digit d, largest length first */
         for (int32_t d = 0; d < num_digits; d++) team->digits[d * team->num_lanes + team->lane] = 0;
         for (int32_t i = begin; i < end; i++) {
