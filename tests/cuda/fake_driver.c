@@ -1,0 +1,512 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A libcuda.so.1 for machines without a GPU: "device" memory is the host's, everything runs at once, the planning
+ * kernel is the core planner and the attention kernels are the oracle. It lets the backend's host code and the GPU
+ * tests themselves be tested everywhere, and makes the driver fail on demand:
+ *
+ *   FAKE_CUDA_FAIL=cuLaunchKernel=700   this function returns that error
+ *   FAKE_CUDA_VERSION=12020             the driver's version
+ *   FAKE_CUDA_CAPABILITY=75             the GPU's */
+#include "backend.h"
+#include "cuda_variants.h"
+#include "dtype.h"
+#include "kernels/params.h"
+#include "kernels/plan/plan_params.h"
+#include "merge_core.h"
+
+#include <cuda.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#define EXPORT __attribute__((visibility("default")))
+
+enum { NUM_SMS = 20, MAX_NODES = 16, MAX_ALLOCATIONS = 4096, RADIX_BITS = 8 };
+
+static CUresult injected(const char *function) {
+    const char *wanted = getenv("FAKE_CUDA_FAIL");
+    size_t length = strlen(function);
+    if (wanted == NULL || strncmp(wanted, function, length) != 0 || wanted[length] != '=') return CUDA_SUCCESS;
+    return (CUresult)atoi(wanted + length + 1);
+}
+
+static int setting(const char *name, int otherwise) {
+    const char *text = getenv(name);
+    return text != NULL ? atoi(text) : otherwise;
+}
+
+/** Every function begins with this. */
+#define FAKE(symbol)                                                                                                   \
+    do {                                                                                                               \
+        CUresult result_ = injected(symbol);                                                                           \
+        if (result_ != CUDA_SUCCESS) return result_;                                                                   \
+    } while (0)
+
+/* ---- kernels ---- */
+
+typedef struct fake_kernel {
+    int32_t variant; /**< -1: the planning kernel */
+} fake_kernel;
+
+typedef struct fake_node {
+    const fake_kernel *kernel;
+    union {
+        pod_plan_params plan;
+        pod_kernel_params attention;
+    } params;
+} fake_node;
+
+static fake_kernel kernels[1 + POD_CUDA_NUM_VARIANTS];
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+static uint32_t check_pages(const pod_plan_params *p, int32_t r) {
+    int32_t kv_len = pod_core_request(&p->shape, r).kv_len;
+    int32_t pages = pod_core_ceil_div(kv_len, p->page_size);
+    if (p->page_table == NULL) return pages > 1 ? 2 : (uint32_t)(pages == 1 && r >= p->num_pages);
+    for (int32_t i = 0; i < pages; i++) {
+        if (i >= p->max_pages) return (uint32_t)i + 1;
+        int32_t page = p->page_table[r * p->page_table_stride + i];
+        if (page < 0 || page >= p->num_pages) return (uint32_t)i + 1;
+    }
+    return 0;
+}
+
+static void run_plan(const pod_plan_params *p) {
+    int32_t digits[1 << RADIX_BITS];
+    pod_team team = {0, 1, RADIX_BITS, digits};
+    p->schedule.header->signature = p->signature;
+    pod_core_plan(&team, &p->shape, &p->tiling, &p->schedule);
+    for (int32_t r = 0; r < p->shape.num_requests; r++) p->schedule.page_errors[r] = check_pages(p, r);
+}
+
+static void store_row(const pod_kernel_params *p, pod_dtype dtype, int64_t token, int32_t head, const double *out,
+                      double lse) {
+    int64_t offset = token * p->out_token_stride + head * p->out_head_stride;
+    for (int32_t i = 0; i < p->head_dim; i++) pod__store(p->out, dtype, offset + i, (float)out[i]);
+    if (p->lse != NULL) p->lse[token * p->lse_token_stride + head * p->lse_head_stride] = (float)lse;
+}
+
+/** One request as a batch of its own, through the oracle. */
+static void run_request(const pod_kernel_params *p, const pod_cuda_variant *variant, int32_t r) {
+    pod_request request = p->schedule.requests[r];
+    int32_t q_heads = p->shape.group * p->shape.kv_heads, q_start[2] = {0, request.q_len}, own_page = r;
+    int is_bad = request.error != POD_REQUEST_OK || p->schedule.page_errors[r] != 0;
+    pod_limits limits = pod_limits_init();
+    limits.q_heads = q_heads;
+    limits.kv_heads = p->shape.kv_heads;
+    limits.head_dim = p->head_dim;
+    limits.q_dtype = limits.kv_dtype = limits.out_dtype = variant->dtype;
+    limits.page_size = p->page_size;
+    limits.max_requests = 1;
+    limits.max_q_tokens = p->shape.max_q_tokens;
+    limits.max_kv_len = p->shape.max_kv_len;
+    pod_batch batch = pod_batch_init();
+    batch.num_requests = 1;
+    batch.q_start = q_start;
+    batch.kv_len = &request.kv_len;
+    batch.page_table = p->page_table != NULL ? p->page_table + r * p->page_table_stride : &own_page;
+    batch.page_table_stride = batch.max_pages = pod_core_ceil_div(request.kv_len, p->page_size);
+    batch.num_pages = INT32_MAX;
+    batch.causal = p->shape.causal;
+    batch.window_tokens = p->shape.window_tokens;
+    pod_tensors t = pod_tensors_init();
+    t.q = (const uint16_t *)p->q + request.q_begin * p->q_token_stride;
+    t.k = p->k;
+    t.v = p->v;
+    t.out = p->out;
+    t.sinks = p->sinks;
+    t.q_token_stride = p->q_token_stride, t.q_head_stride = p->q_head_stride;
+    t.k_page_stride = p->k_page_stride, t.k_token_stride = p->k_token_stride, t.k_head_stride = p->k_head_stride;
+    t.v_page_stride = p->v_page_stride, t.v_token_stride = p->v_token_stride, t.v_head_stride = p->v_head_stride;
+    t.softcap = p->softcap_log2 / POD_LOG2_E;
+    t.scale = p->softcap_log2 > 0 ? p->scale_log2 * t.softcap : p->scale_log2 / POD_LOG2_E;
+    size_t rows = (size_t)request.q_len * (size_t)q_heads;
+    double *out = calloc(rows * (size_t)p->head_dim + 1, sizeof *out), *lse = calloc(rows + 1, sizeof *lse);
+    if (!is_bad && pod_reference_attention(&limits, &batch, &t, -1, out, lse) != POD_OK) {
+        fprintf(stderr, "fake kernel: %s\n", pod_error_message());
+        abort();
+    }
+    for (size_t row = 0; row < rows; row++) {
+        store_row(p, variant->dtype, request.q_begin + (int64_t)row / q_heads, (int32_t)row % q_heads,
+                  out + row * (size_t)p->head_dim, is_bad ? -HUGE_VAL : lse[row]);
+    }
+    free(out);
+    free(lse);
+}
+
+static void run_node(const fake_node *node) {
+    pthread_mutex_lock(&lock);
+    if (node->kernel->variant < 0) {
+        run_plan(&node->params.plan);
+    } else {
+        const pod_kernel_params *p = &node->params.attention;
+        for (int32_t r = 0; r < p->schedule.header->num_requests; r++) {
+            run_request(p, &pod__cuda_variants[node->kernel->variant], r);
+        }
+    }
+    pthread_mutex_unlock(&lock);
+}
+
+/* ---- streams and graphs ---- */
+
+struct CUgraph_st {
+    fake_node nodes[MAX_NODES];
+    int num_nodes;
+};
+
+struct CUstream_st {
+    CUgraph capturing;
+};
+
+struct CUevent_st {
+    struct timespec at;
+};
+
+EXPORT CUresult cuStreamCreate(CUstream *stream, unsigned int flags) {
+    (void)flags;
+    FAKE("cuStreamCreate");
+    *stream = calloc(1, sizeof **stream);
+    return CUDA_SUCCESS;
+}
+
+EXPORT CUresult cuStreamDestroy_v2(CUstream stream) {
+    free(stream);
+    return CUDA_SUCCESS;
+}
+
+EXPORT CUresult cuStreamSynchronize(CUstream stream) {
+    FAKE("cuStreamSynchronize");
+    return stream != NULL && stream->capturing != NULL ? CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED : CUDA_SUCCESS;
+}
+
+EXPORT CUresult cuStreamWaitEvent(CUstream stream, CUevent event, unsigned int flags) {
+    (void)stream, (void)event, (void)flags;
+    return CUDA_SUCCESS;
+}
+
+EXPORT CUresult cuStreamIsCapturing(CUstream stream, CUstreamCaptureStatus *status) {
+    FAKE("cuStreamIsCapturing");
+    int is_capturing = stream != NULL && stream->capturing != NULL;
+    *status = is_capturing ? CU_STREAM_CAPTURE_STATUS_ACTIVE : CU_STREAM_CAPTURE_STATUS_NONE;
+    return CUDA_SUCCESS;
+}
+
+EXPORT CUresult cuStreamBeginCapture_v2(CUstream stream, CUstreamCaptureMode mode) {
+    (void)mode;
+    stream->capturing = calloc(1, sizeof *stream->capturing);
+    return CUDA_SUCCESS;
+}
+
+EXPORT CUresult cuStreamEndCapture(CUstream stream, CUgraph *graph) {
+    *graph = stream->capturing;
+    stream->capturing = NULL;
+    return CUDA_SUCCESS;
+}
+
+EXPORT CUresult cuGraphInstantiateWithFlags(CUgraphExec *executable, CUgraph graph, unsigned long long flags) {
+    (void)flags;
+    CUgraph copy = malloc(sizeof *copy);
+    *copy = *graph;
+    *executable = (CUgraphExec)(void *)copy;
+    return CUDA_SUCCESS;
+}
+
+EXPORT CUresult cuGraphLaunch(CUgraphExec executable, CUstream stream) {
+    (void)stream;
+    const struct CUgraph_st *graph = (const void *)executable;
+    for (int i = 0; i < graph->num_nodes; i++) run_node(&graph->nodes[i]);
+    return CUDA_SUCCESS;
+}
+
+EXPORT CUresult cuGraphExecDestroy(CUgraphExec executable) {
+    free((void *)executable);
+    return CUDA_SUCCESS;
+}
+
+EXPORT CUresult cuGraphDestroy(CUgraph graph) {
+    free(graph);
+    return CUDA_SUCCESS;
+}
+
+EXPORT CUresult cuEventCreate(CUevent *event, unsigned int flags) {
+    (void)flags;
+    *event = calloc(1, sizeof **event);
+    return CUDA_SUCCESS;
+}
+
+EXPORT CUresult cuEventDestroy_v2(CUevent event) {
+    free(event);
+    return CUDA_SUCCESS;
+}
+
+EXPORT CUresult cuEventRecord(CUevent event, CUstream stream) {
+    (void)stream;
+    clock_gettime(CLOCK_MONOTONIC, &event->at);
+    return CUDA_SUCCESS;
+}
+
+EXPORT CUresult cuEventSynchronize(CUevent event) {
+    (void)event;
+    return CUDA_SUCCESS;
+}
+
+#undef cuEventElapsedTime /* the header means the second version */
+EXPORT CUresult cuEventElapsedTime(float *milliseconds, CUevent begin, CUevent end) {
+    *milliseconds = (float)((double)(end->at.tv_sec - begin->at.tv_sec) * 1e3 +
+                            (double)(end->at.tv_nsec - begin->at.tv_nsec) * 1e-6);
+    return CUDA_SUCCESS;
+}
+
+/* ---- modules ---- */
+
+EXPORT CUresult cuModuleLoadData(CUmodule *module, const void *image) {
+    FAKE("cuModuleLoadData");
+    *module = (CUmodule)(uintptr_t)image;
+    return CUDA_SUCCESS;
+}
+
+EXPORT CUresult cuModuleUnload(CUmodule module) {
+    (void)module;
+    return CUDA_SUCCESS;
+}
+
+EXPORT CUresult cuModuleGetFunction(CUfunction *function, CUmodule module, const char *name) {
+    (void)module;
+    FAKE("cuModuleGetFunction");
+    int32_t variant = -2;
+    if (strcmp(name, POD_PLAN_KERNEL) == 0) variant = -1;
+    for (int32_t i = 0; i < POD_CUDA_NUM_VARIANTS; i++) {
+        if (strcmp(name, pod__cuda_variants[i].kernel) == 0) variant = i;
+    }
+    if (variant == -2) return CUDA_ERROR_NOT_FOUND;
+    pthread_mutex_lock(&lock);
+    kernels[variant + 1].variant = variant;
+    pthread_mutex_unlock(&lock);
+    *function = (CUfunction)(void *)&kernels[variant + 1];
+    return CUDA_SUCCESS;
+}
+
+EXPORT CUresult cuFuncSetAttribute(CUfunction function, CUfunction_attribute attribute, int value) {
+    (void)function, (void)attribute, (void)value;
+    FAKE("cuFuncSetAttribute");
+    return CUDA_SUCCESS;
+}
+
+EXPORT CUresult cuLaunchKernel(CUfunction function, unsigned int grid_x, unsigned int grid_y, unsigned int grid_z,
+                               unsigned int block_x, unsigned int block_y, unsigned int block_z,
+                               unsigned int shared_bytes, CUstream stream, void **params, void **extra) {
+    FAKE("cuLaunchKernel");
+    if (extra != NULL || grid_y * grid_z * block_y * block_z != 1) return CUDA_ERROR_INVALID_VALUE;
+    fake_node node = {.kernel = (const fake_kernel *)(const void *)function};
+    if (node.kernel->variant < 0) {
+        node.params.plan = *(const pod_plan_params *)params[0];
+        if (block_x != POD_PLAN_THREADS || grid_x < 1) return CUDA_ERROR_INVALID_VALUE;
+    } else {
+        const pod_cuda_variant *variant = &pod__cuda_variants[node.kernel->variant];
+        node.params.attention = *(const pod_kernel_params *)params[0];
+        if (block_x != (unsigned)variant->threads || shared_bytes != (unsigned)variant->smem_bytes ||
+            grid_x != (unsigned)(variant->ctas_per_sm * NUM_SMS)) {
+            return CUDA_ERROR_INVALID_VALUE;
+        }
+    }
+    if (stream == NULL || stream->capturing == NULL) {
+        run_node(&node);
+        return CUDA_SUCCESS;
+    }
+    if (stream->capturing->num_nodes == MAX_NODES) return CUDA_ERROR_OUT_OF_MEMORY;
+    stream->capturing->nodes[stream->capturing->num_nodes++] = node;
+    return CUDA_SUCCESS;
+}
+
+/* ---- memory ---- */
+
+static struct { char *begin, *end; } allocations[MAX_ALLOCATIONS];
+
+EXPORT CUresult cuMemAlloc_v2(CUdeviceptr *address, size_t bytes) {
+    FAKE("cuMemAlloc");
+    char *memory = aligned_alloc(256, (bytes + 255) & ~(size_t)255);
+    if (memory == NULL) return CUDA_ERROR_OUT_OF_MEMORY;
+    pthread_mutex_lock(&lock);
+    int i = 0;
+    while (i < MAX_ALLOCATIONS && allocations[i].begin != NULL) i++;
+    if (i < MAX_ALLOCATIONS) {
+        allocations[i].begin = memory;
+        allocations[i].end = memory + bytes;
+    }
+    pthread_mutex_unlock(&lock);
+    if (i == MAX_ALLOCATIONS) return CUDA_ERROR_OUT_OF_MEMORY;
+    *address = (CUdeviceptr)(uintptr_t)memory;
+    return CUDA_SUCCESS;
+}
+
+/** Index of the allocation that holds the address, -1 if none. */
+static int find_allocation(CUdeviceptr address) {
+    const char *memory = (const char *)(uintptr_t)address;
+    for (int i = 0; i < MAX_ALLOCATIONS; i++) {
+        if (allocations[i].begin != NULL && memory >= allocations[i].begin && memory < allocations[i].end) return i;
+    }
+    return -1;
+}
+
+EXPORT CUresult cuMemFree_v2(CUdeviceptr address) {
+    pthread_mutex_lock(&lock);
+    int i = find_allocation(address);
+    if (i >= 0) allocations[i].begin = NULL;
+    pthread_mutex_unlock(&lock);
+    if (i < 0) return CUDA_ERROR_INVALID_VALUE;
+    free((void *)(uintptr_t)address);
+    return CUDA_SUCCESS;
+}
+
+EXPORT CUresult cuPointerGetAttribute(void *value, CUpointer_attribute attribute, CUdeviceptr address) {
+    FAKE("cuPointerGetAttribute");
+    if (attribute != CU_POINTER_ATTRIBUTE_MEMORY_TYPE) return CUDA_ERROR_NOT_SUPPORTED;
+    pthread_mutex_lock(&lock);
+    int i = find_allocation(address);
+    pthread_mutex_unlock(&lock);
+    *(CUmemorytype *)value = CU_MEMORYTYPE_DEVICE;
+    return i >= 0 ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+}
+
+static CUresult copy(uintptr_t to, uintptr_t from, size_t bytes) {
+    memcpy((void *)to, (const void *)from, bytes);
+    return CUDA_SUCCESS;
+}
+
+EXPORT CUresult cuMemcpyHtoD_v2(CUdeviceptr to, const void *from, size_t bytes) {
+    return copy((uintptr_t)to, (uintptr_t)from, bytes);
+}
+
+EXPORT CUresult cuMemcpyDtoH_v2(void *to, CUdeviceptr from, size_t bytes) {
+    return copy((uintptr_t)to, (uintptr_t)from, bytes);
+}
+
+EXPORT CUresult cuMemcpyDtoD_v2(CUdeviceptr to, CUdeviceptr from, size_t bytes) {
+    return copy((uintptr_t)to, (uintptr_t)from, bytes);
+}
+
+EXPORT CUresult cuMemcpyHtoDAsync_v2(CUdeviceptr to, const void *from, size_t bytes, CUstream stream) {
+    (void)stream;
+    FAKE("cuMemcpyHtoDAsync");
+    return copy((uintptr_t)to, (uintptr_t)from, bytes);
+}
+
+EXPORT CUresult cuMemcpyDtoHAsync_v2(void *to, CUdeviceptr from, size_t bytes, CUstream stream) {
+    (void)stream;
+    FAKE("cuMemcpyDtoHAsync");
+    return copy((uintptr_t)to, (uintptr_t)from, bytes);
+}
+
+EXPORT CUresult cuMemcpy2DAsync_v2(const CUDA_MEMCPY2D *c, CUstream stream) {
+    (void)stream;
+    FAKE("cuMemcpy2DAsync");
+    for (size_t row = 0; row < c->Height; row++) {
+        copy((uintptr_t)c->dstDevice + row * c->dstPitch, (uintptr_t)c->srcHost + row * c->srcPitch, c->WidthInBytes);
+    }
+    return CUDA_SUCCESS;
+}
+
+EXPORT CUresult cuMemsetD8_v2(CUdeviceptr to, unsigned char value, size_t bytes) {
+    memset((void *)(uintptr_t)to, value, bytes);
+    return CUDA_SUCCESS;
+}
+
+/* ---- driver, device, context ---- */
+
+static _Thread_local CUcontext context_stack[8];
+static _Thread_local int context_depth;
+
+EXPORT CUresult cuInit(unsigned int flags) {
+    (void)flags;
+    FAKE("cuInit");
+    return CUDA_SUCCESS;
+}
+
+EXPORT CUresult cuDriverGetVersion(int *version) {
+    *version = setting("FAKE_CUDA_VERSION", CUDA_VERSION);
+    return CUDA_SUCCESS;
+}
+
+EXPORT CUresult cuGetErrorName(CUresult result, const char **name) {
+    *name = result == CUDA_ERROR_ILLEGAL_ADDRESS ? "CUDA_ERROR_ILLEGAL_ADDRESS" : "CUDA_ERROR_OF_THE_FAKE";
+    return CUDA_SUCCESS;
+}
+
+EXPORT CUresult cuGetErrorString(CUresult result, const char **text) {
+    (void)result;
+    *text = "the fake driver was told to fail";
+    return CUDA_SUCCESS;
+}
+
+EXPORT CUresult cuDeviceGetCount(int *count) {
+    *count = 1;
+    return CUDA_SUCCESS;
+}
+
+EXPORT CUresult cuDeviceGet(CUdevice *device, int ordinal) {
+    *device = ordinal;
+    return ordinal == 0 ? CUDA_SUCCESS : CUDA_ERROR_INVALID_DEVICE;
+}
+
+EXPORT CUresult cuDeviceGetName(char *name, int bytes, CUdevice device) {
+    (void)device;
+    snprintf(name, (size_t)bytes, "Fake GPU");
+    return CUDA_SUCCESS;
+}
+
+EXPORT CUresult cuDeviceTotalMem_v2(size_t *bytes, CUdevice device) {
+    (void)device;
+    *bytes = (size_t)1 << 34;
+    return CUDA_SUCCESS;
+}
+
+EXPORT CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute attribute, CUdevice device) {
+    (void)device;
+    int capability = setting("FAKE_CUDA_CAPABILITY", 90);
+    *value = 0;
+    if (attribute == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR) *value = capability / 10;
+    if (attribute == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR) *value = capability % 10;
+    if (attribute == CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT) *value = NUM_SMS;
+    if (attribute == CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN) *value = 232448;
+    return CUDA_SUCCESS;
+}
+
+EXPORT CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device) {
+    (void)device;
+    FAKE("cuDevicePrimaryCtxRetain");
+    *context = (CUcontext)(void *)&lock;
+    return CUDA_SUCCESS;
+}
+
+EXPORT CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device) {
+    (void)device;
+    return CUDA_SUCCESS;
+}
+
+EXPORT CUresult cuCtxGetCurrent(CUcontext *context) {
+    FAKE("cuCtxGetCurrent");
+    *context = context_stack[context_depth];
+    return CUDA_SUCCESS;
+}
+
+EXPORT CUresult cuCtxSetCurrent(CUcontext context) {
+    context_stack[context_depth] = context;
+    return CUDA_SUCCESS;
+}
+
+EXPORT CUresult cuCtxPushCurrent_v2(CUcontext context) {
+    FAKE("cuCtxPushCurrent");
+    if (context_depth == 7) return CUDA_ERROR_INVALID_CONTEXT;
+    context_stack[++context_depth] = context;
+    return CUDA_SUCCESS;
+}
+
+EXPORT CUresult cuCtxPopCurrent_v2(CUcontext *context) {
+    if (context_depth == 0) return CUDA_ERROR_INVALID_CONTEXT;
+    *context = context_stack[context_depth--];
+    return CUDA_SUCCESS;
+}
+
+EXPORT CUresult cuCtxSynchronize(void) {
+    return CUDA_SUCCESS;
+}

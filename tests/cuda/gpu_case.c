@@ -1,0 +1,371 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "gpu_case.h"
+
+#include "dtype.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { POISON_BYTE = 0xff, POISON_ELEMENT = 0xffff /* a NaN in bf16 and in f16 */ };
+
+static void *checked(void *memory) {
+    if (memory != NULL) return memory;
+    fprintf(stderr, "out of memory on the host\n");
+    exit(EXIT_FAILURE);
+}
+
+static void require(pod_status status, const char *call) {
+    if (status == POD_OK) return;
+    fprintf(stderr, "%s: %s: %s\n", call, pod_status_name(status), pod_error_message());
+    exit(EXIT_FAILURE);
+}
+
+/* ---- contents ---- */
+
+/** Normal numbers, quickly: drawn from a small table. */
+static void random_elements(test_rng *rng, pod_dtype dtype, uint16_t *elements, size_t count) {
+    enum { TABLE = 4096 };
+    static uint16_t tables[2][TABLE];
+    static int is_made;
+    if (!is_made) {
+        test_rng fixed = {1};
+        for (int i = 0; i < TABLE; i++) {
+            float value = rng_normal(&fixed);
+            tables[0][i] = pod__float_to_f16(value);
+            tables[1][i] = pod__float_to_bf16(value);
+        }
+        is_made = 1;
+    }
+    const uint16_t *table = tables[dtype == POD_BF16];
+    uint32_t state = (uint32_t)rng_next(rng) | 1;
+    for (size_t i = 0; i < count; i++) {
+        state = state * 1664525u + 1013904223u;
+        elements[i] = table[state >> 20];
+    }
+}
+
+static int64_t pad(test_rng *rng) {
+    return rng_chance(rng, 50) ? 0 : 8 * rng_range(rng, 1, 3);
+}
+
+static void make_q_and_out(gpu_case *c, test_rng *rng) {
+    const pod_limits *l = &c->limits;
+    int32_t total_q = c->batch.q_start[c->batch.batch.num_requests];
+    pod_tensors *t = &c->host;
+    int64_t *strides[2][2] = {{&t->q_token_stride, &t->q_head_stride}, {&t->out_token_stride, &t->out_head_stride}};
+    for (int i = 0; i < 2; i++) {
+        *strides[i][1] = l->head_dim + pad(rng);
+        *strides[i][0] = *strides[i][1] * l->q_heads + pad(rng);
+    }
+    c->q_elements = (size_t)(total_q * t->q_token_stride);
+    c->out_elements = (size_t)(total_q * t->out_token_stride);
+    c->lse_elements = (size_t)total_q * (size_t)l->q_heads;
+    uint16_t *q = checked(malloc((c->q_elements + 1) * sizeof *q));
+    random_elements(rng, l->q_dtype, q, c->q_elements);
+    t->q = q;
+    t->out = checked(malloc((c->out_elements + 1) * sizeof(uint16_t)));
+    t->lse_token_stride = l->q_heads;
+    t->lse_head_stride = 1;
+    if (rng_chance(rng, 50) && total_q > 0) { /* head-major */
+        t->lse_token_stride = 1;
+        t->lse_head_stride = total_q;
+    }
+    if (rng_chance(rng, 80)) t->lse = checked(malloc((c->lse_elements + 1) * sizeof(float)));
+}
+
+/** NHD, HND, or K and V interleaved per page; with or without padding. */
+static void choose_kv_layout(gpu_case *c, test_rng *rng) {
+    const pod_limits *l = &c->limits;
+    pod_tensors *t = &c->host;
+    int64_t dim = l->head_dim, page;
+    if (rng_chance(rng, 40)) {
+        t->k_token_stride = dim + pad(rng);
+        t->k_head_stride = t->k_token_stride * l->page_size + pad(rng);
+        page = t->k_head_stride * l->kv_heads + pad(rng);
+    } else {
+        t->k_head_stride = dim + pad(rng);
+        t->k_token_stride = t->k_head_stride * l->kv_heads + pad(rng);
+        page = t->k_token_stride * l->page_size + pad(rng);
+    }
+    int interleaved = rng_chance(rng, 40);
+    t->k_page_stride = interleaved ? 2 * page : page;
+    c->v_offset = (size_t)(interleaved ? page : page * c->batch.batch.num_pages);
+    c->kv_elements = 2 * (size_t)(page * c->batch.batch.num_pages);
+    if (c->kv_elements == 0) c->v_offset = 0; /* no cache at all, but the pointers must be valid */
+    t->v_head_stride = t->k_head_stride;
+    t->v_token_stride = t->k_token_stride;
+    t->v_page_stride = t->k_page_stride;
+}
+
+static void make_kv(gpu_case *c, test_rng *rng) {
+    const pod_limits *l = &c->limits;
+    const pod_batch *b = &c->batch.batch;
+    pod_tensors *t = &c->host;
+    choose_kv_layout(c, rng);
+    c->kv = checked(malloc((c->kv_elements + 1) * sizeof *c->kv));
+    memset(c->kv, POISON_BYTE, c->kv_elements * sizeof *c->kv);
+    t->k = c->kv;
+    t->v = c->kv + c->v_offset;
+    for (int32_t r = 0; r < b->num_requests; r++) {
+        for (int32_t key = 0; key < b->kv_len[r]; key++) {
+            int64_t page = b->page_table != NULL ? b->page_table[r * b->page_table_stride + key / l->page_size] : r;
+            for (int32_t head = 0; head < l->kv_heads; head++) {
+                uint16_t *row =
+                    c->kv + page * t->k_page_stride + key % l->page_size * t->k_token_stride + head * t->k_head_stride;
+                random_elements(rng, l->kv_dtype, row, (size_t)l->head_dim);
+                random_elements(rng, l->kv_dtype, row + c->v_offset, (size_t)l->head_dim);
+            }
+        }
+    }
+}
+
+static void choose_options(gpu_case *c, test_rng *rng) {
+    if (rng_chance(rng, 30)) c->host.scale = 0.01f * (float)rng_range(rng, 1, 20);
+    if (rng_chance(rng, 25)) c->host.softcap = (float)rng_range(rng, 1, 50);
+    if (!rng_chance(rng, 30)) return;
+    float *sinks = checked(malloc((size_t)c->limits.q_heads * sizeof *sinks));
+    for (int32_t h = 0; h < c->limits.q_heads; h++) sinks[h] = 3.0f * rng_normal(rng);
+    c->host.sinks = sinks;
+}
+
+void gpu_case_fill(gpu_case *c, test_rng *rng) {
+    c->host = pod_tensors_init();
+    make_q_and_out(c, rng);
+    make_kv(c, rng);
+    choose_options(c, rng);
+}
+
+/* ---- shapes ---- */
+
+static void random_case_limits(pod_limits *l, test_rng *rng, const gpu_case_bounds *bounds) {
+    static const int32_t kv_heads[] = {1, 1, 2, 3, 4, 8}, groups[] = {1, 2, 3, 4, 4, 5, 8, 8, 16};
+    static const int32_t page_sizes[] = {1, 2, 3, 7, 8, 16, 16, 17, 32, 64, 128, 256};
+    *l = pod_limits_init();
+    l->kv_heads = rng_pick(rng, kv_heads, 6);
+    l->q_heads = l->kv_heads * rng_pick(rng, groups, 9);
+    l->head_dim = rng_chance(rng, 70) ? 128 : 64;
+    l->q_dtype = l->kv_dtype = l->out_dtype = rng_chance(rng, 60) ? POD_BF16 : POD_F16;
+    l->max_requests = rng_log_range(rng, 1, bounds->max_requests);
+    l->max_q_tokens = rng_log_range(rng, 1, bounds->max_q_tokens);
+    l->max_kv_len = rng_log_range(rng, 1, bounds->max_kv_len);
+    l->page_size = rng_chance(rng, 25) ? l->max_kv_len : rng_pick(rng, page_sizes, 12);
+}
+
+static double work(const gpu_case *c) {
+    const pod_batch *b = &c->batch.batch;
+    double pairs = 0;
+    for (int32_t r = 0; r < b->num_requests; r++) {
+        pairs += (double)(b->q_start[r + 1] - b->q_start[r]) * b->kv_len[r];
+    }
+    return pairs * c->limits.q_heads * c->limits.head_dim;
+}
+
+static double kv_elements(const gpu_case *c) {
+    double keys = 0;
+    for (int32_t r = 0; r < c->batch.batch.num_requests; r++) keys += c->batch.kv_len[r];
+    if (c->limits.page_size == c->limits.max_kv_len) keys = (double)c->batch.batch.num_requests * c->limits.page_size;
+    return keys * c->limits.kv_heads * c->limits.head_dim;
+}
+
+void gpu_case_random(gpu_case *c, test_rng *rng, const gpu_case_bounds *bounds) {
+    memset(c, 0, sizeof *c);
+    for (;;) {
+        random_case_limits(&c->limits, rng, bounds);
+        if (!test_batch_alloc(&c->batch, &c->limits)) checked(NULL);
+        test_batch_fill(&c->batch, rng, &c->limits, (batch_mix)rng_range(rng, 0, MIX_COUNT - 1));
+        if (work(c) <= bounds->max_work && kv_elements(c) <= 0.1 * bounds->max_work) break;
+        test_batch_free(&c->batch);
+    }
+    int contiguous = c->limits.page_size == c->limits.max_kv_len && rng_chance(rng, 80);
+    if (!contiguous && !test_batch_add_pages(&c->batch, rng, &c->limits)) checked(NULL);
+    gpu_case_fill(c, rng);
+}
+
+/* ---- on the GPU ---- */
+
+void gpu_case_upload(gpu_case *c, const gpu *gpu, pod_device *device) {
+    const pod_batch *b = &c->batch.batch;
+    size_t n = (size_t)b->num_requests;
+    c->device_batch = *b;
+    c->device_batch.memory = POD_MEMORY_DEVICE;
+    c->device_batch.q_start = gpu_copy(gpu, b->q_start, (n + 1) * sizeof(int32_t));
+    c->device_batch.kv_len = gpu_copy(gpu, b->kv_len, n * sizeof(int32_t));
+    c->device_batch.page_table = gpu_copy(gpu, b->page_table, n * (size_t)b->page_table_stride * sizeof(int32_t));
+    c->device = c->host;
+    c->device.q = gpu_copy(gpu, c->host.q, c->q_elements * sizeof(uint16_t));
+    c->device_kv = gpu_copy(gpu, c->kv, c->kv_elements * sizeof(uint16_t));
+    c->device.k = c->device_kv;
+    c->device.v = (uint16_t *)c->device_kv + c->v_offset;
+    c->device.sinks = gpu_copy(gpu, c->host.sinks, (size_t)c->limits.q_heads * sizeof(float));
+    c->device.out = gpu_alloc(gpu, c->out_elements * sizeof(uint16_t));
+    if (c->host.lse != NULL) c->device.lse = gpu_alloc(gpu, c->lse_elements * sizeof(float));
+    require(pod_workspace_size(device, &c->limits, &c->workspace_bytes), "pod_workspace_size");
+    c->workspace = gpu_alloc(gpu, c->workspace_bytes);
+    require(pod_plan_create(device, &c->limits, &c->plan), "pod_plan_create");
+    gpu_case_poison(c, gpu, 1);
+}
+
+void gpu_case_poison(const gpu_case *c, const gpu *gpu, int with_workspace) {
+    gpu_fill(gpu, c->device.out, POISON_BYTE, c->out_elements * sizeof(uint16_t));
+    if (c->device.lse != NULL) gpu_fill(gpu, c->device.lse, POISON_BYTE, c->lse_elements * sizeof(float));
+    if (with_workspace) gpu_fill(gpu, c->workspace, POISON_BYTE, c->workspace_bytes);
+    GPU_CHECK(gpu, ctx_synchronize()); /* the case may run on a stream that does not wait for the default one */
+}
+
+void gpu_case_plan(const gpu_case *c, pod_memory memory, CUstream stream) {
+    const pod_batch *batch = memory == POD_MEMORY_HOST ? &c->batch.batch : &c->device_batch;
+    require(pod_plan_build(c->plan, batch, c->workspace, c->workspace_bytes, stream), "pod_plan_build");
+}
+
+void gpu_case_run(const gpu_case *c, CUstream stream) {
+    require(pod_attention(c->plan, &c->device, c->workspace, c->workspace_bytes, stream), "pod_attention");
+}
+
+void gpu_case_download(const gpu_case *c, const gpu *gpu) {
+    gpu_download(gpu, c->host.out, c->device.out, c->out_elements * sizeof(uint16_t));
+    if (c->host.lse != NULL) gpu_download(gpu, c->host.lse, c->device.lse, c->lse_elements * sizeof(float));
+}
+
+void gpu_case_free(gpu_case *c, const gpu *gpu) {
+    pod_plan_destroy(c->plan);
+    gpu_free(gpu, c->workspace);
+    gpu_free(gpu, (void *)(uintptr_t)c->device_batch.q_start);
+    gpu_free(gpu, (void *)(uintptr_t)c->device_batch.kv_len);
+    gpu_free(gpu, (void *)(uintptr_t)c->device_batch.page_table);
+    gpu_free(gpu, (void *)(uintptr_t)c->device.q);
+    gpu_free(gpu, c->device_kv);
+    gpu_free(gpu, (void *)(uintptr_t)c->device.sinks);
+    gpu_free(gpu, c->device.out);
+    gpu_free(gpu, c->device.lse);
+    free((void *)(uintptr_t)c->host.q);
+    free(c->kv);
+    free((void *)(uintptr_t)c->host.sinks);
+    free(c->host.out);
+    free(c->host.lse);
+    test_batch_free(&c->batch);
+}
+
+/* ---- comparison ---- */
+
+typedef struct comparison {
+    const gpu_case *c;
+    double *out, *lse; /* the oracle's */
+    unsigned char *written;
+    double diff, norm; /* sums of squares over the batch */
+    gpu_errors limit, seen;
+} comparison;
+
+/** Accuracy that the inputs' and P's rounding allow. */
+static gpu_errors accuracy(pod_dtype dtype) {
+    gpu_errors bf16 = {5e-3, 1.5e-2, 5e-4}, f16 = {1e-3, 3e-3, 5e-4};
+    return dtype == POD_BF16 ? bf16 : f16;
+}
+
+static int wrong(const comparison *m, int32_t request, int64_t token, int32_t head, const char *what, double value) {
+    fprintf(stderr, "request %d, query token %lld, head %d: %s %g\n", request, (long long)token, head, what, value);
+    gpu_case_print(m->c);
+    return 0;
+}
+
+static int check_row(comparison *m, int32_t request, int64_t token, int32_t head, gpu_expect expect) {
+    const gpu_case *c = m->c;
+    const pod_limits *l = &c->limits;
+    size_t offset = (size_t)(token * c->host.out_token_stride + head * c->host.out_head_stride);
+    int64_t row = token * l->q_heads + head;
+    double diff = 0, norm = 0;
+    for (int32_t i = 0; i < l->head_dim; i++) {
+        double want = expect == EXPECT_ORACLE ? m->out[row * l->head_dim + i] : 0;
+        double got = (double)pod__load(c->host.out, l->out_dtype, (int64_t)offset + i);
+        if (!(fabs(got) < HUGE_VAL)) return wrong(m, request, token, head, "an output is", got);
+        diff += (got - want) * (got - want);
+        norm += want * want;
+        m->written[offset + (size_t)i] = 1;
+    }
+    m->diff += diff;
+    m->norm += norm;
+    if (norm == 0 && diff != 0) return wrong(m, request, token, head, "zeros expected, off by", sqrt(diff));
+    double error = norm > 0 ? sqrt(diff / norm) : 0;
+    if (error > m->seen.row) m->seen.row = error;
+    if (error > m->limit.row) return wrong(m, request, token, head, "relative error of the row", error);
+    if (c->host.lse == NULL) return 1;
+    double want = expect == EXPECT_ORACLE ? m->lse[row] : -HUGE_VAL;
+    double got = (double)c->host.lse[token * c->host.lse_token_stride + head * c->host.lse_head_stride];
+    double off = want == got ? 0 : fabs(got - want);
+    if (!(off <= m->limit.lse)) return wrong(m, request, token, head, "LSE is off by", got - want);
+    if (off > m->seen.lse) m->seen.lse = off;
+    return 1;
+}
+
+static int check_requests(comparison *m, const gpu_expect *expect) {
+    const pod_batch *b = &m->c->batch.batch;
+    for (int32_t r = 0; r < b->num_requests; r++) {
+        gpu_expect e = expect != NULL ? expect[r] : EXPECT_ORACLE;
+        if (e == EXPECT_UNTOUCHED) continue;
+        for (int64_t token = b->q_start[r]; token < b->q_start[r + 1]; token++) {
+            for (int32_t head = 0; head < m->c->limits.q_heads; head++) {
+                if (!check_row(m, r, token, head, e)) return 0;
+            }
+        }
+    }
+    return 1;
+}
+
+/** Nothing beside the rows was written. */
+static int check_gaps(const comparison *m) {
+    const uint16_t *out = m->c->host.out;
+    for (size_t i = 0; i < m->c->out_elements; i++) {
+        if (m->written[i] || out[i] == POISON_ELEMENT) continue;
+        fprintf(stderr, "out element %zu belongs to no row but was written\n", i);
+        gpu_case_print(m->c);
+        return 0;
+    }
+    return 1;
+}
+
+static int compare(comparison *m, const gpu_expect *expect) {
+    require(pod_reference_attention(&m->c->limits, &m->c->batch.batch, &m->c->host, -1, m->out, m->lse),
+            "pod_reference_attention");
+    if (!check_requests(m, expect) || !check_gaps(m)) return 0;
+    m->seen.total = m->norm > 0 ? sqrt(m->diff / m->norm) : 0;
+    if (m->seen.total <= m->limit.total) return 1;
+    fprintf(stderr, "relative error of the batch %g\n", m->seen.total);
+    gpu_case_print(m->c);
+    return 0;
+}
+
+static double larger(double a, double b) {
+    return a > b ? a : b;
+}
+
+int gpu_case_check(const gpu_case *c, const gpu_expect *expect, gpu_errors *errors) {
+    size_t rows = c->lse_elements;
+    comparison m = {.c = c, .limit = accuracy(c->limits.q_dtype)};
+    m.out = checked(malloc((rows * (size_t)c->limits.head_dim + 1) * sizeof(double)));
+    m.lse = checked(malloc((rows + 1) * sizeof(double)));
+    m.written = checked(calloc(c->out_elements + 1, 1));
+    int good = compare(&m, expect);
+    free(m.out);
+    free(m.lse);
+    free(m.written);
+    if (errors == NULL) return good;
+    errors->total = larger(errors->total, m.seen.total);
+    errors->row = larger(errors->row, m.seen.row);
+    errors->lse = larger(errors->lse, m.seen.lse);
+    return good;
+}
+
+void gpu_case_print(const gpu_case *c) {
+    const pod_limits *l = &c->limits;
+    const pod_batch *b = &c->batch.batch;
+    fprintf(stderr, "  heads %d,%d dim %d %s page_size %d %s causal %d window %d softcap %g sinks %d lse %d; ",
+            l->q_heads, l->kv_heads, l->head_dim, pod_dtype_name(l->q_dtype), l->page_size,
+            b->page_table != NULL ? "paged" : "contiguous", b->causal, b->window_tokens, (double)c->host.softcap,
+            c->host.sinks != NULL, c->host.lse != NULL);
+    fprintf(stderr, "limits %d requests, %d q_tokens, %d kv_len; q@kv:", l->max_requests, l->max_q_tokens,
+            l->max_kv_len);
+    for (int32_t r = 0; r < b->num_requests && r < 64; r++) {
+        fprintf(stderr, " %d@%d", b->q_start[r + 1] - b->q_start[r], b->kv_len[r]);
+    }
+    fprintf(stderr, "%s\n", b->num_requests > 64 ? " ..." : "");
+}

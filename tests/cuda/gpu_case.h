@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One attention problem with its inputs on the host and on the GPU, poisoned outputs, and the comparison with the
+ * oracle. */
+#ifndef POD_TEST_GPU_CASE_H
+#define POD_TEST_GPU_CASE_H
+
+#include "gpu.h"
+#include "random_batch.h"
+
+/** What the outputs of a request have to be. */
+typedef enum gpu_expect {
+    EXPECT_ORACLE = 0,
+    EXPECT_ZERO,     /**< zeros and -inf: the request was rejected */
+    EXPECT_UNTOUCHED /**< still poisoned: not even its query tokens are known */
+} gpu_expect;
+
+/** The largest deviations from the oracle seen so far. */
+typedef struct gpu_errors {
+    double total; /**< relative L2 over all outputs of a batch */
+    double row;   /**< relative L2 of one row */
+    double lse;   /**< absolute */
+} gpu_errors;
+
+typedef struct gpu_case {
+    pod_limits limits;
+    test_batch batch; /**< on the host */
+    pod_batch device_batch;
+    pod_tensors host;   /**< out and lse: what the GPU wrote */
+    pod_tensors device; /**< the same in the GPU's memory */
+    uint16_t *kv;       /**< k and v, in one storage or two; unused tokens are NaN */
+    size_t q_elements, kv_elements, v_offset, out_elements, lse_elements;
+    void *device_kv;
+    pod_plan *plan;
+    void *workspace;
+    size_t workspace_bytes;
+} gpu_case;
+
+/** Bounds on a random case. */
+typedef struct gpu_case_bounds {
+    int32_t max_requests, max_q_tokens, max_kv_len;
+    double max_work; /**< query tokens x keys x query heads x head_dim, what the oracle has to do */
+} gpu_case_bounds;
+
+/** Random shapes, layouts, options and contents. */
+void gpu_case_random(gpu_case *c, test_rng *rng, const gpu_case_bounds *bounds);
+
+/** Random layouts, options and contents for limits, and a batch already in `c`. Page table: from the batch. */
+void gpu_case_fill(gpu_case *c, test_rng *rng);
+
+/** Copies the inputs to the GPU, allocates outputs and workspace there, poisons them and makes a plan. */
+void gpu_case_upload(gpu_case *c, const gpu *gpu, pod_device *device);
+
+/** Fills outputs with NaN and, if `with_workspace`, the workspace with 0xff. */
+void gpu_case_poison(const gpu_case *c, const gpu *gpu, int with_workspace);
+
+/** Plans (from the host's arrays or the device's) and runs. Ends the program on an error. */
+void gpu_case_plan(const gpu_case *c, pod_memory memory, CUstream stream);
+void gpu_case_run(const gpu_case *c, CUstream stream);
+
+/** Fetches the outputs into `host`. */
+void gpu_case_download(const gpu_case *c, const gpu *gpu);
+
+/** Compares `host` outputs with the oracle; `expect` [num_requests], NULL: all EXPECT_ORACLE. Returns 0 and prints what
+ * is wrong if anything is. */
+int gpu_case_check(const gpu_case *c, const gpu_expect *expect, gpu_errors *errors);
+
+/** One line that describes the case, on stderr. */
+void gpu_case_print(const gpu_case *c);
+
+void gpu_case_free(gpu_case *c, const gpu *gpu);
+
+#endif

@@ -1,0 +1,557 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The GPU backend against the oracle.
+ *
+ *   test_cuda [NAME...]   runs the tests of these names, or all
+ *
+ * PODATTN_COUNT and PODATTN_SEED set how many random batches and which; PODATTN_CUDA_DEVICE tests one device name
+ * instead of every kernel variant. Exit code 77: there is no GPU. */
+#include "gpu_case.h"
+#include "property.h"
+
+#include <pthread.h>
+#include <string.h>
+
+enum { MAX_DEVICES = 8 };
+
+typedef struct context {
+    gpu gpu;
+    pod_device *devices[MAX_DEVICES];
+    const char *names[MAX_DEVICES];
+    int32_t num_devices;
+    gpu_errors errors;
+} context;
+
+static const gpu_case_bounds small_bounds = {12, 400, 3000, 1.5e8};
+
+#define REQUIRE(condition, ...) PROPERTY(condition, __VA_ARGS__)
+#define REQUIRE_OK(call) PROPERTY((call) == POD_OK, "%s", pod_error_message())
+
+/* ---- random batches ---- */
+
+static size_t out_bytes(const gpu_case *c) {
+    return c->out_elements * sizeof(uint16_t);
+}
+
+/** Runs the planned case again and compares bit by bit with what `host` holds. */
+static int runs_alike(const gpu_case *c, const gpu *gpu, CUstream stream) {
+    size_t lse_bytes = c->host.lse != NULL ? c->lse_elements * sizeof(float) : 0;
+    unsigned char *before = malloc(out_bytes(c) + lse_bytes + 1);
+    if (before == NULL) return 0;
+    memcpy(before, c->host.out, out_bytes(c));
+    if (lse_bytes > 0) memcpy(before + out_bytes(c), c->host.lse, lse_bytes);
+    gpu_case_poison(c, gpu, 0);
+    gpu_case_run(c, stream);
+    GPU_CHECK(gpu, stream_synchronize(stream));
+    gpu_case_download(c, gpu);
+    int alike = memcmp(before, c->host.out, out_bytes(c)) == 0;
+    if (lse_bytes > 0) alike &= memcmp(before + out_bytes(c), c->host.lse, lse_bytes) == 0;
+    free(before);
+    return alike;
+}
+
+static int random_batch(test_rng *rng, void *argument) {
+    context *t = argument;
+    gpu_case c;
+    gpu_case_random(&c, rng, &small_bounds);
+    int32_t d = rng_range(rng, 0, t->num_devices - 1);
+    pod_memory memory = rng_chance(rng, 30) ? POD_MEMORY_HOST : POD_MEMORY_DEVICE;
+    gpu_case_upload(&c, &t->gpu, t->devices[d]);
+    gpu_case_plan(&c, memory, NULL);
+    gpu_case_run(&c, NULL);
+    REQUIRE_OK(pod_plan_status(c.plan, NULL));
+    gpu_case_download(&c, &t->gpu);
+    REQUIRE(gpu_case_check(&c, NULL, &t->errors), "device %s", t->names[d]);
+    REQUIRE(runs_alike(&c, &t->gpu, NULL), "device %s gives other bits in a second run", t->names[d]);
+    gpu_case_free(&c, &t->gpu);
+    return 0;
+}
+
+static int test_random(context *t) {
+    return property_run("random", 300, random_batch, t);
+}
+
+/* ---- chosen shapes ---- */
+
+typedef struct shape {
+    int32_t q_heads, kv_heads, page_size, num_prefills, prefill_q, prefill_kv, num_decodes, decode_q, decode_kv;
+} shape;
+
+static void make_shape(gpu_case *c, test_rng *rng, const shape *s, int32_t head_dim) {
+    memset(c, 0, sizeof *c);
+    pod_limits *l = &c->limits;
+    *l = pod_limits_init();
+    l->q_heads = s->q_heads;
+    l->kv_heads = s->kv_heads;
+    l->head_dim = head_dim;
+    l->q_dtype = l->kv_dtype = l->out_dtype = POD_BF16;
+    l->page_size = s->page_size;
+    l->max_requests = s->num_prefills + s->num_decodes + 2;
+    l->max_q_tokens = s->num_prefills * s->prefill_q + s->num_decodes * s->decode_q;
+    l->max_kv_len = s->prefill_kv > s->decode_kv ? s->prefill_kv : s->decode_kv;
+    if (!test_batch_alloc(&c->batch, l)) exit(EXIT_FAILURE);
+    pod_batch *b = &c->batch.batch;
+    b->num_requests = s->num_prefills + s->num_decodes;
+    b->causal = 1;
+    c->batch.q_start[0] = 0;
+    for (int32_t r = 0; r < b->num_requests; r++) {
+        int is_prefill = r % 2 == 0 ? r / 2 < s->num_prefills : r / 2 >= s->num_decodes;
+        c->batch.q_start[r + 1] = c->batch.q_start[r] + (is_prefill ? s->prefill_q : s->decode_q);
+        c->batch.kv_len[r] = is_prefill ? s->prefill_kv : s->decode_kv;
+    }
+    l->max_q_tokens = c->batch.q_start[b->num_requests] > 0 ? c->batch.q_start[b->num_requests] : 1;
+    if (!test_batch_add_pages(&c->batch, rng, l)) exit(EXIT_FAILURE);
+    gpu_case_fill(c, rng);
+}
+
+static int test_shapes(context *t) {
+    static const shape shapes[] = {
+        {8, 1, 16, 0, 0, 0, 1, 1, 131072},    /* one long context on all SMs */
+        {32, 8, 16, 0, 0, 0, 96, 1, 1500},    /* decodes alone */
+        {32, 8, 256, 1, 1024, 2048, 0, 0, 0}, /* a prefill alone, one that splits */
+        {4, 4, 1, 1, 64, 16384, 3, 1, 777},   /* few rows, many keys */
+        {32, 8, 16, 1, 512, 3000, 24, 1, 2000}, {16, 1, 16, 2, 100, 900, 30, 1, 600}, /* MQA: 16 rows per token */
+        {8, 2, 64, 1, 130, 1000, 20, 4, 800},                                         /* speculative decodes */
+    };
+    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
+        for (int32_t d = 0; d < t->num_devices; d++) {
+            test_rng rng = {i};
+            gpu_case c;
+            make_shape(&c, &rng, &shapes[i], i % 2 == 0 || d % 2 == 0 ? 128 : 64);
+            gpu_case_upload(&c, &t->gpu, t->devices[d]);
+            gpu_case_plan(&c, POD_MEMORY_DEVICE, NULL);
+            gpu_case_run(&c, NULL);
+            gpu_case_download(&c, &t->gpu);
+            REQUIRE(gpu_case_check(&c, NULL, &t->errors), "shape %zu on %s", i, t->names[d]);
+            gpu_case_free(&c, &t->gpu);
+        }
+    }
+    return 0;
+}
+
+/* ---- bad requests ---- */
+
+typedef enum fault {
+    FAULT_KV_NEGATIVE,
+    FAULT_KV_TOO_LONG,
+    FAULT_KV_SHORT,
+    FAULT_PAGE,
+    FAULT_Q_START,
+    FAULT_COUNT
+} fault;
+
+/** A request that the fault can be planted in, -1 if none. */
+static int32_t pick_victim(const gpu_case *c, test_rng *rng, fault kind) {
+    const pod_batch *b = &c->batch.batch;
+    if (b->num_requests == 0) return -1;
+    int32_t r = kind == FAULT_Q_START ? b->num_requests - 1 : rng_range(rng, 0, b->num_requests - 1);
+    if (kind == FAULT_KV_SHORT && (!b->causal || b->q_start[r + 1] - b->q_start[r] < 1)) return -1;
+    if (kind == FAULT_PAGE && (b->page_table == NULL || b->kv_len[r] == 0)) return -1;
+    return r;
+}
+
+/** Overwrites one number of the batch in the GPU's memory; `word` is what pod_plan_status() has to name. */
+static void plant(const gpu_case *c, const gpu *gpu, test_rng *rng, fault kind, int32_t r, char word[64]) {
+    static const int32_t pages[] = {-1, INT32_MAX, INT32_MIN};
+    const pod_batch *b = &c->batch.batch;
+    const int32_t *target = c->device_batch.kv_len + r;
+    int32_t value = 0;
+    snprintf(word, 64, "kv_len[%d]", r);
+    if (kind == FAULT_KV_NEGATIVE) value = -1 - rng_range(rng, 0, 1000);
+    if (kind == FAULT_KV_TOO_LONG) value = c->limits.max_kv_len + 1 + rng_range(rng, 0, 1 << 20);
+    if (kind == FAULT_KV_SHORT) value = b->q_start[r + 1] - b->q_start[r] - 1;
+    if (kind == FAULT_PAGE) {
+        int32_t p = rng_range(rng, 0, (b->kv_len[r] - 1) / c->limits.page_size);
+        target = c->device_batch.page_table + r * b->page_table_stride + p;
+        value = rng_chance(rng, 50) ? b->num_pages : rng_pick(rng, pages, 3);
+        snprintf(word, 64, "page_table[%d][%d] = %d", r, p, value);
+    }
+    if (kind == FAULT_Q_START) {
+        target = c->device_batch.q_start + r + 1;
+        value = c->limits.max_q_tokens + 1 + rng_range(rng, 0, 1000);
+        snprintf(word, 64, "q_start[%d] = %d", r + 1, value);
+    }
+    gpu_upload(gpu, (void *)(uintptr_t)target, &value, sizeof value);
+}
+
+static int bad_request(test_rng *rng, void *argument) {
+    context *t = argument;
+    gpu_case c;
+    char word[64];
+    gpu_case_random(&c, rng, &small_bounds);
+    fault kind = (fault)rng_range(rng, 0, FAULT_COUNT - 1);
+    int32_t d = rng_range(rng, 0, t->num_devices - 1), victim = pick_victim(&c, rng, kind);
+    gpu_case_upload(&c, &t->gpu, t->devices[d]);
+    gpu_expect *expect = calloc((size_t)c.batch.batch.num_requests + 1, sizeof *expect);
+    if (expect == NULL) return 1;
+    if (victim >= 0) {
+        plant(&c, &t->gpu, rng, kind, victim, word);
+        expect[victim] = kind == FAULT_Q_START ? EXPECT_UNTOUCHED : EXPECT_ZERO;
+        gpu_case_plan(&c, POD_MEMORY_DEVICE, NULL);
+        gpu_case_run(&c, NULL);
+        pod_status status = pod_plan_status(c.plan, NULL);
+        REQUIRE(status == POD_E_ARGUMENT, "fault %d of request %d: status %s", kind, victim, pod_status_name(status));
+        REQUIRE(strstr(pod_error_message(), word) != NULL, "\"%s\" does not name %s", pod_error_message(), word);
+        gpu_case_download(&c, &t->gpu);
+        REQUIRE(gpu_case_check(&c, expect, &t->errors), "fault %d of request %d on %s", kind, victim, t->names[d]);
+    }
+    free(expect);
+    gpu_case_free(&c, &t->gpu);
+    return 0;
+}
+
+static int test_bad(context *t) {
+    return property_run("bad", 200, bad_request, t);
+}
+
+/* ---- graphs ---- */
+
+/** Changes lengths and page table of a batch within what a captured graph has fixed: requests, strides, maxima. */
+static void change_lengths(gpu_case *c, test_rng *rng) {
+    pod_batch *b = &c->batch.batch;
+    int32_t n = b->num_requests;
+    for (int32_t r = 0; r < n; r++) {
+        int32_t q_len = b->q_start[r + 1] - b->q_start[r];
+        c->batch.kv_len[r] = rng_range(rng, b->causal ? q_len : 0, c->batch.kv_len[r]);
+    }
+    for (int32_t r = 0; r < n && b->page_table != NULL; r++) { /* swap pages that two requests fill */
+        int32_t other = rng_range(rng, 0, n - 1), page_size = c->limits.page_size;
+        int32_t *row = c->batch.page_table + r * b->page_table_stride;
+        int32_t *other_row = c->batch.page_table + other * b->page_table_stride;
+        int32_t shorter = c->batch.kv_len[r] < c->batch.kv_len[other] ? c->batch.kv_len[r] : c->batch.kv_len[other];
+        for (int32_t p = 0; p < shorter / page_size; p++) {
+            int32_t kept = row[p];
+            row[p] = other_row[p];
+            other_row[p] = kept;
+        }
+    }
+}
+
+static void upload_batch(const gpu_case *c, const gpu *gpu) {
+    const pod_batch *b = &c->batch.batch, *to = &c->device_batch;
+    size_t n = (size_t)b->num_requests, table = n * (size_t)b->page_table_stride;
+    gpu_upload(gpu, (void *)(uintptr_t)to->q_start, b->q_start, (n + 1) * sizeof(int32_t));
+    gpu_upload(gpu, (void *)(uintptr_t)to->kv_len, b->kv_len, n * sizeof(int32_t));
+    if (b->page_table != NULL) {
+        gpu_upload(gpu, (void *)(uintptr_t)to->page_table, b->page_table, table * sizeof(int32_t));
+    }
+}
+
+/** Plan and two layers, captured. Global mode: an allocation or a wait on any thread would break the capture. */
+static CUgraphExec capture(const gpu_case *c, const gpu *gpu, CUstream stream) {
+    CUgraph graph;
+    CUgraphExec executable;
+    GPU_CHECK(gpu, stream_begin_capture(stream, CU_STREAM_CAPTURE_MODE_GLOBAL));
+    gpu_case_plan(c, POD_MEMORY_DEVICE, stream);
+    gpu_case_run(c, stream);
+    gpu_case_run(c, stream);
+    GPU_CHECK(gpu, stream_end_capture(stream, &graph));
+    GPU_CHECK(gpu, graph_instantiate(&executable, graph, 0));
+    GPU_CHECK(gpu, graph_destroy(graph));
+    return executable;
+}
+
+static int replay(context *t, gpu_case *c, CUgraphExec executable, CUstream stream) {
+    gpu_case_poison(c, &t->gpu, 0);
+    GPU_CHECK(&t->gpu, graph_launch(executable, stream));
+    GPU_CHECK(&t->gpu, stream_synchronize(stream));
+    REQUIRE_OK(pod_plan_status(c->plan, stream));
+    gpu_case_download(c, &t->gpu);
+    REQUIRE(gpu_case_check(c, NULL, &t->errors), "a replay differs from the oracle");
+    gpu_case_poison(c, &t->gpu, 1); /* a fresh run, in a workspace that knows nothing */
+    gpu_case_plan(c, POD_MEMORY_DEVICE, stream);
+    REQUIRE(runs_alike(c, &t->gpu, stream), "a replay differs from a fresh run");
+    return 0;
+}
+
+static int graph_batch(test_rng *rng, void *argument) {
+    context *t = argument;
+    gpu_case c;
+    CUstream stream;
+    gpu_case_random(&c, rng, &small_bounds);
+    gpu_case_upload(&c, &t->gpu, t->devices[rng_range(rng, 0, t->num_devices - 1)]);
+    GPU_CHECK(&t->gpu, stream_create(&stream, CU_STREAM_NON_BLOCKING));
+    CUgraphExec executable = capture(&c, &t->gpu, stream);
+    for (int i = 0; i < 3; i++) {
+        if (replay(t, &c, executable, stream) != 0) return 1;
+        change_lengths(&c, rng);
+        upload_batch(&c, &t->gpu);
+    }
+    GPU_CHECK(&t->gpu, graph_exec_destroy(executable));
+    GPU_CHECK(&t->gpu, stream_destroy(stream));
+    gpu_case_free(&c, &t->gpu);
+    return 0;
+}
+
+static int test_graph(context *t) {
+    return property_run("graph", 40, graph_batch, t);
+}
+
+/** A batch in host memory cannot be captured, and says so. */
+static int test_capture_host(context *t) {
+    test_rng rng = {7};
+    gpu_case c;
+    CUstream stream;
+    CUgraph graph;
+    do { /* a batch that has requests */
+        gpu_case_random(&c, &rng, &small_bounds);
+    } while (c.batch.batch.num_requests == 0);
+    gpu_case_upload(&c, &t->gpu, t->devices[0]);
+    GPU_CHECK(&t->gpu, stream_create(&stream, CU_STREAM_NON_BLOCKING));
+    GPU_CHECK(&t->gpu, stream_begin_capture(stream, CU_STREAM_CAPTURE_MODE_GLOBAL));
+    pod_status status = pod_plan_build(c.plan, &c.batch.batch, c.workspace, c.workspace_bytes, stream);
+    GPU_CHECK(&t->gpu, stream_end_capture(stream, &graph));
+    REQUIRE(status == POD_E_UNSUPPORTED, "%s", pod_status_name(status));
+    REQUIRE(strstr(pod_error_message(), "captured") != NULL, "%s", pod_error_message());
+    GPU_CHECK(&t->gpu, graph_destroy(graph));
+    GPU_CHECK(&t->gpu, stream_destroy(stream));
+    gpu_case_free(&c, &t->gpu);
+    return 0;
+}
+
+/* ---- streams and threads ---- */
+
+/** Several batches at once on several streams, many times over, all on one device object. */
+static int test_streams(context *t) {
+    enum { STREAMS = 6, ROUNDS = 20 };
+    gpu_case cases[STREAMS];
+    CUstream streams[STREAMS];
+    test_rng rng = {11};
+    for (int i = 0; i < STREAMS; i++) {
+        gpu_case_random(&cases[i], &rng, &small_bounds);
+        gpu_case_upload(&cases[i], &t->gpu, t->devices[i % t->num_devices]);
+        GPU_CHECK(&t->gpu, stream_create(&streams[i], CU_STREAM_NON_BLOCKING));
+    }
+    for (int round = 0; round < ROUNDS; round++) {
+        for (int i = 0; i < STREAMS; i++) {
+            gpu_case_plan(&cases[i], POD_MEMORY_DEVICE, streams[i]);
+            gpu_case_run(&cases[i], streams[i]);
+            gpu_case_run(&cases[i], streams[i]);
+        }
+    }
+    GPU_CHECK(&t->gpu, ctx_synchronize());
+    for (int i = 0; i < STREAMS; i++) {
+        gpu_case_download(&cases[i], &t->gpu);
+        REQUIRE(gpu_case_check(&cases[i], NULL, &t->errors), "stream %d", i);
+        GPU_CHECK(&t->gpu, stream_destroy(streams[i]));
+        gpu_case_free(&cases[i], &t->gpu);
+    }
+    return 0;
+}
+
+typedef struct worker {
+    const context *t;
+    gpu_case c;
+    pod_device *own; /**< NULL: shares the context's */
+} worker;
+
+/** Runs with no context current, as a thread that the program just made. */
+static void *work_in_thread(void *argument) {
+    enum { ROUNDS = 20 };
+    worker *w = argument;
+    const gpu *gpu = &w->t->gpu;
+    CUstream stream;
+    GPU_CHECK(gpu, ctx_set_current(gpu->context));
+    GPU_CHECK(gpu, stream_create(&stream, CU_STREAM_NON_BLOCKING));
+    GPU_CHECK(gpu, ctx_set_current(NULL));
+    for (int round = 0; round < ROUNDS; round++) {
+        gpu_case_plan(&w->c, round % 2 == 0 ? POD_MEMORY_HOST : POD_MEMORY_DEVICE, stream);
+        gpu_case_run(&w->c, stream);
+    }
+    GPU_CHECK(gpu, ctx_set_current(gpu->context));
+    GPU_CHECK(gpu, stream_synchronize(stream));
+    GPU_CHECK(gpu, stream_destroy(stream));
+    return NULL;
+}
+
+static int test_threads(context *t) {
+    enum { THREADS = 6 };
+    worker workers[THREADS];
+    pthread_t threads[THREADS];
+    test_rng rng = {13};
+    for (int i = 0; i < THREADS; i++) {
+        worker *w = &workers[i];
+        w->t = t;
+        w->own = NULL;
+        if (i % 2 == 1) REQUIRE_OK(pod_device_open(t->names[0], &w->own));
+        gpu_case_random(&w->c, &rng, &small_bounds);
+        gpu_case_upload(&w->c, &t->gpu, w->own != NULL ? w->own : t->devices[i % t->num_devices]);
+    }
+    for (int i = 0; i < THREADS; i++) {
+        REQUIRE(pthread_create(&threads[i], NULL, work_in_thread, &workers[i]) == 0, "thread %d", i);
+    }
+    for (int i = 0; i < THREADS; i++) pthread_join(threads[i], NULL);
+    for (int i = 0; i < THREADS; i++) {
+        worker *w = &workers[i];
+        gpu_case_download(&w->c, &t->gpu);
+        REQUIRE(gpu_case_check(&w->c, NULL, &t->errors), "thread %d", i);
+        gpu_case_free(&w->c, &t->gpu);
+        pod_device_close(w->own);
+    }
+    return 0;
+}
+
+/* ---- refusals ---- */
+
+static int refuses_device(const char *name, pod_status expected, const char *word) {
+    pod_device *device = NULL;
+    pod_status status = pod_device_open(name, &device);
+    REQUIRE(status == expected && device == NULL, "%s: %s", name, pod_status_name(status));
+    REQUIRE(strstr(pod_error_message(), word) != NULL, "%s: \"%s\" does not name %s", name, pod_error_message(), word);
+    return 0;
+}
+
+static int refuses_limits(context *t, pod_limits limits, const char *word) {
+    size_t bytes;
+    pod_status status = pod_workspace_size(t->devices[0], &limits, &bytes);
+    REQUIRE(status == POD_E_UNSUPPORTED, "%s: %s", word, pod_status_name(status));
+    REQUIRE(strstr(pod_error_message(), word) != NULL, "\"%s\" does not name %s", pod_error_message(), word);
+    return 0;
+}
+
+static int refuses_tensors(const gpu_case *c, pod_tensors tensors, pod_status expected, const char *word) {
+    pod_status status = pod_attention(c->plan, &tensors, c->workspace, c->workspace_bytes, NULL);
+    REQUIRE(status == expected, "%s: %s", word, pod_status_name(status));
+    REQUIRE(strstr(pod_error_message(), word) != NULL, "\"%s\" does not name %s", pod_error_message(), word);
+    return 0;
+}
+
+static int test_refusals(context *t) {
+    int wrong = 0;
+    wrong |= refuses_device("cuda:99", POD_E_NO_DEVICE, "cuda:99");
+    wrong |= refuses_device("cuda:x", POD_E_ARGUMENT, "\"x\"");
+    wrong |= refuses_device("cuda:-1", POD_E_ARGUMENT, "\"-1\"");
+    wrong |= refuses_device("cuda:99999999999999", POD_E_ARGUMENT, "9999");
+    wrong |= refuses_device("cuda:0,fuse=1", POD_E_ARGUMENT, "\"fuse=1\"");
+    wrong |= refuses_device("cuda:0,ctas=3", POD_E_ARGUMENT, "\"ctas=3\"");
+    wrong |= refuses_device("cuda:0,", POD_E_ARGUMENT, "\"\"");
+
+    test_rng rng = {17};
+    static const shape s = {8, 2, 16, 1, 40, 100, 3, 1, 90};
+    gpu_case c;
+    make_shape(&c, &rng, &s, 128);
+    pod_limits limits = c.limits;
+    limits.q_dtype = POD_F32;
+    wrong |= refuses_limits(t, limits, "q_dtype f32");
+    limits = c.limits;
+    limits.kv_dtype = POD_F8E4M3;
+    wrong |= refuses_limits(t, limits, "kv_dtype f8e4m3");
+    limits = c.limits;
+    limits.head_dim = 96;
+    wrong |= refuses_limits(t, limits, "head_dim = 96");
+
+    gpu_case_upload(&c, &t->gpu, t->devices[0]);
+    gpu_case_plan(&c, POD_MEMORY_DEVICE, NULL);
+    pod_tensors tensors = c.device;
+    tensors.k = (const uint16_t *)tensors.k + 1;
+    wrong |= refuses_tensors(&c, tensors, POD_E_UNSUPPORTED, "k is not aligned");
+    tensors = c.device;
+    tensors.v_token_stride += 1;
+    wrong |= refuses_tensors(&c, tensors, POD_E_UNSUPPORTED, "v_token_stride");
+    tensors = c.device;
+    float one = 1;
+    tensors.k_scale = &one;
+    wrong |= refuses_tensors(&c, tensors, POD_E_UNSUPPORTED, "k_scale");
+    gpu_case_free(&c, &t->gpu);
+    return wrong;
+}
+
+/** A pointer from malloc is caught where the GPU cannot follow it. */
+static int test_host_pointers(context *t) {
+    int follows = 0;
+    GPU_CHECK(&t->gpu, device_get_attribute(&follows, CU_DEVICE_ATTRIBUTE_PAGEABLE_MEMORY_ACCESS, t->gpu.device));
+    if (follows) return 0;
+    test_rng rng = {19};
+    static const shape s = {8, 2, 16, 1, 40, 100, 3, 1, 90};
+    gpu_case c;
+    make_shape(&c, &rng, &s, 64);
+    gpu_case_upload(&c, &t->gpu, t->devices[0]);
+    pod_batch batch = c.batch.batch;
+    batch.memory = POD_MEMORY_DEVICE;
+    pod_status status = pod_plan_build(c.plan, &batch, c.workspace, c.workspace_bytes, NULL);
+    REQUIRE(status == POD_E_ARGUMENT, "%s", pod_status_name(status));
+    REQUIRE(strstr(pod_error_message(), "q_start") != NULL, "%s", pod_error_message());
+    gpu_case_plan(&c, POD_MEMORY_DEVICE, NULL);
+    pod_tensors tensors = c.device;
+    tensors.k = aligned_alloc(16, 1 << 20);
+    int wrong = refuses_tensors(&c, tensors, POD_E_ARGUMENT, "k is no memory");
+    free((void *)(uintptr_t)tensors.k);
+    gpu_case_free(&c, &t->gpu);
+    return wrong;
+}
+
+static int test_info(context *t) {
+    pod_device *device;
+    pod_device_info info = pod_device_info_init();
+    REQUIRE_OK(pod_device_open("auto", &device));
+    REQUIRE_OK(pod_device_get_info(device, &info));
+    printf("info: %s, %s, kernels %s, %d CTAs, %lld MiB; %s\n", info.backend, info.name, info.kernel, info.num_ctas,
+           (long long)(info.memory_bytes >> 20), info.note);
+    REQUIRE(strcmp(info.backend, "cuda") == 0, "%s", info.backend);
+    REQUIRE(strcmp(info.name, t->gpu.name) == 0, "%s", info.name);
+    REQUIRE(info.num_ctas > 0 && info.memory_bytes > 0, "%d", info.num_ctas);
+    pod_device_close(device);
+    return 0;
+}
+
+/* ---- running them ---- */
+
+static const struct {
+    const char *name;
+    int (*run)(context *t);
+} tests[] = {
+    {"info", test_info},
+    {"refusals", test_refusals},
+    {"host_pointers", test_host_pointers},
+    {"shapes", test_shapes},
+    {"random", test_random},
+    {"bad", test_bad},
+    {"graph", test_graph},
+    {"capture_host", test_capture_host},
+    {"streams", test_streams},
+    {"threads", test_threads},
+};
+
+static int is_wanted(const char *name, int argc, char **argv) {
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], name) == 0) return 1;
+    }
+    return argc < 2;
+}
+
+static void open_devices(context *t) {
+    static const char *names[] = {"cuda:0", "cuda:0,ctas=4", "cuda:0,policy=half", "cuda:0,fusion=hfuse",
+                                  "cuda:0,ctas=4,policy=half"};
+    const char *only = getenv("PODATTN_CUDA_DEVICE");
+    t->num_devices = only != NULL ? 1 : (int32_t)(sizeof names / sizeof names[0]);
+    for (int32_t d = 0; d < t->num_devices; d++) {
+        t->names[d] = only != NULL ? only : names[d];
+        if (pod_device_open(t->names[d], &t->devices[d]) == POD_OK) continue;
+        fprintf(stderr, "%s: %s\n", t->names[d], pod_error_message());
+        exit(EXIT_FAILURE);
+    }
+}
+
+int main(int argc, char **argv) {
+    context t = {0};
+    int failures = 0;
+    if (!gpu_open(&t.gpu, 0)) {
+        printf("skipped: no GPU\n");
+        return GPU_EXIT_SKIPPED;
+    }
+    open_devices(&t);
+    for (size_t i = 0; i < sizeof tests / sizeof tests[0]; i++) {
+        if (!is_wanted(tests[i].name, argc, argv)) continue;
+        t.errors = (gpu_errors){0};
+        int failed = tests[i].run(&t) != 0;
+        failures += failed;
+        printf("%-14s %s", tests[i].name, failed ? "FAILED" : "passed");
+        if (t.errors.total > 0) {
+            printf("   largest error: batch %.2e, row %.2e, LSE %.2e", t.errors.total, t.errors.row, t.errors.lse);
+        }
+        printf("\n");
+        fflush(stdout);
+    }
+    for (int32_t d = 0; d < t.num_devices; d++) pod_device_close(t.devices[d]);
+    gpu_close(&t.gpu);
+    return failures == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Every way in which a driver fails, played by the fake one: the status, and a message that says what to do. */
+#include "podattn.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+static int failures;
+
+static void expect(pod_status status, pod_status expected, const char *word, const char *what) {
+    if (status == expected && strstr(pod_error_message(), word) != NULL) return;
+    fprintf(stderr, "%s: %s \"%s\"; expected %s with \"%s\"\n", what, pod_status_name(status), pod_error_message(),
+            pod_status_name(expected), word);
+    failures++;
+}
+
+/** Opening fails while the fake driver's variable is set, and works again afterwards. */
+static void open_fails(const char *variable, const char *value, pod_status expected, const char *word) {
+    pod_device *device;
+    char what[128];
+    snprintf(what, sizeof what, "%s=%s", variable, value);
+    setenv(variable, value, 1);
+    expect(pod_device_open("cuda:0", &device), expected, word, what);
+    if (device != NULL) failures++;
+    unsetenv(variable);
+    if (pod_device_open("cuda:0", &device) != POD_OK) {
+        fprintf(stderr, "%s: does not open afterwards: %s\n", what, pod_error_message());
+        failures++;
+    }
+    pod_device_close(device);
+}
+
+static void test_open(void) {
+    open_fails("FAKE_CUDA_VERSION", "11080", POD_E_NO_DEVICE, "driver is too old: it is for CUDA 11.8");
+    open_fails("FAKE_CUDA_CAPABILITY", "75", POD_E_NO_DEVICE, "compute capability 7.5");
+    open_fails("FAKE_CUDA_FAIL", "cuInit=100", POD_E_NO_DEVICE, "sees no GPU");
+    open_fails("FAKE_CUDA_FAIL", "cuInit=999", POD_E_NO_DEVICE, "check nvidia-smi");
+    open_fails("FAKE_CUDA_FAIL", "cuDevicePrimaryCtxRetain=2", POD_E_NO_MEMORY, "memory is full");
+    open_fails("FAKE_CUDA_FAIL", "cuDevicePrimaryCtxRetain=46", POD_E_NO_DEVICE, "another process");
+    open_fails("FAKE_CUDA_FAIL", "cuModuleLoadData=209", POD_E_NO_DEVICE, "no kernel");
+    open_fails("FAKE_CUDA_FAIL", "cuModuleLoadData=222", POD_E_NO_DEVICE, "update the driver");
+    open_fails("FAKE_CUDA_FAIL", "cuModuleLoadData=2", POD_E_NO_MEMORY, "loading the kernels");
+    open_fails("FAKE_CUDA_FAIL", "cuModuleGetFunction=500", POD_E_NO_DEVICE, "no kernel");
+    open_fails("FAKE_CUDA_FAIL", "cuFuncSetAttribute=1", POD_E_DEVICE, "shared memory");
+    open_fails("FAKE_CUDA_FAIL", "cuModuleLoadData=700", POD_E_DEVICE, "start the process again");
+}
+
+/** Without a GPU, "auto" is the CPU and says why; the thread's message stays what it was. */
+static void test_auto(void) {
+    pod_device *device;
+    pod_device_info info = pod_device_info_init();
+    char before[512];
+    setenv("FAKE_CUDA_FAIL", "cuInit=100", 1);
+    pod_device_open("nothing", &device);
+    snprintf(before, sizeof before, "%s", pod_error_message());
+    if (pod_device_open("auto", &device) != POD_OK || pod_device_get_info(device, &info) != POD_OK) failures++;
+    if (strcmp(info.backend, "cpu") != 0 || strstr(info.note, "sees no GPU") == NULL) {
+        fprintf(stderr, "auto: backend %s, note \"%s\"\n", info.backend, info.note);
+        failures++;
+    }
+    if (strcmp(before, pod_error_message()) != 0) {
+        fprintf(stderr, "auto: changed the message to \"%s\"\n", pod_error_message());
+        failures++;
+    }
+    pod_device_close(device);
+    unsetenv("FAKE_CUDA_FAIL");
+}
+
+/** Failures of the calls that run. The host arrays serve as device memory. */
+static void test_calls(void) {
+    static uint16_t tensor[4 * 128 * 64];
+    static int32_t q_start[] = {0, 2}, kv_len[] = {40};
+    pod_device *device;
+    pod_plan *plan;
+    size_t bytes;
+    pod_limits limits = pod_limits_init();
+    limits.q_heads = limits.kv_heads = 1;
+    limits.head_dim = 128;
+    limits.q_dtype = limits.kv_dtype = limits.out_dtype = POD_BF16;
+    limits.page_size = 64;
+    limits.max_requests = 1;
+    limits.max_q_tokens = 2;
+    limits.max_kv_len = 64;
+    pod_batch batch = pod_batch_init();
+    batch.num_requests = batch.num_pages = batch.causal = 1;
+    batch.q_start = q_start;
+    batch.kv_len = kv_len;
+    pod_tensors t = pod_tensors_init();
+    t.q = t.k = t.v = tensor;
+    t.out = tensor + 2 * 128 * 64;
+    if (pod_device_open("cuda:0", &device) != POD_OK || pod_plan_create(device, &limits, &plan) != POD_OK ||
+        pod_workspace_size(device, &limits, &bytes) != POD_OK) {
+        fprintf(stderr, "calls: %s\n", pod_error_message());
+        failures++;
+        return;
+    }
+    void *workspace = aligned_alloc(POD_WORKSPACE_ALIGN, bytes);
+    expect(pod_plan_build(plan, &batch, workspace, bytes, NULL), POD_E_WORKSPACE, "workspace is no memory", "malloc");
+    setenv("FAKE_CUDA_FAIL", "cuPointerGetAttribute=0", 1);
+    expect(pod_attention(plan, &t, workspace, bytes, NULL), POD_E_STATE, "pod_plan_build", "not built");
+    setenv("FAKE_CUDA_FAIL", "cuPointerGetAttribute=700", 1);
+    expect(pod_plan_build(plan, &batch, workspace, bytes, NULL), POD_E_DEVICE, "compute-sanitizer", "sticky");
+    setenv("FAKE_CUDA_FAIL", "cuCtxGetCurrent=4", 1);
+    expect(pod_plan_build(plan, &batch, workspace, bytes, NULL), POD_E_DEVICE, "context", "context");
+    unsetenv("FAKE_CUDA_FAIL");
+    free(workspace);
+    pod_plan_destroy(plan);
+    pod_device_close(device);
+}
+
+int main(void) {
+    test_open();
+    test_auto();
+    test_calls();
+    printf("%s\n", failures == 0 ? "passed" : "FAILED");
+    return failures == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
