@@ -4,11 +4,13 @@
 
 enum { DECODE_KEYS = 4, DECODE_ROWS = LANES / DECODE_KEYS };
 
+/** scratch->scores = factor * query * keys. Meanwhile the values are on their way. */
 static inline void decode_scores(const cpu_job *job, const cpu_item *item, const cpu_tile *tile, float factor,
                                  pod_dtype kv_dtype, int pairs, cpu_scratch *scratch) {
     int32_t num_words = pairs ? job->head_dim / 2 : job->head_dim;
-    int64_t word_bytes = pairs ? 4 : (int64_t)pod_dtype_size(kv_dtype);
+    int64_t word_bytes = pairs ? 4 : (int64_t)pod_dtype_size(kv_dtype), row_bytes = num_words * word_bytes;
     for (int32_t key = tile->first / DECODE_KEYS * DECODE_KEYS; key < tile->end; key += DECODE_KEYS) {
+        for (int i = 0; i < DECODE_KEYS; i++) prefetch_row(tile->value[key + i], row_bytes);
         for (int32_t row = 0; row < item->num_rows; row += DECODE_ROWS) {
             const float *query = scratch->query + row * job->dim_stride;
             vec acc[LANES]; /* of row r and key k at r * DECODE_KEYS + k */
@@ -37,10 +39,12 @@ static inline void decode_scores(const cpu_job *job, const cpu_item *item, const
     }
 }
 
-/** DECODE_ROWS rows of scratch->out, `num_vecs` columns from `dim`: rescaled, plus weights * values. */
+/** DECODE_ROWS rows of scratch->out, `num_vecs` columns from `dim`: rescaled, plus weights * values. Meanwhile the keys
+ * of `next` (or NULL) are on their way. */
 static inline __attribute__((always_inline)) void decode_accumulate_block(const cpu_job *job, const cpu_tile *tile,
-                                                                          int32_t row, int32_t dim, int num_vecs,
-                                                                          pod_dtype kv_dtype, cpu_scratch *scratch) {
+                                                                          const cpu_tile *next, int32_t row,
+                                                                          int32_t dim, int num_vecs, pod_dtype kv_dtype,
+                                                                          cpu_scratch *scratch) {
     const float *weights = scratch->scores + row * CPU_TILE_TOKENS;
     float *out = scratch->out + row * job->dim_stride + dim;
     int64_t element_bytes = (int64_t)pod_dtype_size(kv_dtype);
@@ -54,6 +58,7 @@ static inline __attribute__((always_inline)) void decode_accumulate_block(const 
     }
     for (int32_t key = tile->first; key < tile->end; key++) {
         vec value[MMA_VECS];
+        if (next != NULL) prefetch_row(next->key[key], job->head_dim * element_bytes);
         CPU_UNROLL
         for (int v = 0; v < num_vecs; v++) {
             const char *from = tile->value[key] + (dim + v * LANES) * element_bytes;
@@ -73,15 +78,18 @@ static inline __attribute__((always_inline)) void decode_accumulate_block(const 
     }
 }
 
-static inline void decode_accumulate(const cpu_job *job, const cpu_item *item, const cpu_tile *tile, pod_dtype kv_dtype,
-                                     cpu_scratch *scratch) {
+static inline void decode_accumulate(const cpu_job *job, const cpu_item *item, const cpu_tile *tile,
+                                     const cpu_tile *next, pod_dtype kv_dtype, cpu_scratch *scratch) {
     for (int32_t row = 0; row < item->num_rows; row += DECODE_ROWS) {
-        int32_t dim = 0;
-        for (; dim + (MMA_VECS - 1) * LANES < job->head_dim; dim += MMA_VECS * LANES) {
-            decode_accumulate_block(job, tile, row, dim, MMA_VECS, kv_dtype, scratch);
-        }
-        for (; dim < job->head_dim; dim += LANES) {
-            decode_accumulate_block(job, tile, row, dim, 1, kv_dtype, scratch);
+        for (int32_t dim = 0; dim < job->head_dim;) {
+            if (dim + (MMA_VECS - 1) * LANES < job->head_dim) {
+                decode_accumulate_block(job, tile, next, row, dim, MMA_VECS, kv_dtype, scratch);
+                dim += MMA_VECS * LANES;
+            } else {
+                decode_accumulate_block(job, tile, next, row, dim, 1, kv_dtype, scratch);
+                dim += LANES;
+            }
+            next = NULL; /* asked for once */
         }
     }
 }
@@ -89,12 +97,15 @@ static inline void decode_accumulate(const cpu_job *job, const cpu_item *item, c
 static inline __attribute__((always_inline)) void decode_item(const cpu_job *job, const cpu_item *item,
                                                               cpu_scratch *scratch, pod_dtype kv_dtype, int pairs) {
     float factor = score_factor(job, item);
-    cpu_tile tile;
+    cpu_tile tiles[2];
     rows_load(job, item, DECODE_ROWS, pairs, scratch);
-    for (int32_t i = 0; i < item->num_tiles; i++) {
-        if (!tile_locate(job, item, item->tile_begin + i, &tile)) continue;
-        decode_scores(job, item, &tile, factor, kv_dtype, pairs, scratch);
-        softmax_tile(job, item, &tile, 0, scratch);
-        decode_accumulate(job, item, &tile, kv_dtype, scratch);
+    int is_seen = tile_locate(job, item, item->tile_begin, &tiles[0]);
+    for (int32_t i = 0; is_seen; i++) {
+        const cpu_tile *tile = &tiles[i % 2];
+        cpu_tile *next = &tiles[(i + 1) % 2];
+        is_seen = i + 1 < item->num_tiles && tile_locate(job, item, item->tile_begin + i + 1, next);
+        decode_scores(job, item, tile, factor, kv_dtype, pairs, scratch);
+        softmax_tile(job, item, tile, 0, scratch);
+        decode_accumulate(job, item, tile, is_seen ? next : NULL, kv_dtype, scratch);
     }
 }

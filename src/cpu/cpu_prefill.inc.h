@@ -18,15 +18,15 @@ static inline vec mma_step(vec acc, vec a, vec b, int pairs) {
 
 /** acc[r][v] += a[r][0..depth) * b[0..depth)[v]; a by rows, b by words. */
 static inline __attribute__((always_inline)) void mma(vec acc[MMA_ROWS][MMA_VECS], int num_vecs, int pairs,
-                                                      const float *a, int32_t a_stride, const float *b,
-                                                      int32_t b_stride, int32_t depth) {
-    for (int32_t i = 0; i < depth; i++) {
+                                                      const float *a, int64_t a_stride, const float *b,
+                                                      int64_t b_stride, int32_t depth) {
+    for (const float *a_end = a + depth; a < a_end; a++, b += b_stride) {
         vec column[MMA_VECS];
         CPU_UNROLL
-        for (int v = 0; v < num_vecs; v++) column[v] = vec_load(b + i * b_stride + v * LANES);
+        for (int v = 0; v < num_vecs; v++) column[v] = vec_load(b + v * LANES);
         CPU_UNROLL
         for (int r = 0; r < MMA_ROWS; r++) {
-            vec x = vec_set1(a[r * a_stride + i]);
+            vec x = vec_set1(a[r * a_stride]);
             CPU_UNROLL
             for (int v = 0; v < num_vecs; v++) acc[r][v] = mma_step(acc[r][v], x, column[v], pairs);
         }
