@@ -72,9 +72,8 @@ static void reference_row(const reference_job *job, int32_t request, int32_t tok
     int32_t head_dim = job->limits->head_dim;
     int32_t q_begin = job->batch->q_start[request], q_len = job->batch->q_start[request + 1] - q_begin;
     int32_t kv_len = job->batch->kv_len[request], position = kv_len - q_len + token;
-    int32_t end = job->batch->causal ? position + 1 : kv_len, begin = 0;
-    if (job->batch->window_tokens > 0) begin = position - job->batch->window_tokens + 1;
-    if (begin < 0) begin = 0;
+    int32_t end = job->batch->causal ? position + 1 : kv_len, begin = 0, window = job->batch->window_tokens;
+    if (window > 0 && position >= window) begin = position - window + 1;
 
     double q[256], out[256], *scores = job->scores + (int64_t)thread_index() * job->max_kv_len;
     for (int32_t i = 0; i < head_dim; i++) {
@@ -143,13 +142,11 @@ pod_status pod_reference_attention(const pod_limits *limits, const pod_batch *ba
     job.keys = malloc(elements * sizeof(float));
     job.values = malloc(elements * sizeof(float));
     job.scores = malloc((size_t)thread_count() * (size_t)longest * sizeof(double));
-    pod_status status = POD_OK;
-    if (job.keys == NULL || job.values == NULL || job.scores == NULL) {
-        status = pod__fail(POD_E_NO_MEMORY, "no memory for the oracle's %d keys", longest);
-    }
-    for (int32_t r = begin; r < end && status == POD_OK; r++) reference_request(&job, r);
+    int has_memory = job.keys != NULL && job.values != NULL && job.scores != NULL;
+    for (int32_t r = begin; has_memory && r < end; r++) reference_request(&job, r);
     free(job.keys);
     free(job.values);
     free(job.scores);
-    return status;
+    if (!has_memory) return pod__fail(POD_E_NO_MEMORY, "no memory for the oracle's %d keys", longest);
+    return POD_OK;
 }
