@@ -162,10 +162,9 @@ void pod__cpu_attention(const pod_plan *plan, const pod_tensors *tensors, const 
     pod_schedule_header *header = plan->schedule.header;
     int64_t num_tickets = (int64_t)header->num_prefill_entries * plan->shape.kv_heads + header->num_slices;
     if (num_tickets == 0) return;
-    if (num_threads > num_tickets) num_threads = (int32_t)num_tickets;
     int32_t head_dim = plan->limits.head_dim;
     const cpu_team team = {{plan, tensors, head_dim, (head_dim + 15) / 16 * 16}, kernels};
-#pragma omp parallel num_threads(num_threads)
+#pragma omp parallel num_threads(num_threads < num_tickets ? num_threads : (int32_t)num_tickets)
     work(&team, omp_get_thread_num());
     header->prefill_ticket = 0;
     header->decode_ticket = 0;
