@@ -84,9 +84,10 @@ static int check_step(balance *b) {
     PROPERTY(pod_plan_visit(b->plan, add_item, b) == POD_OK, "%s", pod_error_message());
     for (size_t i = 0; i < b->prefill.num_tickets; i++) queue_add(&b->both, b->prefill.tickets[i]);
     for (size_t i = 0; i < b->decode.num_tickets; i++) queue_add(&b->both, b->decode.tickets[i]);
-    /* Splitting leaves no ticket longer than two shares of its queue, nor makes one of three tiles or less. */
+    /* Splitting leaves no ticket longer than two shares of its queue, but where its parts would be too short. */
     double prefill_share = (double)b->prefill.tiles / b->plan->tiling.num_ctas;
-    PROPERTY(b->prefill.longest <= 3 || (double)b->prefill.longest <= 2 * prefill_share + 1,
+    PROPERTY(b->prefill.longest < 2 * b->plan->tiling.min_part_tiles ||
+                 (double)b->prefill.longest <= 2 * prefill_share + 1,
              "a prefill item of %lld tiles where %.1f are a share", (long long)b->prefill.longest, prefill_share);
     return check_queue(b, &b->prefill, "prefill") || check_queue(b, &b->decode, "decode") ||
            check_queue(b, &b->both, "both");

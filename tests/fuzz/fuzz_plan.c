@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Bytes become limits and a batch, valid or not. What validation lets pass must be planned right, inside a workspace of
+ * exactly the promised size; what it refuses must be planned as a device would, without harm. */
+#include "fuzz_input.h"
+#include "guarded.h"
+#include "plan_check.h"
+
+enum { MAX_REQUESTS = 40, MAX_TABLE_STRIDE = 6, ARENA_BYTES = 4 << 20, RADIX_BITS = 8 };
+
+typedef struct fuzz_batch {
+    pod_limits limits;
+    pod_batch batch;
+    int32_t arrays[MAX_REQUESTS + 1 + MAX_REQUESTS + MAX_REQUESTS * MAX_TABLE_STRIDE];
+} fuzz_batch;
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static pod_device *pick_device(fuzz_input *input) {
+    static const char *const names[] = {"sim:sms=1", "sim:sms=3", "sim:cpu", "sim:sms=8"};
+    static pod_device *devices[4];
+    int i = fuzz_byte(input) % 4;
+    if (devices[i] == NULL) FUZZ_CHECK(pod_device_open(names[i], &devices[i]) == POD_OK, "%s", pod_error_message());
+    return devices[i];
+}
+
+static void read_limits(fuzz_input *input, pod_limits *limits) {
+    *limits = pod_limits_init();
+    limits->kv_heads = fuzz_number(input, 1, 4);
+    int32_t group = fuzz_number(input, 1, 9);
+    limits->q_heads = limits->kv_heads > 0 && group > 0 && group < 1000 && limits->kv_heads < 1000
+                          ? limits->kv_heads * group
+                          : fuzz_number(input, 1, 8);
+    limits->head_dim = 8;
+    limits->page_size = fuzz_number(input, 1, 600);
+    limits->max_requests = fuzz_number(input, 1, MAX_REQUESTS);
+    limits->max_q_tokens = fuzz_number(input, 1, 600);
+    limits->max_kv_len = fuzz_number(input, 1, 3000);
+}
+
+/** The arrays end where the memory does, so that each read past them is seen. */
+static void read_batch(fuzz_input *input, fuzz_batch *made) {
+    pod_batch *batch = &made->batch;
+    *batch = pod_batch_init();
+    uint8_t flags = fuzz_byte(input);
+    int32_t n = fuzz_byte(input) % (MAX_REQUESTS + 1), stride = fuzz_byte(input) % (MAX_TABLE_STRIDE + 1);
+    batch->num_requests = flags & 1 ? n : fuzz_number(input, 0, n);
+    if (batch->num_requests > n) n = 0; /* must be refused before an array is read */
+    batch->causal = flags & 2 ? 1 : fuzz_number(input, 0, 1);
+    batch->window_tokens = flags & 4 ? 0 : fuzz_number(input, 0, 700);
+    batch->num_pages = flags & 8 ? 256 : fuzz_number(input, 0, 300);
+    batch->max_pages = flags & 16 ? stride : fuzz_number(input, 0, stride);
+    if (batch->max_pages > stride) stride = 0;
+    batch->page_table_stride = stride;
+    int has_table = (flags & 32) != 0;
+    int32_t entries = has_table ? n * stride : 0;
+    int32_t *arrays = made->arrays + sizeof made->arrays / sizeof made->arrays[0] - (size_t)(2 * n + 1 + entries);
+    int32_t *q_start = arrays, *table = arrays + n + 1, *kv_len = table + entries;
+    int32_t token = 0;
+    for (int32_t r = 0; r <= n; r++) {
+        q_start[r] = token;
+        int32_t q_len = fuzz_number(input, 0, 40);
+        int is_sum = q_len >= 0 && q_len <= 40 && token >= 0 && token <= 4000;
+        token = is_sum ? token + q_len : q_len;
+    }
+    for (int32_t i = 0; i < entries; i++) table[i] = fuzz_number(input, 0, 255);
+    for (int32_t r = 0; r < n; r++) kv_len[r] = fuzz_number(input, 0, 3000);
+    batch->q_start = q_start;
+    batch->kv_len = kv_len;
+    batch->page_table = has_table ? table : NULL;
+}
+
+/** Arrays that validation refused, planned as on a device. */
+static void plan_unvalidated(pod_plan *plan, const fuzz_batch *made, void *workspace, plan_check *check) {
+    const pod_limits *limits = &made->limits;
+    const pod_batch *batch = &made->batch;
+    if (batch->num_requests < 0 || batch->num_requests > limits->max_requests || batch->causal < 0 ||
+        batch->causal > 1 || batch->window_tokens < 0) {
+        return; /* the struct itself is checked on the host, wherever the arrays are */
+    }
+    plan->batch = *batch;
+    plan->shape = (pod_shape){.num_requests = batch->num_requests,
+                              .group = limits->q_heads / limits->kv_heads,
+                              .kv_heads = limits->kv_heads,
+                              .causal = batch->causal,
+                              .window_tokens = batch->window_tokens,
+                              .max_q_tokens = limits->max_q_tokens,
+                              .max_kv_len = limits->max_kv_len,
+                              .q_start = batch->q_start,
+                              .kv_len = batch->kv_len};
+    plan->schedule = pod__layout_place(&plan->layout, workspace);
+    plan->schedule.header->signature = plan->layout.signature;
+    pod_team team = {0, 1, RADIX_BITS, plan->sort_digits};
+    pod_core_plan(&team, &plan->shape, &plan->tiling, &plan->schedule);
+    plan->is_built = 1;
+    FUZZ_CHECK(plan_check_all(check, plan), "%s", check->message);
+}
+
+static void check_batch(pod_plan *plan, const fuzz_batch *made, void *workspace, size_t bytes) {
+    static plan_check check;
+    pod_status status = pod_plan_build(plan, &made->batch, workspace, bytes, NULL);
+    if (status == POD_OK) {
+        FUZZ_CHECK(plan_check_all(&check, plan), "%s", check.message);
+        return;
+    }
+    FUZZ_CHECK(status == POD_E_ARGUMENT || status == POD_E_LIMIT, "%s", pod_status_name(status));
+    FUZZ_CHECK(pod_plan_visit(plan, NULL, NULL) == POD_E_STATE, "a refused batch left a plan");
+    plan_unvalidated(plan, made, workspace, &check);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    static unsigned char arena[ARENA_BYTES] __attribute__((aligned(POD_WORKSPACE_ALIGN)));
+    static fuzz_batch made;
+    fuzz_input input = {data, size};
+    pod_device *device = pick_device(&input);
+    pod_plan *plan = NULL;
+    size_t bytes = 0;
+    read_limits(&input, &made.limits);
+    pod_status status = pod_workspace_size(device, &made.limits, &bytes);
+    FUZZ_CHECK(status == POD_OK || status == POD_E_ARGUMENT || status == POD_E_LIMIT, "%s", pod_status_name(status));
+    if (status != POD_OK || bytes > ARENA_BYTES) return 0;
+    read_batch(&input, &made);
+    FUZZ_CHECK(pod_plan_create(device, &made.limits, &plan) == POD_OK, "%s", pod_error_message());
+    ASAN_POISON_MEMORY_REGION(arena + bytes, ARENA_BYTES - bytes);
+    check_batch(plan, &made, arena, bytes);
+    ASAN_UNPOISON_MEMORY_REGION(arena + bytes, ARENA_BYTES - bytes);
+    pod_plan_destroy(plan);
+    return 0;
+}

@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the planner decides for batches whose answer is known. */
+#include "unit.h"
+
+#include "guarded.h"
+#include "plan_check.h"
+
+typedef struct planned {
+    pod_device *device;
+    pod_plan *plan;
+    guarded workspace;
+    plan_check check;
+} planned;
+
+static pod_limits one_head_limits(int32_t max_requests, int32_t max_q_tokens, int32_t max_kv_len) {
+    pod_limits limits = pod_limits_init();
+    limits.q_heads = limits.kv_heads = 1;
+    limits.head_dim = 8;
+    limits.max_requests = max_requests;
+    limits.max_q_tokens = max_q_tokens;
+    limits.max_kv_len = limits.page_size = max_kv_len;
+    return limits;
+}
+
+/** Plans `n` causal requests on a device and checks all that holds for every plan. */
+static pod_plan_info plan_on(planned *p, const char *device, const pod_limits *limits, int32_t n,
+                             const int32_t *q_start, const int32_t *kv_len) {
+    pod_batch batch = pod_batch_init();
+    batch.num_requests = batch.num_pages = n;
+    batch.q_start = q_start;
+    batch.kv_len = kv_len;
+    batch.causal = 1;
+    size_t bytes;
+    memset(p, 0, sizeof *p);
+    assert_ok(pod_device_open(device, &p->device));
+    assert_ok(pod_workspace_size(p->device, limits, &bytes));
+    assert_ok(pod_plan_create(p->device, limits, &p->plan));
+    p->workspace = guarded_alloc(bytes, 0xcd);
+    assert_ok(pod_plan_build(p->plan, &batch, p->workspace.data, bytes, NULL));
+    if (!plan_check_all(&p->check, p->plan)) fail_msg("%s", p->check.message);
+    pod_plan_info info = pod_plan_info_init();
+    assert_ok(pod_plan_get_info(p->plan, &info));
+    return info;
+}
+
+static void release(planned *p) {
+    plan_check_free(&p->check);
+    guarded_free(&p->workspace);
+    pod_plan_destroy(p->plan);
+    pod_device_close(p->device);
+}
+
+static void an_empty_batch_has_no_work(void **state) {
+    (void)state;
+    static const int32_t q_start[] = {0, 0, 0}, kv_len[] = {0, 100};
+    pod_limits limits = one_head_limits(2, 1, 100);
+    planned p;
+    pod_plan_info info = plan_on(&p, "sim:h100", &limits, 2, q_start, kv_len);
+    assert_int_equal(info.num_requests, 2);
+    assert_int_equal(info.num_prefill_items + info.num_decode_items + info.num_decode_slices, 0);
+    release(&p);
+}
+
+static void rows_decide_between_prefill_and_decode(void **state) {
+    (void)state;
+    static const int32_t q_start[] = {0, 16, 33}, kv_len[] = {16, 17}; /* 16 rows and 17 */
+    pod_limits limits = one_head_limits(2, 33, 64);
+    planned p;
+    pod_plan_info info = plan_on(&p, "sim:a100", &limits, 2, q_start, kv_len);
+    assert_int_equal(info.decode_rows, 16);
+    assert_int_equal(info.num_decode_requests, 1);
+    assert_int_equal(info.num_prefill_requests, 1);
+    release(&p);
+}
+
+static void one_long_decode_keeps_every_worker_busy(void **state) {
+    (void)state;
+    static const int32_t q_start[] = {0, 1, 2, 3}, kv_len[] = {64, 1 << 17, 64};
+    pod_limits limits = one_head_limits(3, 3, 1 << 17);
+    planned p;
+    pod_plan_info info = plan_on(&p, "sim:h100", &limits, 3, q_start, kv_len);
+    assert_int_equal(info.num_decode_tiles, 2048 + 2);
+    assert_true(info.num_decode_slices >= info.num_ctas);
+    release(&p);
+}
+
+static void one_long_chunk_is_split_until_the_chip_is_full(void **state) {
+    (void)state;
+    static const int32_t q_start[] = {0, 128}, kv_len[] = {1 << 19};
+    pod_limits limits = one_head_limits(1, 128, 1 << 19);
+    planned p;
+    pod_plan_info info = plan_on(&p, "sim:h100", &limits, 1, q_start, kv_len);
+    assert_int_equal(info.num_prefill_splits, info.num_prefill_items);
+    assert_int_equal(info.num_prefill_items, info.num_ctas);
+    release(&p);
+}
+
+static void enough_row_tiles_are_not_split(void **state) {
+    (void)state;
+    static const int32_t q_start[] = {0, 1 << 16}, kv_len[] = {1 << 16};
+    pod_limits limits = one_head_limits(1, 1 << 16, 1 << 16);
+    planned p;
+    pod_plan_info info = plan_on(&p, "sim:sms=8", &limits, 1, q_start, kv_len);
+    assert_int_equal(info.num_prefill_splits, 0);
+    assert_int_equal(info.num_prefill_items, 512);
+    release(&p);
+}
+
+static void the_longest_context_is_planned(void **state) {
+    (void)state;
+    static const int32_t q_start[] = {0, 65, 66}, kv_len[] = {1 << 30, 1 << 30};
+    pod_limits limits = one_head_limits(2, 66, 1 << 30);
+    planned p;
+    pod_plan_info info = plan_on(&p, "sim:cpu", &limits, 2, q_start, kv_len);
+    assert_int_equal(info.num_prefill_tiles + info.num_decode_tiles, 2 << 24);
+    release(&p);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(an_empty_batch_has_no_work),
+        cmocka_unit_test(rows_decide_between_prefill_and_decode),
+        cmocka_unit_test(one_long_decode_keeps_every_worker_busy),
+        cmocka_unit_test(one_long_chunk_is_split_until_the_chip_is_full),
+        cmocka_unit_test(enough_row_tiles_are_not_split),
+        cmocka_unit_test(the_longest_context_is_planned),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
