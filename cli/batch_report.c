@@ -40,9 +40,8 @@ void batch_report_requests(const batch_spec *spec, FILE *file) {
             spec->num_requests == 1 ? "" : "s", format_count(sums.q_tokens).text, format_count(sums.kv_tokens).text);
 }
 
-void batch_report_json(const batch_spec *spec, json_writer *json) {
-    batch_sums sums = sum_tokens(spec);
-    json_begin_object(json, "batch");
+void batch_report_shape_json(const batch_spec *spec, json_writer *json) {
+    json_begin_object(json, "shape");
     if (spec->model[0] != '\0') {
         json_text(json, "model", spec->model);
     } else {
@@ -59,6 +58,12 @@ void batch_report_json(const batch_spec *spec, json_writer *json) {
     json_bool(json, "sinks", spec->has_sinks);
     json_number(json, "scale", spec->scale != 0 ? (double)spec->scale : 1 / sqrt(spec->head_dim));
     json_int(json, "seed", spec->seed);
+    json_end_object(json);
+}
+
+void batch_report_requests_json(const batch_spec *spec, json_writer *json) {
+    batch_sums sums = sum_tokens(spec);
+    json_begin_row(json, "batch");
     json_int(json, "num_requests", spec->num_requests);
     json_int(json, "q_tokens", sums.q_tokens);
     json_int(json, "kv_tokens", sums.kv_tokens);

@@ -14,7 +14,8 @@ void batch_report_shape(const batch_spec *spec, FILE *file);
 /** "65 requests, 1,088 query tokens, 270,336 context tokens" */
 void batch_report_requests(const batch_spec *spec, FILE *file);
 
-/** The object "batch" of docs/json.md. */
-void batch_report_json(const batch_spec *spec, json_writer *json);
+/** The objects "shape" and "batch" of docs/json.md. */
+void batch_report_shape_json(const batch_spec *spec, json_writer *json);
+void batch_report_requests_json(const batch_spec *spec, json_writer *json);
 
 #endif

@@ -78,8 +78,8 @@ cli_exit batch_spec_check(const batch_spec *spec, cli_error *error) {
         const batch_request *request = &spec->requests[r];
         q_tokens += request->q_len;
         if (spec->causal && request->q_len > request->kv_len) {
-            return cli_fail(error, "request %d (%d@%d): %d query tokens exceed its %d context tokens", r,
-                            request->q_len, request->kv_len, request->q_len, request->kv_len);
+            return cli_fail(error, "request %d (%d@%d): q_len = %d exceeds kv_len = %d", r, request->q_len,
+                            request->kv_len, request->q_len, request->kv_len);
         }
     }
     if (q_tokens == 0) return cli_fail(error, "the batch has no query tokens");

@@ -16,10 +16,10 @@ static void print_header(const plan_report *report, FILE *file) {
     fprintf(file, "target    %s: %d CTAs; prefill tiles of %d rows x %d keys, decode of up to %d rows x %d keys\n",
             report->target, info->num_ctas, info->prefill_tile_rows, info->prefill_tile_tokens, info->decode_rows,
             info->decode_tile_tokens);
-    fprintf(file, "prefill   %s requests -> %s tickets, one item each, %s of them parts of splits; %s tiles\n",
+    fprintf(file, "prefill   requests %s, tickets %s of one item each, %s of them parts of splits, tiles %s\n",
             format_count(info->num_prefill_requests).text, format_count(info->num_prefill_items).text,
             format_count(info->num_prefill_splits).text, format_count(info->num_prefill_tiles).text);
-    fprintf(file, "decode    %s requests -> %s tickets (equal slices) of %s items; %s tiles\n",
+    fprintf(file, "decode    requests %s, tickets %s (equal slices), items %s, tiles %s\n",
             format_count(info->num_decode_requests).text, format_count(info->num_decode_slices).text,
             format_count(info->num_decode_items).text, format_count(info->num_decode_tiles).text);
     fprintf(file, "planned   in %s on this host, workspace %s\n", format_time(report->build_us).text,
@@ -145,7 +145,8 @@ void plan_report_json(const plan_report *report, FILE *file) {
     json_writer json = json_begin(file);
     json_text(&json, "command", "plan");
     json_text(&json, "target", report->target);
-    batch_report_json(report->spec, &json);
+    batch_report_shape_json(report->spec, &json);
+    batch_report_requests_json(report->spec, &json);
     write_plan(report, &json);
     json_begin_array(&json, "items");
     pod_plan_visit(report->plan, write_item, &json);

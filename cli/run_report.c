@@ -109,7 +109,8 @@ static void write_check(const run_report *report, json_writer *json) {
 void run_report_json(const run_report *report, FILE *file) {
     json_writer json = json_begin(file);
     json_text(&json, "command", "run");
-    batch_report_json(report->spec, &json);
+    batch_report_shape_json(report->spec, &json);
+    batch_report_requests_json(report->spec, &json);
     json_begin_row(&json, "device");
     json_text(&json, "backend", report->device.backend);
     json_text(&json, "name", report->device.name);
