@@ -21,7 +21,7 @@ static pod_status prepare(const pod_device *device, const pod_limits *limits, po
 pod_status pod_workspace_size(const pod_device *device, const pod_limits *limits, size_t *bytes) {
     if (bytes == NULL) return pod__fail(POD_E_ARGUMENT, "bytes is NULL");
     pod_tiling tiling;
-    pod_layout layout;
+    pod_layout layout = {0};
     POD_TRY(prepare(device, limits, &tiling, &layout));
     *bytes = layout.total_bytes;
     return POD_OK;
@@ -31,7 +31,7 @@ pod_status pod_plan_create(pod_device *device, const pod_limits *limits, pod_pla
     if (plan == NULL) return pod__fail(POD_E_ARGUMENT, "plan is NULL");
     *plan = NULL;
     pod_tiling tiling;
-    pod_layout layout;
+    pod_layout layout = {0};
     POD_TRY(prepare(device, limits, &tiling, &layout));
     pod_plan *made = calloc(1, sizeof *made);
     int32_t *digits = calloc((size_t)1 << RADIX_BITS, sizeof *digits);

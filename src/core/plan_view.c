@@ -25,10 +25,10 @@ static int visit_prefill(const pod_plan *plan, int (*visit)(void *, const pod_wo
                          entry->row_begin / plan->shape.group, pod_core_ceil_div(row_end, plan->shape.group), &kv_begin,
                          &kv_end);
         int32_t tile_end = entry->tile_begin + entry->num_tiles;
-        for (int32_t head = 0; head < plan->shape.kv_heads; head++) {
+        for (int32_t head = 0; head < plan->shape.kv_heads; head++, ticket++) {
             pod_work_item item = {
                 .kind = POD_WORK_PREFILL,
-                .ticket = ticket++,
+                .ticket = ticket,
                 .request = entry->request,
                 .kv_head = head,
                 .row_begin = entry->row_begin,
