@@ -10,16 +10,20 @@ static __device__ __forceinline__ uint32_t ptx_smem(const void *pointer) {
     return (uint32_t)__cvta_generic_to_shared(pointer);
 }
 
-/** cp.async (9.7.9.25): 16 bytes from global to shared memory past L1; `bytes` 0 writes zeros and reads nothing. */
-static __device__ __forceinline__ void ptx_cp_async_16(uint32_t to_smem, const void *from_gmem, uint32_t bytes) {
+/** cp.async (9.7.9.25): 16 bytes from global to shared memory past L1. */
+static __device__ __forceinline__ void ptx_cp_async_16(uint32_t to_smem, const void *from_gmem) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to_smem), "l"(from_gmem) : "memory");
+}
+
+/** The same; `bytes` 0 writes zeros and reads nothing. */
+static __device__ __forceinline__ void ptx_cp_async_16_or_zeros(uint32_t to_smem, const void *from_gmem, uint32_t bytes) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to_smem), "l"(from_gmem), "r"(bytes) : "memory");
 }
 
 /** The same under an L2 eviction policy of ptx_policy_evict_first(). */
-static __device__ __forceinline__ void ptx_cp_async_16_policy(uint32_t to_smem, const void *from_gmem, uint32_t bytes,
-                                                              uint64_t policy) {
-    asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2, %3;" ::"r"(to_smem), "l"(from_gmem),
-                 "r"(bytes), "l"(policy)
+static __device__ __forceinline__ void ptx_cp_async_16_policy(uint32_t to_smem, const void *from_gmem, uint64_t policy) {
+    asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2;" ::"r"(to_smem), "l"(from_gmem),
+                 "l"(policy)
                  : "memory");
 }
 
@@ -99,20 +103,6 @@ static __device__ __forceinline__ uint32_t ptx_cvt_f16x2(float low, float high) 
     uint32_t packed;
     asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
     return packed;
-}
-
-/** No instruction: hides a value's origin, so that nvcc 13.0 computes what follows from it anew instead of keeping all
- * of a loop's addresses in registers. */
-static __device__ __forceinline__ uint32_t ptx_opaque(uint32_t x) {
-    asm volatile("" : "+r"(x));
-    return x;
-}
-
-/** %tid.x, read anew at every call: cheaper than a register that lives through a loop. */
-static __device__ __forceinline__ uint32_t ptx_tid(void) {
-    uint32_t tid;
-    asm volatile("mov.u32 %0, %%tid.x;" : "=r"(tid));
-    return tid;
 }
 
 /** %smid: the SM that this CTA runs on. */

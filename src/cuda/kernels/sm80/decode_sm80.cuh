@@ -59,6 +59,23 @@ template <class ELEMENT, int HEAD_DIM, int RING> struct decode_sm80 {
         __syncwarp();
     }
 
+    /** Copies this lane's chunks of a stage. FULL: all of its keys exist; else keys from `keys_left` on become zeros. */
+    template <bool FULL>
+    static __device__ __forceinline__ void copy_stage(const key_place *places, uint32_t to, const char *head_base,
+                                                      bool is_value, int lane, int keys_left, uint64_t policy) {
+        constexpr int ROW_STEP = 32 / ROW_CHUNKS;
+        int chunk = lane % ROW_CHUNKS, first_row = lane / ROW_CHUNKS;
+        const char *base = head_base + chunk * CHUNK_BYTES;
+#pragma unroll
+        for (int i = 0; i < DECODE_STAGE_TOKENS / ROW_STEP; i++) {
+            int row = first_row + i * ROW_STEP;
+            uint32_t place = is_value ? places[row].v_chunk : places[row].k_chunk;
+            const char *from = base + (uint64_t)place * CHUNK_BYTES;
+            if (FULL) ptx_cp_async_16_policy(to + swizzle(row, chunk), from, policy);
+            else ptx_cp_async_16_or_zeros(to + swizzle(row, chunk), from, row < keys_left ? CHUNK_BYTES : 0);
+        }
+    }
+
     /** Starts load `n` of the sequence K(0) V(0) K(1) …; every call commits one group, also behind the end. */
     static __device__ __forceinline__ void load(const pod_kernel_params &params, smem_type &smem,
                                                 const decode_work &work, int n, int num_stages, uint64_t policy,
@@ -70,18 +87,11 @@ template <class ELEMENT, int HEAD_DIM, int RING> struct decode_sm80 {
                 locate_tile(params, smem, work, stage / STAGES_PER_TILE, lane);
             }
             const key_place *places = smem.places[stage / STAGES_PER_TILE & 1] + stage % STAGES_PER_TILE * 16;
-            int chunk = lane % ROW_CHUNKS, first_row = lane / ROW_CHUNKS;
-            constexpr int ROW_STEP = 32 / ROW_CHUNKS;
             const char *base = work.heads[is_value];
             uint32_t to = ptx_smem(smem.ring) + n % RING * STAGE_BYTES;
             int keys_left = work.end_key - work.first_key - stage * DECODE_STAGE_TOKENS;
-#pragma unroll
-            for (int i = 0; i < DECODE_STAGE_TOKENS / ROW_STEP; i++) {
-                int row = first_row + i * ROW_STEP;
-                uint32_t place = is_value ? places[row].v_chunk : places[row].k_chunk;
-                ptx_cp_async_16_policy(to + swizzle(row, chunk), base + ((uint64_t)place + chunk) * CHUNK_BYTES,
-                                       row < keys_left ? CHUNK_BYTES : 0, policy);
-            }
+            if (keys_left >= DECODE_STAGE_TOKENS) copy_stage<true>(places, to, base, is_value, lane, keys_left, policy);
+            else copy_stage<false>(places, to, base, is_value, lane, keys_left, policy);
         }
         ptx_cp_async_commit();
     }
@@ -114,7 +124,7 @@ template <class ELEMENT, int HEAD_DIM, int RING> struct decode_sm80 {
     template <int N_TILES>
     static __device__ __forceinline__ void scores(float (&s)[N_TILES][4], const uint32_t (&q)[N_TILES][K_STEPS][2],
                                                   uint32_t k_smem, int lane) {
-        uint32_t k_lane = ptx_opaque(k_smem + swizzle(lane % 16, lane / 16));
+        uint32_t k_lane = k_smem + swizzle(lane % 16, lane / 16);
         float odd[N_TILES][4]; /* two chains hide half of the latency */
 #pragma unroll
         for (int n = 0; n < N_TILES; n++) {
@@ -194,7 +204,7 @@ template <class ELEMENT, int HEAD_DIM, int RING> struct decode_sm80 {
     template <int N_TILES>
     static __device__ __forceinline__ void accumulate(accumulators<N_TILES> &acc, const float (&s)[N_TILES][4],
                                                       uint32_t v_smem, int lane) {
-        uint32_t v_lane = ptx_opaque(v_smem + swizzle(lane % 8 + lane / 16 * 8, lane / 8 % 2));
+        uint32_t v_lane = v_smem + swizzle(lane % 8 + lane / 16 * 8, lane / 8 % 2);
         uint32_t p[N_TILES][2];
 #pragma unroll
         for (int n = 0; n < N_TILES; n++) {

@@ -1,21 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Prefill on sm_80: four warps work on 64 * M_TILES query rows against KV tiles of TILE_TOKENS keys.
  *
- * A warp owns 16 * M_TILES neighbouring rows. K and V tiles go through a ring of three buffers: K(i) V(i) K(i+1) V(i+1)…
- * so that two loads are always under way.
+ * A warp owns 16 * M_TILES neighbouring rows. A tile's K and V are one of two stages:
  *
- *     iteration i      wait K(i)  A  load K(i+1)   S = Q K(i)'   softmax   wait V(i)  B  load V(i+1)   O += P V(i)
- *     ring buffer      2i % 3        (2i + 2) % 3                                        2i % 3
+ *     iteration i    wait stage i | barrier | load stage i + 1 | twice: S = Q K(i)' , softmax , O += P V(i)
  *
- * Barrier A also says that all warps are done with V(i-1), barrier B that all are done with K(i): the buffers that the
- * loads behind them overwrite. */
+ * The barrier says two things: every warp's copies of stage i have landed, and every warp is done with stage i - 1, which
+ * the load overwrites. A tile is worked off in two halves so that scores and output together leave registers for the
+ * rest. */
 #ifndef POD_SM80_PREFILL_CUH
 #define POD_SM80_PREFILL_CUH
 
 #include "../access.cuh"
 #include "../element.cuh"
 
-enum { PREFILL_THREADS = 128, PREFILL_BARRIER = 1, PREFILL_RING = 3 };
+enum { PREFILL_THREADS = 128, PREFILL_BARRIER = 1, PREFILL_STAGES = 2 };
 
 /** One row tile and KV head. It stands in shared memory: registers are what the accumulators need. */
 struct prefill_work {
@@ -32,9 +31,8 @@ struct prefill_work {
 
 template <int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct alignas(256) prefill_smem {
     uint16_t q[64 * M_TILES][HEAD_DIM];
-    uint16_t ring[PREFILL_RING][TILE_TOKENS][HEAD_DIM];
-    uint32_t k_chunks[TILE_TOKENS]; /* where the next K tile's keys stand in the cache */
-    uint32_t v_chunks[TILE_TOKENS];
+    uint16_t stages[PREFILL_STAGES][2][TILE_TOKENS][HEAD_DIM]; /* K, V */
+    key_place places[2][TILE_TOKENS]; /* of the keys of the tile to be loaded next, by its parity */
     prefill_work work;
 };
 
@@ -44,9 +42,11 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
     static constexpr int ROW_BYTES = HEAD_DIM * 2;
     static constexpr int ROW_CHUNKS = ROW_BYTES / CHUNK_BYTES;
     static constexpr int K_STEPS = HEAD_DIM / 16;    /* of Q K' */
-    static constexpr int P_STEPS = TILE_TOKENS / 16; /* of P V */
-    static constexpr int S_TILES = TILE_TOKENS / 8;
+    static constexpr int HALF_TOKENS = TILE_TOKENS / 2;
+    static constexpr int P_STEPS = HALF_TOKENS / 16; /* of P V */
+    static constexpr int S_TILES = HALF_TOKENS / 8;
     static constexpr int O_TILES = HEAD_DIM / 8;
+    static constexpr uint32_t TILE_BYTES = TILE_TOKENS * ROW_BYTES, STAGE_BYTES = 2 * TILE_BYTES;
     static_assert(ROW_CHUNKS >= 8, "the swizzle needs eight chunks per row");
     static_assert(TILE_TOKENS <= PREFILL_THREADS, "one thread looks one key up");
 
@@ -66,64 +66,79 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
         return row * ROW_BYTES + ((chunk ^ (row & 7)) * CHUNK_BYTES);
     }
 
-    static __device__ void load_q(const pod_kernel_params &params, smem_type &smem, const prefill_work &work) {
-        int t = ptx_tid() % PREFILL_THREADS;
+    static __device__ void load_q(const pod_kernel_params &params, smem_type &smem, const prefill_work &work, int t) {
         uint32_t q_smem = ptx_smem(smem.q);
         int chunk = t % ROW_CHUNKS;
         for (int row = t / ROW_CHUNKS; row < ROWS; row += PREFILL_THREADS / ROW_CHUNKS) {
             bool exists = row < work.num_rows;
             int64_t offset = q_offset(params, work.request, work.kv_head, work.entry.row_begin + (exists ? row : 0));
-            ptx_cp_async_16(q_smem + swizzle(row, chunk), (const uint16_t *)params.q + offset + chunk * CHUNK_ELEMENTS,
-                            exists ? CHUNK_BYTES : 0);
+            ptx_cp_async_16_or_zeros(q_smem + swizzle(row, chunk),
+                                     (const uint16_t *)params.q + offset + chunk * CHUNK_ELEMENTS,
+                                     exists ? CHUNK_BYTES : 0);
         }
     }
 
-    /** One K or V tile; `head_base` is the head's first element, keys behind the request's end become zeros. */
-    static __device__ __forceinline__ void load_tile(uint32_t tile_smem, const char *head_base,
-                                                     const uint32_t *chunks, int keys_left) {
-        int t = ptx_tid() % PREFILL_THREADS, chunk = t % ROW_CHUNKS, first_row = t / ROW_CHUNKS;
+    /** Copies this thread's chunks of a tile. FULL: all of its keys exist; else keys from `keys_left` on become zeros. */
+    template <bool FULL>
+    static __device__ __forceinline__ void copy_tile(const key_place *places, uint32_t to, const char *k_base,
+                                                     const char *v_base, int first_row, int keys_left) {
         constexpr int ROW_STEP = PREFILL_THREADS / ROW_CHUNKS;
-        const char *base = head_base + chunk * CHUNK_BYTES;
-        uint32_t to = tile_smem + swizzle(first_row, chunk);
 #pragma unroll
         for (int i = 0; i < TILE_TOKENS / ROW_STEP; i++) {
-            int row = first_row + i * ROW_STEP;
             /* ROW_STEP is a multiple of 8, so the swizzle of the chunk is the same in every step. */
-            ptx_cp_async_16(to + i * ROW_STEP * ROW_BYTES, base + (uint64_t)chunks[row] * CHUNK_BYTES,
-                            row < keys_left ? CHUNK_BYTES : 0);
+            key_place place = places[first_row + i * ROW_STEP];
+            const char *k = k_base + (uint64_t)place.k_chunk * CHUNK_BYTES;
+            const char *v = v_base + (uint64_t)place.v_chunk * CHUNK_BYTES;
+            uint32_t k_to = to + i * ROW_STEP * ROW_BYTES, v_to = k_to + TILE_BYTES;
+            if (FULL) {
+                ptx_cp_async_16(k_to, k);
+                ptx_cp_async_16(v_to, v);
+            } else {
+                uint32_t bytes = first_row + i * ROW_STEP < keys_left ? CHUNK_BYTES : 0;
+                ptx_cp_async_16_or_zeros(k_to, k, bytes);
+                ptx_cp_async_16_or_zeros(v_to, v, bytes);
+            }
         }
     }
 
-    /** This thread's key of tile `tile` of the work, or -1: half of the threads have none, nor have keys behind the end. */
-    static __device__ __forceinline__ int own_key(const prefill_work &work, int tile) {
-        int t = ptx_tid() % PREFILL_THREADS;
+    /** Starts the load of tile `tile` of the work into its stage. Commits one group, also behind the last tile. */
+    static __device__ __forceinline__ void load_tile(smem_type &smem, int tile, int t) {
+        const prefill_work &work = smem.work;
+        if (tile < work.entry.num_tiles) {
+            int chunk = t % ROW_CHUNKS, first_row = t / ROW_CHUNKS;
+            int keys_left = work.request.kv_len - work.first_key - tile * TILE_TOKENS;
+            uint32_t to = ptx_smem(smem.stages) + (tile & 1) * STAGE_BYTES + swizzle(first_row, chunk);
+            const char *k_base = work.k_head + chunk * CHUNK_BYTES, *v_base = work.v_head + chunk * CHUNK_BYTES;
+            const key_place *places = smem.places[tile & 1];
+            if (keys_left >= TILE_TOKENS) copy_tile<true>(places, to, k_base, v_base, first_row, keys_left);
+            else copy_tile<false>(places, to, k_base, v_base, first_row, keys_left);
+        }
+        ptx_cp_async_commit();
+    }
+
+    /** This thread's key of tile `tile` of the work, or -1: the first threads have one each, none behind the end. */
+    static __device__ __forceinline__ int own_key(const prefill_work &work, int tile, int t) {
         int key = work.first_key + tile * TILE_TOKENS + t;
         return t < TILE_TOKENS && key < work.request.kv_len ? key : -1;
     }
 
     static __device__ __forceinline__ int32_t own_page(const pod_kernel_params &params, const prefill_work &work,
-                                                       int tile) {
-        int key = own_key(work, tile);
+                                                       int tile, int t) {
+        int key = own_key(work, tile, t);
         return key < 0 ? 0 : load_page(params, work.entry.request, key);
     }
 
-    static __device__ __forceinline__ key_place own_place(const pod_kernel_params &params, const prefill_work &work,
-                                                          int tile, int32_t page) {
-        int key = own_key(work, tile);
-        key_place nowhere = {0, 0};
-        return key < 0 ? nowhere : locate_key(params, page, key);
+    static __device__ __forceinline__ void keep_place(const pod_kernel_params &params, smem_type &smem, int tile,
+                                                      int32_t page, int t) {
+        int key = own_key(smem.work, tile, t);
+        if (key >= 0) smem.places[tile & 1][t] = locate_key(params, page, key);
     }
 
-    static __device__ __forceinline__ void keep_chunk(uint32_t *chunks, uint32_t chunk) {
-        int t = ptx_tid() % PREFILL_THREADS;
-        if (t < TILE_TOKENS) chunks[t] = chunk;
-    }
-
-    static __device__ __forceinline__ void scores(float (&s)[M_TILES][S_TILES][4], uint32_t q_smem, uint32_t k_smem) {
-        int warp = ptx_tid() / 32 % 4, lane = ptx_tid() % 32;
+    static __device__ __forceinline__ void scores(float (&s)[M_TILES][S_TILES][4], uint32_t q_smem, uint32_t k_smem,
+                                                  int warp, int lane) {
         /* Lane addresses of the first step; later steps flip bits of the chunk number. */
-        uint32_t q_lane = ptx_opaque(q_smem + swizzle(warp * 16 * M_TILES + lane % 16, lane / 16));
-        uint32_t k_lane = ptx_opaque(k_smem + swizzle(lane % 8 + lane / 16 * 8, lane / 8 % 2));
+        uint32_t q_lane = q_smem + swizzle(warp * 16 * M_TILES + lane % 16, lane / 16);
+        uint32_t k_lane = k_smem + swizzle(lane % 8 + lane / 16 * 8, lane / 8 % 2);
 #pragma unroll
         for (int m = 0; m < M_TILES; m++) {
 #pragma unroll
@@ -151,8 +166,7 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
 
     /** Takes out what a row may not see. Only for tiles on an edge of what the rows see. */
     static __device__ void mask(const pod_kernel_params &params, const prefill_work &work,
-                                float (&s)[M_TILES][S_TILES][4], int first_key) {
-        int warp = ptx_tid() / 32 % 4, lane = ptx_tid() % 32;
+                                float (&s)[M_TILES][S_TILES][4], int first_key, int warp, int lane) {
 #pragma unroll
         for (int m = 0; m < M_TILES; m++) {
 #pragma unroll
@@ -221,9 +235,8 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
     }
 
     static __device__ __forceinline__ void accumulate(accumulators &acc, const uint32_t (&p)[M_TILES][P_STEPS][4],
-                                                      uint32_t v_smem) {
-        int lane = ptx_tid() % 32;
-        uint32_t v_lane = ptx_opaque(v_smem + swizzle(lane % 16, lane / 16));
+                                                      uint32_t v_smem, int lane) {
+        uint32_t v_lane = v_smem + swizzle(lane % 16, lane / 16);
 #pragma unroll
         for (int step = 0; step < P_STEPS; step++) {
 #pragma unroll
@@ -242,8 +255,8 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
     /** The whole KV range of the work. Leaves log2-unit maxima and full row sums in every thread of a quad. */
     static __device__ __forceinline__ void run(const pod_kernel_params &params, smem_type &smem, accumulators &acc) {
         const prefill_work &work = smem.work;
-        uint32_t q_smem = ptx_smem(smem.q), ring_smem = ptx_smem(smem.ring);
-        constexpr uint32_t TILE_BYTES = TILE_TOKENS * ROW_BYTES;
+        int t = threadIdx.x % PREFILL_THREADS, warp = t / 32, lane = t % 32;
+        uint32_t q_smem = ptx_smem(smem.q), stages_smem = ptx_smem(smem.stages);
         float scale = params.softcap_log2 > 0.0f ? 1.0f : params.scale_log2;
 
 #pragma unroll
@@ -256,65 +269,42 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
             }
         }
 
-        key_place place = own_place(params, work, 0, own_page(params, work, 0));
-        keep_chunk(smem.k_chunks, place.k_chunk);
-        keep_chunk(smem.v_chunks, place.v_chunk);
-        int32_t page = own_page(params, work, 1);
+        keep_place(params, smem, 0, own_page(params, work, 0, t), t);
+        keep_place(params, smem, 1, own_page(params, work, 1, t), t);
         sync();
-        load_q(params, smem, work);
-        load_tile(ring_smem, work.k_head, smem.k_chunks, work.request.kv_len - work.first_key);
-        ptx_cp_async_commit();
-        load_tile(ring_smem + TILE_BYTES, work.v_head, smem.v_chunks, work.request.kv_len - work.first_key);
-        ptx_cp_async_commit();
-        place = own_place(params, work, 1, page);
-        sync();
-        keep_chunk(smem.k_chunks, place.k_chunk);
+        load_q(params, smem, work, t); /* joins the first tile's group */
+        load_tile(smem, 0, t);
 
-        uint32_t k_buffer = 0;
 #pragma unroll 1
         for (int i = 0; i < work.entry.num_tiles; i++) {
-            uint32_t v_buffer = k_buffer == 2 ? 0 : k_buffer + 1, next_k = v_buffer == 2 ? 0 : v_buffer + 1;
-            int first_key = work.first_key + i * TILE_TOKENS;
-
-            ptx_cp_async_wait<1>();
-            sync(); /* A: K(i) is there, V(i - 1) is done with */
-            keep_chunk(smem.v_chunks, place.v_chunk);
-            page = own_page(params, work, i + 2); /* used a whole iteration later: its latency is hidden */
-            float s[M_TILES][S_TILES][4];
-            scores(s, q_smem, ring_smem + k_buffer * TILE_BYTES);
-            /* Behind the products, so that the tensor cores work while the loads are issued. */
-            if (i + 1 < work.entry.num_tiles) {
-                load_tile(ring_smem + next_k * TILE_BYTES, work.k_head, smem.k_chunks,
-                          work.request.kv_len - first_key - TILE_TOKENS);
-            }
-            ptx_cp_async_commit();
-            if (params.softcap_log2 > 0.0f) {
+            ptx_cp_async_wait<0>();
+            sync();
+            load_tile(smem, i + 1, t);
+            int32_t page = own_page(params, work, i + 2, t); /* used at the end: its latency is hidden */
+#pragma unroll 1
+            for (int half = 0; half < 2; half++) {
+                uint32_t k_smem = stages_smem + (i & 1) * STAGE_BYTES + half * (TILE_BYTES / 2);
+                int first_key = work.first_key + i * TILE_TOKENS + half * HALF_TOKENS;
+                float s[M_TILES][S_TILES][4];
+                scores(s, q_smem, k_smem, warp, lane);
+                if (params.softcap_log2 > 0.0f) {
 #pragma unroll
-                for (int m = 0; m < M_TILES; m++) {
+                    for (int m = 0; m < M_TILES; m++) {
 #pragma unroll
-                    for (int n = 0; n < S_TILES; n++) {
+                        for (int n = 0; n < S_TILES; n++) {
 #pragma unroll
-                        for (int j = 0; j < 4; j++) s[m][n][j] = softcap_score(params, s[m][n][j]);
+                            for (int j = 0; j < 4; j++) s[m][n][j] = softcap_score(params, s[m][n][j]);
+                        }
                     }
                 }
+                if (first_key + HALF_TOKENS > work.unmasked_end || first_key < work.unmasked_begin) {
+                    mask(params, work, s, first_key, warp, lane);
+                }
+                uint32_t p[M_TILES][P_STEPS][4];
+                softmax(p, s, acc, scale);
+                accumulate(acc, p, k_smem + TILE_BYTES, lane);
             }
-            if (first_key + TILE_TOKENS > work.unmasked_end || first_key < work.unmasked_begin) {
-                mask(params, work, s, first_key);
-            }
-            uint32_t p[M_TILES][P_STEPS][4];
-            softmax(p, s, acc, scale);
-
-            ptx_cp_async_wait<1>();
-            sync(); /* B: V(i) is there, K(i) is done with */
-            accumulate(acc, p, ring_smem + v_buffer * TILE_BYTES);
-            if (i + 1 < work.entry.num_tiles) {
-                load_tile(ring_smem + k_buffer * TILE_BYTES, work.v_head, smem.v_chunks,
-                          work.request.kv_len - first_key - TILE_TOKENS);
-            }
-            ptx_cp_async_commit();
-            place = own_place(params, work, i + 2, page);
-            keep_chunk(smem.k_chunks, place.k_chunk);
-            k_buffer = next_k;
+            keep_place(params, smem, i + 2, page, t);
         }
         ptx_cp_async_wait<0>();
 #pragma unroll
@@ -332,7 +322,7 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
     /** Normalises and writes whole rows, through the warp's own rows of the Q tile so that stores are 16 bytes. */
     static __device__ void write_out(const pod_kernel_params &params, smem_type &smem, const prefill_work &work,
                                      accumulators &acc) {
-        int warp = ptx_tid() / 32 % 4, lane = ptx_tid() % 32;
+        int t = threadIdx.x % PREFILL_THREADS, warp = t / 32, lane = t % 32;
         char *q_tile = (char *)smem.q;
 #pragma unroll
         for (int m = 0; m < M_TILES; m++) {
@@ -368,7 +358,7 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
     /** Keeps a part of a split tile. */
     static __device__ void write_partial(const pod_kernel_params &params, const prefill_work &work, accumulators &acc,
                                          int32_t slot) {
-        int warp = ptx_tid() / 32 % 4, lane = ptx_tid() % 32;
+        int t = threadIdx.x % PREFILL_THREADS, warp = t / 32, lane = t % 32;
         float *out = params.schedule.prefill_partial_out + (int64_t)slot * ROWS * HEAD_DIM;
         float *sum = params.schedule.prefill_partial_sum + (int64_t)slot * ROWS * 2;
 #pragma unroll
@@ -389,7 +379,7 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
 
     /** Joins the parts of a split tile in their order and writes the rows: four lanes of 32 columns per row. */
     static __device__ void merge(const pod_kernel_params &params, const prefill_work &work, int32_t first_slot) {
-        int t = ptx_tid() % PREFILL_THREADS;
+        int t = threadIdx.x % PREFILL_THREADS;
         constexpr int LANES = HEAD_DIM / 4; /* threads per row, one float4 each */
         int column = t % LANES * 4, num_parts = work.entry.num_parts;
         for (int row = t / LANES; row < work.num_rows; row += PREFILL_THREADS / LANES) {
@@ -437,7 +427,7 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
     /** Ticket `index` of the prefill queue, from its entry to its written rows. */
     static __device__ void work_on(const pod_kernel_params &params, smem_type &smem, int32_t index) {
         const prefill_work &work = smem.work;
-        bool is_first_thread = ptx_tid() % PREFILL_THREADS == 0;
+        bool is_first_thread = threadIdx.x % PREFILL_THREADS == 0;
         if (is_first_thread) smem.work = find_work(params, index);
         sync();
         accumulators acc;
