@@ -8,8 +8,7 @@
 #include <stdlib.h>
 
 static cli_exit set_model(const cli_option *option, void *target, const char *text, cli_error *error) {
-    (void)option;
-    return batch_spec_set_model(target, text, error);
+    return batch_spec_set_model(target, option->name, text, error);
 }
 
 static cli_exit set_dtype(const cli_option *option, void *target, const char *text, cli_error *error) {
@@ -111,7 +110,7 @@ static const cli_option shape_options[] = {
     {"--softcap", "C", "scores become C * tanh(score / C); 0 is off", set_softcap, 0, 0, 0},
     {"--sinks", NULL, "each head has an attention sink", option_set_switch, FIELD(has_sinks), 1, 0},
     {"--scale", "X", "of the scores (1 / sqrt(head_dim))", option_set_float, FIELD(scale), 0, 0},
-    {"--seed", "S", "of tensors and page tables (1)", option_set_int64, FIELD(seed), 0, INT64_MAX},
+    {"--seed", "S", "of tensors and page tables (1)", option_set_int64, FIELD(seed), 0, NUMBER_MAX},
 };
 
 static const cli_option request_options[] = {

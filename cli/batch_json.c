@@ -87,9 +87,7 @@ static cli_exit read_text_field(const char *name, const cJSON *value, batch_spec
     if (strcmp(value->string, "dtype") == 0) {
         return batch_spec_set_dtype(spec, place.text, value->valuestring, error);
     }
-    cli_error inner;
-    if (batch_spec_set_model(spec, value->valuestring, &inner) == CLI_OK) return CLI_OK;
-    return cli_fail(error, "%.128s: %.380s", name, inner.line);
+    return batch_spec_set_model(spec, place.text, value->valuestring, error);
 }
 
 static cli_exit read_field(const char *name, const cJSON *value, batch_spec *spec, cli_error *error) {
@@ -107,7 +105,7 @@ static cli_exit read_field(const char *name, const cJSON *value, batch_spec *spe
     /* Page size and window: 0 means none. The bounds of the others, which the library knows, come later. */
     if (strcmp(field, "page_size") == 0) return read_int32(&at, value, 0, BATCH_MAX_TOKENS, &spec->page_size, error);
     if (strcmp(field, "window") == 0) return read_int32(&at, value, 0, BATCH_MAX_TOKENS, &spec->window_tokens, error);
-    if (strcmp(field, "seed") == 0) return read_int(&at, value, 0, (int64_t)1 << 53, &spec->seed, error);
+    if (strcmp(field, "seed") == 0) return read_int(&at, value, 0, NUMBER_MAX, &spec->seed, error);
     int32_t *shape = strcmp(field, "q_heads") == 0    ? &spec->q_heads
                      : strcmp(field, "kv_heads") == 0 ? &spec->kv_heads
                      : strcmp(field, "head_dim") == 0 ? &spec->head_dim

@@ -19,10 +19,10 @@ static batch_sums sum_tokens(const batch_spec *spec) {
 }
 
 void batch_report_shape(const batch_spec *spec, FILE *file) {
-    fprintf(file, "%s%s%d query heads, %d KV heads, head_dim %d, %s, ", spec->model, spec->model[0] != '\0' ? ": " : "",
+    fprintf(file, "%s%s%d query and %d KV heads, head_dim %d, %s, ", spec->model, spec->model[0] != '\0' ? ": " : "",
             spec->q_heads, spec->kv_heads, spec->head_dim, pod_dtype_name(spec->dtype));
     if (spec->page_size > 0) {
-        fprintf(file, "pages of %d token%s", spec->page_size, spec->page_size > 1 ? "s" : "");
+        fprintf(file, "page size %d", spec->page_size);
     } else {
         fputs("contiguous", file);
     }
@@ -36,8 +36,8 @@ void batch_report_shape(const batch_spec *spec, FILE *file) {
 
 void batch_report_requests(const batch_spec *spec, FILE *file) {
     batch_sums sums = sum_tokens(spec);
-    fprintf(file, "%s request%s, %s query tokens, %s context tokens\n", format_count(spec->num_requests).text,
-            spec->num_requests == 1 ? "" : "s", format_count(sums.q_tokens).text, format_count(sums.kv_tokens).text);
+    fprintf(file, "requests %s, query tokens %s, context tokens %s\n", format_count(spec->num_requests).text,
+            format_count(sums.q_tokens).text, format_count(sums.kv_tokens).text);
 }
 
 void batch_report_shape_json(const batch_spec *spec, json_writer *json) {

@@ -8,10 +8,10 @@
 
 #include <stdio.h>
 
-/** "llama-3-8b: 32 query heads, 8 KV heads, head_dim 128, bf16, pages of 16 tokens, causal" */
+/** "llama-3-8b: 32 query and 8 KV heads, head_dim 128, bf16, page size 16, causal" */
 void batch_report_shape(const batch_spec *spec, FILE *file);
 
-/** "65 requests, 1,088 query tokens, 270,336 context tokens" */
+/** "requests 65, query tokens 1,088, context tokens 270,336" */
 void batch_report_requests(const batch_spec *spec, FILE *file);
 
 /** The objects "shape" and "batch" of docs/json.md. */

@@ -23,9 +23,9 @@ void batch_spec_free(batch_spec *spec) {
     spec->num_requests = spec->capacity = 0;
 }
 
-cli_exit batch_spec_set_model(batch_spec *spec, const char *text, cli_error *error) {
+cli_exit batch_spec_set_model(batch_spec *spec, const char *name, const char *text, cli_error *error) {
     model_shape shape;
-    CLI_TRY(model_find(text, &shape, error));
+    CLI_TRY(model_find(name, text, &shape, error));
     snprintf(spec->model, sizeof spec->model, "%s", text);
     spec->q_heads = shape.q_heads;
     spec->kv_heads = shape.kv_heads;
@@ -61,7 +61,10 @@ static cli_exit reserve(batch_spec *spec, int64_t num_requests, cli_error *error
 
 cli_exit batch_spec_add(batch_spec *spec, const char *name, int64_t count, int64_t q_len, int64_t kv_len,
                         cli_error *error) {
-    CLI_TRY(check_range(name, "the number of requests", count, 1, BATCH_MAX_REQUESTS - spec->num_requests, error));
+    CLI_TRY(check_range(name, "the number of requests", count, 1, BATCH_MAX_REQUESTS, error));
+    if (count > BATCH_MAX_REQUESTS - spec->num_requests) {
+        return cli_fail(error, "%.64s: the batch would have more than %d requests", name, BATCH_MAX_REQUESTS);
+    }
     CLI_TRY(check_range(name, "the number of query tokens", q_len, 0, BATCH_MAX_TOKENS, error));
     CLI_TRY(check_range(name, "the number of context tokens", kv_len, 0, BATCH_MAX_TOKENS, error));
     CLI_TRY(reserve(spec, spec->num_requests + count, error));

@@ -35,7 +35,8 @@ typedef struct batch_spec {
 batch_spec batch_spec_default(void);
 void batch_spec_free(batch_spec *spec);
 
-cli_exit batch_spec_set_model(batch_spec *spec, const char *text, cli_error *error);
+/** `name` is what errors call the argument or field. */
+cli_exit batch_spec_set_model(batch_spec *spec, const char *name, const char *text, cli_error *error);
 cli_exit batch_spec_set_dtype(batch_spec *spec, const char *name, const char *text, cli_error *error);
 
 /** `count` requests of `q_len` query tokens at `kv_len` context tokens. `name` says where they came from. */

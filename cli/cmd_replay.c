@@ -8,6 +8,7 @@
 #include "format.h"
 #include "host_device.h"
 #include "host_memory.h"
+#include "number.h"
 #include "progress.h"
 #include "replay_report.h"
 #include "synthetic.h"
@@ -39,7 +40,7 @@ static const cli_option replay_option_rows[] = {
     {"--max-batch", "N", "requests that run at once (128, at most --chunk)", option_set_int32, FIELD(max_batch), 1,
      1 << 20},
     {"--steps", "N", "stop after N steps (when all requests are finished)", option_set_int64, FIELD(max_steps), 1,
-     INT64_MAX},
+     NUMBER_MAX},
     {"--kv-tokens", "CAP", "tokens that the KV cache holds (what the trace needs, up to 1 GiB)", option_set_int64,
      FIELD(kv_tokens), 1, INT32_MAX},
     {"--skip-too-long", NULL, "leave requests out that the cache cannot hold", option_set_switch, FIELD(skips_too_long),
@@ -290,7 +291,7 @@ static cli_exit replay_with_options(const replay_options *options, const char *p
 cli_exit cmd_replay(int argc, char **argv, cli_error *error) {
     batch_spec spec = batch_spec_default();
     spec.page_size = 16;
-    replay_options options = {.device = "cpu", .num_requests = 64, .chunk_tokens = 512, .max_steps = INT64_MAX};
+    replay_options options = {.device = "cpu", .num_requests = 64, .chunk_tokens = 512, .max_steps = NUMBER_MAX};
     const option_group groups[] = {
         {"replay", replay_option_rows, OPTION_COUNT(replay_option_rows), &options},
         batch_args_shape(&spec),

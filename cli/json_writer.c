@@ -94,7 +94,7 @@ void json_number(json_writer *writer, const char *key, double value) {
         return;
     }
     write_head(writer, key);
-    fprintf(writer->file, "%.6g", value);
+    fprintf(writer->file, value == floor(value) ? "%.15g" : "%.6g", value);
 }
 
 void json_bool(json_writer *writer, const char *key, int value) {

@@ -27,7 +27,7 @@ void json_end_object(json_writer *writer);
 void json_end_array(json_writer *writer);
 
 void json_int(json_writer *writer, const char *key, int64_t value);
-/** Six significant digits; null where it is not finite. */
+/** Whole numbers exactly, others with six significant digits; null where it is not finite. */
 void json_number(json_writer *writer, const char *key, double value);
 void json_bool(json_writer *writer, const char *key, int value);
 void json_text(json_writer *writer, const char *key, const char *value);

@@ -24,18 +24,18 @@ const model_shape *model_at(size_t index) {
     return index < NUM_MODELS ? &models[index] : NULL;
 }
 
-static cli_exit fail_unknown(const char *text, cli_error *error) {
+static cli_exit fail_unknown(const char *name, const char *text, cli_error *error) {
     char names[256] = "";
     for (size_t i = 0, used = 0; i < NUM_MODELS; i++) {
         used += (size_t)snprintf(names + used, sizeof names - used, "%s%s", i > 0 ? ", " : "", models[i].name);
     }
-    return cli_fail(error, "--model \"%.64s\" is unknown; known are %s, each also as NAME:tpN", text, names);
+    return cli_fail(error, "%.200s \"%.64s\" is unknown; known are %s, each also as NAME:tpN", name, text, names);
 }
 
 /** One rank's heads where `ranks` GPUs share the model. */
-static cli_exit divide_heads(const char *text, int64_t ranks, model_shape *shape, cli_error *error) {
+static cli_exit divide_heads(const char *name, const char *text, int64_t ranks, model_shape *shape, cli_error *error) {
     if (shape->q_heads % ranks != 0 || shape->kv_heads % ranks != 0) {
-        return cli_fail(error, "--model %.64s: %d query heads and %d KV heads are not divisible by %lld", text,
+        return cli_fail(error, "%.200s %.64s: %d query heads and %d KV heads are not divisible by %lld", name, text,
                         shape->q_heads, shape->kv_heads, (long long)ranks);
     }
     shape->q_heads /= (int32_t)ranks;
@@ -43,7 +43,7 @@ static cli_exit divide_heads(const char *text, int64_t ranks, model_shape *shape
     return CLI_OK;
 }
 
-cli_exit model_find(const char *text, model_shape *shape, cli_error *error) {
+cli_exit model_find(const char *name, const char *text, model_shape *shape, cli_error *error) {
     size_t length = strcspn(text, ":");
     for (size_t i = 0; i < NUM_MODELS; i++) {
         if (strlen(models[i].name) != length || memcmp(models[i].name, text, length) != 0) continue;
@@ -52,9 +52,9 @@ cli_exit model_find(const char *text, model_shape *shape, cli_error *error) {
         const char *cursor = text + length + 3;
         int64_t ranks;
         if (strncmp(text + length, ":tp", 3) != 0 || !number_scan(&cursor, &ranks) || *cursor != '\0' || ranks < 1) {
-            return cli_fail(error, "--model %.64s: \"%.32s\" is not :tpN with N from 1 up", text, text + length);
+            return cli_fail(error, "%.200s %.64s: \"%.32s\" is not :tpN with N from 1 up", name, text, text + length);
         }
-        return divide_heads(text, ranks, shape, error);
+        return divide_heads(name, text, ranks, shape, error);
     }
-    return fail_unknown(text, error);
+    return fail_unknown(name, text, error);
 }

@@ -14,8 +14,9 @@ typedef struct model_shape {
     int32_t num_layers;
 } model_shape;
 
-/** The shape of "llama-3-8b", or of one rank's share of it as in "llama-3-70b:tp8". */
-cli_exit model_find(const char *text, model_shape *shape, cli_error *error);
+/** The shape of "llama-3-8b", or of one rank's share of it as in "llama-3-70b:tp8". `name` is what errors call the
+ * argument. */
+cli_exit model_find(const char *name, const char *text, model_shape *shape, cli_error *error);
 
 /** The table's row `index`, or NULL behind the last. */
 const model_shape *model_at(size_t index);

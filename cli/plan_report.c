@@ -65,8 +65,8 @@ static void print_timeline(const plan_report *report, FILE *file) {
     double serial_us = t->prefill_alone_us + t->decode_alone_us;
     fprintf(file, "\nsimulated on %d %ss of %.2f TFLOP/s and %.1f GB/s each\n", t->num_rows, row,
             report->machine->row_tflops, report->machine->row_gb_per_s);
-    fprintf(file, "  fused makespan  %9.1f us, %.1f %% above an equal share of %.1f us\n", t->makespan_us,
-            100 * (t->makespan_us / t->share_us - 1), t->share_us);
+    fprintf(file, "  fused makespan  %9.1f us, %.3f of an equal share of the work, %.1f us\n", t->makespan_us,
+            t->makespan_us / t->share_us, t->share_us);
     fprintf(file, "  serial          %9.1f us: prefill alone %.1f us, then decode alone %.1f us\n", serial_us,
             t->prefill_alone_us, t->decode_alone_us);
     fprintf(file, "  speed-up        %9.2f x\n", serial_us / t->makespan_us);

@@ -69,16 +69,16 @@ static cli_exit sum_steps(const replay_report *report, replay_sums *sums, cli_er
 
 static void print_setting(const replay_report *report, FILE *file) {
     const scheduler_config *config = &report->config;
-    fprintf(file, "trace     %s (%s): %s requests", report->trace_name, trace_format_name(report->trace->format),
+    fprintf(file, "trace     %s (%s): requests %s", report->trace_name, trace_format_name(report->trace->format),
             format_count(report->trace->num_requests).text);
-    if (report->num_skipped > 0) fprintf(file, ", %s more skipped", format_count(report->num_skipped).text);
+    if (report->num_skipped > 0) fprintf(file, ", skipped %s more", format_count(report->num_skipped).text);
     fputs("\nshape     ", file);
     batch_report_shape(report->spec, file);
     fprintf(file, "device    %s: %s, %s, threads: %d\n", report->device.backend, report->device.name,
             report->device.kernel, report->device.num_threads);
     fprintf(file, "schedule  chunks of %s tokens, at most %s requests at once\n",
             format_count(config->chunk_tokens).text, format_count(config->max_batch).text);
-    fprintf(file, "KV cache  %s pages of %d tokens, %s for one layer\n\n", format_count(config->num_pages).text,
+    fprintf(file, "KV cache  %s pages x %d tokens, %s for one layer\n\n", format_count(config->num_pages).text,
             config->page_size, format_bytes(report->cache_bytes).text);
 }
 
@@ -118,7 +118,7 @@ cli_exit replay_report_text(const replay_report *report, FILE *file, cli_error *
     print_counts(report, &sums, file);
     print_times(report, &sums, file);
     if (report->num_checked_steps == 0) return CLI_OK;
-    fprintf(file, "\nworst of %s checked steps: ", format_count(report->num_checked_steps).text);
+    fprintf(file, "\nchecked steps %s, worst: ", format_count(report->num_checked_steps).text);
     check_print(report->errors, report->tolerance, file);
     fprintf(file, "\ncheck: %s\n", report->passes ? "PASS" : "FAIL");
     return CLI_OK;
