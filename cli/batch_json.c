@@ -27,7 +27,7 @@ static cli_exit read_int(const json_place *place, const cJSON *value, int64_t lo
 
 static cli_exit read_int32(const json_place *place, const cJSON *value, int32_t low, int32_t high, int32_t *field,
                            cli_error *error) {
-    int64_t number;
+    int64_t number = 0;
     CLI_TRY(read_int(place, value, low, high, &number, error));
     *field = (int32_t)number;
     return CLI_OK;

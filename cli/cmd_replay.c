@@ -121,7 +121,7 @@ static cli_exit drop_too_long(replay_state *replay, int64_t num_pages, cli_error
     return CLI_OK;
 }
 
-static cli_exit configure(replay_state *replay, scheduler_config *config, cli_error *error) {
+static cli_exit configure(replay_state *replay, cli_error *error) {
     const replay_options *options = replay->options;
     const batch_spec *spec = replay->report.spec;
     if (spec->page_size == 0) return cli_fail(error, "--contiguous: replay needs pages");
@@ -135,8 +135,8 @@ static cli_exit configure(replay_state *replay, scheduler_config *config, cli_er
     int64_t num_pages =
         options->kv_tokens > 0 ? options->kv_tokens / spec->page_size : default_pages(spec, &replay->trace);
     CLI_TRY(drop_too_long(replay, num_pages, error));
-    *config = (scheduler_config){options->chunk_tokens, max_batch, spec->page_size, (int32_t)num_pages, spec->seed};
-    replay->report.config = *config;
+    replay->report.config =
+        (scheduler_config){options->chunk_tokens, max_batch, spec->page_size, (int32_t)num_pages, spec->seed};
     replay->report.cache_bytes = page_bytes(spec) * (double)num_pages;
     return CLI_OK;
 }
@@ -163,20 +163,20 @@ static cli_exit check_memory(const replay_state *replay, const scheduler_config 
 
 static cli_exit set_up(replay_state *replay, pod_device *device, cli_error *error) {
     const batch_spec *spec = replay->report.spec;
-    scheduler_config config;
-    CLI_TRY(configure(replay, &config, error));
+    CLI_TRY(configure(replay, error));
+    const scheduler_config *config = &replay->report.config;
     int32_t max_tokens = 1;
     for (int32_t i = 0; i < replay->trace.num_requests; i++) {
         int32_t tokens = scheduler_tokens(&replay->trace.requests[i]);
         if (tokens > max_tokens) max_tokens = tokens;
     }
-    replay->limits = make_limits(spec, &config, max_tokens);
-    CLI_TRY(check_memory(replay, &config, device, error));
-    CLI_TRY(scheduler_make(&config, &replay->trace, max_tokens, &replay->scheduler, error));
+    replay->limits = make_limits(spec, config, max_tokens);
+    CLI_TRY(check_memory(replay, config, device, error));
+    CLI_TRY(scheduler_make(config, &replay->trace, max_tokens, &replay->scheduler, error));
     replay->scheduler.batch.causal = spec->causal;
     replay->scheduler.batch.window_tokens = spec->window_tokens;
     CLI_TRY(engine_make(device, &replay->limits, &replay->engine, error));
-    return tensor_set_make(spec, &replay->limits, config.num_pages, &replay->tensors, error);
+    return tensor_set_make(spec, &replay->limits, config->num_pages, &replay->tensors, error);
 }
 
 /* ---- steps ---- */

@@ -7,7 +7,7 @@
 formatted format_count(int64_t value) {
     char digits[24];
     int length = snprintf(digits, sizeof digits, "%" PRId64, value), first = digits[0] == '-';
-    formatted result;
+    formatted result = {""};
     char *out = result.text;
     for (int i = 0; i < length; i++) {
         if (i > first && (length - i) % 3 == 0) *out++ = ',';
@@ -24,13 +24,13 @@ formatted format_bytes(double bytes) {
         bytes /= 1024;
         unit++;
     }
-    formatted result;
+    formatted result = {""};
     snprintf(result.text, sizeof result.text, unit == 0 ? "%.0f %s" : "%.2f %s", bytes, units[unit]);
     return result;
 }
 
 formatted format_time(double microseconds) {
-    formatted result;
+    formatted result = {""};
     if (microseconds < 1e3) {
         snprintf(result.text, sizeof result.text, "%.1f us", microseconds);
     } else if (microseconds < 1e6) {

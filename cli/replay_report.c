@@ -6,6 +6,7 @@
 #include "stopwatch.h"
 #include "table.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 /** One way of computing all steps. */
@@ -71,7 +72,10 @@ static void print_setting(const replay_report *report, FILE *file) {
     const scheduler_config *config = &report->config;
     fprintf(file, "trace     %s (%s): requests %s", report->trace_name, trace_format_name(report->trace->format),
             format_count(report->trace->num_requests).text);
-    if (report->num_skipped > 0) fprintf(file, ", skipped %s more", format_count(report->num_skipped).text);
+    if (report->num_skipped > 0) fprintf(file, " (skipped %s more)", format_count(report->num_skipped).text);
+    trace_means means = trace_mean_tokens(report->trace);
+    fprintf(file, ", mean prompt %s tokens, mean answer %s", format_count((int64_t)lround(means.prefill_tokens)).text,
+            format_count((int64_t)lround(means.decode_tokens)).text);
     fputs("\nshape     ", file);
     batch_report_shape(report->spec, file);
     fprintf(file, "device    %s: %s, %s, threads: %d\n", report->device.backend, report->device.name,
@@ -127,11 +131,14 @@ cli_exit replay_report_text(const replay_report *report, FILE *file, cli_error *
 /* ---- JSON ---- */
 
 static void write_setting(const replay_report *report, json_writer *json) {
+    trace_means means = trace_mean_tokens(report->trace);
     json_begin_object(json, "trace");
     json_text(json, "name", report->trace_name);
     json_text(json, "format", trace_format_name(report->trace->format));
     json_int(json, "num_requests", report->trace->num_requests);
     json_int(json, "num_skipped", report->num_skipped);
+    json_number(json, "mean_prefill_tokens", means.prefill_tokens);
+    json_number(json, "mean_decode_tokens", means.decode_tokens);
     json_end_object(json);
     json_begin_row(json, "device");
     json_text(json, "backend", report->device.backend);

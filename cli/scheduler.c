@@ -35,7 +35,7 @@ cli_exit scheduler_make(const scheduler_config *config, const trace *trace, int3
     made->max_pages = pages_of(made, max_tokens);
     size_t table_entries = max_batch * (size_t)made->max_pages;
     made->running = malloc(max_batch * sizeof *made->running);
-    made->order = malloc(max_batch * sizeof *made->order);
+    made->order = malloc(max_batch * sizeof(int32_t));
     made->free_slots = malloc(max_batch * sizeof *made->free_slots);
     made->free_pages = calloc((size_t)config->num_pages, sizeof(int32_t));
     made->slots = malloc(table_entries * sizeof(int32_t));
@@ -136,10 +136,10 @@ static int32_t order_requests(scheduler *scheduler) {
         running_request *running = &scheduler->running[i];
         if (running->q_len == 0) continue;
         int32_t at = count++;
-        for (; at > 0 && scheduler->order[at - 1]->q_len < running->q_len; at--) {
+        for (; at > 0 && scheduler->running[scheduler->order[at - 1]].q_len < running->q_len; at--) {
             scheduler->order[at] = scheduler->order[at - 1];
         }
-        scheduler->order[at] = running;
+        scheduler->order[at] = i;
     }
     return count;
 }
@@ -150,7 +150,7 @@ static void fill_batch(scheduler *scheduler, int32_t num_requests) {
     scheduler->batch.num_requests = num_requests;
     scheduler->q_start[0] = 0;
     for (int32_t r = 0; r < num_requests; r++) {
-        running_request *running = scheduler->order[r];
+        running_request *running = &scheduler->running[scheduler->order[r]];
         if (running->kv_len >= running->prefill_tokens) {
             scheduler->decode_tokens += running->q_len;
         } else {

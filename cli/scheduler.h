@@ -44,7 +44,7 @@ typedef struct scheduler {
     /* The current step. */
     pod_batch batch; /**< longest queries first; points to the arrays below */
     int32_t *q_start, *kv_len, *page_table;
-    running_request **order;
+    int32_t *order;                        /**< this step's requests among the running ones */
     int64_t prefill_tokens, decode_tokens; /**< of this step */
 } scheduler;
 

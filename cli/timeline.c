@@ -225,7 +225,7 @@ cli_exit timeline_simulate(const pod_plan *plan, const batch_spec *spec, const m
     simulation simulation = {.machine = machine, .num_rows = info.num_ctas / machine->ctas_per_row};
     result->num_rows = simulation.num_rows;
     result->bars = malloc((size_t)(num_items + 1) * sizeof(timeline_bar));
-    simulation.rows = malloc((size_t)simulation.num_rows * sizeof(row));
+    simulation.rows = calloc((size_t)simulation.num_rows, sizeof(row));
     cli_exit code = result->bars != NULL && simulation.rows != NULL
                         ? collect_jobs(&simulation, plan, &info, spec, error)
                         : cli_fail_memory(error);

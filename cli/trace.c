@@ -12,6 +12,15 @@ const char *trace_format_name(trace_format format) {
     return names[format];
 }
 
+trace_means trace_mean_tokens(const trace *trace) {
+    trace_means sums = {0, 0};
+    for (int32_t i = 0; i < trace->num_requests; i++) {
+        sums.prefill_tokens += trace->requests[i].prefill_tokens;
+        sums.decode_tokens += trace->requests[i].decode_tokens;
+    }
+    return (trace_means){sums.prefill_tokens / trace->num_requests, sums.decode_tokens / trace->num_requests};
+}
+
 cli_exit trace_add(trace *trace, trace_request request, cli_error *error) {
     if (trace->num_requests == trace->capacity) {
         if (trace->capacity > INT32_MAX / 2) return cli_fail(error, "the trace has more requests than 31 bits count");

@@ -36,6 +36,13 @@ cli_exit trace_parse(const char *data, size_t size, const char *name, trace *tra
 cli_exit trace_add(trace *trace, trace_request request, cli_error *error);
 void trace_free(trace *trace);
 
+typedef struct trace_means {
+    double prefill_tokens, decode_tokens;
+} trace_means;
+
+/** Of a trace that is not empty. */
+trace_means trace_mean_tokens(const trace *trace);
+
 /** "Azure CSV" and the like. */
 const char *trace_format_name(trace_format format);
 
