@@ -145,13 +145,13 @@ static pod_status fill_stride(const char *field, int64_t *stride, int64_t packed
 }
 
 /** The page stride follows from the token stride, which may be anything. */
-/** Packed is page_size tokens; a product that overflows matters only where it is asked for. */
 static pod_status fill_page_stride(const char *field, int64_t *stride, int64_t token_stride, int32_t page_size) {
-    int64_t packed;
-    if (!__builtin_mul_overflow(token_stride, page_size, &packed)) return fill_stride(field, stride, packed);
-    if (*stride != 0) return fill_stride(field, stride, 0);
-    return pod__fail(POD_E_ARGUMENT, "%s = 0: page_size = %d times a token stride of %lld overflows 64 bits", field,
-                     page_size, (long long)token_stride);
+    int64_t packed = 0;
+    if (*stride == 0 && __builtin_mul_overflow(token_stride, (int64_t)page_size, &packed)) {
+        return pod__fail(POD_E_ARGUMENT, "%s: %lld elements a token times page_size = %d is more than 64 bits count",
+                         field, (long long)token_stride, page_size);
+    }
+    return fill_stride(field, stride, packed);
 }
 
 static pod_status fill_strides(const pod_limits *limits, pod_tensors *t) {
