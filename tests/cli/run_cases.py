@@ -20,11 +20,11 @@ order:
   "device  cpu: ...", "cpu  ..."    -> "device cpu: DEVICE" (the processor)
   "cuda:0 ..."                      -> "cuda:0 DEVICE"
   "... available: 1.2 GiB", "and 1.2 GiB are available" -> "MEMORY"
+  tickets and workspace sizes of the CPU's own plans, which change whenever its kernels are tuned
   in JSON, numbers of keys that end in _us, tflops, gb_per_s or are ratios or errors, the device's row, and
   "host_memory_bytes"               -> "N"
 
-But the times of `podattn plan`, which are simulated, are the same everywhere: only its "planned in" and "build_us" are
-masked.
+But what `podattn plan` prints is simulated and the same everywhere: only its "planned in" and "build_us" are masked.
 
 usage: run_cases.py PODATTN [--update] [CASE...]
 """
@@ -46,7 +46,9 @@ MEASURED_KEYS = (
 )
 
 
-def mask_json(line):
+def mask_json(line, is_plan):
+    if not is_plan:
+        line = re.sub(r'"workspace_bytes": \d+', '"workspace_bytes": N', line)
     line = re.sub(r'"(%s)": [-+.e\d]+' % MEASURED_KEYS, r'"\1": N', line)
     line = re.sub(r'^( *"(?:fused|serial|worst)": \{)"output".*\}', r"\1E}", line)
     line = re.sub(r'^( *"device": \{).*\}', r"\1DEVICE}", line)
@@ -63,10 +65,12 @@ def mask_measured(line):
 
 def mask(line, is_plan):
     if re.match(r' *[\[{"}\]]', line):
-        return mask_json(line)
+        return mask_json(line, is_plan)
     line = re.sub(r"planned   in \S+ \S+ on", "planned   in T on", line)
     if not is_plan:
         line = mask_measured(line)
+        line = re.sub(r"plan built in T: .*", "plan built in T: TICKETS", line)
+        line = re.sub(r"workspace \S+ [KMG]iB", "workspace SIZE", line)
     line = re.sub(r"\d\.\de[-+]\d\d \(<=", "E (<=", line)
     line = re.sub(r"^device    cpu: .*", "device    cpu: DEVICE", line)
     line = re.sub(r"^  (cpu|cuda:0) .*", r"  \1 DEVICE", line)
