@@ -209,7 +209,9 @@ void gpu_case_upload(gpu_case *c, const gpu *gpu, pod_device *device) {
 void gpu_case_poison(const gpu_case *c, const gpu *gpu, int with_workspace) {
     gpu_fill(gpu, c->device.out, POISON_BYTE, c->out_elements * sizeof(uint16_t));
     if (c->device.lse != NULL) gpu_fill(gpu, c->device.lse, POISON_BYTE, c->lse_elements * sizeof(float));
-    if (with_workspace) gpu_fill(gpu, c->workspace, POISON_BYTE, c->workspace_bytes);
+    if (with_workspace && getenv("PODATTN_RAW_WORKSPACE") == NULL) {
+        gpu_fill(gpu, c->workspace, POISON_BYTE, c->workspace_bytes);
+    }
     GPU_CHECK(gpu, ctx_synchronize()); /* the case may run on a stream that does not wait for the default one */
 }
 

@@ -50,7 +50,8 @@ void gpu_case_fill(gpu_case *c, test_rng *rng);
 /** Copies the inputs to the GPU, allocates outputs and workspace there, poisons them and makes a plan. */
 void gpu_case_upload(gpu_case *c, const gpu *gpu, pod_device *device);
 
-/** Fills outputs with NaN and, if `with_workspace`, the workspace with 0xff. */
+/** Fills outputs with NaN and, if `with_workspace`, the workspace with 0xff; not if PODATTN_RAW_WORKSPACE is set: then
+ * compute-sanitizer's initcheck sees what is read before it is written. */
 void gpu_case_poison(const gpu_case *c, const gpu *gpu, int with_workspace);
 
 /** Plans (from the host's arrays or the device's) and runs. Ends the program on an error. */
