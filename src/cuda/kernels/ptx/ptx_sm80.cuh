@@ -105,6 +105,13 @@ static __device__ __forceinline__ uint32_t ptx_cvt_f16x2(float low, float high) 
     return packed;
 }
 
+/** %tid.x; volatile, so that every use reads it anew. */
+static __device__ __forceinline__ uint32_t ptx_tid(void) {
+    uint32_t tid;
+    asm volatile("mov.u32 %0, %%tid.x;" : "=r"(tid));
+    return tid;
+}
+
 /** %smid: the SM that this CTA runs on. */
 static __device__ __forceinline__ uint32_t ptx_smid(void) {
     uint32_t smid;

@@ -63,14 +63,19 @@ template <class ELEMENT, int HEAD_DIM, int RING> struct decode_sm80 {
     template <bool FULL>
     static __device__ __forceinline__ void copy_stage(const key_place *places, uint32_t to, const char *head_base,
                                                       bool is_value, int lane, int keys_left, uint64_t policy) {
-        constexpr int ROW_STEP = 32 / ROW_CHUNKS;
+        constexpr int ROW_STEP = 32 / ROW_CHUNKS, COPIES = DECODE_STAGE_TOKENS / ROW_STEP;
         int chunk = lane % ROW_CHUNKS, first_row = lane / ROW_CHUNKS;
         const char *base = head_base + chunk * CHUNK_BYTES;
+        uint32_t place[COPIES]; /* all before the first copy: nvcc moves no load across one */
 #pragma unroll
-        for (int i = 0; i < DECODE_STAGE_TOKENS / ROW_STEP; i++) {
+        for (int i = 0; i < COPIES; i++) {
+            const key_place *of_row = places + first_row + i * ROW_STEP;
+            place[i] = is_value ? of_row->v_chunk : of_row->k_chunk;
+        }
+#pragma unroll
+        for (int i = 0; i < COPIES; i++) {
             int row = first_row + i * ROW_STEP;
-            uint32_t place = is_value ? places[row].v_chunk : places[row].k_chunk;
-            const char *from = base + (uint64_t)place * CHUNK_BYTES;
+            const char *from = base + (uint64_t)place[i] * CHUNK_BYTES;
             if (FULL) ptx_cp_async_16_policy(to + swizzle(row, chunk), from, policy);
             else ptx_cp_async_16_or_zeros(to + swizzle(row, chunk), from, row < keys_left ? CHUNK_BYTES : 0);
         }

@@ -16,16 +16,23 @@
 
 enum { PREFILL_THREADS = 128, PREFILL_BARRIER = 1, PREFILL_STAGES = 2 };
 
+/** What the loop over the KV tiles asks for in every iteration; keys count from the work's first one. One load. */
+struct alignas(16) prefill_range {
+    int32_t num_tiles;
+    int32_t num_keys;       /* that exist */
+    int32_t unmasked_begin; /* every row sees the keys [unmasked_begin, unmasked_end) */
+    int32_t unmasked_end;
+};
+
 /** One row tile and KV head. It stands in shared memory: registers are what the accumulators need. */
 struct prefill_work {
     pod_request request;
     pod_prefill_entry entry;
     int32_t kv_head;
-    int32_t num_rows;      /* of this tile */
-    int32_t first_key;     /* of the first KV tile */
-    int32_t unmasked_begin; /* every row sees the keys [unmasked_begin, unmasked_end) */
-    int32_t unmasked_end;
+    int32_t num_rows;  /* of this tile */
+    int32_t first_key; /* of the first KV tile */
     uint32_t is_last; /* this CTA finished the last part of its tile */
+    prefill_range range;
     const char *k_head, *v_head;
 };
 
@@ -57,6 +64,11 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
         float sum[M_TILES][2]; /* of this thread's columns only, until the end */
     };
 
+    /** This thread of the four warps, */
+    static __device__ __forceinline__ int own_thread() {
+        return threadIdx.x % PREFILL_THREADS;
+    }
+
     static __device__ __forceinline__ void sync() {
         ptx_bar_sync(PREFILL_BARRIER, PREFILL_THREADS);
     }
@@ -66,9 +78,9 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
         return row * ROW_BYTES + ((chunk ^ (row & 7)) * CHUNK_BYTES);
     }
 
-    static __device__ void load_q(const pod_kernel_params &params, smem_type &smem, const prefill_work &work, int t) {
+    static __device__ void load_q(const pod_kernel_params &params, smem_type &smem, const prefill_work &work) {
         uint32_t q_smem = ptx_smem(smem.q);
-        int chunk = t % ROW_CHUNKS;
+        int t = own_thread(), chunk = t % ROW_CHUNKS;
         for (int row = t / ROW_CHUNKS; row < ROWS; row += PREFILL_THREADS / ROW_CHUNKS) {
             bool exists = row < work.num_rows;
             int64_t offset = q_offset(params, work.request, work.kv_head, work.entry.row_begin + (exists ? row : 0));
@@ -82,14 +94,16 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
     template <bool FULL>
     static __device__ __forceinline__ void copy_tile(const key_place *places, uint32_t to, const char *k_base,
                                                      const char *v_base, int first_row, int keys_left) {
-        constexpr int ROW_STEP = PREFILL_THREADS / ROW_CHUNKS;
+        constexpr int ROW_STEP = PREFILL_THREADS / ROW_CHUNKS, COPIES = TILE_TOKENS / ROW_STEP;
+        key_place place[COPIES]; /* all before the first copy: nvcc moves no load across one */
 #pragma unroll
-        for (int i = 0; i < TILE_TOKENS / ROW_STEP; i++) {
+        for (int i = 0; i < COPIES; i++) place[i] = places[first_row + i * ROW_STEP];
+#pragma unroll
+        for (int i = 0; i < COPIES; i++) {
             /* ROW_STEP is a multiple of 8, so the swizzle of the chunk is the same in every step. */
-            key_place place = places[first_row + i * ROW_STEP];
-            const char *k = k_base + (uint64_t)place.k_chunk * CHUNK_BYTES;
-            const char *v = v_base + (uint64_t)place.v_chunk * CHUNK_BYTES;
             uint32_t k_to = to + i * ROW_STEP * ROW_BYTES, v_to = k_to + TILE_BYTES;
+            const char *k = k_base + (uint64_t)place[i].k_chunk * CHUNK_BYTES;
+            const char *v = v_base + (uint64_t)place[i].v_chunk * CHUNK_BYTES;
             if (FULL) {
                 ptx_cp_async_16(k_to, k);
                 ptx_cp_async_16(v_to, v);
@@ -102,13 +116,12 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
     }
 
     /** Starts the load of tile `tile` of the work into its stage. Commits one group, also behind the last tile. */
-    static __device__ __forceinline__ void load_tile(smem_type &smem, int tile, int t) {
-        const prefill_work &work = smem.work;
-        if (tile < work.entry.num_tiles) {
-            int chunk = t % ROW_CHUNKS, first_row = t / ROW_CHUNKS;
-            int keys_left = work.request.kv_len - work.first_key - tile * TILE_TOKENS;
+    static __device__ __forceinline__ void load_tile(smem_type &smem, const prefill_range &range, int tile) {
+        if (tile < range.num_tiles) {
+            int t = own_thread(), chunk = t % ROW_CHUNKS, first_row = t / ROW_CHUNKS, keys_left = range.num_keys - tile * TILE_TOKENS;
             uint32_t to = ptx_smem(smem.stages) + (tile & 1) * STAGE_BYTES + swizzle(first_row, chunk);
-            const char *k_base = work.k_head + chunk * CHUNK_BYTES, *v_base = work.v_head + chunk * CHUNK_BYTES;
+            const char *k_base = smem.work.k_head + chunk * CHUNK_BYTES;
+            const char *v_base = smem.work.v_head + chunk * CHUNK_BYTES;
             const key_place *places = smem.places[tile & 1];
             if (keys_left >= TILE_TOKENS) copy_tile<true>(places, to, k_base, v_base, first_row, keys_left);
             else copy_tile<false>(places, to, k_base, v_base, first_row, keys_left);
@@ -116,22 +129,20 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
         ptx_cp_async_commit();
     }
 
-    /** This thread's key of tile `tile` of the work, or -1: the first threads have one each, none behind the end. */
-    static __device__ __forceinline__ int own_key(const prefill_work &work, int tile, int t) {
-        int key = work.first_key + tile * TILE_TOKENS + t;
-        return t < TILE_TOKENS && key < work.request.kv_len ? key : -1;
-    }
-
+    /** Page of this thread's key of tile `tile`: the first threads have one key each, none behind the end. */
     static __device__ __forceinline__ int32_t own_page(const pod_kernel_params &params, const prefill_work &work,
-                                                       int tile, int t) {
-        int key = own_key(work, tile, t);
-        return key < 0 ? 0 : load_page(params, work.entry.request, key);
+                                                       const prefill_range &range, int tile) {
+        int t = own_thread(), key = tile * TILE_TOKENS + t;
+        if (t >= TILE_TOKENS || key >= range.num_keys) return 0;
+        return load_page(params, work.entry.request, work.first_key + key);
     }
 
     static __device__ __forceinline__ void keep_place(const pod_kernel_params &params, smem_type &smem, int tile,
-                                                      int32_t page, int t) {
-        int key = own_key(smem.work, tile, t);
-        if (key >= 0) smem.places[tile & 1][t] = locate_key(params, page, key);
+                                                      int32_t page) {
+        int t = own_thread();
+        if (t < TILE_TOKENS) {
+            smem.places[tile & 1][t] = locate_key(params, page, smem.work.first_key + tile * TILE_TOKENS + t);
+        }
     }
 
     static __device__ __forceinline__ void scores(float (&s)[M_TILES][S_TILES][4], uint32_t q_smem, uint32_t k_smem,
@@ -164,9 +175,21 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
         }
     }
 
+    static __device__ __forceinline__ void softcap(const pod_kernel_params &params, float (&s)[M_TILES][S_TILES][4]) {
+#pragma unroll
+        for (int m = 0; m < M_TILES; m++) {
+#pragma unroll
+            for (int n = 0; n < S_TILES; n++) {
+#pragma unroll
+                for (int j = 0; j < 4; j++) s[m][n][j] = softcap_score(params, s[m][n][j]);
+            }
+        }
+    }
+
     /** Takes out what a row may not see. Only for tiles on an edge of what the rows see. */
     static __device__ void mask(const pod_kernel_params &params, const prefill_work &work,
-                                float (&s)[M_TILES][S_TILES][4], int first_key, int warp, int lane) {
+                                float (&s)[M_TILES][S_TILES][4], int first_key) {
+        int warp = own_thread() / 32, lane = own_thread() % 32;
 #pragma unroll
         for (int m = 0; m < M_TILES; m++) {
 #pragma unroll
@@ -185,9 +208,9 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
         }
     }
 
-    /** Online softmax of one tile: p becomes exp2(score - max) as A operands; the accumulators follow the new maximum. */
-    static __device__ __forceinline__ void softmax(uint32_t (&p)[M_TILES][P_STEPS][4], float (&s)[M_TILES][S_TILES][4],
-                                                   accumulators &acc, float scale) {
+    /** Raises the running maxima to those of the tile; sums and output follow where a maximum moved. */
+    static __device__ __forceinline__ void raise_max(const float (&s)[M_TILES][S_TILES][4], accumulators &acc,
+                                                     float scale) {
         float factor[M_TILES][2];
         bool moved = false;
 #pragma unroll
@@ -199,19 +222,45 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
                 for (int n = 0; n < S_TILES; n++) max = fmaxf(max, fmaxf(s[m][n][half * 2], s[m][n][half * 2 + 1]));
                 max = fmaxf(max, __shfl_xor_sync(~0u, max, 1));
                 max = fmaxf(max, __shfl_xor_sync(~0u, max, 2));
-                /* A row that has seen nothing yet has max -inf; 0 in its place keeps its exponents at -inf. */
-                float origin = max == -INFINITY ? 0.0f : max * scale;
-                factor[m][half] = ptx_ex2(acc.max[m][half] * scale - origin);
+                factor[m][half] = ptx_ex2((acc.max[m][half] - finite(max)) * scale);
                 moved |= max != acc.max[m][half];
                 acc.max[m][half] = max;
-                float sum = 0.0f;
+            }
+        }
+        if (!__any_sync(~0u, moved)) return;
 #pragma unroll
-                for (int n = 0; n < S_TILES; n++) {
-                    s[m][n][half * 2] = ptx_ex2(s[m][n][half * 2] * scale - origin);
-                    s[m][n][half * 2 + 1] = ptx_ex2(s[m][n][half * 2 + 1] * scale - origin);
-                    sum += s[m][n][half * 2] + s[m][n][half * 2 + 1];
+        for (int m = 0; m < M_TILES; m++) {
+            acc.sum[m][0] *= factor[m][0];
+            acc.sum[m][1] *= factor[m][1];
+#pragma unroll
+            for (int n = 0; n < O_TILES; n++) {
+                acc.out[m][n][0] *= factor[m][0];
+                acc.out[m][n][1] *= factor[m][0];
+                acc.out[m][n][2] *= factor[m][1];
+                acc.out[m][n][3] *= factor[m][1];
+            }
+        }
+    }
+
+    /** A row that has seen nothing yet has max -inf; 0 in its place keeps its exponents at -inf. */
+    static __device__ __forceinline__ float finite(float max) {
+        return max == -INFINITY ? 0.0f : max;
+    }
+
+    /** P = exp2(score - max) as A operands, and its row sums. */
+    static __device__ __forceinline__ void exponentials(uint32_t (&p)[M_TILES][P_STEPS][4],
+                                                        float (&s)[M_TILES][S_TILES][4], accumulators &acc,
+                                                        float scale) {
+#pragma unroll
+        for (int m = 0; m < M_TILES; m++) {
+            float origin[2] = {finite(acc.max[m][0]) * scale, finite(acc.max[m][1]) * scale};
+#pragma unroll
+            for (int n = 0; n < S_TILES; n++) {
+#pragma unroll
+                for (int j = 0; j < 4; j++) {
+                    s[m][n][j] = ptx_ex2(s[m][n][j] * scale - origin[j / 2]);
+                    acc.sum[m][j / 2] += s[m][n][j];
                 }
-                acc.sum[m][half] = acc.sum[m][half] * factor[m][half] + sum;
             }
 #pragma unroll
             for (int step = 0; step < P_STEPS; step++) {
@@ -219,17 +268,6 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
                 p[m][step][1] = ELEMENT::pack(s[m][2 * step][2], s[m][2 * step][3]);
                 p[m][step][2] = ELEMENT::pack(s[m][2 * step + 1][0], s[m][2 * step + 1][1]);
                 p[m][step][3] = ELEMENT::pack(s[m][2 * step + 1][2], s[m][2 * step + 1][3]);
-            }
-        }
-        if (!__any_sync(~0u, moved)) return;
-#pragma unroll
-        for (int m = 0; m < M_TILES; m++) {
-#pragma unroll
-            for (int n = 0; n < O_TILES; n++) {
-                acc.out[m][n][0] *= factor[m][0];
-                acc.out[m][n][1] *= factor[m][0];
-                acc.out[m][n][2] *= factor[m][1];
-                acc.out[m][n][3] *= factor[m][1];
             }
         }
     }
@@ -255,7 +293,7 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
     /** The whole KV range of the work. Leaves log2-unit maxima and full row sums in every thread of a quad. */
     static __device__ __forceinline__ void run(const pod_kernel_params &params, smem_type &smem, accumulators &acc) {
         const prefill_work &work = smem.work;
-        int t = threadIdx.x % PREFILL_THREADS, warp = t / 32, lane = t % 32;
+        int warp = own_thread() / 32, lane = own_thread() % 32;
         uint32_t q_smem = ptx_smem(smem.q), stages_smem = ptx_smem(smem.stages);
         float scale = params.softcap_log2 > 0.0f ? 1.0f : params.scale_log2;
 
@@ -269,42 +307,36 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
             }
         }
 
-        keep_place(params, smem, 0, own_page(params, work, 0, t), t);
-        keep_place(params, smem, 1, own_page(params, work, 1, t), t);
+        prefill_range range = work.range;
+        keep_place(params, smem, 0, own_page(params, work, range, 0));
+        keep_place(params, smem, 1, own_page(params, work, range, 1));
         sync();
-        load_q(params, smem, work, t); /* joins the first tile's group */
-        load_tile(smem, 0, t);
+        load_q(params, smem, work); /* joins the first tile's group */
+        load_tile(smem, range, 0);
 
 #pragma unroll 1
-        for (int i = 0; i < work.entry.num_tiles; i++) {
+        for (int i = 0; i < work.range.num_tiles; i++) {
             ptx_cp_async_wait<0>();
             sync();
-            load_tile(smem, i + 1, t);
-            int32_t page = own_page(params, work, i + 2, t); /* used at the end: its latency is hidden */
+            range = work.range; /* read anew: cheaper than registers that live through the loop */
+            load_tile(smem, range, i + 1);
+            int32_t page = own_page(params, work, range, i + 2); /* used at the end: its latency is hidden */
 #pragma unroll 1
             for (int half = 0; half < 2; half++) {
                 uint32_t k_smem = stages_smem + (i & 1) * STAGE_BYTES + half * (TILE_BYTES / 2);
-                int first_key = work.first_key + i * TILE_TOKENS + half * HALF_TOKENS;
+                int key = i * TILE_TOKENS + half * HALF_TOKENS;
                 float s[M_TILES][S_TILES][4];
-                scores(s, q_smem, k_smem, warp, lane);
-                if (params.softcap_log2 > 0.0f) {
-#pragma unroll
-                    for (int m = 0; m < M_TILES; m++) {
-#pragma unroll
-                        for (int n = 0; n < S_TILES; n++) {
-#pragma unroll
-                            for (int j = 0; j < 4; j++) s[m][n][j] = softcap_score(params, s[m][n][j]);
-                        }
-                    }
-                }
-                if (first_key + HALF_TOKENS > work.unmasked_end || first_key < work.unmasked_begin) {
-                    mask(params, work, s, first_key, warp, lane);
-                }
                 uint32_t p[M_TILES][P_STEPS][4];
-                softmax(p, s, acc, scale);
+                scores(s, q_smem, k_smem, warp, lane);
+                if (params.softcap_log2 > 0.0f) softcap(params, s);
+                if (key + HALF_TOKENS > work.range.unmasked_end || key < work.range.unmasked_begin) {
+                    mask(params, work, s, work.first_key + key);
+                }
+                raise_max(s, acc, scale);
+                exponentials(p, s, acc, scale);
                 accumulate(acc, p, k_smem + TILE_BYTES, lane);
             }
-            keep_place(params, smem, i + 2, page, t);
+            keep_place(params, smem, i + 2, page);
         }
         ptx_cp_async_wait<0>();
 #pragma unroll
@@ -322,7 +354,7 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
     /** Normalises and writes whole rows, through the warp's own rows of the Q tile so that stores are 16 bytes. */
     static __device__ void write_out(const pod_kernel_params &params, smem_type &smem, const prefill_work &work,
                                      accumulators &acc) {
-        int t = threadIdx.x % PREFILL_THREADS, warp = t / 32, lane = t % 32;
+        int warp = own_thread() / 32, lane = own_thread() % 32;
         char *q_tile = (char *)smem.q;
 #pragma unroll
         for (int m = 0; m < M_TILES; m++) {
@@ -358,7 +390,7 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
     /** Keeps a part of a split tile. */
     static __device__ void write_partial(const pod_kernel_params &params, const prefill_work &work, accumulators &acc,
                                          int32_t slot) {
-        int t = threadIdx.x % PREFILL_THREADS, warp = t / 32, lane = t % 32;
+        int warp = own_thread() / 32, lane = own_thread() % 32;
         float *out = params.schedule.prefill_partial_out + (int64_t)slot * ROWS * HEAD_DIM;
         float *sum = params.schedule.prefill_partial_sum + (int64_t)slot * ROWS * 2;
 #pragma unroll
@@ -379,7 +411,7 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
 
     /** Joins the parts of a split tile in their order and writes the rows: four lanes of 32 columns per row. */
     static __device__ void merge(const pod_kernel_params &params, const prefill_work &work, int32_t first_slot) {
-        int t = threadIdx.x % PREFILL_THREADS;
+        int t = own_thread();
         constexpr int LANES = HEAD_DIM / 4; /* threads per row, one float4 each */
         int column = t % LANES * 4, num_parts = work.entry.num_parts;
         for (int row = t / LANES; row < work.num_rows; row += PREFILL_THREADS / LANES) {
@@ -417,8 +449,11 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
         work.num_rows = min(ROWS, work.request.q_len * group - work.entry.row_begin);
         work.first_key = work.entry.tile_begin * TILE_TOKENS;
         int32_t last_row = work.entry.row_begin + work.num_rows - 1;
-        work.unmasked_end = visible_keys(params, work.request, work.entry.row_begin / group).end;
-        work.unmasked_begin = visible_keys(params, work.request, last_row / group).begin;
+        work.range.num_tiles = work.entry.num_tiles;
+        work.range.num_keys = work.request.kv_len - work.first_key;
+        work.range.unmasked_begin = visible_keys(params, work.request, last_row / group).begin - work.first_key;
+        work.range.unmasked_end =
+            visible_keys(params, work.request, work.entry.row_begin / group).end - work.first_key;
         work.k_head = (const char *)((const uint16_t *)params.k + work.kv_head * params.k_head_stride);
         work.v_head = (const char *)((const uint16_t *)params.v + work.kv_head * params.v_head_stride);
         return work;
@@ -427,7 +462,7 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
     /** Ticket `index` of the prefill queue, from its entry to its written rows. */
     static __device__ void work_on(const pod_kernel_params &params, smem_type &smem, int32_t index) {
         const prefill_work &work = smem.work;
-        bool is_first_thread = threadIdx.x % PREFILL_THREADS == 0;
+        bool is_first_thread = own_thread() == 0;
         if (is_first_thread) smem.work = find_work(params, index);
         sync();
         accumulators acc;
