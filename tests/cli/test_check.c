@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The check that `run` and `replay` rest on notices what is wrong; quantiles and elements are what they say. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "check.h"
+#include "element.h"
+#include "stopwatch.h"
+
+#include <math.h>
+
+enum { NUM_ROWS = 6, HEAD_DIM = 8 };
+
+/** Outputs that equal the reference, to be spoilt. */
+typedef struct fixture {
+    pod_limits limits;
+    double out[NUM_ROWS * HEAD_DIM], lse[NUM_ROWS];
+    float given_out[NUM_ROWS * HEAD_DIM], given_lse[NUM_ROWS];
+} fixture;
+
+static fixture make_fixture(void) {
+    fixture made = {.limits = pod_limits_init()};
+    made.limits.head_dim = HEAD_DIM;
+    made.limits.out_dtype = POD_F32;
+    for (int i = 0; i < NUM_ROWS * HEAD_DIM; i++) made.out[i] = made.given_out[i] = (float)(i % 5 - 2);
+    for (int i = 0; i < NUM_ROWS; i++) made.lse[i] = made.given_lse[i] = (float)i;
+    return made;
+}
+
+static check_errors compare(fixture *fixture) {
+    check_reference reference = {&fixture->limits, NUM_ROWS, fixture->out, fixture->lse};
+    pod_tensors tensors = pod_tensors_init();
+    tensors.out = fixture->given_out;
+    tensors.lse = fixture->given_lse;
+    return check_compare(&reference, &tensors);
+}
+
+static int passes(fixture *fixture) {
+    return check_passes(compare(fixture), check_tolerance(POD_F32));
+}
+
+static void test_equal_passes(void **state) {
+    (void)state;
+    fixture fixture = make_fixture();
+    assert_true(passes(&fixture));
+    assert_true(compare(&fixture).output == 0);
+}
+
+static void test_wrong_output_fails(void **state) {
+    (void)state;
+    fixture fixture = make_fixture();
+    fixture.given_out[17] += 0.01f;
+    assert_false(passes(&fixture));
+    fixture.given_out[17] = NAN;
+    assert_false(passes(&fixture));
+    assert_true(isnan(compare(&fixture).worst_row));
+}
+
+static void test_wrong_lse_fails(void **state) {
+    (void)state;
+    fixture fixture = make_fixture();
+    fixture.given_lse[0] += 0.001f;
+    assert_false(passes(&fixture));
+    fixture.given_lse[0] = NAN;
+    assert_false(passes(&fixture));
+    fixture.given_lse[0] = -INFINITY;
+    assert_false(passes(&fixture));
+    fixture.lse[0] = -INFINITY;
+    assert_true(passes(&fixture));
+}
+
+static void test_empty_row_must_be_zero(void **state) {
+    (void)state;
+    fixture fixture = make_fixture();
+    for (int i = 0; i < HEAD_DIM; i++) fixture.out[i] = fixture.given_out[i] = 0;
+    assert_true(passes(&fixture));
+    fixture.given_out[3] = 1e-30f;
+    assert_false(passes(&fixture));
+}
+
+static void test_nan_is_the_worst(void **state) {
+    (void)state;
+    check_errors good = {1e-9, 1e-9, 1e-9}, bad = {NAN, 1, 1};
+    assert_true(isnan(check_worst(good, bad).output));
+    assert_true(isnan(check_worst(bad, good).output));
+}
+
+static void test_quantiles(void **state) {
+    (void)state;
+    double values[] = {5, 1, 4, 2, 3};
+    assert_true(quantile(values, 5, 0.5) == 3);
+    assert_true(quantile(values, 5, 0.99) == 5);
+    assert_true(quantile(values, 5, 0) == 1);
+    assert_true(quantile(values, 0, 0.5) == 0);
+}
+
+/** Each finite half that is normal or zero comes back as it was. */
+static void test_elements_round_trip(void **state) {
+    (void)state;
+    for (uint32_t bits = 0; bits < 0x10000; bits++) {
+        uint16_t half = (uint16_t)bits, back = 0;
+        if ((half >> 10 & 31) != 0 && (half >> 10 & 31) != 31) {
+            element_store(&back, POD_F16, 0, element_load(&half, POD_F16, 0));
+            assert_int_equal(back, half);
+        }
+        if ((half >> 7 & 255) != 255) {
+            element_store(&back, POD_BF16, 0, element_load(&half, POD_BF16, 0));
+            assert_int_equal(back, half);
+        }
+    }
+    uint16_t even = 0;
+    element_store(&even, POD_BF16, 0, 1.00390625f); /* half way between 1 and the next bf16 */
+    assert_true(element_load(&even, POD_BF16, 0) == 1.0f);
+    element_store(&even, POD_F16, 0, 1.00048828125f); /* half way between 1 and the next f16 */
+    assert_true(element_load(&even, POD_F16, 0) == 1.0f);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_equal_passes),        cmocka_unit_test(test_wrong_output_fails),
+        cmocka_unit_test(test_wrong_lse_fails),     cmocka_unit_test(test_empty_row_must_be_zero),
+        cmocka_unit_test(test_nan_is_the_worst),    cmocka_unit_test(test_quantiles),
+        cmocka_unit_test(test_elements_round_trip),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
