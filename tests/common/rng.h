@@ -38,14 +38,12 @@ static inline int32_t rng_pick(test_rng *rng, const int32_t *choices, int32_t co
     return choices[rng_range(rng, 0, count - 1)];
 }
 
-/** Roughly normal: mean 0, variance 1, within +-6. */
+/** Roughly normal: mean 0, variance 1, within +-3.5. */
 static inline float rng_normal(test_rng *rng) {
+    uint64_t bits = rng_next(rng);
     float sum = 0;
-    for (int i = 0; i < 3; i++) {
-        uint64_t bits = rng_next(rng);
-        for (int part = 0; part < 4; part++) sum += (float)(bits >> (16 * part) & 0xffffu) * 0x1p-16f;
-    }
-    return sum - 6.0f;
+    for (int part = 0; part < 4; part++) sum += (float)(bits >> (16 * part) & 0xffffu) * 0x1p-16f;
+    return (sum - 2.0f) * 1.7320508f;
 }
 
 #endif
