@@ -6,7 +6,7 @@
 #include "merge_core.h"
 
 #ifdef __clang__
-#define CPU_UNROLL _Pragma("unroll")
+#define CPU_UNROLL _Pragma("clang loop unroll(full)")
 #else
 #define CPU_UNROLL _Pragma("GCC unroll 16")
 #endif

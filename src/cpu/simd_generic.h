@@ -52,12 +52,21 @@ static inline float vec_reduce_add(vec a) {
     return (a[0] + a[1]) + (a[2] + a[3]);
 }
 
+/** f16 to float: the exponent's bias changes by a product, which also normalises what was subnormal. */
+static inline vec vec_from_f16(vec_int half) {
+    vec_int magnitude = (half & 0x7fff) << 13, is_special = magnitude >= 0x0f800000; /* infinity or NaN */
+    vec_int value = (vec_int)((vec)magnitude * vec_set1(0x1p112f));
+    return (vec)(value | (is_special & 0x7f800000) | (half & 0x8000) << 16);
+}
+
 /** Elements widened to float. */
 static inline vec vec_load_as(const void *from, pod_dtype dtype, int32_t count) {
     (void)count;
     if (dtype == POD_F32) return vec_load(from);
-    return (vec){pod__load(from, dtype, 0), pod__load(from, dtype, 1), pod__load(from, dtype, 2),
-                 pod__load(from, dtype, 3)};
+    uint16_t halves __attribute__((vector_size(8)));
+    memcpy(&halves, from, sizeof halves);
+    vec_int words = __builtin_convertvector(halves, vec_int);
+    return dtype == POD_F16 ? vec_from_f16(words) : (vec)(words << 16);
 }
 
 /** Elements narrowed, ties to even. */
