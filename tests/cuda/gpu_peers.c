@@ -117,8 +117,8 @@ static int32_t larger(int32_t a, int32_t b) {
 static void make_batch(const bench *b, problem *p, const pod_limits *l, const row *r, int page) {
     int32_t n = l->max_requests, pages_each = (l->max_kv_len + PAGE_TOKENS - 1) / PAGE_TOKENS;
     int32_t *q_start = checked(calloc((size_t)n + 1, sizeof *q_start));
-    int32_t *kv_len = checked(calloc((size_t)n, sizeof *kv_len));
-    int32_t *table = checked(calloc((size_t)n * (size_t)pages_each, sizeof *table));
+    int32_t *kv_len = checked(calloc((size_t)n + 1, sizeof *kv_len));
+    int32_t *table = checked(calloc((size_t)n * (size_t)pages_each + 1, sizeof *table));
     int32_t num_pages = 0;
     for (int32_t i = 0; i < n; i++) {
         int is_decode = i < r->decode_n;
@@ -126,7 +126,7 @@ static void make_batch(const bench *b, problem *p, const pod_limits *l, const ro
         kv_len[i] = is_decode ? r->decode_kv : r->prefill_kv;
         num_pages += (kv_len[i] + PAGE_TOKENS - 1) / PAGE_TOKENS;
     }
-    int32_t *order = checked(malloc((size_t)num_pages * sizeof *order));
+    int32_t *order = checked(malloc(((size_t)num_pages + 1) * sizeof *order));
     test_rng rng = {42};
     for (int32_t i = 0; i < num_pages; i++) order[i] = i;
     for (int32_t i = num_pages - 1; i > 0; i--) {
@@ -351,6 +351,7 @@ static options parse(int argc, char **argv) {
 /** What nvidia-smi says of the card now, "" without it. */
 static void card_state(char *line, size_t bytes) {
     *line = '\0';
+    /* NOLINTNEXTLINE(cert-env33-c): a fixed command */
     FILE *pipe = popen("nvidia-smi --query-gpu=driver_version,clocks.sm,clocks.mem,power.draw,power.limit,"
                        "temperature.gpu --format=csv,noheader -i 0 2>/dev/null",
                        "r");

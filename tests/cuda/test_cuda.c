@@ -173,30 +173,34 @@ static void plant(const gpu_case *c, const gpu *gpu, test_rng *rng, fault kind, 
     gpu_upload(gpu, (void *)(uintptr_t)target, &value, sizeof value);
 }
 
+/** Runs the case with a fault planted in request `victim`. */
+static int run_with_fault(context *t, gpu_case *c, test_rng *rng, fault kind, int32_t victim, gpu_expect *expect) {
+    char word[64];
+    plant(c, &t->gpu, rng, kind, victim, word);
+    expect[victim] = kind == FAULT_Q_START ? EXPECT_UNTOUCHED : EXPECT_ZERO;
+    gpu_case_plan(c, POD_MEMORY_DEVICE, NULL);
+    gpu_case_run(c, NULL);
+    pod_status status = pod_plan_status(c->plan, NULL);
+    REQUIRE(status == POD_E_ARGUMENT, "fault %d of request %d: status %s", kind, victim, pod_status_name(status));
+    REQUIRE(strstr(pod_error_message(), word) != NULL, "\"%s\" does not name %s", pod_error_message(), word);
+    gpu_case_download(c, &t->gpu);
+    REQUIRE(gpu_case_check(c, expect, &t->errors), "fault %d of request %d", kind, victim);
+    return 0;
+}
+
 static int bad_request(test_rng *rng, void *argument) {
     context *t = argument;
     gpu_case c;
-    char word[64];
     gpu_case_random(&c, rng, &small_bounds);
     fault kind = (fault)rng_range(rng, 0, FAULT_COUNT - 1);
     int32_t d = rng_range(rng, 0, t->num_devices - 1), victim = pick_victim(&c, rng, kind);
     gpu_case_upload(&c, &t->gpu, t->devices[d]);
     gpu_expect *expect = calloc((size_t)c.batch.batch.num_requests + 1, sizeof *expect);
-    if (expect == NULL) return 1;
-    if (victim >= 0) {
-        plant(&c, &t->gpu, rng, kind, victim, word);
-        expect[victim] = kind == FAULT_Q_START ? EXPECT_UNTOUCHED : EXPECT_ZERO;
-        gpu_case_plan(&c, POD_MEMORY_DEVICE, NULL);
-        gpu_case_run(&c, NULL);
-        pod_status status = pod_plan_status(c.plan, NULL);
-        REQUIRE(status == POD_E_ARGUMENT, "fault %d of request %d: status %s", kind, victim, pod_status_name(status));
-        REQUIRE(strstr(pod_error_message(), word) != NULL, "\"%s\" does not name %s", pod_error_message(), word);
-        gpu_case_download(&c, &t->gpu);
-        REQUIRE(gpu_case_check(&c, expect, &t->errors), "fault %d of request %d on %s", kind, victim, t->names[d]);
-    }
+    int failed = expect == NULL || (victim >= 0 && run_with_fault(t, &c, rng, kind, victim, expect) != 0);
+    if (failed) fprintf(stderr, "device %s\n", t->names[d]);
     free(expect);
     gpu_case_free(&c, &t->gpu);
-    return 0;
+    return failed;
 }
 
 static int test_bad(context *t) {
