@@ -243,7 +243,7 @@ static void run_job(const bench *b, const job *j, int32_t repeat) {
 
 /** Median in microseconds. All repeats are queued at once, so that the GPU never waits for the host. */
 static double time_us(const bench *b, job j) {
-    float times[MAX_REPEATS];
+    float times[MAX_REPEATS] = {0};
     for (int32_t i = 0; i < WARM_UPS; i++) run_job(b, &j, i);
     for (int32_t i = 0; i < b->repeats; i++) {
         GPU_CHECK(&b->gpu, event_record(b->begin[i], b->stream));
