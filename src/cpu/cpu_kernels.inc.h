@@ -19,9 +19,11 @@
 
 #include "cpu_decode.inc.h"
 
+/** bf16 dot products where both sides are bf16. They round the weights to bf16; short rows, where such errors average
+ * out less and where there is little to gain, stay in float. */
 static int uses_pairs(const cpu_job *job) {
 #ifdef POD_CPU_PAIRS
-    return job->plan->limits.q_dtype == POD_BF16 && job->plan->limits.kv_dtype == POD_BF16;
+    return job->plan->limits.q_dtype == POD_BF16 && job->plan->limits.kv_dtype == POD_BF16 && job->head_dim >= 64;
 #else
     (void)job;
     return 0;
