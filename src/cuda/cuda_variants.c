@@ -5,18 +5,18 @@
 
 enum { POD_DTYPE_f16 = POD_F16, POD_DTYPE_bf16 = POD_BF16 };
 
-#define POD_VARIANT(arch, job, dtype, dim, ctas, threads, rows, keys, smem)                                            \
-    {"pod_" #arch "_" #job "_" #dtype "_d" #dim "_c" #ctas,                                                            \
-     #arch,                                                                                                            \
-     POD_ARCH_##arch,                                                                                                  \
-     POD_JOB_##job,                                                                                                    \
-     (pod_dtype)POD_DTYPE_##dtype,                                                                                     \
-     dim,                                                                                                              \
-     ctas,                                                                                                             \
-     threads,                                                                                                          \
-     rows,                                                                                                             \
-     keys,                                                                                                             \
-     smem},
+#define POD_VARIANT(arch_, job_, dtype_, dim, ctas, threads_, rows, keys, smem)                                        \
+    {.kernel = "pod_" #arch_ "_" #job_ "_" #dtype_ "_d" #dim "_c" #ctas,                                               \
+     .family = #arch_,                                                                                                 \
+     .arch = POD_ARCH_##arch_,                                                                                         \
+     .job = POD_JOB_##job_,                                                                                            \
+     .dtype = (pod_dtype)POD_DTYPE_##dtype_,                                                                           \
+     .head_dim = dim,                                                                                                  \
+     .ctas_per_sm = ctas,                                                                                              \
+     .threads = threads_,                                                                                              \
+     .prefill_tile_rows = rows,                                                                                        \
+     .prefill_tile_tokens = keys,                                                                                      \
+     .smem_bytes = smem},
 const pod_cuda_variant pod__cuda_variants[POD_CUDA_NUM_VARIANTS] = {
 #include "kernels/variants.def"
 };
