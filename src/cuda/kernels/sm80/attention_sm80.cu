@@ -8,7 +8,7 @@
 /** Tile sizes by CTAs per SM: what fits in half or a quarter of an SM's registers and shared memory. */
 template <int CTAS_PER_SM> struct shape_sm80;
 template <> struct shape_sm80<2> { static constexpr int M_TILES = 2, TILE_TOKENS = 64, DECODE_RING = 4; };
-template <> struct shape_sm80<4> { static constexpr int M_TILES = 1, TILE_TOKENS = 32, DECODE_RING = 2; };
+template <> struct shape_sm80<4> { static constexpr int M_TILES = 1, TILE_TOKENS = 32, DECODE_RING = 3; };
 
 template <class ELEMENT, int HEAD_DIM, int CTAS_PER_SM> struct kernel_sm80 {
     typedef shape_sm80<CTAS_PER_SM> shape;
@@ -91,6 +91,7 @@ template <int HAS, int ROW_SAYS> struct row_matches {
 
 #ifdef POD_ONE_VARIANT /* a quick build while tuning */
 POD_VARIANT(sm80, fused, bf16, 128, 2, 128, 128, 64, 99840)
+POD_VARIANT(sm80, fused, bf16, 128, 4, 128, 64, 32, 54528)
 #else
 #include "../variants.def"
 #endif

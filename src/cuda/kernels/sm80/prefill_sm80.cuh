@@ -3,11 +3,11 @@
  *
  * A warp owns 16 * M_TILES neighbouring rows. A tile's K and V are one of two stages:
  *
- *     iteration i    wait stage i | barrier | load stage i + 1 | twice: S = Q K(i)' , softmax , O += P V(i)
+ *     iteration i    wait stage i | barrier | load stage i + 1 | for each 32 keys: S = Q K(i)' , softmax , O += P V(i)
  *
  * The barrier says two things: every warp's copies of stage i have landed, and every warp is done with stage i - 1, which
- * the load overwrites. A tile is worked off in two halves so that scores and output together leave registers for the
- * rest. */
+ * the load overwrites. A tile is worked off 32 keys at a time, so that scores and output together leave registers for
+ * the rest. */
 #ifndef POD_SM80_PREFILL_CUH
 #define POD_SM80_PREFILL_CUH
 
@@ -32,6 +32,7 @@ struct prefill_work {
     int32_t num_rows;  /* of this tile */
     int32_t first_key; /* of the first KV tile */
     uint32_t is_last; /* this CTA finished the last part of its tile */
+    uint32_t zero;    /* see new_lane() */
     prefill_range range;
     const char *k_head, *v_head;
 };
@@ -49,9 +50,9 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
     static constexpr int ROW_BYTES = HEAD_DIM * 2;
     static constexpr int ROW_CHUNKS = ROW_BYTES / CHUNK_BYTES;
     static constexpr int K_STEPS = HEAD_DIM / 16;    /* of Q K' */
-    static constexpr int HALF_TOKENS = TILE_TOKENS / 2;
-    static constexpr int P_STEPS = HALF_TOKENS / 16; /* of P V */
-    static constexpr int S_TILES = HALF_TOKENS / 8;
+    static constexpr int STEP_TOKENS = 32;           /* keys whose scores are in registers at a time */
+    static constexpr int P_STEPS = STEP_TOKENS / 16; /* of P V */
+    static constexpr int S_TILES = STEP_TOKENS / 8;
     static constexpr int O_TILES = HEAD_DIM / 8;
     static constexpr uint32_t TILE_BYTES = TILE_TOKENS * ROW_BYTES, STAGE_BYTES = 2 * TILE_BYTES;
     static_assert(ROW_CHUNKS >= 8, "the swizzle needs eight chunks per row");
@@ -67,6 +68,12 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
     /** This thread of the four warps, */
     static __device__ __forceinline__ int own_thread() {
         return threadIdx.x % PREFILL_THREADS;
+    }
+
+    /** `lane`, but as if it could be another one at every call. NOTE: nvcc 13.0 moves every address that follows from the
+     * lane out of the loop, into more registers than there are, and spills them; it does not when it must ask for 0. */
+    static __device__ __forceinline__ int new_lane(const prefill_work &work, int lane) {
+        return lane + *(const volatile uint32_t *)&work.zero;
     }
 
     static __device__ __forceinline__ void sync() {
@@ -155,24 +162,33 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
 #pragma unroll
             for (int n = 0; n < S_TILES; n++) s[m][n][0] = s[m][n][1] = s[m][n][2] = s[m][n][3] = 0.0f;
         }
+        /* One step's operands are loaded while the step before is multiplied. */
+        uint32_t q[2][M_TILES][4], k[2][S_TILES / 2][4];
+        load_step(q[0], k[0], q_lane, k_lane);
 #pragma unroll
         for (int step = 0; step < K_STEPS; step++) {
-            uint32_t q[M_TILES][4];
-#pragma unroll
-            for (int m = 0; m < M_TILES; m++) {
-                ptx_ldmatrix_x4(q[m], (q_lane ^ (step * 2 * CHUNK_BYTES)) + m * 16 * ROW_BYTES);
+            int now = step & 1;
+            if (step + 1 < K_STEPS) {
+                uint32_t chunk_bits = (step + 1) * 2 * CHUNK_BYTES;
+                load_step(q[now ^ 1], k[now ^ 1], q_lane ^ chunk_bits, k_lane ^ chunk_bits);
             }
 #pragma unroll
-            for (int n = 0; n < S_TILES; n += 2) {
-                uint32_t k[4];
-                ptx_ldmatrix_x4(k, (k_lane ^ (step * 2 * CHUNK_BYTES)) + n * 8 * ROW_BYTES);
+            for (int n = 0; n < S_TILES / 2; n++) {
 #pragma unroll
                 for (int m = 0; m < M_TILES; m++) {
-                    ELEMENT::mma(s[m][n], q[m], k[0], k[1]);
-                    ELEMENT::mma(s[m][n + 1], q[m], k[2], k[3]);
+                    ELEMENT::mma(s[m][2 * n], q[now][m], k[now][n][0], k[now][n][1]);
+                    ELEMENT::mma(s[m][2 * n + 1], q[now][m], k[now][n][2], k[now][n][3]);
                 }
             }
         }
+    }
+
+    static __device__ __forceinline__ void load_step(uint32_t (&q)[M_TILES][4], uint32_t (&k)[S_TILES / 2][4],
+                                                     uint32_t q_lane, uint32_t k_lane) {
+#pragma unroll
+        for (int m = 0; m < M_TILES; m++) ptx_ldmatrix_x4(q[m], q_lane + m * 16 * ROW_BYTES);
+#pragma unroll
+        for (int n = 0; n < S_TILES / 2; n++) ptx_ldmatrix_x4(k[n], k_lane + n * 16 * ROW_BYTES);
     }
 
     static __device__ __forceinline__ void softcap(const pod_kernel_params &params, float (&s)[M_TILES][S_TILES][4]) {
@@ -275,17 +291,21 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
     static __device__ __forceinline__ void accumulate(accumulators &acc, const uint32_t (&p)[M_TILES][P_STEPS][4],
                                                       uint32_t v_smem, int lane) {
         uint32_t v_lane = v_smem + swizzle(lane % 16, lane / 16);
+        /* Sixteen columns of V are loaded while the sixteen before are multiplied. */
+        constexpr int COLUMN_STEPS = O_TILES / 2;
+        uint32_t v[2][4];
+        ptx_ldmatrix_x4_trans(v[0], v_lane);
 #pragma unroll
-        for (int step = 0; step < P_STEPS; step++) {
+        for (int i = 0; i < P_STEPS * COLUMN_STEPS; i++) {
+            int step = i / COLUMN_STEPS, n = i % COLUMN_STEPS * 2, now = i & 1, next = i + 1;
+            if (next < P_STEPS * COLUMN_STEPS) {
+                uint32_t next_lane = v_lane ^ (next % COLUMN_STEPS * 2 * CHUNK_BYTES);
+                ptx_ldmatrix_x4_trans(v[now ^ 1], next_lane + next / COLUMN_STEPS * 16 * ROW_BYTES);
+            }
 #pragma unroll
-            for (int n = 0; n < O_TILES; n += 2) {
-                uint32_t v[4];
-                ptx_ldmatrix_x4_trans(v, (v_lane ^ (n * CHUNK_BYTES)) + step * 16 * ROW_BYTES);
-#pragma unroll
-                for (int m = 0; m < M_TILES; m++) {
-                    ELEMENT::mma(acc.out[m][n], p[m][step], v[0], v[1]);
-                    ELEMENT::mma(acc.out[m][n + 1], p[m][step], v[2], v[3]);
-                }
+            for (int m = 0; m < M_TILES; m++) {
+                ELEMENT::mma(acc.out[m][n], p[m][step], v[now][0], v[now][1]);
+                ELEMENT::mma(acc.out[m][n + 1], p[m][step], v[now][2], v[now][3]);
             }
         }
     }
@@ -322,19 +342,20 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
             load_tile(smem, range, i + 1);
             int32_t page = own_page(params, work, range, i + 2); /* used at the end: its latency is hidden */
 #pragma unroll 1
-            for (int half = 0; half < 2; half++) {
-                uint32_t k_smem = stages_smem + (i & 1) * STAGE_BYTES + half * (TILE_BYTES / 2);
-                int key = i * TILE_TOKENS + half * HALF_TOKENS;
+            for (int token = 0; token < TILE_TOKENS; token += STEP_TOKENS) {
+                uint32_t k_smem = stages_smem + (i & 1) * STAGE_BYTES + token * ROW_BYTES;
+                int key = i * TILE_TOKENS + token;
+                int step_lane = new_lane(work, lane);
                 float s[M_TILES][S_TILES][4];
                 uint32_t p[M_TILES][P_STEPS][4];
-                scores(s, q_smem, k_smem, warp, lane);
+                scores(s, q_smem, k_smem, warp, step_lane);
                 if (params.softcap_log2 > 0.0f) softcap(params, s);
-                if (key + HALF_TOKENS > work.range.unmasked_end || key < work.range.unmasked_begin) {
+                if (key + STEP_TOKENS > work.range.unmasked_end || key < work.range.unmasked_begin) {
                     mask(params, work, s, work.first_key + key);
                 }
                 raise_max(s, acc, scale);
                 exponentials(p, s, acc, scale);
-                accumulate(acc, p, k_smem + TILE_BYTES, lane);
+                accumulate(acc, p, k_smem + TILE_BYTES, step_lane);
             }
             keep_place(params, smem, i + 2, page);
         }
@@ -449,6 +470,7 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
         work.num_rows = min(ROWS, work.request.q_len * group - work.entry.row_begin);
         work.first_key = work.entry.tile_begin * TILE_TOKENS;
         int32_t last_row = work.entry.row_begin + work.num_rows - 1;
+        work.zero = 0;
         work.range.num_tiles = work.entry.num_tiles;
         work.range.num_keys = work.request.kv_len - work.first_key;
         work.range.unmasked_begin = visible_keys(params, work.request, last_row / group).begin - work.first_key;
