@@ -14,7 +14,7 @@ demo: ## build, then replay a synthetic chat at Llama-3-8B shape on the CPU, che
 	@tools/setup.sh demo
 	cmake --preset demo
 	cmake --build --preset demo
-	build/demo/cli/podattn replay --synthetic chat --requests 12 --steps 30 --model llama-3-8b --chunk 512 --check 10
+	build/demo/cli/podattn replay --synthetic chat --requests 12 --model llama-3-8b --chunk 512 --check 50
 
 test: ## build, then run every test
 	@tools/setup.sh test
