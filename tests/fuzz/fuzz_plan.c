@@ -31,10 +31,19 @@ static void read_limits(fuzz_input *input, pod_limits *limits) {
                           ? limits->kv_heads * group
                           : fuzz_number(input, 1, 8);
     limits->head_dim = 8;
-    limits->page_size = fuzz_number(input, 1, 600);
     limits->max_requests = fuzz_number(input, 1, MAX_REQUESTS);
     limits->max_q_tokens = fuzz_number(input, 1, 600);
     limits->max_kv_len = fuzz_number(input, 1, 3000);
+    limits->page_size = fuzz_byte(input) & 1 ? limits->max_kv_len : fuzz_number(input, 1, 600);
+}
+
+/** Usual lengths: with `fits`, such that most batches are valid. */
+static int32_t usual_q_len(const pod_limits *limits, int32_t n, int fits) {
+    return fits && n > 0 && limits->max_q_tokens < 40 * n ? limits->max_q_tokens / n : 40;
+}
+
+static int32_t usual_kv_len(const pod_limits *limits, int fits) {
+    return fits && limits->max_kv_len < 3000 ? limits->max_kv_len : 3000;
 }
 
 /** The arrays end where the memory does, so that each read past them is seen. */
@@ -51,19 +60,20 @@ static void read_batch(fuzz_input *input, fuzz_batch *made) {
     batch->max_pages = flags & 16 ? stride : fuzz_number(input, 0, stride);
     if (batch->max_pages > stride) stride = 0;
     batch->page_table_stride = stride;
-    int has_table = (flags & 32) != 0;
+    int has_table = (flags & 32) != 0, fits = (flags & 64) != 0;
+    int32_t most_q_len = usual_q_len(&made->limits, n, fits), most_kv_len = usual_kv_len(&made->limits, fits);
     int32_t entries = has_table ? n * stride : 0;
     int32_t *arrays = made->arrays + sizeof made->arrays / sizeof made->arrays[0] - (size_t)(2 * n + 1 + entries);
     int32_t *q_start = arrays, *table = arrays + n + 1, *kv_len = table + entries;
     int32_t token = 0;
     for (int32_t r = 0; r <= n; r++) {
         q_start[r] = token;
-        int32_t q_len = fuzz_number(input, 0, 40);
+        int32_t q_len = fuzz_number(input, 0, most_q_len);
         int is_sum = q_len >= 0 && q_len <= 40 && token >= 0 && token <= 4000;
         token = is_sum ? token + q_len : q_len;
     }
     for (int32_t i = 0; i < entries; i++) table[i] = fuzz_number(input, 0, 255);
-    for (int32_t r = 0; r < n; r++) kv_len[r] = fuzz_number(input, 0, 3000);
+    for (int32_t r = 0; r < n; r++) kv_len[r] = fuzz_number(input, 0, most_kv_len);
     batch->q_start = q_start;
     batch->kv_len = kv_len;
     batch->page_table = has_table ? table : NULL;
