@@ -42,6 +42,7 @@ POD_MERGE_FN float pod_merge_normaliser(float sum) {
 
 /** Natural-log LSE of a finished row. */
 POD_MERGE_FN float pod_merge_lse(float max, float sum) {
+    /* cppcheck-suppress invalidFunctionArg ; sum is not 0 there */
     return sum > 0.0f ? (max + log2f(sum)) * POD_LN_2 : -INFINITY;
 }
 

@@ -56,6 +56,7 @@ static inline float vec_reduce_add(vec a) {
 static inline vec vec_from_f16(vec_int half) {
     vec_int magnitude = (half & 0x7fff) << 13, is_special = magnitude >= 0x0f800000; /* infinity or NaN */
     vec_int value = (vec_int)((vec)magnitude * vec_set1(0x1p112f));
+    /* cppcheck-suppress integerOverflow ; a vector's elements wrap */
     return (vec)(value | (is_special & 0x7f800000) | (half & 0x8000) << 16);
 }
 

@@ -33,11 +33,12 @@ static inline int property_run(const char *name, uint64_t count, int (*run)(test
     printf("%s: seed %llu, %llu cases\n", name, (unsigned long long)seed, (unsigned long long)count);
     fflush(stdout);
     for (uint64_t i = 0; i < count; i++) {
-        test_rng rng = {seed + i};
+        uint64_t case_seed = seed + i;
+        test_rng rng = {case_seed};
         rng_next(&rng);
         if (run(&rng, context) != 0) {
             fprintf(stderr, "%s: FAILED; again with PODATTN_SEED=%llu PODATTN_COUNT=1\n", name,
-                    (unsigned long long)(seed + i));
+                    (unsigned long long)case_seed);
             return EXIT_FAILURE;
         }
     }

@@ -113,7 +113,7 @@ int test_batch_add_pages(test_batch *batch, test_rng *rng, const pod_limits *lim
     b->max_pages = widest;
     b->page_table_stride = widest + rng_range(rng, 0, 3);
     size_t entries = (size_t)b->num_requests * (size_t)b->page_table_stride;
-    int32_t *order = malloc(((size_t)b->num_pages + 1) * sizeof *order);
+    int32_t *order = calloc((size_t)b->num_pages + 1, sizeof *order);
     free(batch->page_table);
     batch->page_table = malloc((entries + 1) * sizeof(int32_t));
     if (order == NULL || batch->page_table == NULL) {

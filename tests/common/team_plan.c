@@ -73,6 +73,7 @@ static void run_lanes(lane_arguments *lanes, int num_lanes) {
 
 int team_plan(int num_lanes, int radix_bits, const pod_shape *shape, const pod_tiling *tiling,
               const pod_schedule *schedule) {
+    if (num_lanes < 1) return 0;
     size_t count = (size_t)num_lanes;
     team_shared shared;
     lane_arguments *lanes = calloc(count, sizeof *lanes);

@@ -129,7 +129,7 @@ static int check_trace(const char *name, const trace *trace, const char *target,
              "%s", pod_error_message());
     void *workspace = aligned_alloc(POD_WORKSPACE_ALIGN, bytes);
     b.loads = calloc((size_t)b.plan->tiling.num_ctas, sizeof *b.loads);
-    PROPERTY(workspace != NULL && b.loads != NULL && test_batch_alloc(&batch, &limits), "no memory");
+    if (workspace == NULL || b.loads == NULL || !test_batch_alloc(&batch, &limits)) abort();
     int failed = run_steps(&b, trace, &limits, &batch, workspace, bytes);
     printf("  %-34s %-8s %2d/%-2d heads: busy %5.1f %% of the time, at worst %.1f tiles past the share\n", name, target,
            q_heads, kv_heads, 100 * b.share_sum / b.end_sum, b.worst_excess);
