@@ -5,7 +5,7 @@
 
 enum { POD_DTYPE_f16 = POD_F16, POD_DTYPE_bf16 = POD_BF16 };
 
-#define POD_VARIANT(arch_, job_, dtype_, dim, ctas, threads_, rows, keys, smem)                                        \
+#define POD_VARIANT(arch_, job_, dtype_, dim, ctas, threads_, rows, keys, drows, smem)                                        \
     {.kernel = "pod_" #arch_ "_" #job_ "_" #dtype_ "_d" #dim "_c" #ctas,                                               \
      .family = #arch_,                                                                                                 \
      .arch = POD_ARCH_##arch_,                                                                                         \
@@ -16,6 +16,7 @@ enum { POD_DTYPE_f16 = POD_F16, POD_DTYPE_bf16 = POD_BF16 };
      .threads = threads_,                                                                                              \
      .prefill_tile_rows = rows,                                                                                        \
      .prefill_tile_tokens = keys,                                                                                      \
+     .decode_rows = drows,                                                                                             \
      .smem_bytes = smem},
 const pod_cuda_variant pod__cuda_variants[POD_CUDA_NUM_VARIANTS] = {
 #include "kernels/variants.def"
@@ -42,5 +43,6 @@ pod_tiling pod__cuda_tiling(const pod_cuda_variant *variant, int32_t num_sms) {
     tiling.num_ctas = variant->ctas_per_sm * num_sms;
     tiling.prefill_tile_rows = variant->prefill_tile_rows;
     tiling.prefill_tile_tokens = variant->prefill_tile_tokens;
+    tiling.decode_rows = variant->decode_rows;
     return tiling;
 }

@@ -17,11 +17,12 @@ typedef struct pod_cuda_variant {
     int32_t threads;
     int32_t prefill_tile_rows;
     int32_t prefill_tile_tokens;
+    int32_t decode_rows;
     int32_t smem_bytes; /**< dynamic */
 } pod_cuda_variant;
 
 enum {
-#define POD_VARIANT(arch, job, dtype, dim, ctas, threads, rows, keys, smem) +1
+#define POD_VARIANT(arch, job, dtype, dim, ctas, threads, rows, keys, drows, smem) +1
     POD_CUDA_NUM_VARIANTS = 0
 #include "kernels/variants.def"
 };

@@ -16,7 +16,8 @@ static __device__ __forceinline__ pod_request load_request(const pod_kernel_para
     return request;
 }
 
-/** Where a key and its value stand in the cache, in chunks of 16 bytes from the head's beginning. 32 bits reach 64 GB. */
+/** Where a key and its value stand in the cache, in chunks of 16 bytes from the head's beginning. 32 bits reach 64 GB.
+ */
 struct key_place {
     uint32_t k_chunk, v_chunk;
 };

@@ -16,12 +16,14 @@ static __device__ __forceinline__ void ptx_cp_async_16(uint32_t to_smem, const v
 }
 
 /** The same; `bytes` 0 writes zeros and reads nothing. */
-static __device__ __forceinline__ void ptx_cp_async_16_or_zeros(uint32_t to_smem, const void *from_gmem, uint32_t bytes) {
+static __device__ __forceinline__ void ptx_cp_async_16_or_zeros(uint32_t to_smem, const void *from_gmem,
+                                                                uint32_t bytes) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to_smem), "l"(from_gmem), "r"(bytes) : "memory");
 }
 
 /** The same under an L2 eviction policy of ptx_policy_evict_first(). */
-static __device__ __forceinline__ void ptx_cp_async_16_policy(uint32_t to_smem, const void *from_gmem, uint64_t policy) {
+static __device__ __forceinline__ void ptx_cp_async_16_policy(uint32_t to_smem, const void *from_gmem,
+                                                              uint64_t policy) {
     asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2;" ::"r"(to_smem), "l"(from_gmem),
                  "l"(policy)
                  : "memory");
@@ -73,16 +75,16 @@ static __device__ __forceinline__ uint32_t ptx_movmatrix_trans(uint32_t rows) {
 /** mma (9.7.14.5.14): c += a b, 16x16 by 16x8, bf16 products in float. */
 static __device__ __forceinline__ void ptx_mma_bf16(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
     asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
-                 "{%0,%1,%2,%3};"
-                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+        "{%0,%1,%2,%3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
 static __device__ __forceinline__ void ptx_mma_f16(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
     asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
-                 "{%0,%1,%2,%3};"
-                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+        "{%0,%1,%2,%3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
 /** ex2.approx (9.7.3.21): 2^x, exact to 2 ulp; 2^-inf = 0. */
@@ -105,11 +107,11 @@ static __device__ __forceinline__ uint32_t ptx_cvt_f16x2(float low, float high) 
     return packed;
 }
 
-/** No instruction: hides a value's origin. NOTE: nvcc 13.0 keeps every address that follows from a loop-invariant value in
- * a register of its own and then spills them; it cannot when the value looks new in each iteration. */
-static __device__ __forceinline__ uint32_t ptx_opaque(uint32_t x) {
-    asm volatile("" : "+r"(x));
-    return x;
+/** %tid.x; volatile: read anew at every call, where a register would have to live through a loop that needs all. */
+static __device__ __forceinline__ uint32_t ptx_tid(void) {
+    uint32_t tid;
+    asm volatile("mov.u32 %0, %%tid.x;" : "=r"(tid));
+    return tid;
 }
 
 /** %smid: the SM that this CTA runs on. */

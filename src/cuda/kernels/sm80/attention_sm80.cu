@@ -7,13 +7,17 @@
 
 /** Tile sizes by CTAs per SM: what fits in half or a quarter of an SM's registers and shared memory. */
 template <int CTAS_PER_SM> struct shape_sm80;
-template <> struct shape_sm80<2> { static constexpr int M_TILES = 2, TILE_TOKENS = 64, DECODE_RING = 4; };
-template <> struct shape_sm80<4> { static constexpr int M_TILES = 1, TILE_TOKENS = 32, DECODE_RING = 3; };
+template <> struct shape_sm80<2> {
+    static constexpr int M_TILES = 2, TILE_TOKENS = 64, DECODE_RING = 4, DECODE_N_TILES = 2;
+};
+template <> struct shape_sm80<4> {
+    static constexpr int M_TILES = 1, TILE_TOKENS = 32, DECODE_RING = 3, DECODE_N_TILES = 1;
+};
 
 template <class ELEMENT, int HEAD_DIM, int CTAS_PER_SM> struct kernel_sm80 {
     typedef shape_sm80<CTAS_PER_SM> shape;
     typedef prefill_sm80<ELEMENT, HEAD_DIM, shape::M_TILES, shape::TILE_TOKENS> prefill;
-    typedef decode_sm80<ELEMENT, HEAD_DIM, shape::DECODE_RING> decode;
+    typedef decode_sm80<ELEMENT, HEAD_DIM, shape::DECODE_RING, shape::DECODE_N_TILES> decode;
 
     struct fused_smem {
         union {
@@ -25,18 +29,19 @@ template <class ELEMENT, int HEAD_DIM, int CTAS_PER_SM> struct kernel_sm80 {
     struct hfuse_smem {
         typename prefill::smem_type prefill;
         typename decode::smem_type decode[DECODE_SLICES_PER_CTA];
+        int32_t pair; /* a ticket of each queue */
     };
 
     static __device__ __forceinline__ void decode_ticket(const pod_kernel_params &params,
                                                          typename decode::smem_type *smem, int32_t first_slice) {
-        int warp = threadIdx.x / 32 % DECODE_SLICES_PER_CTA;
+        int warp = ptx_tid() / 32 % DECODE_SLICES_PER_CTA;
         int32_t slice = first_slice + warp;
-        if (slice < params.schedule.header->num_slices) decode::work_on(params, smem[warp], slice, threadIdx.x % 32);
+        if (slice < params.schedule.header->num_slices) decode::work_on(params, smem[warp], slice, ptx_tid() % 32);
     }
 
     static __device__ __forceinline__ void fused(const pod_kernel_params &params, fused_smem &smem) {
         for (;;) {
-            if (threadIdx.x == 0) smem.work = take_ticket(params);
+            if (ptx_tid() == 0) smem.work = take_ticket(params);
             __syncthreads();
             work_ticket work = smem.work;
             if (work.kind == WORK_NONE) break;
@@ -50,12 +55,17 @@ template <class ELEMENT, int HEAD_DIM, int CTAS_PER_SM> struct kernel_sm80 {
     }
 
     static __device__ __forceinline__ void hfuse(const pod_kernel_params &params, hfuse_smem &smem) {
-        int32_t prefills = num_prefill_tickets(params), decodes = num_decode_tickets(params);
-        bool is_prefill_warp = threadIdx.x < PREFILL_THREADS;
-        for (int32_t i = blockIdx.x; i < max(prefills, decodes); i += gridDim.x) {
-            if (is_prefill_warp && i < prefills) prefill::work_on(params, smem.prefill, i);
-            if (!is_prefill_warp && i < decodes) decode_ticket(params, smem.decode, i * DECODE_SLICES_PER_CTA);
+        if (ptx_tid() == 0) smem.pair = blockIdx.x;
+        __syncthreads();
+        while (smem.pair < max(num_prefill_tickets(params), num_decode_tickets(params))) {
+            if (ptx_tid() < PREFILL_THREADS) {
+                if (smem.pair < num_prefill_tickets(params)) prefill::work_on(params, smem.prefill, smem.pair);
+            } else if (smem.pair < num_decode_tickets(params)) {
+                decode_ticket(params, smem.decode, smem.pair * DECODE_SLICES_PER_CTA);
+            }
             __syncthreads(); /* the pair ends together: that is what a static fusion costs */
+            if (ptx_tid() == 0) smem.pair += gridDim.x;
+            __syncthreads();
         }
         leave(params);
     }
@@ -67,31 +77,33 @@ extern __shared__ __align__(256) char dynamic_smem[];
 template <int HAS, int ROW_SAYS> struct row_matches {
     static_assert(HAS == ROW_SAYS, "variants.def and the kernel differ");
 };
-#define CHECK_ROW(TILE_ROWS, TILE_KEYS, SMEM_TYPE, SMEM_BYTES)                                                         \
+#define CHECK_ROW(TILE_ROWS, TILE_KEYS, DECODE_ROWS, SMEM_TYPE, SMEM_BYTES)                                            \
     (void)sizeof(row_matches<kernel::prefill::ROWS, TILE_ROWS>);                                                       \
     (void)sizeof(row_matches<kernel::shape::TILE_TOKENS, TILE_KEYS>);                                                  \
+    (void)sizeof(row_matches<8 * kernel::shape::DECODE_N_TILES, DECODE_ROWS>);                                         \
     (void)sizeof(row_matches<sizeof(kernel::SMEM_TYPE), SMEM_BYTES>)
 
-#define KERNEL_fused(NAME, DTYPE, HEAD_DIM, CTAS, THREADS, ROWS, KEYS, SMEM)                                           \
+#define KERNEL_fused(NAME, DTYPE, HEAD_DIM, CTAS, THREADS, ROWS, KEYS, DROWS, SMEM)                                    \
     extern "C" __global__ void __launch_bounds__(THREADS, CTAS)                                                        \
         NAME(const __grid_constant__ pod_kernel_params params) {                                                       \
         typedef kernel_sm80<pod_element_##DTYPE, HEAD_DIM, CTAS> kernel;                                               \
-        CHECK_ROW(ROWS, KEYS, fused_smem, SMEM);                                                                       \
+        CHECK_ROW(ROWS, KEYS, DROWS, fused_smem, SMEM);                                                                \
         kernel::fused(params, *(kernel::fused_smem *)dynamic_smem);                                                    \
     }
-#define KERNEL_hfuse(NAME, DTYPE, HEAD_DIM, CTAS, THREADS, ROWS, KEYS, SMEM)                                           \
+#define KERNEL_hfuse(NAME, DTYPE, HEAD_DIM, CTAS, THREADS, ROWS, KEYS, DROWS, SMEM)                                    \
     extern "C" __global__ void __launch_bounds__(THREADS, CTAS)                                                        \
         NAME(const __grid_constant__ pod_kernel_params params) {                                                       \
         typedef kernel_sm80<pod_element_##DTYPE, HEAD_DIM, 2> kernel;                                                  \
-        CHECK_ROW(ROWS, KEYS, hfuse_smem, SMEM);                                                                       \
+        CHECK_ROW(ROWS, KEYS, DROWS, hfuse_smem, SMEM);                                                                \
         kernel::hfuse(params, *(kernel::hfuse_smem *)dynamic_smem);                                                    \
     }
-#define POD_VARIANT(ARCH, JOB, DTYPE, HEAD_DIM, CTAS, THREADS, ROWS, KEYS, SMEM)                                       \
-    KERNEL_##JOB(pod_##ARCH##_##JOB##_##DTYPE##_d##HEAD_DIM##_c##CTAS, DTYPE, HEAD_DIM, CTAS, THREADS, ROWS, KEYS, SMEM)
+#define POD_VARIANT(ARCH, JOB, DTYPE, HEAD_DIM, CTAS, THREADS, ROWS, KEYS, DROWS, SMEM)                                \
+    KERNEL_##JOB(pod_##ARCH##_##JOB##_##DTYPE##_d##HEAD_DIM##_c##CTAS, DTYPE, HEAD_DIM, CTAS, THREADS, ROWS, KEYS,     \
+                 DROWS, SMEM)
 
 #ifdef POD_ONE_VARIANT /* a quick build while tuning */
-POD_VARIANT(sm80, fused, bf16, 128, 2, 128, 128, 64, 99840)
-POD_VARIANT(sm80, fused, bf16, 128, 4, 128, 64, 32, 54528)
+POD_VARIANT(sm80, fused, bf16, 128, 2, 128, 128, 64, 16, 99840)
+POD_VARIANT(sm80, fused, bf16, 128, 4, 128, 64, 32, 8, 54528)
 #else
 #include "../variants.def"
 #endif

@@ -1,12 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Decode on sm_80: each warp is a virtual CTA with a slice of its own.
  *
- * Operands are swapped: sixteen cached keys are the M of the product, the query rows of the group its N, so a GQA decode
- * of eight rows wastes nothing.
- *     S' = K Q'      16 keys x 8 rows per mma; Q stays in registers as B
- *     O' = V' P'     16 columns x 8 rows per mma; P' comes from S' by movmatrix
- * K and V come in stages of 16 keys through a ring of the warp's own: K(0) V(0) K(1) V(1) …, RING of them under way.
- * Nothing waits for another warp. */
+ * Operands are swapped: sixteen cached keys are the M of the product, the query rows of the group its N, so a GQA
+ * decode of eight rows wastes nothing. S' = K Q'      16 keys x 8 rows per mma; Q stays in registers as B O' = V' P' 16
+ * columns x 8 rows per mma; P' comes from S' by movmatrix K and V come in stages of 16 keys through a ring of the
+ * warp's own: K(0) V(0) K(1) V(1) …, RING of them under way. Nothing waits for another warp. */
 #ifndef POD_SM80_DECODE_CUH
 #define POD_SM80_DECODE_CUH
 
@@ -32,7 +30,7 @@ template <int HEAD_DIM, int RING> struct alignas(256) decode_warp_smem {
     decode_work work;
 };
 
-template <class ELEMENT, int HEAD_DIM, int RING> struct decode_sm80 {
+template <class ELEMENT, int HEAD_DIM, int RING, int MAX_N_TILES> struct decode_sm80 {
     typedef decode_warp_smem<HEAD_DIM, RING> smem_type;
     static constexpr int ROW_BYTES = HEAD_DIM * 2;
     static constexpr int ROW_CHUNKS = ROW_BYTES / CHUNK_BYTES;
@@ -59,7 +57,8 @@ template <class ELEMENT, int HEAD_DIM, int RING> struct decode_sm80 {
         __syncwarp();
     }
 
-    /** Copies this lane's chunks of a stage. FULL: all of its keys exist; else keys from `keys_left` on become zeros. */
+    /** Copies this lane's chunks of a stage. FULL: all of its keys exist; else keys from `keys_left` on become zeros.
+     */
     template <bool FULL>
     static __device__ __forceinline__ void copy_stage(const key_place *places, uint32_t to, const char *head_base,
                                                       bool is_value, int lane, int keys_left, uint64_t policy) {
@@ -76,8 +75,10 @@ template <class ELEMENT, int HEAD_DIM, int RING> struct decode_sm80 {
         for (int i = 0; i < COPIES; i++) {
             int row = first_row + i * ROW_STEP;
             const char *from = base + (uint64_t)place[i] * CHUNK_BYTES;
-            if (FULL) ptx_cp_async_16_policy(to + swizzle(row, chunk), from, policy);
-            else ptx_cp_async_16_or_zeros(to + swizzle(row, chunk), from, row < keys_left ? CHUNK_BYTES : 0);
+            if (FULL)
+                ptx_cp_async_16_policy(to + swizzle(row, chunk), from, policy);
+            else
+                ptx_cp_async_16_or_zeros(to + swizzle(row, chunk), from, row < keys_left ? CHUNK_BYTES : 0);
         }
     }
 
@@ -95,8 +96,10 @@ template <class ELEMENT, int HEAD_DIM, int RING> struct decode_sm80 {
             const char *base = work.heads[is_value];
             uint32_t to = ptx_smem(smem.ring) + n % RING * STAGE_BYTES;
             int keys_left = work.end_key - work.first_key - stage * DECODE_STAGE_TOKENS;
-            if (keys_left >= DECODE_STAGE_TOKENS) copy_stage<true>(places, to, base, is_value, lane, keys_left, policy);
-            else copy_stage<false>(places, to, base, is_value, lane, keys_left, policy);
+            if (keys_left >= DECODE_STAGE_TOKENS)
+                copy_stage<true>(places, to, base, is_value, lane, keys_left, policy);
+            else
+                copy_stage<false>(places, to, base, is_value, lane, keys_left, policy);
         }
         ptx_cp_async_commit();
     }
@@ -346,7 +349,8 @@ template <class ELEMENT, int HEAD_DIM, int RING> struct decode_sm80 {
         }
     }
 
-    /** Joins the parts of a split item in their order; a lane owns four columns, so two rows go at once at 64 columns. */
+    /** Joins the parts of a split item in their order; a lane owns four columns, so two rows go at once at 64 columns.
+     */
     static __device__ void merge(const pod_kernel_params &params, const decode_work &work, int lane) {
         constexpr int LANES = HEAD_DIM / 4;
         int column = lane % LANES * 4, num_parts = work.item.num_parts;
@@ -374,8 +378,8 @@ template <class ELEMENT, int HEAD_DIM, int RING> struct decode_sm80 {
             }
             float factor = finish_row(params, work.request, work.item.kv_head, row, max, sum, column == 0);
             int64_t offset = out_offset(params, work.request, work.item.kv_head, row);
-            *(uint2 *)((uint16_t *)params.out + offset + column) =
-                make_uint2(ELEMENT::pack(out.x * factor, out.y * factor), ELEMENT::pack(out.z * factor, out.w * factor));
+            *(uint2 *)((uint16_t *)params.out + offset + column) = make_uint2(
+                ELEMENT::pack(out.x * factor, out.y * factor), ELEMENT::pack(out.z * factor, out.w * factor));
         }
     }
 
@@ -425,8 +429,10 @@ template <class ELEMENT, int HEAD_DIM, int RING> struct decode_sm80 {
         while (position < slice_end) {
             if (lane == 0) smem.work = find_work(params, position, slice, slice_end);
             __syncwarp();
-            if (smem.work.num_rows <= 8) work_on_item<1>(params, smem, lane);
-            else work_on_item<2>(params, smem, lane);
+            if (MAX_N_TILES == 1 || smem.work.num_rows <= 8)
+                work_on_item<1>(params, smem, lane);
+            else
+                work_on_item<MAX_N_TILES>(params, smem, lane);
             position += smem.work.item.num_tiles;
             __syncwarp(); /* all have read the work before the next one stands there */
         }

@@ -5,9 +5,9 @@
  *
  *     iteration i    wait stage i | barrier | load stage i + 1 | for each 32 keys: S = Q K(i)' , softmax , O += P V(i)
  *
- * The barrier says two things: every warp's copies of stage i have landed, and every warp is done with stage i - 1, which
- * the load overwrites. A tile is worked off 32 keys at a time, so that scores and output together leave registers for
- * the rest. */
+ * The barrier says two things: every warp's copies of stage i have landed, and every warp is done with stage i - 1,
+ * which the load overwrites. A tile is worked off 32 keys at a time, so that scores and output together leave registers
+ * for the rest. */
 #ifndef POD_SM80_PREFILL_CUH
 #define POD_SM80_PREFILL_CUH
 
@@ -31,8 +31,8 @@ struct prefill_work {
     int32_t kv_head;
     int32_t num_rows;  /* of this tile */
     int32_t first_key; /* of the first KV tile */
-    uint32_t is_last; /* this CTA finished the last part of its tile */
-    uint32_t zero;    /* see new_lane() */
+    uint32_t is_last;  /* this CTA finished the last part of its tile */
+    uint32_t zero;     /* see new_lane() */
     prefill_range range;
     const char *k_head, *v_head;
 };
@@ -50,7 +50,7 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
     static constexpr int ROW_BYTES = HEAD_DIM * 2;
     static constexpr int ROW_CHUNKS = ROW_BYTES / CHUNK_BYTES;
     static constexpr int K_STEPS = HEAD_DIM / 16;    /* of Q K' */
-    static constexpr int STEP_TOKENS = 32;           /* keys whose scores are in registers at a time */
+    static constexpr int STEP_TOKENS = 16 * M_TILES; /* keys whose scores are in registers at a time */
     static constexpr int P_STEPS = STEP_TOKENS / 16; /* of P V */
     static constexpr int S_TILES = STEP_TOKENS / 8;
     static constexpr int O_TILES = HEAD_DIM / 8;
@@ -65,13 +65,14 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
         float sum[M_TILES][2]; /* of this thread's columns only, until the end */
     };
 
-    /** This thread of the four warps, */
+    /** This thread of the four warps */
     static __device__ __forceinline__ int own_thread() {
-        return threadIdx.x % PREFILL_THREADS;
+        return ptx_tid() % PREFILL_THREADS;
     }
 
-    /** `lane`, but as if it could be another one at every call. NOTE: nvcc 13.0 moves every address that follows from the
-     * lane out of the loop, into more registers than there are, and spills them; it does not when it must ask for 0. */
+    /** `lane`, but as if it could be another one at every call. NOTE: nvcc 13.0 moves every address that follows from
+     * the lane out of the loop, into more registers than there are, and spills them; it does not when it must ask for
+     * 0. */
     static __device__ __forceinline__ int new_lane(const prefill_work &work, int lane) {
         return lane + *(const volatile uint32_t *)&work.zero;
     }
@@ -97,7 +98,8 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
         }
     }
 
-    /** Copies this thread's chunks of a tile. FULL: all of its keys exist; else keys from `keys_left` on become zeros. */
+    /** Copies this thread's chunks of a tile. FULL: all of its keys exist; else keys from `keys_left` on become zeros.
+     */
     template <bool FULL>
     static __device__ __forceinline__ void copy_tile(const key_place *places, uint32_t to, const char *k_base,
                                                      const char *v_base, int first_row, int keys_left) {
@@ -125,13 +127,16 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
     /** Starts the load of tile `tile` of the work into its stage. Commits one group, also behind the last tile. */
     static __device__ __forceinline__ void load_tile(smem_type &smem, const prefill_range &range, int tile) {
         if (tile < range.num_tiles) {
-            int t = own_thread(), chunk = t % ROW_CHUNKS, first_row = t / ROW_CHUNKS, keys_left = range.num_keys - tile * TILE_TOKENS;
+            int t = own_thread(), chunk = t % ROW_CHUNKS, first_row = t / ROW_CHUNKS,
+                keys_left = range.num_keys - tile * TILE_TOKENS;
             uint32_t to = ptx_smem(smem.stages) + (tile & 1) * STAGE_BYTES + swizzle(first_row, chunk);
             const char *k_base = smem.work.k_head + chunk * CHUNK_BYTES;
             const char *v_base = smem.work.v_head + chunk * CHUNK_BYTES;
             const key_place *places = smem.places[tile & 1];
-            if (keys_left >= TILE_TOKENS) copy_tile<true>(places, to, k_base, v_base, first_row, keys_left);
-            else copy_tile<false>(places, to, k_base, v_base, first_row, keys_left);
+            if (keys_left >= TILE_TOKENS)
+                copy_tile<true>(places, to, k_base, v_base, first_row, keys_left);
+            else
+                copy_tile<false>(places, to, k_base, v_base, first_row, keys_left);
         }
         ptx_cp_async_commit();
     }
@@ -264,9 +269,8 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
     }
 
     /** P = exp2(score - max) as A operands, and its row sums. */
-    static __device__ __forceinline__ void exponentials(uint32_t (&p)[M_TILES][P_STEPS][4],
-                                                        float (&s)[M_TILES][S_TILES][4], accumulators &acc,
-                                                        float scale) {
+    static __device__ __forceinline__ void
+    exponentials(uint32_t (&p)[M_TILES][P_STEPS][4], float (&s)[M_TILES][S_TILES][4], accumulators &acc, float scale) {
 #pragma unroll
         for (int m = 0; m < M_TILES; m++) {
             float origin[2] = {finite(acc.max[m][0]) * scale, finite(acc.max[m][1]) * scale};
@@ -453,8 +457,8 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
             }
             int request_row = work.entry.row_begin + row;
             float factor = finish_row(params, work.request, work.kv_head, request_row, max, sum, t % LANES == 0);
-            uint2 packed =
-                make_uint2(ELEMENT::pack(out.x * factor, out.y * factor), ELEMENT::pack(out.z * factor, out.w * factor));
+            uint2 packed = make_uint2(ELEMENT::pack(out.x * factor, out.y * factor),
+                                      ELEMENT::pack(out.z * factor, out.w * factor));
             int64_t offset = out_offset(params, work.request, work.kv_head, request_row);
             *(uint2 *)((uint16_t *)params.out + offset + column) = packed;
         }
@@ -474,8 +478,7 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
         work.range.num_tiles = work.entry.num_tiles;
         work.range.num_keys = work.request.kv_len - work.first_key;
         work.range.unmasked_begin = visible_keys(params, work.request, last_row / group).begin - work.first_key;
-        work.range.unmasked_end =
-            visible_keys(params, work.request, work.entry.row_begin / group).end - work.first_key;
+        work.range.unmasked_end = visible_keys(params, work.request, work.entry.row_begin / group).end - work.first_key;
         work.k_head = (const char *)((const uint16_t *)params.k + work.kv_head * params.k_head_stride);
         work.v_head = (const char *)((const uint16_t *)params.v + work.kv_head * params.v_head_stride);
         return work;

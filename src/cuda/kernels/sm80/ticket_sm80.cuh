@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* SM-aware CTA scheduling: a CTA first asks on which SM it runs, takes that SM's next ticket, and only then binds itself
- * to prefill or decode, so that every SM holds both for as long as there are both. */
+/* SM-aware CTA scheduling: a CTA first asks on which SM it runs, takes that SM's next ticket, and only then binds
+ * itself to prefill or decode, so that every SM holds both for as long as there are both. */
 #ifndef POD_SM80_TICKET_CUH
 #define POD_SM80_TICKET_CUH
 
