@@ -271,7 +271,8 @@ typedef struct pod_tensors {
  * out = softmax(score(q, k)) v for every request of the planned batch, one launch on `stream`. `workspace` must be the
  * one that pod_plan_build() filled. Every element of out and lse that belongs to a query token is written, no other.
  * Errors: POD_E_ARGUMENT, POD_E_UNSUPPORTED (names the field), POD_E_STATE (plan not built), POD_E_WORKSPACE,
- * POD_E_DEVICE. On the first four nothing was written.
+ * POD_E_DEVICE. On the first four nothing was written. On the CPU the calling thread computes too and needs 1 MiB of
+ * stack.
  */
 POD_API pod_status pod_attention(pod_plan *plan, const pod_tensors *tensors, void *workspace, size_t workspace_bytes,
                                  pod_stream stream);

@@ -8,14 +8,6 @@ enum { MMA_ROWS = 6 };
 _Static_assert(CPU_TILE_ROWS % MMA_ROWS == 0, "whole blocks of rows fit the scratch");
 _Static_assert(CPU_TILE_TOKENS % (MMA_VECS * LANES) == 0, "whole blocks of keys fit a tile");
 
-static inline vec mma_step(vec acc, vec a, vec b, int pairs) {
-#ifdef POD_CPU_PAIRS
-    if (pairs) return vec_dot_pairs(acc, a, b);
-#endif
-    (void)pairs;
-    return vec_fma(a, b, acc);
-}
-
 /** acc[r][v] += a[r][0..depth) * b[0..depth)[v]; a by rows, b by words. */
 static inline __attribute__((always_inline)) void mma(vec acc[MMA_ROWS][MMA_VECS], int num_vecs, int pairs,
                                                       const float *a, int64_t a_stride, const float *b,

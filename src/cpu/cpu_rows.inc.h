@@ -43,6 +43,15 @@ static inline vec vec_tanh(vec x) {
     return (vec)((vec_int)result | ((vec_int)x & sign_bit));
 }
 
+/** acc + a * b, lane by lane; with `pairs` a lane is two bf16 and both products are added. */
+static inline vec mma_step(vec acc, vec a, vec b, int pairs) {
+#ifdef POD_CPU_PAIRS
+    if (pairs) return vec_dot_pairs(acc, a, b);
+#endif
+    (void)pairs;
+    return vec_fma(a, b, acc);
+}
+
 /** What <q, k> is multiplied by: the score in log2 units, or the argument of the softcap's tanh. */
 static inline float score_factor(const cpu_job *job, const cpu_item *item) {
     const pod_tensors *t = job->tensors;
