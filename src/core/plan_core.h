@@ -228,11 +228,12 @@ typedef struct pod_decode_item {
     int32_t part;
 } pod_decode_item;
 
-/** The item that begins at `position` on the line and ends with its request and head or with `slice_end`. */
-POD_CORE_FN void pod_core_decode_item(const pod_shape *shape, const pod_tiling *tiling, const pod_schedule *schedule,
-                                      int32_t position, int32_t slice, int32_t slice_end, pod_decode_item *item) {
+/** The item that begins at `position` on the line, in `request`, and ends with its request and head or with
+ * `slice_end`. */
+POD_CORE_FN void pod_core_decode_item_of(const pod_shape *shape, const pod_tiling *tiling, const pod_schedule *schedule,
+                                         int32_t request, int32_t position, int32_t slice, int32_t slice_end,
+                                         pod_decode_item *item) {
     const pod_schedule_header *header = schedule->header;
-    int32_t request = pod_core_find(schedule->decode_begin, header->num_requests, position);
     int32_t line_begin = schedule->decode_begin[request];
     int32_t tiles_per_head = (schedule->decode_begin[request + 1] - line_begin) / shape->kv_heads;
     int32_t kv_head = (position - line_begin) / tiles_per_head;
@@ -249,6 +250,13 @@ POD_CORE_FN void pod_core_decode_item(const pod_shape *shape, const pod_tiling *
     item->first_slice = pod_core_slice_of(header, head_begin);
     item->num_parts = pod_core_slice_of(header, head_end - 1) - item->first_slice + 1;
     item->part = slice - item->first_slice;
+}
+
+/** The same for the request that owns `position`. */
+POD_CORE_FN void pod_core_decode_item(const pod_shape *shape, const pod_tiling *tiling, const pod_schedule *schedule,
+                                      int32_t position, int32_t slice, int32_t slice_end, pod_decode_item *item) {
+    int32_t request = pod_core_find(schedule->decode_begin, schedule->header->num_requests, position);
+    pod_core_decode_item_of(shape, tiling, schedule, request, position, slice, slice_end, item);
 }
 
 /** Partial slot of a part of a split decode item. A slice cuts at most two: the one that it continues (slot 2s) and the

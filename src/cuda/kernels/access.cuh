@@ -9,10 +9,13 @@
 
 enum { CHUNK_ELEMENTS = 8, CHUNK_BYTES = 16 }; /* every copy moves 16 bytes of 16-bit elements */
 
-/** A planned request; one with a bad page number sees no keys. */
+/** A planned request; one with a bad page number sees no keys, like one with bad lengths. */
 static __device__ __forceinline__ pod_request load_request(const pod_kernel_params &params, int32_t r) {
     pod_request request = params.schedule.requests[r];
-    if (params.schedule.page_errors[r] != 0) request.kv_len = 0;
+    if (params.schedule.page_errors[r] != 0) {
+        request.kv_len = 0;
+        request.error = POD_REQUEST_PAGE;
+    }
     return request;
 }
 
@@ -73,13 +76,15 @@ static __device__ __forceinline__ int64_t out_offset(const pod_kernel_params &pa
     return (request.q_begin + token) * params.out_token_stride + head * params.out_head_stride;
 }
 
-/** Ends a row: joins the sink, writes the LSE if `writes_lse`, returns what the row's output is multiplied by. */
+/** Ends a row: joins the sink (not for a bad request, whose LSE is -inf), writes the LSE if `writes_lse`, returns what
+ * the row's output is multiplied by. */
 static __device__ __forceinline__ float finish_row(const pod_kernel_params &params, const pod_request &request,
                                                    int32_t kv_head, int32_t row, float max, float sum,
                                                    bool writes_lse) {
     int32_t token = row / params.shape.group, head = kv_head * params.shape.group + row - token * params.shape.group;
     float factor = 1.0f;
-    if (params.sinks != nullptr) factor = pod_merge_sink(&max, &sum, params.sinks[head]);
+    if (params.sinks != nullptr && request.error == POD_REQUEST_OK)
+        factor = pod_merge_sink(&max, &sum, params.sinks[head]);
     if (params.lse != nullptr && writes_lse) {
         params.lse[(request.q_begin + token) * params.lse_token_stride + head * params.lse_head_stride] =
             pod_merge_lse(max, sum);
