@@ -5,7 +5,7 @@
 
 enum { POD_DTYPE_f16 = POD_F16, POD_DTYPE_bf16 = POD_BF16 };
 
-#define POD_VARIANT(arch_, job_, dtype_, dim, ctas, threads_, rows, keys, drows, smem)                                        \
+#define POD_VARIANT(arch_, job_, dtype_, dim, ctas, threads_, rows, keys, drows, smem)                                 \
     {.kernel = "pod_" #arch_ "_" #job_ "_" #dtype_ "_d" #dim "_c" #ctas,                                               \
      .family = #arch_,                                                                                                 \
      .arch = POD_ARCH_##arch_,                                                                                         \
