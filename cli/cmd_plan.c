@@ -72,12 +72,13 @@ static cli_exit report_plan(const plan_options *options, plan_report *report, cl
     return CLI_OK;
 }
 
-static cli_exit plan_batch(const plan_options *options, const batch_spec *spec, pod_device *device, cli_error *error) {
+static cli_exit plan_batch(const plan_options *options, const batch_spec *spec, pod_device *device,
+                           device_memory *memory, cli_error *error) {
     pod_limits limits = batch_spec_limits(spec);
-    planner planner = {NULL, NULL, 0};
+    planner planner = {.plan = NULL};
     batch_arrays arrays = {.batch = pod_batch_init()};
     plan_report report = {.target = options->target, .spec = spec, .machine = machine_find(options->target)};
-    cli_exit code = planner_make(device, &limits, &planner, error);
+    cli_exit code = planner_make(device, memory, &limits, &planner, error);
     if (code == CLI_OK) code = batch_arrays_make(spec, &limits, &arrays, error);
     if (code == CLI_OK) code = build_plan(&planner, &arrays.batch, &report.build_us, error);
     report.plan = planner.plan;
@@ -110,7 +111,11 @@ static cli_exit plan_with_spec(int argc, char **argv, batch_spec *spec, cli_erro
     CLI_TRY(batch_spec_check(spec, error));
     pod_device *device;
     CLI_TRY(open_target(options.target, &device, error));
-    cli_exit code = plan_batch(&options, spec, device, error);
+    const pod_device_info info = pod_device_info_init(); /* a simulated device has no memory of its own */
+    device_memory *memory;
+    cli_exit code = device_memory_open(options.target, &info, &memory, error);
+    if (code == CLI_OK) code = plan_batch(&options, spec, device, memory, error);
+    device_memory_close(memory);
     pod_device_close(device);
     return code;
 }

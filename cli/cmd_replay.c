@@ -3,10 +3,10 @@
 #include "batch_args.h"
 #include "batch_arrays.h"
 #include "commands.h"
+#include "compute_device.h"
 #include "engine.h"
 #include "file.h"
 #include "format.h"
-#include "host_device.h"
 #include "host_memory.h"
 #include "number.h"
 #include "progress.h"
@@ -45,7 +45,7 @@ static const cli_option replay_option_rows[] = {
      FIELD(kv_tokens), 1, INT32_MAX},
     {"--skip-too-long", NULL, "leave requests out that the cache cannot hold", option_set_switch, FIELD(skips_too_long),
      1, 0},
-    {"--device", "NAME", "cpu (default), or cpu:N with N threads", option_set_text, FIELD(device), 0, 0},
+    {"--device", "NAME", "cpu (default), cpu:N with N threads, cuda:N or auto", option_set_text, FIELD(device), 0, 0},
     {"--check", "K", "compare each K-th step and the last with the oracle", option_set_int32, FIELD(check_every), 1,
      INT32_MAX},
     {"--json", NULL, "print JSON, every step included", option_set_switch, FIELD(is_json), 1, 0},
@@ -54,6 +54,7 @@ static const cli_option replay_option_rows[] = {
 /** All that one replay holds. */
 typedef struct replay_state {
     const replay_options *options;
+    compute_device device;
     trace trace;
     scheduler scheduler;
     pod_limits limits;
@@ -151,17 +152,18 @@ static pod_limits make_limits(const batch_spec *spec, const scheduler_config *co
 }
 
 /** Everything is counted before anything is taken. */
-static cli_exit check_memory(const replay_state *replay, const scheduler_config *config, pod_device *device,
-                             cli_error *error) {
+static cli_exit check_memory(const replay_state *replay, const scheduler_config *config, cli_error *error) {
     size_t workspace_bytes;
-    if (pod_workspace_size(device, &replay->limits, &workspace_bytes) != POD_OK) return cli_fail_library(error);
-    double bytes = tensor_set_bytes(&replay->limits, config->num_pages) + NUM_CALLS * (double)workspace_bytes;
+    if (pod_workspace_size(replay->device.device, &replay->limits, &workspace_bytes) != POD_OK)
+        return cli_fail_library(error);
+    double bytes = tensor_set_bytes(&replay->limits, config->num_pages);
+    if (device_memory_is_host(replay->device.memory)) bytes += NUM_CALLS * (double)workspace_bytes;
     bytes += scheduler_bytes(config, replay->limits.max_kv_len);
     if (replay->options->check_every > 0) bytes += check_reference_bytes(&replay->limits);
     return host_memory_check("the replay", bytes, error);
 }
 
-static cli_exit set_up(replay_state *replay, pod_device *device, cli_error *error) {
+static cli_exit set_up(replay_state *replay, cli_error *error) {
     const batch_spec *spec = replay->report.spec;
     CLI_TRY(configure(replay, error));
     const scheduler_config *config = &replay->report.config;
@@ -171,12 +173,12 @@ static cli_exit set_up(replay_state *replay, pod_device *device, cli_error *erro
         if (tokens > max_tokens) max_tokens = tokens;
     }
     replay->limits = make_limits(spec, config, max_tokens);
-    CLI_TRY(check_memory(replay, config, device, error));
+    CLI_TRY(check_memory(replay, config, error));
     CLI_TRY(scheduler_make(config, &replay->trace, max_tokens, &replay->scheduler, error));
     replay->scheduler.batch.causal = spec->causal;
     replay->scheduler.batch.window_tokens = spec->window_tokens;
-    CLI_TRY(engine_make(device, &replay->limits, &replay->engine, error));
-    return tensor_set_make(spec, &replay->limits, config->num_pages, &replay->tensors, error);
+    CLI_TRY(engine_make(replay->device.device, replay->device.memory, &replay->limits, &replay->engine, error));
+    return tensor_set_make(spec, &replay->limits, config->num_pages, replay->device.memory, &replay->tensors, error);
 }
 
 /* ---- steps ---- */
@@ -191,15 +193,16 @@ static cli_exit reserve_step(replay_report *report, cli_error *error) {
     return CLI_OK;
 }
 
-/** Fused and serial take turns in going first, since who comes second finds warmer caches. */
+/** Fused goes first in every other step. */
 static cli_exit time_step(replay_state *replay, replay_step *step, cli_error *error) {
-    const pod_tensors *tensors = &replay->tensors.tensors;
-    engine *engine = &replay->engine;
+    double took_us[NUM_WAYS];
     int is_fused_first = replay->report.num_steps % 2 == 0;
-    if (is_fused_first) CLI_TRY(engine_run(engine, CALL_FUSED, tensors, &step->fused_us, error));
-    CLI_TRY(engine_run(engine, CALL_PREFILL, tensors, &step->prefill_us, error));
-    CLI_TRY(engine_run(engine, CALL_DECODE, tensors, &step->decode_us, error));
-    if (!is_fused_first) CLI_TRY(engine_run(engine, CALL_FUSED, tensors, &step->fused_us, error));
+    CLI_TRY(engine_time_all(&replay->engine, &replay->tensors.placed, is_fused_first, took_us, error));
+    step->fused_us = took_us[WAY_FUSED];
+    step->serial_us = took_us[WAY_SERIAL];
+    step->streams_us = took_us[WAY_STREAMS];
+    step->prefill_us = took_us[WAY_PREFILL];
+    step->decode_us = took_us[WAY_DECODE];
     return CLI_OK;
 }
 
@@ -207,12 +210,13 @@ static cli_exit time_step(replay_state *replay, replay_step *step, cli_error *er
 static cli_exit check_step(replay_state *replay, cli_error *error) {
     double unused_us;
     check_reference reference;
-    tensor_set_poison(&replay->tensors);
-    CLI_TRY(engine_run(&replay->engine, CALL_FUSED, &replay->tensors.tensors, &unused_us, error));
-    cli_exit code =
-        check_reference_make(&replay->limits, &replay->scheduler.batch, &replay->tensors.tensors, &reference, error);
+    tensor_set *tensors = &replay->tensors;
+    CLI_TRY(tensor_set_poison(tensors, error));
+    CLI_TRY(engine_run(&replay->engine, WAY_FUSED, &tensors->placed, &unused_us, error));
+    CLI_TRY(tensor_set_fetch(tensors, error));
+    cli_exit code = check_reference_make(&replay->limits, &replay->scheduler.batch, &tensors->host, &reference, error);
     if (code == CLI_OK) {
-        check_errors errors = check_compare(&reference, &replay->tensors.tensors);
+        check_errors errors = check_compare(&reference, &tensors->host);
         replay->report.errors = check_worst(replay->report.errors, errors);
         replay->report.num_checked_steps++;
     }
@@ -255,9 +259,9 @@ static cli_exit compute_steps(replay_state *replay, cli_error *error) {
 
 /* ---- the command ---- */
 
-static cli_exit replay_trace(replay_state *replay, pod_device *device, cli_error *error) {
+static cli_exit replay_trace(replay_state *replay, cli_error *error) {
     replay_report *report = &replay->report;
-    CLI_TRY(set_up(replay, device, error));
+    CLI_TRY(set_up(replay, error));
     CLI_TRY(compute_steps(replay, error));
     report->num_finished = replay->scheduler.num_finished;
     report->tolerance = check_tolerance(report->spec->dtype);
@@ -274,15 +278,16 @@ static cli_exit replay_with_options(const replay_options *options, const char *p
     replay.report.trace = &replay.trace;
     replay.report.trace_name = path != NULL ? path : options->synthetic;
     cli_exit code = load_trace(options, path, spec->seed, &replay.trace, error);
-    pod_device *device = NULL;
-    if (code == CLI_OK) code = host_device_open(options->device, &device, &replay.report.device, error);
+    if (code == CLI_OK) code = compute_device_open(options->device, &replay.device, error);
     if (code == CLI_OK) {
-        code = replay_trace(&replay, device, error);
+        replay.report.device = replay.device.info;
+        replay.report.has_streams = !device_memory_is_host(replay.device.memory);
+        code = replay_trace(&replay, error);
         free(replay.report.steps);
         engine_free(&replay.engine);
         tensor_set_free(&replay.tensors);
         scheduler_free(&replay.scheduler);
-        pod_device_close(device);
+        compute_device_close(&replay.device);
     }
     trace_free(&replay.trace);
     return code;

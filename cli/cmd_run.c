@@ -3,8 +3,8 @@
 #include "batch_args.h"
 #include "batch_arrays.h"
 #include "commands.h"
+#include "compute_device.h"
 #include "engine.h"
-#include "host_device.h"
 #include "host_memory.h"
 #include "progress.h"
 #include "run_report.h"
@@ -12,6 +12,8 @@
 #include "tensor_set.h"
 
 #include <stdlib.h>
+
+enum { DEFAULT_REPEAT = 5, DEFAULT_REPEAT_GPU = 30 };
 
 typedef struct run_options {
     const char *device;
@@ -23,8 +25,8 @@ typedef struct run_options {
 #define FIELD(field) .offset = offsetof(run_options, field)
 
 static const cli_option run_option_rows[] = {
-    {"--device", "NAME", "cpu (default), or cpu:N with N threads", option_set_text, FIELD(device), 0, 0},
-    {"--repeat", "N", "timed runs of each call (5)", option_set_int32, FIELD(repeat), 1, 1000000},
+    {"--device", "NAME", "cpu (default), cpu:N with N threads, cuda:N or auto", option_set_text, FIELD(device), 0, 0},
+    {"--repeat", "N", "timed runs of each call (5; 30 on a GPU)", option_set_int32, FIELD(repeat), 1, 1000000},
     {"--warmup", "N", "runs before them (1)", option_set_int32, FIELD(warmup), 0, 1000000},
     {"--check", NULL, "compare with the double-precision oracle", option_set_switch, FIELD(has_check), 1, 0},
     {"--json", NULL, "print JSON", option_set_switch, FIELD(is_json), 1, 0},
@@ -33,10 +35,13 @@ static const cli_option run_option_rows[] = {
 /** All that one run holds. */
 typedef struct run_state {
     const run_options *options;
+    compute_device device;
+    pod_device *hfuse_device; /**< the same GPU under another name; NULL on a CPU */
     pod_limits limits;
     batch_arrays arrays;
     tensor_set tensors;
-    engine engine;
+    engine engine, hfuse_engine;
+    int32_t repeat;
     double *times_us; /**< [NUM_RUN_ROWS][repeat] */
     run_report report;
 } run_state;
@@ -49,13 +54,14 @@ static int compare_requests(const void *left, const void *right) {
 }
 
 /** Everything is counted before anything is taken. */
-static cli_exit check_memory(run_state *run, pod_device *device, const batch_spec *spec, int64_t num_pages,
-                             cli_error *error) {
+static cli_exit check_memory(run_state *run, const batch_spec *spec, int64_t num_pages, cli_error *error) {
     size_t workspace_bytes;
-    if (pod_workspace_size(device, &run->limits, &workspace_bytes) != POD_OK) return cli_fail_library(error);
+    if (pod_workspace_size(run->device.device, &run->limits, &workspace_bytes) != POD_OK)
+        return cli_fail_library(error);
     run->report.workspace_bytes = (double)workspace_bytes;
     run->report.tensor_bytes = tensor_set_bytes(&run->limits, num_pages);
-    double bytes = run->report.tensor_bytes + NUM_CALLS * run->report.workspace_bytes;
+    double bytes = run->report.tensor_bytes;
+    if (device_memory_is_host(run->device.memory)) bytes += NUM_CALLS * run->report.workspace_bytes;
     bytes += batch_arrays_bytes(spec, &run->limits);
     if (run->options->has_check) bytes += check_reference_bytes(&run->limits);
     return host_memory_check("the batch", bytes, error);
@@ -69,59 +75,87 @@ static int64_t count_pages(const batch_spec *spec) {
     return num_pages;
 }
 
-static cli_exit set_up(run_state *run, pod_device *device, const batch_spec *spec, cli_error *error) {
+/** The baseline that pairs both kinds of work inside CTAs is the same GPU, opened with another option. */
+static cli_exit set_up_hfuse(run_state *run, cli_error *error) {
+    char name[64];
+    snprintf(name, sizeof name, "cuda:%d,fusion=hfuse", device_memory_ordinal(run->device.memory));
+    if (pod_device_open(name, &run->hfuse_device) != POD_OK) return cli_fail_library(error);
+    CLI_TRY(engine_make(run->hfuse_device, run->device.memory, &run->limits, &run->hfuse_engine, error));
+    return engine_plan(&run->hfuse_engine, &run->arrays.batch, error);
+}
+
+static cli_exit set_up(run_state *run, const batch_spec *spec, cli_error *error) {
+    int is_gpu = !device_memory_is_host(run->device.memory);
+    run->report.is_gpu = is_gpu;
+    run->repeat = run->options->repeat;
+    if (run->repeat == 0) run->repeat = is_gpu ? DEFAULT_REPEAT_GPU : DEFAULT_REPEAT;
     run->limits = batch_spec_limits(spec);
     int64_t num_pages = count_pages(spec);
-    CLI_TRY(check_memory(run, device, spec, num_pages, error));
+    CLI_TRY(check_memory(run, spec, num_pages, error));
     CLI_TRY(batch_arrays_make(spec, &run->limits, &run->arrays, error));
-    CLI_TRY(engine_make(device, &run->limits, &run->engine, error));
+    CLI_TRY(engine_make(run->device.device, run->device.memory, &run->limits, &run->engine, error));
     CLI_TRY(engine_plan(&run->engine, &run->arrays.batch, error)); /* all of the input is validated here */
-    CLI_TRY(tensor_set_make(spec, &run->limits, num_pages, &run->tensors, error));
-    run->times_us = malloc((size_t)run->options->repeat * NUM_RUN_ROWS * sizeof(double));
+    if (is_gpu) CLI_TRY(set_up_hfuse(run, error));
+    CLI_TRY(tensor_set_make(spec, &run->limits, num_pages, run->device.memory, &run->tensors, error));
+    run->times_us = malloc((size_t)run->repeat * NUM_RUN_ROWS * sizeof(double));
     return run->times_us != NULL ? CLI_OK : cli_fail_memory(error);
 }
 
-static cli_exit run_serial(run_state *run, double *prefill_us, double *decode_us, cli_error *error) {
-    CLI_TRY(engine_run(&run->engine, CALL_PREFILL, &run->tensors.tensors, prefill_us, error));
-    return engine_run(&run->engine, CALL_DECODE, &run->tensors.tensors, decode_us, error);
+/** The rows that compute the whole batch: their engine, and how it is run. */
+static engine *row_engine(run_state *run, run_row row, engine_way *way) {
+    *way = row == RUN_SERIAL ? WAY_SERIAL : row == RUN_STREAMS ? WAY_STREAMS : WAY_FUSED;
+    return row == RUN_HFUSE ? &run->hfuse_engine : &run->engine;
 }
 
-/** Poisons, runs, and only then asks the oracle, so that no memory that held the answer comes by. */
-static cli_exit check_both(run_state *run, cli_error *error) {
-    double unused_us[2];
+/** Poisons, runs, and only then compares. */
+static cli_exit check_row(run_state *run, run_row row, const check_reference *reference, cli_error *error) {
+    double unused_us;
+    engine_way way;
+    engine *engine = row_engine(run, row, &way);
+    CLI_TRY(tensor_set_poison(&run->tensors, error));
+    CLI_TRY(engine_run(engine, way, &run->tensors.placed, &unused_us, error));
+    CLI_TRY(tensor_set_fetch(&run->tensors, error));
+    run->report.errors[row] = check_compare(reference, &run->tensors.host);
+    run->report.passes &= check_passes(run->report.errors[row], run->report.tolerance);
+    return CLI_OK;
+}
+
+static cli_exit check_rows(run_state *run, cli_error *error) {
     check_reference reference;
     run_report *report = &run->report;
-    tensor_set_poison(&run->tensors);
-    CLI_TRY(engine_run(&run->engine, CALL_FUSED, &run->tensors.tensors, unused_us, error));
-    cli_exit code = check_reference_make(&run->limits, &run->arrays.batch, &run->tensors.tensors, &reference, error);
-    if (code == CLI_OK) {
-        report->fused_errors = check_compare(&reference, &run->tensors.tensors);
-        tensor_set_poison(&run->tensors);
-        code = run_serial(run, &unused_us[0], &unused_us[1], error);
-        report->serial_errors = check_compare(&reference, &run->tensors.tensors);
+    report->has_check = report->passes = 1;
+    report->tolerance = check_tolerance(run->limits.out_dtype);
+    cli_exit code = check_reference_make(&run->limits, &run->arrays.batch, &run->tensors.host, &reference, error);
+    for (int row = 0; row < NUM_WHOLE_RUN_ROWS && code == CLI_OK; row++) {
+        if (run_row_exists((run_row)row, report->is_gpu)) code = check_row(run, (run_row)row, &reference, error);
     }
     check_reference_free(&reference);
-    report->has_check = 1;
-    report->tolerance = check_tolerance(run->limits.out_dtype);
-    report->passes =
-        check_passes(report->fused_errors, report->tolerance) && check_passes(report->serial_errors, report->tolerance);
     return code;
 }
 
-/** Fused and serial take turns, so that a change of the machine's speed meets both. */
+/** The rows take turns, so that a change of the machine's speed meets all. */
+static cli_exit time_rows(run_state *run, double took_us[NUM_RUN_ROWS], cli_error *error) {
+    double ways_us[NUM_WAYS];
+    const pod_tensors *tensors = &run->tensors.placed;
+    CLI_TRY(engine_time_all(&run->engine, tensors, 1, ways_us, error));
+    took_us[RUN_FUSED] = ways_us[WAY_FUSED];
+    took_us[RUN_SERIAL] = ways_us[WAY_SERIAL];
+    took_us[RUN_STREAMS] = ways_us[WAY_STREAMS];
+    took_us[RUN_PREFILL] = ways_us[WAY_PREFILL];
+    took_us[RUN_DECODE] = ways_us[WAY_DECODE];
+    took_us[RUN_HFUSE] = 0;
+    if (run->hfuse_device == NULL) return CLI_OK;
+    return engine_time_way(&run->hfuse_engine, WAY_FUSED, tensors, &took_us[RUN_HFUSE], error);
+}
+
 static cli_exit time_calls(run_state *run, cli_error *error) {
-    int32_t repeat = run->options->repeat, total = run->options->warmup + repeat;
+    int32_t repeat = run->repeat, total = run->options->warmup + repeat;
     progress progress = progress_begin();
     for (int32_t i = -run->options->warmup; i < repeat; i++) {
-        double fused_us, prefill_us, decode_us;
+        double took_us[NUM_RUN_ROWS];
         progress_update(&progress, "run %d of %d", i + run->options->warmup + 1, total);
-        CLI_TRY(engine_run(&run->engine, CALL_FUSED, &run->tensors.tensors, &fused_us, error));
-        CLI_TRY(run_serial(run, &prefill_us, &decode_us, error));
-        if (i < 0) continue;
-        run->times_us[RUN_FUSED * repeat + i] = fused_us;
-        run->times_us[RUN_SERIAL * repeat + i] = prefill_us + decode_us;
-        run->times_us[RUN_PREFILL * repeat + i] = prefill_us;
-        run->times_us[RUN_DECODE * repeat + i] = decode_us;
+        CLI_TRY(time_rows(run, took_us, error));
+        for (int row = 0; row < NUM_RUN_ROWS && i >= 0; row++) run->times_us[row * repeat + i] = took_us[row];
     }
     progress_end(&progress);
     for (int row = 0; row < NUM_RUN_ROWS; row++) {
@@ -131,15 +165,16 @@ static cli_exit time_calls(run_state *run, cli_error *error) {
 }
 
 static void count_work(run_state *run) {
-    run->report.work[RUN_FUSED] = run->report.work[RUN_SERIAL] =
-        workload_of(&run->limits, &run->engine.batches[CALL_FUSED]);
-    run->report.work[RUN_PREFILL] = workload_of(&run->limits, &run->engine.batches[CALL_PREFILL]);
-    run->report.work[RUN_DECODE] = workload_of(&run->limits, &run->engine.batches[CALL_DECODE]);
+    workload *work = run->report.work;
+    work[RUN_FUSED] = workload_of(&run->limits, &run->engine.batches[CALL_FUSED]);
+    work[RUN_SERIAL] = work[RUN_STREAMS] = work[RUN_HFUSE] = work[RUN_FUSED];
+    work[RUN_PREFILL] = workload_of(&run->limits, &run->engine.batches[CALL_PREFILL]);
+    work[RUN_DECODE] = workload_of(&run->limits, &run->engine.batches[CALL_DECODE]);
 }
 
-static cli_exit run_batch(run_state *run, pod_device *device, const batch_spec *spec, cli_error *error) {
-    CLI_TRY(set_up(run, device, spec, error));
-    if (run->options->has_check) CLI_TRY(check_both(run, error));
+static cli_exit run_batch(run_state *run, const batch_spec *spec, cli_error *error) {
+    CLI_TRY(set_up(run, spec, error));
+    if (run->options->has_check) CLI_TRY(check_rows(run, error));
     CLI_TRY(time_calls(run, error));
     count_work(run);
     run->report.plan = run->engine.info;
@@ -156,19 +191,21 @@ static cli_exit run_with_options(const run_options *options, batch_spec *spec, c
     CLI_TRY(batch_spec_check(spec, error));
     qsort(spec->requests, (size_t)spec->num_requests, sizeof *spec->requests, compare_requests);
     run_state run = {.options = options, .report = {.spec = spec}};
-    pod_device *device;
-    CLI_TRY(host_device_open(options->device, &device, &run.report.device, error));
-    cli_exit code = run_batch(&run, device, spec, error);
+    CLI_TRY(compute_device_open(options->device, &run.device, error));
+    run.report.device = run.device.info;
+    cli_exit code = run_batch(&run, spec, error);
     free(run.times_us);
+    engine_free(&run.hfuse_engine);
     engine_free(&run.engine);
     tensor_set_free(&run.tensors);
     batch_arrays_free(&run.arrays);
-    pod_device_close(device);
+    pod_device_close(run.hfuse_device);
+    compute_device_close(&run.device);
     return code;
 }
 
 static cli_exit run_with_spec(int argc, char **argv, batch_spec *spec, cli_error *error) {
-    run_options options = {.device = "cpu", .repeat = 5, .warmup = 1};
+    run_options options = {.device = "cpu", .warmup = 1};
     const option_group groups[] = {
         batch_args_requests(spec),
         batch_args_shape(spec),
@@ -177,7 +214,8 @@ static cli_exit run_with_spec(int argc, char **argv, batch_spec *spec, cli_error
     command_line line = {
         .usage = "podattn run [requests] [shape] [--device NAME] [--check] [--json]",
         .summary = "Computes the attention of one hybrid batch of random data: fused in one call, serial as a prefill\n"
-                   "call and then a decode call, and each side alone. Prints medians and, with --check, errors.",
+                   "call and then a decode call, and each side alone; on a GPU also with the two calls on two\n"
+                   "streams, and fused inside CTAs (hfuse). Prints medians and, with --check, errors.",
         .groups = groups,
         .num_groups = OPTION_COUNT(groups),
     };

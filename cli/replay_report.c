@@ -17,7 +17,7 @@ typedef struct step_times {
 typedef struct replay_sums {
     int64_t prefill_tokens, decode_tokens, num_hybrid_steps;
     double mean_plan_us;
-    step_times fused, serial;
+    step_times fused, serial, streams;
     double hybrid_speed_up; /**< serial / fused over the hybrid steps, 0 if there is none */
 } replay_sums;
 
@@ -26,7 +26,11 @@ static double fused_us(const replay_step *step) {
 }
 
 static double serial_us(const replay_step *step) {
-    return step->prefill_us + step->decode_us;
+    return step->serial_us;
+}
+
+static double streams_us(const replay_step *step) {
+    return step->streams_us;
 }
 
 static int is_hybrid(const replay_step *step) {
@@ -50,6 +54,7 @@ static cli_exit sum_steps(const replay_report *report, replay_sums *sums, cli_er
     if (scratch == NULL) return cli_fail_memory(error);
     sums->fused = sum_times(report, fused_us, scratch);
     sums->serial = sum_times(report, serial_us, scratch);
+    sums->streams = sum_times(report, streams_us, scratch);
     free(scratch);
     double hybrid_fused_us = 0, hybrid_serial_us = 0;
     for (int64_t s = 0; s < report->num_steps; s++) {
@@ -78,9 +83,9 @@ static void print_setting(const replay_report *report, FILE *file) {
             format_count((int64_t)lround(means.decode_tokens)).text);
     fputs("\nshape     ", file);
     batch_report_shape(report->spec, file);
-    fprintf(file, "device    %s: %s, %s, threads: %d\n", report->device.backend, report->device.name,
-            report->device.kernel, report->device.num_threads);
-    fprintf(file, "schedule  chunks of %s tokens, at most %s requests at once\n",
+    fprintf(file, "device    %s: %s, %s", report->device.backend, report->device.name, report->device.kernel);
+    if (report->device.num_threads > 0) fprintf(file, ", threads: %d", report->device.num_threads);
+    fprintf(file, "\nschedule  chunks of %s tokens, at most %s requests at once\n",
             format_count(config->chunk_tokens).text, format_count(config->max_batch).text);
     fprintf(file, "KV cache  %s pages x %d tokens, %s for one layer\n\n", format_count(config->num_pages).text,
             config->page_size, format_bytes(report->cache_bytes).text);
@@ -109,6 +114,7 @@ static void print_times(const replay_report *report, const replay_sums *sums, FI
     for (int column = 0; column < 5; column++) table_cell(&times, "%s", headings[column]);
     add_times(&times, "fused", &sums->fused, report->num_steps);
     add_times(&times, "serial", &sums->serial, report->num_steps);
+    if (report->has_streams) add_times(&times, "streams", &sums->streams, report->num_steps);
     table_print(&times, file);
     fprintf(file, "\n  serial / fused     %.2f x", sums->serial.total_us / sums->fused.total_us);
     if (sums->num_hybrid_steps > 0) fprintf(file, ", %.2f x over the hybrid steps", sums->hybrid_speed_up);
@@ -176,6 +182,10 @@ static void write_steps(const replay_report *report, json_writer *json) {
         json_number(json, "fused_us", step->fused_us);
         json_number(json, "prefill_us", step->prefill_us);
         json_number(json, "decode_us", step->decode_us);
+        if (report->has_streams) {
+            json_number(json, "serial_us", step->serial_us);
+            json_number(json, "streams_us", step->streams_us);
+        }
         json_end_object(json);
     }
     json_end_array(json);
@@ -208,6 +218,7 @@ cli_exit replay_report_json(const replay_report *report, FILE *file, cli_error *
     json_int(&json, "num_finished", report->num_finished);
     write_times("fused", &sums.fused, report->num_steps, &json);
     write_times("serial", &sums.serial, report->num_steps, &json);
+    if (report->has_streams) write_times("streams", &sums.streams, report->num_steps, &json);
     json_number(&json, "serial_to_fused", sums.serial.total_us / sums.fused.total_us);
     json_number(&json, "mean_plan_us", sums.mean_plan_us);
     write_check(report, &json);

@@ -10,7 +10,8 @@
 typedef struct replay_step {
     int32_t num_requests;
     int32_t prefill_tokens, decode_tokens;
-    double plan_us, fused_us, prefill_us, decode_us; /**< serial is the sum of the last two */
+    double plan_us, fused_us, serial_us, prefill_us, decode_us;
+    double streams_us; /**< 0 on a CPU */
 } replay_step;
 
 typedef struct replay_report {
@@ -19,6 +20,7 @@ typedef struct replay_report {
     int32_t num_skipped; /**< requests that no cache of this size holds */
     const batch_spec *spec;
     pod_device_info device;
+    int has_streams; /**< on a GPU */
     scheduler_config config;
     double cache_bytes;
     int64_t num_steps, capacity;

@@ -7,8 +7,9 @@
 
 #include <math.h>
 
-static const char *const row_names[NUM_RUN_ROWS] = {"fused", "serial", "prefill alone", "decode alone"};
-static const char *const row_keys[NUM_RUN_ROWS] = {"fused", "serial", "prefill", "decode"};
+static const char *const row_names[NUM_RUN_ROWS] = {"fused", "serial",        "streams",
+                                                    "hfuse", "prefill alone", "decode alone"};
+static const char *const row_keys[NUM_RUN_ROWS] = {"fused", "serial", "streams", "hfuse", "prefill", "decode"};
 
 static double tflops(const run_report *report, int row) {
     return report->work[row].flop / report->median_us[row] * 1e-6;
@@ -18,9 +19,9 @@ static double gb_per_s(const run_report *report, int row) {
     return report->work[row].kv_bytes / report->median_us[row] * 1e-3;
 }
 
-/** How far the fused call is from the perfect overlap, 1. */
-static double fused_to_longer_side(const run_report *report) {
-    return report->median_us[RUN_FUSED] / fmax(report->median_us[RUN_PREFILL], report->median_us[RUN_DECODE]);
+/** How far the row is from the perfect overlap, 1. */
+static double to_longer_side(const run_report *report, int row) {
+    return report->median_us[row] / fmax(report->median_us[RUN_PREFILL], report->median_us[RUN_DECODE]);
 }
 
 static double speed_up(const run_report *report) {
@@ -38,36 +39,54 @@ static void print_problem(const run_report *report, FILE *file) {
     if (report->device.num_threads > 0) fprintf(file, ", threads: %d", report->device.num_threads);
     fprintf(file, "\nmemory    tensors %s, workspace %s\n", format_bytes(report->tensor_bytes).text,
             format_bytes(report->workspace_bytes).text);
-    fprintf(file, "plan      built in %s: %s prefill and %s decode tickets\n\n", format_time(report->plan_us).text,
-            format_count(report->plan.num_prefill_items).text, format_count(report->plan.num_decode_slices).text);
+    fprintf(file, "plan      built in %s", format_time(report->plan_us).text);
+    if (report->plan.num_prefill_items >= 0) { /* else a GPU made it */
+        fprintf(file, ": %s prefill and %s decode tickets", format_count(report->plan.num_prefill_items).text,
+                format_count(report->plan.num_decode_slices).text);
+    }
+    fputs("\n\n", file);
+}
+
+static void add_speeds(const run_report *report, int row, table *times) {
+    table_cell(times, "%s", format_time(report->median_us[row]).text);
+    if (!report->is_gpu) {
+        table_cell(times, "%.3f", tflops(report, row));
+        table_cell(times, "%.2f", gb_per_s(report, row));
+        return;
+    }
+    table_cell(times, "%.1f", tflops(report, row));
+    table_cell(times, "%.3f", gb_per_s(report, row) / 1e3);
+    table_cell(times, "%.3f", to_longer_side(report, row));
 }
 
 static void print_times(const run_report *report, FILE *file) {
-    table times = table_begin(4);
+    int num_columns = report->is_gpu ? 5 : 4;
+    table times = table_begin(num_columns);
     table_cell(&times, "call");
     table_cell(&times, "median");
     table_cell(&times, "TFLOP/s");
-    table_cell(&times, "KV GB/s");
+    table_cell(&times, report->is_gpu ? "KV TB/s" : "KV GB/s");
+    if (report->is_gpu) table_cell(&times, "/ longer side");
     for (int row = 0; row < NUM_RUN_ROWS; row++) {
+        if (!run_row_exists((run_row)row, report->is_gpu)) continue;
         table_cell(&times, "%s", row_names[row]);
-        if (report->median_us[row] == 0) {
-            for (int column = 1; column < 4; column++) table_cell(&times, "-");
-            continue;
+        if (report->median_us[row] > 0) {
+            add_speeds(report, row, &times);
+        } else {
+            for (int column = 1; column < num_columns; column++) table_cell(&times, "-");
         }
-        table_cell(&times, "%s", format_time(report->median_us[row]).text);
-        table_cell(&times, "%.3f", tflops(report, row));
-        table_cell(&times, "%.2f", gb_per_s(report, row));
     }
     table_print(&times, file);
-    fprintf(file, "\n  fused / longer side  %.2f x\n  serial / fused       %.2f x\n", fused_to_longer_side(report),
+    fprintf(file, "\n  fused / longer side  %.2f x\n  serial / fused       %.2f x\n", to_longer_side(report, RUN_FUSED),
             speed_up(report));
 }
 
 static void print_check(const run_report *report, FILE *file) {
-    fputs("\nfused     ", file);
-    check_print(report->fused_errors, report->tolerance, file);
-    fputs("\nserial    ", file);
-    check_print(report->serial_errors, report->tolerance, file);
+    for (int row = 0; row < NUM_WHOLE_RUN_ROWS; row++) {
+        if (!run_row_exists((run_row)row, report->is_gpu)) continue;
+        fprintf(file, "\n%-10s", row_names[row]);
+        check_print(report->errors[row], report->tolerance, file);
+    }
     fprintf(file, "\ncheck: %s\n", report->passes ? "PASS" : "FAIL");
 }
 
@@ -100,8 +119,9 @@ static void write_check(const run_report *report, json_writer *json) {
     }
     json_begin_object(json, "check");
     json_bool(json, "passes", report->passes);
-    check_write(report->fused_errors, "fused", json);
-    check_write(report->serial_errors, "serial", json);
+    for (int row = 0; row < NUM_WHOLE_RUN_ROWS; row++) {
+        if (run_row_exists((run_row)row, report->is_gpu)) check_write(report->errors[row], row_keys[row], json);
+    }
     check_write(report->tolerance, "tolerance", json);
     json_end_object(json);
 }
@@ -121,9 +141,11 @@ void run_report_json(const run_report *report, FILE *file) {
     json_number(&json, "workspace_bytes", report->workspace_bytes);
     json_number(&json, "plan_us", report->plan_us);
     json_begin_object(&json, "calls");
-    for (int row = 0; row < NUM_RUN_ROWS; row++) write_call(report, row, &json);
+    for (int row = 0; row < NUM_RUN_ROWS; row++) {
+        if (run_row_exists((run_row)row, report->is_gpu)) write_call(report, row, &json);
+    }
     json_end_object(&json);
-    json_number(&json, "fused_to_longer_side", fused_to_longer_side(report));
+    json_number(&json, "fused_to_longer_side", to_longer_side(report, RUN_FUSED));
     json_number(&json, "serial_to_fused", speed_up(report));
     write_check(report, &json);
     json_end(&json);

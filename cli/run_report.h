@@ -7,20 +7,33 @@
 #include "check.h"
 #include "workload.h"
 
-/** The rows of the report. */
-typedef enum run_row { RUN_FUSED = 0, RUN_SERIAL = 1, RUN_PREFILL = 2, RUN_DECODE = 3 } run_row;
-enum { NUM_RUN_ROWS = 4 };
+/** The rows of the report: those that compute the whole batch, then its sides. */
+typedef enum run_row {
+    RUN_FUSED = 0,
+    RUN_SERIAL = 1,
+    RUN_STREAMS = 2, /**< on a GPU */
+    RUN_HFUSE = 3,   /**< on a GPU */
+    RUN_PREFILL = 4,
+    RUN_DECODE = 5
+} run_row;
+enum { NUM_WHOLE_RUN_ROWS = 4, NUM_RUN_ROWS = 6 };
+
+/** Whether a device has the row. */
+static inline int run_row_exists(run_row row, int is_gpu) {
+    return is_gpu || (row != RUN_STREAMS && row != RUN_HFUSE);
+}
 
 typedef struct run_report {
     const batch_spec *spec;
     pod_device_info device;
     pod_plan_info plan;
+    int is_gpu;
     double tensor_bytes, workspace_bytes;
     double plan_us;
     double median_us[NUM_RUN_ROWS]; /**< 0: that side is empty */
     workload work[NUM_RUN_ROWS];
     int has_check;
-    check_errors fused_errors, serial_errors, tolerance;
+    check_errors errors[NUM_RUN_ROWS], tolerance;
     int passes;
 } run_report;
 

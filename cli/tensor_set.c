@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 enum { TENSOR_ALIGN = 64, NUM_SAMPLES = 4096 };
+enum { TENSOR_Q, TENSOR_K, TENSOR_V, TENSOR_OUT, TENSOR_LSE, TENSOR_SINKS };
 
 static double cache_elements(const pod_limits *limits, int64_t num_pages) {
     return (double)num_pages * limits->page_size * limits->kv_heads * limits->head_dim;
@@ -45,53 +46,77 @@ static void fill_normal(void *array, pod_dtype dtype, size_t count, prng *random
     }
 }
 
-static cli_exit make_sinks(const pod_limits *limits, tensor_set *set, prng *random, cli_error *error) {
-    set->sinks = malloc((size_t)limits->q_heads * sizeof(float));
-    if (set->sinks == NULL) return cli_fail_memory(error);
-    fill_normal(set->sinks, POD_F32, (size_t)limits->q_heads, random);
-    set->tensors.sinks = set->sinks;
+static cli_exit allocate_tensors(const pod_limits *limits, int64_t num_pages, int has_sinks, tensor_set *set,
+                                 cli_error *error) {
+    size_t element_bytes = pod_dtype_size(limits->q_dtype);
+    size_t query_bytes = (size_t)query_elements(limits) * element_bytes;
+    size_t cache_bytes = (size_t)cache_elements(limits, num_pages) * element_bytes;
+    size_t head_bytes = (size_t)limits->q_heads * sizeof(float);
+    const size_t bytes[NUM_TENSORS] = {[TENSOR_Q] = query_bytes,
+                                       [TENSOR_K] = cache_bytes,
+                                       [TENSOR_V] = cache_bytes,
+                                       [TENSOR_OUT] = query_bytes,
+                                       [TENSOR_LSE] = (size_t)limits->max_q_tokens * head_bytes,
+                                       [TENSOR_SINKS] = has_sinks ? head_bytes : 0};
+    for (int t = 0; t < NUM_TENSORS; t++) {
+        if (t == TENSOR_SINKS && !has_sinks) continue;
+        set->arrays[t] = (device_array){.host = allocate(bytes[t]), .bytes = bytes[t]};
+        if (set->arrays[t].host == NULL) return cli_fail_memory(error);
+    }
     return CLI_OK;
 }
 
-cli_exit tensor_set_make(const batch_spec *spec, const pod_limits *limits, int64_t num_pages, tensor_set *set,
-                         cli_error *error) {
-    *set = (tensor_set){.tensors = pod_tensors_init()};
-    size_t element_bytes = pod_dtype_size(spec->dtype);
-    size_t cache = (size_t)cache_elements(limits, num_pages), queries = (size_t)query_elements(limits);
-    set->out_bytes = queries * element_bytes;
-    set->lse_bytes = (size_t)limits->max_q_tokens * (size_t)limits->q_heads * sizeof(float);
-    set->q = allocate(set->out_bytes);
-    set->out = allocate(set->out_bytes);
-    set->lse = allocate(set->lse_bytes);
-    set->k = allocate(cache * element_bytes);
-    set->v = allocate(cache * element_bytes);
-    if (set->q == NULL || set->out == NULL || set->lse == NULL || set->k == NULL || set->v == NULL) {
-        return cli_fail_memory(error);
+static void fill_tensors(const pod_limits *limits, int64_t seed, tensor_set *set) {
+    prng random = prng_seed((uint64_t)seed ^ 0x7e4507u); /* another stream than the page table's */
+    for (int t = TENSOR_Q; t <= TENSOR_V; t++) {
+        fill_normal(set->arrays[t].host, limits->q_dtype, set->arrays[t].bytes / pod_dtype_size(limits->q_dtype),
+                    &random);
     }
-    prng random = prng_seed((uint64_t)spec->seed ^ 0x7e4507u); /* another stream than the page table's */
-    fill_normal(set->q, spec->dtype, queries, &random);
-    fill_normal(set->k, spec->dtype, cache, &random);
-    fill_normal(set->v, spec->dtype, cache, &random);
-    set->tensors.q = set->q;
-    set->tensors.k = set->k;
-    set->tensors.v = set->v;
-    set->tensors.out = set->out;
-    set->tensors.lse = set->lse;
-    set->tensors.scale = spec->scale;
-    set->tensors.softcap = spec->softcap;
-    return spec->has_sinks ? make_sinks(limits, set, &random, error) : CLI_OK;
+    if (set->arrays[TENSOR_SINKS].host != NULL) {
+        fill_normal(set->arrays[TENSOR_SINKS].host, POD_F32, (size_t)limits->q_heads, &random);
+    }
+}
+
+cli_exit tensor_set_make(const batch_spec *spec, const pod_limits *limits, int64_t num_pages, device_memory *memory,
+                         tensor_set *set, cli_error *error) {
+    *set = (tensor_set){.host = pod_tensors_init(), .memory = memory};
+    CLI_TRY(allocate_tensors(limits, num_pages, spec->has_sinks, set, error));
+    fill_tensors(limits, spec->seed, set);
+    for (int t = 0; t < NUM_TENSORS; t++) {
+        device_array *array = &set->arrays[t];
+        if (array->host != NULL) CLI_TRY(device_array_make(memory, array->host, array->bytes, array, error));
+    }
+    const device_array *arrays = set->arrays;
+    set->host.scale = spec->scale;
+    set->host.softcap = spec->softcap;
+    set->placed = set->host;
+    set->host.q = arrays[TENSOR_Q].host, set->placed.q = arrays[TENSOR_Q].place;
+    set->host.k = arrays[TENSOR_K].host, set->placed.k = arrays[TENSOR_K].place;
+    set->host.v = arrays[TENSOR_V].host, set->placed.v = arrays[TENSOR_V].place;
+    set->host.out = arrays[TENSOR_OUT].host, set->placed.out = arrays[TENSOR_OUT].place;
+    set->host.lse = arrays[TENSOR_LSE].host, set->placed.lse = arrays[TENSOR_LSE].place;
+    set->host.sinks = arrays[TENSOR_SINKS].host, set->placed.sinks = arrays[TENSOR_SINKS].place;
+    return CLI_OK;
 }
 
 void tensor_set_free(tensor_set *set) {
-    free(set->q);
-    free(set->k);
-    free(set->v);
-    free(set->out);
-    free(set->lse);
-    free(set->sinks);
+    for (int t = 0; t < NUM_TENSORS; t++) {
+        if (set->arrays[t].place != NULL) device_array_free(set->memory, &set->arrays[t]);
+        free(set->arrays[t].host);
+    }
 }
 
-void tensor_set_poison(tensor_set *set) {
-    memset(set->out, 0xff, set->out_bytes);
-    memset(set->lse, 0xff, set->lse_bytes);
+cli_exit tensor_set_poison(tensor_set *set, cli_error *error) {
+    for (int t = TENSOR_OUT; t <= TENSOR_LSE; t++) {
+        memset(set->arrays[t].host, 0xff, set->arrays[t].bytes);
+        CLI_TRY(device_array_send(set->memory, &set->arrays[t], error));
+    }
+    return CLI_OK;
+}
+
+cli_exit tensor_set_fetch(tensor_set *set, cli_error *error) {
+    for (int t = TENSOR_OUT; t <= TENSOR_LSE; t++) {
+        CLI_TRY(device_array_fetch(set->memory, &set->arrays[t], error));
+    }
+    return CLI_OK;
 }

@@ -281,7 +281,8 @@ POD_API pod_status pod_attention(pod_plan *plan, const pod_tensors *tensors, voi
 /* 6. Looking inside                                                                                                 */
 /* ---------------------------------------------------------------------------------------------------------------- */
 
-/** What a built plan decided, in numbers. Tokens and tiles as in docs/architecture.md. */
+/** What a built plan decided, in numbers. Tokens and tiles as in docs/architecture.md. Of a plan that a GPU made only the
+ * sizes are known here: every count below num_requests is -1. */
 typedef struct pod_plan_info {
     size_t struct_size;
     int32_t num_ctas;            /**< workers of the schedule */
@@ -300,7 +301,7 @@ typedef struct pod_plan_info {
     int64_t num_decode_tiles;   /**< KV tiles over all decode items */
 } pod_plan_info;
 
-/** Errors: POD_E_ARGUMENT, POD_E_STATE (not built), POD_E_UNSUPPORTED (planned on a GPU). */
+/** Errors: POD_E_ARGUMENT, POD_E_STATE (not built). */
 POD_API pod_status pod_plan_get_info(const pod_plan *plan, pod_plan_info *info);
 
 /**
@@ -329,7 +330,7 @@ typedef struct pod_work_item {
 
 /**
  * Calls `visit` for every item: the prefill queue in order, then the decode queue in order. Stops early when `visit`
- * returns non-zero. Errors: as pod_plan_get_info().
+ * returns non-zero. Errors: as pod_plan_get_info(), POD_E_UNSUPPORTED (planned on a GPU).
  */
 POD_API pod_status pod_plan_visit(const pod_plan *plan, int (*visit)(void *context, const pod_work_item *item),
                                   void *context);

@@ -6,10 +6,11 @@
 static pod_status check_built(const pod_plan *plan) {
     if (plan == NULL) return pod__fail(POD_E_ARGUMENT, "plan is NULL");
     if (!plan->is_built) return pod__fail(POD_E_STATE, "pod_plan_build() has not succeeded on this plan yet");
-    if (plan->device->backend->plan_build != NULL) {
-        return pod__fail(POD_E_UNSUPPORTED, "the plan is in the device's memory; open a sim: device to look at one");
-    }
     return POD_OK;
+}
+
+static int is_on_device(const pod_plan *plan) {
+    return plan->device->backend->plan_build != NULL;
 }
 
 static int visit_prefill(const pod_plan *plan, int (*visit)(void *, const pod_work_item *), void *context) {
@@ -80,6 +81,9 @@ static int visit_decode(const pod_plan *plan, int (*visit)(void *, const pod_wor
 
 pod_status pod_plan_visit(const pod_plan *plan, int (*visit)(void *context, const pod_work_item *item), void *context) {
     POD_TRY(check_built(plan));
+    if (is_on_device(plan)) {
+        return pod__fail(POD_E_UNSUPPORTED, "the plan is in the device's memory; open a sim: device to look at one");
+    }
     if (visit == NULL) return pod__fail(POD_E_ARGUMENT, "visit is NULL");
     if (visit_prefill(plan, visit, context) == 0) visit_decode(plan, visit, context);
     return POD_OK;
@@ -103,14 +107,20 @@ pod_status pod_plan_get_info(const pod_plan *plan, pod_plan_info *info) {
         return pod__fail(POD_E_ARGUMENT, "info.struct_size = %zu is not %zu; start from pod_plan_info_init()",
                          info->struct_size, sizeof *info);
     }
-    const pod_schedule_header *header = plan->schedule.header;
     *info = pod_plan_info_init();
     info->num_ctas = plan->tiling.num_ctas;
     info->prefill_tile_rows = plan->tiling.prefill_tile_rows;
     info->prefill_tile_tokens = plan->tiling.prefill_tile_tokens;
     info->decode_rows = plan->tiling.decode_rows;
     info->decode_tile_tokens = plan->tiling.decode_tile_tokens;
-    info->num_requests = header->num_requests;
+    info->num_requests = plan->batch.num_requests;
+    if (is_on_device(plan)) {
+        info->num_prefill_requests = info->num_decode_requests = -1;
+        info->num_prefill_items = info->num_prefill_splits = info->num_prefill_tiles = -1;
+        info->num_decode_slices = info->num_decode_items = info->num_decode_tiles = -1;
+        return POD_OK;
+    }
+    const pod_schedule_header *header = plan->schedule.header;
     info->num_prefill_requests = header->num_prefill_requests;
     info->num_decode_requests = header->num_decode_requests;
     info->num_prefill_tiles = header->num_prefill_tiles;
