@@ -31,6 +31,7 @@
 /** What the planner has to know of the kernel that will run the plan. */
 typedef struct pod_tiling {
     int32_t num_ctas;            /**< workers that take tickets */
+    int32_t num_prefill_ctas;    /**< of these, how many prefill has while there is decode work, too */
     int32_t prefill_tile_rows;   /**< query rows of a prefill tile */
     int32_t prefill_tile_tokens; /**< keys per step of a prefill tile */
     int32_t decode_rows;         /**< a request of at most so many rows is decode work */
@@ -288,11 +289,11 @@ POD_CORE_FN pod_request pod_core_request(const pod_shape *shape, int32_t r) {
     return request;
 }
 
-/** Parts that a tile of `num_tiles` is cut into when an item is to hold `1 / (waves * num_ctas)` of the work: as many
- * as the whole shares that it spans, none shorter than min_part_tiles. All parts of all KV heads together are at most
- * waves * num_ctas. */
-POD_CORE_FN int32_t pod_core_parts(const pod_tiling *tiling, int64_t all_tiles, int32_t waves, int32_t num_tiles) {
-    int64_t parts = (int64_t)num_tiles * tiling->num_ctas * waves / all_tiles;
+/** Parts that a tile of `num_tiles` is cut into when an item is to hold `1 / num_items` of the work: as many as the
+ * whole shares that it spans, none shorter than min_part_tiles. All parts of all KV heads together are at most
+ * num_items. */
+POD_CORE_FN int32_t pod_core_parts(const pod_tiling *tiling, int64_t all_tiles, int32_t num_items, int32_t num_tiles) {
+    int64_t parts = (int64_t)num_tiles * num_items / all_tiles;
     if (parts > num_tiles / tiling->min_part_tiles) parts = num_tiles / tiling->min_part_tiles;
     return parts < 1 ? 1 : (int32_t)parts;
 }
@@ -433,6 +434,7 @@ POD_CORE_FN void pod_core_entries(const pod_team *team, const pod_shape *shape, 
     all_tiles *= shape->kv_heads;
     longest = pod_team_max(team, longest);
 
+    int32_t ctas = schedule->header->num_decode_tiles > 0 ? tiling->num_prefill_ctas : tiling->num_ctas;
     /* Try 1, 2 and 4 items per CTA and keep the split whose busiest CTA ends first, merging counted as one tile. */
     int32_t waves = 1;
     int64_t best_cost = INT64_MAX;
@@ -442,7 +444,7 @@ POD_CORE_FN void pod_core_entries(const pod_team *team, const pod_shape *shape, 
         request = first_request;
         for (int32_t i = begin; i < end; i++) {
             pod_core_row_tile(shape, tiling, schedule, i, &request, &row_begin, &tile_begin, &num_tiles);
-            int32_t parts = pod_core_parts(tiling, all_tiles, w, num_tiles);
+            int32_t parts = pod_core_parts(tiling, all_tiles, w * ctas, num_tiles);
             entries += parts;
             if (parts > 1) splits += parts;
             longest_item = pod_core_max(longest_item, pod_core_ceil_div(num_tiles, parts));
@@ -451,8 +453,8 @@ POD_CORE_FN void pod_core_entries(const pod_team *team, const pod_shape *shape, 
         pod_team_scan(team, splits, &all_splits);
         items *= shape->kv_heads;
         all_splits *= shape->kv_heads;
-        int64_t rounds = (items + tiling->num_ctas - 1) / tiling->num_ctas;
-        int64_t merges = (all_splits + tiling->num_ctas - 1) / tiling->num_ctas;
+        int64_t rounds = (items + ctas - 1) / ctas;
+        int64_t merges = (all_splits + ctas - 1) / ctas;
         int64_t cost = rounds * all_tiles * 16 / items; /* in sixteenths of a tile */
         longest_item = pod_team_max(team, longest_item);
         if (cost < (int64_t)longest_item * 16) cost = (int64_t)longest_item * 16;
@@ -467,7 +469,7 @@ POD_CORE_FN void pod_core_entries(const pod_team *team, const pod_shape *shape, 
     request = first_request;
     for (int32_t i = begin; i < end; i++) {
         pod_core_row_tile(shape, tiling, schedule, i, &request, &row_begin, &tile_begin, &num_tiles);
-        int32_t parts = pod_core_parts(tiling, all_tiles, waves, num_tiles);
+        int32_t parts = pod_core_parts(tiling, all_tiles, waves * ctas, num_tiles);
         entries += parts;
         if (parts > 1) slots += (int64_t)parts * shape->kv_heads;
     }
@@ -476,7 +478,7 @@ POD_CORE_FN void pod_core_entries(const pod_team *team, const pod_shape *shape, 
     request = first_request;
     for (int32_t i = begin; i < end; i++) {
         pod_core_row_tile(shape, tiling, schedule, i, &request, &row_begin, &tile_begin, &num_tiles);
-        int32_t parts = pod_core_parts(tiling, all_tiles, waves, num_tiles);
+        int32_t parts = pod_core_parts(tiling, all_tiles, waves * ctas, num_tiles);
         for (int32_t part = 0; part < parts; part++) {
             int32_t part_begin = pod_core_cut(num_tiles, parts, part);
             pod_prefill_entry made = {

@@ -14,6 +14,7 @@ enum {
 /** CPU: as many workers on every machine, so that results do not depend on the number of threads. */
 static inline pod_tiling pod__tiling_cpu(void) {
     pod_tiling tiling = {.num_ctas = 32,
+                         .num_prefill_ctas = 32,
                          .prefill_tile_rows = POD_CPU_PREFILL_ROWS,
                          .prefill_tile_tokens = POD_CPU_TILE_TOKENS,
                          .decode_rows = 16,
@@ -28,6 +29,7 @@ static inline pod_tiling pod__tiling_cpu(void) {
 /** sm_80 and later: two CTAs per SM that bind to prefill or decode when they arrive. */
 static inline pod_tiling pod__tiling_sm80(int32_t num_sms) {
     pod_tiling tiling = {.num_ctas = 2 * num_sms,
+                         .num_prefill_ctas = num_sms,
                          .prefill_tile_rows = 128,
                          .prefill_tile_tokens = 64,
                          .decode_rows = 16,
@@ -35,13 +37,14 @@ static inline pod_tiling pod__tiling_sm80(int32_t num_sms) {
                          .max_slices = 16 * num_sms,
                          .min_slice_tiles = 8,
                          .min_part_tiles = 8,
-                         .max_prefill_waves = 2};
+                         .max_prefill_waves = 1};
     return tiling;
 }
 
 /** sm_90a: one persistent CTA per SM that does both. */
 static inline pod_tiling pod__tiling_sm90(int32_t num_sms) {
     pod_tiling tiling = {.num_ctas = num_sms,
+                         .num_prefill_ctas = num_sms,
                          .prefill_tile_rows = 128,
                          .prefill_tile_tokens = 128,
                          .decode_rows = 64,

@@ -20,25 +20,16 @@ static size_t layout_take(layout_builder *builder, size_t count, size_t element_
 
 /** FNV-1a over the numbers that shape the layout. */
 static uint64_t layout_signature(const pod_limits *limits, const pod_tiling *tiling) {
-    const int32_t numbers[] = {limits->q_heads,
-                               limits->kv_heads,
-                               limits->head_dim,
-                               (int32_t)limits->q_dtype,
-                               (int32_t)limits->kv_dtype,
-                               (int32_t)limits->out_dtype,
-                               limits->page_size,
-                               limits->max_requests,
-                               limits->max_q_tokens,
-                               limits->max_kv_len,
-                               tiling->num_ctas,
-                               tiling->prefill_tile_rows,
-                               tiling->prefill_tile_tokens,
-                               tiling->decode_rows,
-                               tiling->decode_tile_tokens,
-                               tiling->max_slices,
-                               tiling->min_slice_tiles,
-                               tiling->min_part_tiles,
-                               tiling->max_prefill_waves};
+    const int32_t numbers[] = {limits->q_heads,           limits->kv_heads,
+                               limits->head_dim,          (int32_t)limits->q_dtype,
+                               (int32_t)limits->kv_dtype, (int32_t)limits->out_dtype,
+                               limits->page_size,         limits->max_requests,
+                               limits->max_q_tokens,      limits->max_kv_len,
+                               tiling->num_ctas,          tiling->num_prefill_ctas,
+                               tiling->prefill_tile_rows, tiling->prefill_tile_tokens,
+                               tiling->decode_rows,       tiling->decode_tile_tokens,
+                               tiling->max_slices,        tiling->min_slice_tiles,
+                               tiling->min_part_tiles,    tiling->max_prefill_waves};
     uint64_t hash = 14695981039346656037u;
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
         hash = (hash ^ (uint32_t)numbers[i]) * 1099511628211u;

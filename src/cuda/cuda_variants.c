@@ -41,6 +41,7 @@ int32_t pod__cuda_find_variant(const pod_cuda_options *options, const pod_limits
 pod_tiling pod__cuda_tiling(const pod_cuda_variant *variant, int32_t num_sms) {
     pod_tiling tiling = pod__tiling_sm80(num_sms);
     tiling.num_ctas = variant->ctas_per_sm * num_sms;
+    tiling.num_prefill_ctas = (tiling.num_ctas + 1) / 2;
     tiling.prefill_tile_rows = variant->prefill_tile_rows;
     tiling.prefill_tile_tokens = variant->prefill_tile_tokens;
     tiling.decode_rows = variant->decode_rows;

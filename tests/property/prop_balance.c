@@ -65,8 +65,7 @@ static int64_t list_schedule(const queue *queue, int64_t *loads, int32_t num_cta
     return end;
 }
 
-static int check_queue(balance *b, const queue *queue, const char *name) {
-    int32_t num_ctas = b->plan->tiling.num_ctas;
+static int check_queue(balance *b, const queue *queue, int32_t num_ctas, const char *name) {
     int64_t end = list_schedule(queue, b->loads, num_ctas);
     double share = (double)queue->tiles / num_ctas;
     PROPERTY((double)end <= share + (double)queue->longest, "%s: end %lld, share %.1f, longest ticket %lld", name,
@@ -84,13 +83,14 @@ static int check_step(balance *b) {
     PROPERTY(pod_plan_visit(b->plan, add_item, b) == POD_OK, "%s", pod_error_message());
     for (size_t i = 0; i < b->prefill.num_tickets; i++) queue_add(&b->both, b->prefill.tickets[i]);
     for (size_t i = 0; i < b->decode.num_tickets; i++) queue_add(&b->both, b->decode.tickets[i]);
+    const pod_tiling *tiling = &b->plan->tiling;
+    int32_t prefill_ctas = b->decode.tiles > 0 ? tiling->num_prefill_ctas : tiling->num_ctas;
     /* Splitting leaves no ticket longer than two shares of its queue, but where its parts would be too short. */
-    double prefill_share = (double)b->prefill.tiles / b->plan->tiling.num_ctas;
-    PROPERTY(b->prefill.longest < 2 * b->plan->tiling.min_part_tiles ||
-                 (double)b->prefill.longest <= 2 * prefill_share + 1,
+    double prefill_share = (double)b->prefill.tiles / prefill_ctas;
+    PROPERTY(b->prefill.longest < 2 * tiling->min_part_tiles || (double)b->prefill.longest <= 2 * prefill_share + 1,
              "a prefill item of %lld tiles where %.1f are a share", (long long)b->prefill.longest, prefill_share);
-    return check_queue(b, &b->prefill, "prefill") || check_queue(b, &b->decode, "decode") ||
-           check_queue(b, &b->both, "both");
+    return check_queue(b, &b->prefill, prefill_ctas, "prefill") ||
+           check_queue(b, &b->decode, tiling->num_ctas, "decode") || check_queue(b, &b->both, tiling->num_ctas, "both");
 }
 
 static int run_steps(balance *b, const trace *trace, const pod_limits *limits, test_batch *batch, void *workspace,

@@ -54,7 +54,7 @@ POD_CORE_FN int32_t pod_team_max(const pod_team *team, int32_t value) {
 
 #include "plan_params.h"
 
-constexpr int RADIX_BITS = 2; /* few cells per lane: the scan over the table reads them with few bank conflicts */
+constexpr int RADIX_BITS = 3;
 constexpr int NUM_WARPS = POD_PLAN_THREADS / WARP_LANES;
 
 struct plan_smem {
@@ -87,7 +87,7 @@ static __device__ void check_pages(const pod_plan_params &params, const pod_team
     }
 }
 
-extern "C" __global__ void __launch_bounds__(POD_PLAN_THREADS)
+extern "C" __global__ void __launch_bounds__(POD_PLAN_THREADS, 1)
     pod_plan(const __grid_constant__ pod_plan_params params) {
     __shared__ plan_smem smem;
     pod_team team = {(int32_t)threadIdx.x, POD_PLAN_THREADS, RADIX_BITS, smem.digits, smem.warp_values};

@@ -8,7 +8,7 @@
 #define POD_PLAN_KERNEL "pod_plan"
 
 enum {
-    POD_PLAN_THREADS = 512,
+    POD_PLAN_THREADS = 256,
     POD_PLAN_CHECKERS_PER_SM = 2 /**< CTAs that check page tables beside the one that plans, at most */
 };
 

@@ -30,6 +30,7 @@ template <class ELEMENT, int HEAD_DIM, int CTAS_PER_SM> struct kernel_sm80 {
         typename prefill::smem_type prefill;
         typename decode::smem_type decode[DECODE_SLICES_PER_CTA];
         int32_t pair; /* a ticket of each queue */
+        int32_t prefills, decodes;
     };
 
     static __device__ __forceinline__ void decode_ticket(const pod_kernel_params &params,
@@ -55,12 +56,16 @@ template <class ELEMENT, int HEAD_DIM, int CTAS_PER_SM> struct kernel_sm80 {
     }
 
     static __device__ __forceinline__ void hfuse(const pod_kernel_params &params, hfuse_smem &smem) {
-        if (ptx_tid() == 0) smem.pair = blockIdx.x;
+        if (ptx_tid() == 0) {
+            smem.pair = blockIdx.x;
+            smem.prefills = num_prefill_tickets(params);
+            smem.decodes = num_decode_tickets(params);
+        }
         __syncthreads();
-        while (smem.pair < max(num_prefill_tickets(params), num_decode_tickets(params))) {
+        while (smem.pair < max(smem.prefills, smem.decodes)) {
             if (ptx_tid() < PREFILL_THREADS) {
-                if (smem.pair < num_prefill_tickets(params)) prefill::work_on(params, smem.prefill, smem.pair);
-            } else if (smem.pair < num_decode_tickets(params)) {
+                if (smem.pair < smem.prefills) prefill::work_on(params, smem.prefill, smem.pair);
+            } else if (smem.pair < smem.decodes) {
                 decode_ticket(params, smem.decode, smem.pair * DECODE_SLICES_PER_CTA);
             }
             __syncthreads(); /* the pair ends together: that is what a static fusion costs */

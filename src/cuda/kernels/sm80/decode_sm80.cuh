@@ -10,6 +10,7 @@
 
 #include "../access.cuh"
 #include "../element.cuh"
+#include "../merge_parts.cuh"
 
 enum { DECODE_STAGE_TOKENS = 16, DECODE_TILE_TOKENS = 64 };
 
@@ -349,37 +350,29 @@ template <class ELEMENT, int HEAD_DIM, int RING, int MAX_N_TILES> struct decode_
         }
     }
 
-    /** Joins the parts of a split item in their order; a lane owns four columns, so two rows go at once at 64 columns.
-     */
+    /** Joins the parts of a split item and writes its rows, four at a time; a lane owns HEAD_DIM / 32 columns. */
     static __device__ void merge(const pod_kernel_params &params, const decode_work &work, int lane) {
-        constexpr int LANES = HEAD_DIM / 4;
-        int column = lane % LANES * 4, num_parts = work.item.num_parts;
-        const float *sums = params.schedule.decode_partial_sum, *outs = params.schedule.decode_partial_out;
-#pragma unroll 2
-        for (int row = lane / LANES; row < work.num_rows; row += 32 / LANES) {
-            float max = -INFINITY, sum = 0.0f;
-#pragma unroll 4
-            for (int part = 0; part < num_parts; part++) {
-                int64_t place = (int64_t)pod_core_decode_slot(&work.item, part) * params.tiling.decode_rows + row;
-                max = fmaxf(max, __ldcg(sums + place * 2));
+        constexpr int ROWS = 4, COLUMNS = HEAD_DIM / 32;
+        const pod_decode_item item = work.item;
+        for (int first_row = 0; first_row < work.num_rows; first_row += ROWS) {
+            merged_rows<ROWS, COLUMNS> merged;
+            merge_parts(
+                merged, params.schedule.decode_partial_sum, params.schedule.decode_partial_out,
+                [&](int part) { return pod_core_decode_slot(&item, part); }, item.num_parts, params.tiling.decode_rows,
+                HEAD_DIM, first_row, 1, work.num_rows, lane * COLUMNS);
+#pragma unroll
+            for (int i = 0; i < ROWS; i++) {
+                int row = first_row + i;
+                if (row >= work.num_rows) break;
+                float factor =
+                    finish_row(params, work.request, item.kv_head, row, merged.max[i], merged.sum[i], lane == 0);
+                int64_t offset = out_offset(params, work.request, item.kv_head, row);
+                uint32_t *words = (uint32_t *)((uint16_t *)params.out + offset + lane * COLUMNS);
+#pragma unroll
+                for (int c = 0; c < COLUMNS; c += 2) {
+                    words[c / 2] = ELEMENT::pack(merged.out[i][c] * factor, merged.out[i][c + 1] * factor);
+                }
             }
-            float4 out = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-#pragma unroll 4
-            for (int part = 0; part < num_parts; part++) {
-                int64_t place = (int64_t)pod_core_decode_slot(&work.item, part) * params.tiling.decode_rows + row;
-                float2 part_sum = __ldcg((const float2 *)(sums + place * 2));
-                float4 part_out = __ldcg((const float4 *)(outs + place * HEAD_DIM + column));
-                float factor = pod_merge_factor(part_sum.x, max);
-                sum += part_sum.y * factor;
-                out.x += part_out.x * factor;
-                out.y += part_out.y * factor;
-                out.z += part_out.z * factor;
-                out.w += part_out.w * factor;
-            }
-            float factor = finish_row(params, work.request, work.item.kv_head, row, max, sum, column == 0);
-            int64_t offset = out_offset(params, work.request, work.item.kv_head, row);
-            *(uint2 *)((uint16_t *)params.out + offset + column) = make_uint2(
-                ELEMENT::pack(out.x * factor, out.y * factor), ELEMENT::pack(out.z * factor, out.w * factor));
         }
     }
 

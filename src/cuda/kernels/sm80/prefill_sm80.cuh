@@ -13,6 +13,7 @@
 
 #include "../access.cuh"
 #include "../element.cuh"
+#include "../merge_parts.cuh"
 
 enum { PREFILL_THREADS = 128, PREFILL_BARRIER = 1, PREFILL_STAGES = 2 };
 
@@ -434,33 +435,28 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
         }
     }
 
-    /** Joins the parts of a split tile in their order and writes the rows: four lanes of 32 columns per row. */
+    /** Joins the parts of a split tile and writes its rows; a thread owns four columns of every ROW_STEP-th row. */
     static __device__ void merge(const pod_kernel_params &params, const prefill_work &work, int32_t first_slot) {
-        int t = own_thread();
-        constexpr int LANES = HEAD_DIM / 4; /* threads per row, one float4 each */
-        int column = t % LANES * 4, num_parts = work.entry.num_parts;
-        for (int row = t / LANES; row < work.num_rows; row += PREFILL_THREADS / LANES) {
-            const float *sums = params.schedule.prefill_partial_sum + ((int64_t)first_slot * ROWS + row) * 2;
-            const float *outs = params.schedule.prefill_partial_out + ((int64_t)first_slot * ROWS + row) * HEAD_DIM;
-            float max = -INFINITY, sum = 0.0f;
-            for (int part = 0; part < num_parts; part++) max = fmaxf(max, __ldcg(sums + (int64_t)part * ROWS * 2));
-            float4 out = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-            for (int part = 0; part < num_parts; part++) {
-                float2 part_sum = __ldcg((const float2 *)(sums + (int64_t)part * ROWS * 2));
-                float factor = pod_merge_factor(part_sum.x, max);
-                float4 part_out = __ldcg((const float4 *)(outs + (int64_t)part * ROWS * HEAD_DIM + column));
-                sum += part_sum.y * factor;
-                out.x += part_out.x * factor;
-                out.y += part_out.y * factor;
-                out.z += part_out.z * factor;
-                out.w += part_out.w * factor;
+        constexpr int LANES = HEAD_DIM / 4, ROW_STEP = PREFILL_THREADS / LANES, ROWS_AT_ONCE = 4;
+        int t = own_thread(), column = t % LANES * 4;
+        for (int first_row = t / LANES; first_row < work.num_rows; first_row += ROW_STEP * ROWS_AT_ONCE) {
+            merged_rows<ROWS_AT_ONCE, 4> merged;
+            merge_parts(
+                merged, params.schedule.prefill_partial_sum, params.schedule.prefill_partial_out,
+                [&](int part) { return first_slot + part; }, work.entry.num_parts, ROWS, HEAD_DIM, first_row, ROW_STEP,
+                work.num_rows, column);
+#pragma unroll
+            for (int i = 0; i < ROWS_AT_ONCE; i++) {
+                int row = first_row + i * ROW_STEP;
+                if (row >= work.num_rows) break;
+                int request_row = work.entry.row_begin + row;
+                float factor = finish_row(params, work.request, work.kv_head, request_row, merged.max[i], merged.sum[i],
+                                          column == 0);
+                const float(&out)[4] = merged.out[i];
+                int64_t offset = out_offset(params, work.request, work.kv_head, request_row);
+                *(uint2 *)((uint16_t *)params.out + offset + column) = make_uint2(
+                    ELEMENT::pack(out[0] * factor, out[1] * factor), ELEMENT::pack(out[2] * factor, out[3] * factor));
             }
-            int request_row = work.entry.row_begin + row;
-            float factor = finish_row(params, work.request, work.kv_head, request_row, max, sum, t % LANES == 0);
-            uint2 packed = make_uint2(ELEMENT::pack(out.x * factor, out.y * factor),
-                                      ELEMENT::pack(out.z * factor, out.w * factor));
-            int64_t offset = out_offset(params, work.request, work.kv_head, request_row);
-            *(uint2 *)((uint16_t *)params.out + offset + column) = packed;
         }
     }
 

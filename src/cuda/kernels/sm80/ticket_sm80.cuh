@@ -64,11 +64,11 @@ static __device__ work_ticket take_ticket(const pod_kernel_params &params) {
 static __device__ __forceinline__ void leave(const pod_kernel_params &params) {
     __shared__ uint32_t is_last;
     pod_schedule_header *header = params.schedule.header;
-    if (threadIdx.x == 0) is_last = atomicAdd(&header->ctas_done, 1) == gridDim.x - 1;
+    if (ptx_tid() == 0) is_last = atomicAdd(&header->ctas_done, 1) == gridDim.x - 1;
     __syncthreads();
     if (!is_last) return;
-    for (int i = threadIdx.x; i < POD_MAX_SMS; i += blockDim.x) params.schedule.sm_tickets[i] = 0;
-    if (threadIdx.x > 0) return;
+    for (int i = ptx_tid(); i < POD_MAX_SMS; i += blockDim.x) params.schedule.sm_tickets[i] = 0;
+    if (ptx_tid() > 0) return;
     header->prefill_ticket = 0;
     header->decode_ticket = 0;
     header->ctas_done = 0;

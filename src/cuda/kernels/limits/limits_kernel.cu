@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A GPU's ceilings: CTAs that only read memory, and CTAs that only multiply on the tensor cores, alone or side by side
+ * on every SM. Each works until its time is over and says how far it came, so that both kinds end together however they
+ * share an SM. */
+#include "limits/limits_params.h"
+#include "ptx/ptx_sm80.cuh"
+
+namespace {
+
+__device__ __forceinline__ uint64_t now_ns() {
+    uint64_t ns;
+    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(ns));
+    return ns;
+}
+
+/** Mixes all bits of a counter. */
+__device__ __forceinline__ uint32_t random_bits(uint64_t counter) {
+    uint64_t z = (counter + 1) * 0x9e3779b97f4a7c15u;
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+    return (uint32_t)(z >> 32);
+}
+
+/* ---- reading ---- */
+
+/** The CTA's chunks, round and round through the data. */
+struct chunk_walk {
+    const pod_limits_params &params;
+    uint64_t chunk;
+
+    __device__ const char *next() {
+        const char *data = params.data + chunk * POD_LIMITS_CHUNK_BYTES;
+        chunk += gridDim.x;
+        if (chunk >= params.num_chunks) chunk -= params.num_chunks;
+        return data;
+    }
+};
+
+#if __CUDA_ARCH__ >= 900
+
+__device__ __forceinline__ void barrier_init(uint32_t barrier_smem) {
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(barrier_smem) : "memory");
+}
+
+__device__ __forceinline__ void barrier_wait(uint32_t barrier_smem, uint32_t parity) {
+    uint32_t is_done;
+    do {
+        asm volatile("{\n.reg .pred done;\n"
+                     "mbarrier.try_wait.parity.shared::cta.b64 done, [%1], %2;\n"
+                     "selp.u32 %0, 1, 0, done;\n}"
+                     : "=r"(is_done)
+                     : "r"(barrier_smem), "r"(parity)
+                     : "memory");
+    } while (!is_done);
+}
+
+/** Starts a copy that completes a phase of the barrier. */
+__device__ __forceinline__ void request(uint32_t to_smem, const char *from_gmem, uint32_t barrier_smem) {
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier_smem),
+                 "r"((uint32_t)POD_LIMITS_CHUNK_BYTES)
+                 : "memory");
+    asm volatile(
+        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to_smem),
+        "l"(from_gmem), "r"((uint32_t)POD_LIMITS_CHUNK_BYTES), "r"(barrier_smem)
+        : "memory");
+}
+
+/** One thread keeps every stage busy with bulk copies; nobody looks at what they bring. Returns chunks. */
+__device__ uint64_t read_until(const pod_limits_params &p, char *stages, uint64_t end_ns) {
+    __shared__ uint64_t full[POD_LIMITS_MAX_STAGES];
+    if (threadIdx.x != 0) return 0;
+    chunk_walk walk = {p, blockIdx.x};
+    uint64_t num_chunks = 0;
+    uint32_t parity = 0, stages_smem = ptx_smem(stages), full_smem = ptx_smem(full);
+    for (int s = 0; s < p.num_stages; s++) barrier_init(full_smem + 8 * s);
+    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+    asm volatile("fence.proxy.async;" ::: "memory");
+    for (int s = 0; s < p.num_stages; s++) {
+        request(stages_smem + s * POD_LIMITS_CHUNK_BYTES, walk.next(), full_smem + 8 * s);
+    }
+    do {
+        for (int s = 0; s < p.num_stages; s++) {
+            barrier_wait(full_smem + 8 * s, parity);
+            request(stages_smem + s * POD_LIMITS_CHUNK_BYTES, walk.next(), full_smem + 8 * s);
+        }
+        parity ^= 1;
+        num_chunks += p.num_stages;
+    } while (now_ns() < end_ns);
+    for (int s = 0; s < p.num_stages; s++) barrier_wait(full_smem + 8 * s, parity);
+    return num_chunks + p.num_stages;
+}
+
+#else
+
+/** Starts this thread's part of a copy. */
+__device__ __forceinline__ void request(char *to, const char *from_gmem) {
+#pragma unroll
+    for (int at = 0; at < POD_LIMITS_CHUNK_BYTES; at += 16 * POD_LIMITS_THREADS) {
+        ptx_cp_async_16(ptx_smem(to) + at + 16 * threadIdx.x, from_gmem + at + 16 * threadIdx.x);
+    }
+    ptx_cp_async_commit();
+}
+
+/** All threads copy; each waits only for its own copies, as nobody looks at what they bring. Returns chunks. */
+__device__ uint64_t read_until(const pod_limits_params &p, char *stages, uint64_t end_ns) {
+    chunk_walk walk = {p, blockIdx.x};
+    uint64_t num_chunks = POD_LIMITS_MIN_STAGES;
+    for (int s = 0; s < POD_LIMITS_MIN_STAGES; s++) request(stages + s * POD_LIMITS_CHUNK_BYTES, walk.next());
+    do {
+        for (int s = 0; s < POD_LIMITS_MIN_STAGES; s++) {
+            ptx_cp_async_wait<POD_LIMITS_MIN_STAGES - 1>();
+            request(stages + s * POD_LIMITS_CHUNK_BYTES, walk.next());
+        }
+        num_chunks += POD_LIMITS_MIN_STAGES;
+    } while (now_ns() < end_ns);
+    ptx_cp_async_wait<0>();
+    return num_chunks;
+}
+
+#endif
+
+/* ---- multiplying ---- */
+
+constexpr int NUM_A = 2, NUM_B = 4, STEPS = 256;
+/* 16 x 8 x 16 multiply-adds in each product, with a and with -a. */
+constexpr unsigned long long FLOP_PER_STEP = 2ull * NUM_A * NUM_B * 2 * 16 * 8 * 16;
+
+/** Two bf16 numbers in +-[0.5, 2). */
+__device__ __forceinline__ uint32_t random_pair(uint32_t &counter) {
+    return (random_bits(counter++) & 0x80ff80ffu) | 0x3f003f00u;
+}
+
+/** The warp's products with a and then with -a, so that sums stay small. Returns steps. */
+__device__ uint64_t multiply_until(uint64_t end_ns) {
+    uint32_t counter = (blockIdx.x * blockDim.x + threadIdx.x) * 64, a[NUM_A][4], minus_a[NUM_A][4], b[NUM_B][2];
+    float sums[NUM_A * NUM_B][4] = {};
+#pragma unroll
+    for (int i = 0; i < NUM_A * 4; i++) {
+        a[i / 4][i % 4] = random_pair(counter);
+        minus_a[i / 4][i % 4] = a[i / 4][i % 4] ^ 0x80008000u;
+    }
+#pragma unroll
+    for (int i = 0; i < NUM_B * 2; i++) b[i / 2][i % 2] = random_pair(counter);
+    uint64_t num_steps = 0;
+    do {
+#pragma unroll 1
+        for (int step = 0; step < STEPS; step++) {
+#pragma unroll
+            for (int i = 0; i < NUM_A * NUM_B; i++)
+                ptx_mma_bf16(sums[i], a[i / NUM_B], b[i % NUM_B][0], b[i % NUM_B][1]);
+#pragma unroll
+            for (int i = 0; i < NUM_A * NUM_B; i++) {
+                ptx_mma_bf16(sums[i], minus_a[i / NUM_B], b[i % NUM_B][0], b[i % NUM_B][1]);
+            }
+        }
+        num_steps += STEPS;
+    } while (now_ns() < end_ns);
+    float sum = 0;
+#pragma unroll
+    for (int i = 0; i < NUM_A * NUM_B * 4; i++) sum += sums[i / 4][i % 4];
+    return num_steps + (sum == 1e30f); /* never, but for all the compiler knows the products matter */
+}
+
+} // namespace
+
+/** CTAs beyond an SM's first pair do not exist, so tickets 0 and 1 are one of each kind. */
+extern "C" __global__ void __launch_bounds__(POD_LIMITS_THREADS, POD_LIMITS_CTAS_PER_SM)
+    pod_limits(const __grid_constant__ pod_limits_params p) {
+    extern __shared__ __align__(128) char stages[];
+    __shared__ int is_reader;
+    uint64_t begin_ns = now_ns(), end_ns = begin_ns + p.duration_ns;
+    if (threadIdx.x == 0) {
+        is_reader = p.mode == POD_LIMITS_READ;
+        if (p.mode == POD_LIMITS_BOTH) is_reader = atomicAdd(&p.sm_tickets[ptx_smid()], 1u) % 2;
+    }
+    __syncthreads();
+    if (is_reader) {
+        uint64_t num_chunks = read_until(p, stages, end_ns);
+        if (threadIdx.x != 0) return;
+        atomicAdd(&p.counts->read_bytes, (unsigned long long)num_chunks * POD_LIMITS_CHUNK_BYTES);
+        atomicMax(&p.counts->read_ns, (unsigned long long)(now_ns() - begin_ns));
+    } else {
+        uint64_t num_steps = multiply_until(end_ns);
+        if (threadIdx.x % 32 != 0) return;
+        atomicAdd(&p.counts->flop, (unsigned long long)num_steps * FLOP_PER_STEP);
+        atomicMax(&p.counts->math_ns, (unsigned long long)(now_ns() - begin_ns));
+    }
+}
+
+/** Random bytes: constant data would cost less power than real data. */
+extern "C" __global__ void __launch_bounds__(POD_LIMITS_THREADS)
+    pod_limits_fill(const __grid_constant__ pod_limits_fill_params p) {
+    uint64_t stride = (uint64_t)gridDim.x * blockDim.x;
+    for (uint64_t i = (uint64_t)blockIdx.x * blockDim.x + threadIdx.x; i < p.num_words; i += stride) {
+        p.data[i] = random_bits(i);
+    }
+}
