@@ -41,8 +41,12 @@ static void print_device(const found_device *found) {
     } else if (strcmp(found->info.backend, "sim") == 0) {
         printf("plans only, %d CTAs\n", found->info.num_ctas);
     } else {
-        printf("%s, kernels %s, %d CTAs, %d threads\n", found->info.name, found->info.kernel, found->info.num_ctas,
-               found->info.num_threads);
+        printf("%s, kernels %s, %d CTAs, ", found->info.name, found->info.kernel, found->info.num_ctas);
+        if (found->info.num_threads > 0) {
+            printf("%d threads\n", found->info.num_threads);
+        } else {
+            printf("%s\n", format_bytes((double)found->info.memory_bytes).text);
+        }
     }
 }
 

@@ -13,6 +13,7 @@ static const char usage[] = "usage: podattn COMMAND [options]\n"
                             "  run      one hybrid batch: fused, serial, both sides alone, and the error\n"
                             "  plan     the schedule of a batch, as text, JSON or a timeline picture\n"
                             "  replay   a request trace through a chunked-prefill scheduler, every step computed\n"
+                            "  limits   what a device can do at most: reading, multiplying, both at once\n"
                             "\n"
                             "podattn COMMAND --help explains a command. Exit codes: 0 done, 1 a check failed,\n"
                             "2 bad usage or input, or no resources (one line on stderr says which).\n";
@@ -21,7 +22,8 @@ static const struct {
     const char *name;
     cli_exit (*run)(int argc, char **argv, cli_error *error); /**< NULL: a later version has it */
 } commands[] = {
-    {"info", cmd_info}, {"run", cmd_run}, {"plan", cmd_plan}, {"replay", cmd_replay}, {"bench", NULL}, {"limits", NULL},
+    {"info", cmd_info},     {"run", cmd_run},       {"plan", cmd_plan},
+    {"replay", cmd_replay}, {"limits", cmd_limits}, {"bench", NULL},
 };
 
 static cli_exit run_command(int argc, char **argv, cli_error *error) {

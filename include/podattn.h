@@ -9,7 +9,7 @@
  *   3. limits                the shapes that stay fixed while a server runs; they bound the workspace
  *   4. batch and plan        the requests of one step; planned once, used by every layer
  *   5. tensors and attention one call per layer
- *   6. looking inside        what the plan decided, and the double-precision oracle
+ *   6. looking inside        what the plan decided, the double-precision oracle, and the device's ceilings
  *
  * The shortest complete program (examples/hello.c runs it):
  *
@@ -281,8 +281,8 @@ POD_API pod_status pod_attention(pod_plan *plan, const pod_tensors *tensors, voi
 /* 6. Looking inside                                                                                                 */
 /* ---------------------------------------------------------------------------------------------------------------- */
 
-/** What a built plan decided, in numbers. Tokens and tiles as in docs/architecture.md. Of a plan that a GPU made only the
- * sizes are known here: every count below num_requests is -1. */
+/** What a built plan decided, in numbers. Tokens and tiles as in docs/architecture.md. Of a plan that a GPU made only
+ * the sizes are known here: every count below num_requests is -1. */
 typedef struct pod_plan_info {
     size_t struct_size;
     int32_t num_ctas;            /**< workers of the schedule */
@@ -344,6 +344,29 @@ POD_API pod_status pod_plan_visit(const pod_plan *plan, int (*visit)(void *conte
 POD_API pod_status pod_reference_attention(const pod_limits *limits, const pod_batch *batch, const pod_tensors *tensors,
                                            int32_t request, double *out, double *lse);
 
+/** What a device reached for about a second. */
+typedef struct pod_device_rate {
+    double tflops;      /**< 10^12 multiplications and additions per second; 0: it did none */
+    double gb_per_s;    /**< 10^9 bytes read from memory per second; 0: it read none */
+    double clock_mhz;   /**< of the SMs meanwhile; 0 where nothing says */
+    double power_watts; /**< of the GPU's board meanwhile; 0 where nothing says */
+} pod_device_rate;
+
+/** A device's ceilings, against which attention's times can be held. */
+typedef struct pod_device_limits {
+    size_t struct_size;
+    pod_device_rate read; /**< memory alone: all that can be read of several GB */
+    pod_device_rate math; /**< alone: bf16 products on a GPU's tensor cores (mma.sync), float multiply-adds on a CPU */
+    pod_device_rate both; /**< at once, one CTA of each kind on every SM; zeros on a CPU */
+} pod_device_limits;
+
+/**
+ * Measures the ceilings with kernels that do nothing else; start from pod_device_limits_init(). Waits for it, some
+ * seconds long, and takes up to 4 GiB of the device's memory meanwhile. What else runs on the device spoils the result.
+ * Errors: POD_E_ARGUMENT, POD_E_UNSUPPORTED (sim), POD_E_NO_MEMORY, POD_E_DEVICE.
+ */
+POD_API pod_status pod_device_measure_limits(const pod_device *device, pod_device_limits *limits);
+
 /* ---------------------------------------------------------------------------------------------------------------- */
 /* Starting values: all zero but struct_size, and what a comment says                                                */
 /* ---------------------------------------------------------------------------------------------------------------- */
@@ -360,6 +383,7 @@ POD_DEFINE_INIT_(pod_limits)
 POD_DEFINE_INIT_(pod_batch)
 POD_DEFINE_INIT_(pod_tensors)
 POD_DEFINE_INIT_(pod_plan_info)
+POD_DEFINE_INIT_(pod_device_limits)
 #undef POD_DEFINE_INIT_
 
 #ifdef __cplusplus

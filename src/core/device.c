@@ -64,3 +64,17 @@ pod_status pod_device_get_info(const pod_device *device, pod_device_info *info) 
     device->backend->get_info(device, info);
     return POD_OK;
 }
+
+pod_status pod_device_measure_limits(const pod_device *device, pod_device_limits *limits) {
+    if (device == NULL) return pod__fail(POD_E_ARGUMENT, "device is NULL");
+    if (limits == NULL) return pod__fail(POD_E_ARGUMENT, "limits is NULL");
+    if (limits->struct_size != sizeof *limits) {
+        return pod__fail(POD_E_ARGUMENT, "limits.struct_size = %zu is not %zu; start from pod_device_limits_init()",
+                         limits->struct_size, sizeof *limits);
+    }
+    if (device->backend->measure_limits == NULL) {
+        return pod__fail(POD_E_UNSUPPORTED, "this device computes nothing that could be measured");
+    }
+    *limits = pod_device_limits_init();
+    return device->backend->measure_limits(device, limits);
+}

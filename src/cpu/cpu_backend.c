@@ -75,6 +75,11 @@ static void cpu_get_info(const pod_device *device, pod_device_info *info) {
     info->num_threads = cpu->num_threads;
 }
 
+static pod_status cpu_measure_limits(const pod_device *device, pod_device_limits *limits) {
+    const cpu_device *cpu = (const cpu_device *)device;
+    return pod__cpu_measure_limits(cpu->kernels, cpu->num_threads, limits);
+}
+
 static void cpu_close(pod_device *device) {
     free(device);
 }
@@ -85,6 +90,7 @@ static const pod_backend cpu_backend = {
     .check_tensors = cpu_check_tensors,
     .attention = cpu_attention,
     .get_info = cpu_get_info,
+    .measure_limits = cpu_measure_limits,
     .close = cpu_close,
 };
 

@@ -12,6 +12,10 @@ typedef struct cpu_kernels {
     void (*decode)(const cpu_job *job, const cpu_item *item, cpu_scratch *scratch);
     /** Sinks, division, conversion: the finished rows from scratch into the caller's out and lse. */
     void (*finish)(const cpu_job *job, const cpu_item *item, cpu_scratch *scratch);
+    /** Multiplies and adds without pause; returns the operations. `*result` is what to add, and what it came to. */
+    double (*limit_multiply)(int64_t rounds, float *result);
+    /** The largest of non-negative numbers; a rest of less than a round is left out. */
+    float (*limit_read)(const float *data, int64_t count);
 } cpu_kernels;
 
 extern const cpu_kernels pod__cpu_kernels_generic;
@@ -24,6 +28,9 @@ extern const cpu_kernels pod__cpu_kernels_avx512_bf16;
 /** The best kernels that this processor runs if `name` is "", else those of that name. POD_E_ARGUMENT (no such name),
  * POD_E_NO_DEVICE (the processor lacks them). */
 pod_status pod__cpu_kernels_find(const char *name, const cpu_kernels **kernels);
+
+/** Reading and multiplying on so many threads; takes 1 GiB meanwhile. */
+pod_status pod__cpu_measure_limits(const cpu_kernels *kernels, int32_t num_threads, pod_device_limits *limits);
 
 /** Executes the plan on up to `num_threads` threads. */
 void pod__cpu_attention(const pod_plan *plan, const pod_tensors *tensors, const cpu_kernels *kernels,

@@ -19,6 +19,8 @@
 
 #include "cpu_decode.inc.h"
 
+#include "cpu_limits.inc.h"
+
 /** bf16 dot products where both sides are bf16. They round the weights to bf16; short rows, where such errors average
  * out less and where there is little to gain, stay in float. */
 static int uses_pairs(const cpu_job *job) {
@@ -51,4 +53,6 @@ const cpu_kernels POD_CPU_KERNELS = {
     .prefill = prefill_item_any,
     .decode = decode_item_any,
     .finish = rows_finish,
+    .limit_multiply = limit_multiply,
+    .limit_read = limit_read,
 };

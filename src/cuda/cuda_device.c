@@ -2,6 +2,7 @@
 /* Opens a GPU, loads the kernels, describes and closes it. */
 #include "cuda_device.h"
 
+#include "kernels/limits/limits_params.h"
 #include "kernels/plan/plan_params.h"
 #include "status.h"
 
@@ -97,6 +98,8 @@ static const pod_cuda_variant *usual_variant(const pod_cuda_device *cuda) {
 
 static pod_status find_kernels(pod_cuda_device *cuda) {
     POD_TRY(find_kernel(cuda, POD_PLAN_KERNEL, &cuda->plan_kernel));
+    POD_TRY(find_kernel(cuda, POD_LIMITS_KERNEL, &cuda->limits_kernel));
+    POD_TRY(find_kernel(cuda, POD_LIMITS_FILL_KERNEL, &cuda->limits_fill_kernel));
     for (int32_t i = 0; i < POD_CUDA_NUM_VARIANTS; i++) {
         const pod_cuda_variant *variant = &pod__cuda_variants[i];
         if (variant->smem_bytes > cuda->max_smem_bytes) continue;
@@ -164,6 +167,7 @@ static const pod_backend cuda_backend = {
     .plan_status = pod__cuda_plan_status,
     .attention = pod__cuda_attention,
     .get_info = cuda_get_info,
+    .measure_limits = pod__cuda_measure_limits,
     .close = cuda_close,
 };
 

@@ -17,6 +17,7 @@ typedef struct pod_cuda_device {
     CUcontext context; /**< the primary one; NULL until retained */
     CUmodule modules[POD_CUDA_NUM_IMAGES];
     CUfunction plan_kernel;
+    CUfunction limits_kernel, limits_fill_kernel;
     CUfunction kernels[POD_CUDA_NUM_VARIANTS]; /**< by row of the variant table; NULL: not for this chip */
     char name[128];
     int32_t capability; /**< 10 * major + minor */
@@ -45,6 +46,7 @@ pod_status pod__cuda_check_tensors(const pod_device *device, const pod_limits *l
 pod_status pod__cuda_check_pointer(const pod_cuda_device *cuda, const char *field, const void *pointer);
 pod_status pod__cuda_plan_build(pod_plan *plan, const pod_batch *batch, pod_stream stream);
 pod_status pod__cuda_plan_status(const pod_plan *plan, pod_stream stream);
+pod_status pod__cuda_measure_limits(const pod_device *device, pod_device_limits *limits);
 pod_status pod__cuda_attention(const pod_plan *plan, const pod_tensors *tensors, pod_stream stream);
 
 #endif

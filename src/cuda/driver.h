@@ -39,7 +39,14 @@
     X(memcpy_dtoh_async, "cuMemcpyDtoHAsync_v2", (void *to, CUdeviceptr from, size_t bytes, CUstream stream))          \
     X(memcpy_2d_async, "cuMemcpy2DAsync_v2", (const CUDA_MEMCPY2D *copy, CUstream stream))                             \
     X(stream_is_capturing, "cuStreamIsCapturing", (CUstream stream, CUstreamCaptureStatus * status))                   \
-    X(stream_synchronize, "cuStreamSynchronize", (CUstream stream))
+    X(stream_synchronize, "cuStreamSynchronize", (CUstream stream))                                                    \
+    X(stream_create, "cuStreamCreate", (CUstream * stream, unsigned int flags))                                        \
+    X(stream_destroy, "cuStreamDestroy_v2", (CUstream stream))                                                         \
+    X(mem_get_info, "cuMemGetInfo_v2", (size_t * free_bytes, size_t * total_bytes))                                    \
+    X(mem_alloc, "cuMemAlloc_v2", (CUdeviceptr * address, size_t bytes))                                               \
+    X(mem_free, "cuMemFree_v2", (CUdeviceptr address))                                                                 \
+    X(memset_d8_async, "cuMemsetD8Async", (CUdeviceptr to, unsigned char value, size_t bytes, CUstream stream))        \
+    X(device_get_pci_bus_id, "cuDeviceGetPCIBusId", (char *bus, int bytes, CUdevice device))
 
 typedef struct pod_cuda_driver {
     void *library;

@@ -9,6 +9,7 @@
 #include "backend.h"
 #include "cuda_variants.h"
 #include "dtype.h"
+#include "kernels/limits/limits_params.h"
 #include "kernels/params.h"
 #include "kernels/plan/plan_params.h"
 #include "merge_core.h"
@@ -44,8 +45,10 @@ static int setting(const char *name, int otherwise) {
 
 /* ---- kernels ---- */
 
+enum { PLAN_KERNEL = -1, LIMITS_KERNEL = -2, FILL_KERNEL = -3, NUM_OTHER_KERNELS = 3 };
+
 typedef struct fake_kernel {
-    int32_t variant; /**< -1: the planning kernel */
+    int32_t variant; /**< or one of the other kernels */
 } fake_kernel;
 
 typedef struct fake_node {
@@ -53,10 +56,11 @@ typedef struct fake_node {
     union {
         pod_plan_params plan;
         pod_kernel_params attention;
+        pod_limits_params limits;
     } params;
 } fake_node;
 
-static fake_kernel kernels[1 + POD_CUDA_NUM_VARIANTS];
+static fake_kernel kernels[NUM_OTHER_KERNELS + POD_CUDA_NUM_VARIANTS];
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 static uint32_t check_pages(const pod_plan_params *p, int32_t r) {
@@ -134,11 +138,26 @@ static void run_request(const pod_kernel_params *p, const pod_cuda_variant *vari
     free(lse);
 }
 
+/** 100 TFLOP/s and 1,000 GB/s alone, half of both together. */
+static void run_limits(const pod_limits_params *p) {
+    unsigned long long share = p->mode == POD_LIMITS_BOTH ? 2 : 1;
+    if (p->mode != POD_LIMITS_MATH) {
+        p->counts->read_ns = p->duration_ns;
+        p->counts->read_bytes = 1000 * p->duration_ns / share;
+    }
+    if (p->mode != POD_LIMITS_READ) {
+        p->counts->math_ns = p->duration_ns;
+        p->counts->flop = 100000 * p->duration_ns / share;
+    }
+}
+
 static void run_node(const fake_node *node) {
     pthread_mutex_lock(&lock);
-    if (node->kernel->variant < 0) {
+    if (node->kernel->variant == PLAN_KERNEL) {
         run_plan(&node->params.plan);
-    } else {
+    } else if (node->kernel->variant == LIMITS_KERNEL) {
+        run_limits(&node->params.limits);
+    } else if (node->kernel->variant >= 0) {
         const pod_kernel_params *p = &node->params.attention;
         for (int32_t r = 0; r < p->schedule.header->num_requests; r++) {
             run_request(p, &pod__cuda_variants[node->kernel->variant], r);
@@ -273,16 +292,18 @@ EXPORT CUresult cuModuleUnload(CUmodule module) {
 EXPORT CUresult cuModuleGetFunction(CUfunction *function, CUmodule module, const char *name) {
     (void)module;
     FAKE("cuModuleGetFunction");
-    int32_t variant = -2;
-    if (strcmp(name, POD_PLAN_KERNEL) == 0) variant = -1;
+    int32_t variant = -NUM_OTHER_KERNELS - 1;
+    if (strcmp(name, POD_PLAN_KERNEL) == 0) variant = PLAN_KERNEL;
+    if (strcmp(name, POD_LIMITS_KERNEL) == 0) variant = LIMITS_KERNEL;
+    if (strcmp(name, POD_LIMITS_FILL_KERNEL) == 0) variant = FILL_KERNEL;
     for (int32_t i = 0; i < POD_CUDA_NUM_VARIANTS; i++) {
         if (strcmp(name, pod__cuda_variants[i].kernel) == 0) variant = i;
     }
-    if (variant == -2) return CUDA_ERROR_NOT_FOUND;
+    if (variant < -NUM_OTHER_KERNELS) return CUDA_ERROR_NOT_FOUND;
     pthread_mutex_lock(&lock);
-    kernels[variant + 1].variant = variant;
+    kernels[variant + NUM_OTHER_KERNELS].variant = variant;
     pthread_mutex_unlock(&lock);
-    *function = (CUfunction)(void *)&kernels[variant + 1];
+    *function = (CUfunction)(void *)&kernels[variant + NUM_OTHER_KERNELS];
     return CUDA_SUCCESS;
 }
 
@@ -298,10 +319,14 @@ EXPORT CUresult cuLaunchKernel(CUfunction function, unsigned int grid_x, unsigne
     FAKE("cuLaunchKernel");
     if (extra != NULL || grid_y * grid_z * block_y * block_z != 1) return CUDA_ERROR_INVALID_VALUE;
     fake_node node = {.kernel = (const fake_kernel *)(const void *)function};
-    if (node.kernel->variant < 0) {
+    if (node.kernel->variant == LIMITS_KERNEL) {
+        node.params.limits = *(const pod_limits_params *)params[0];
+        if (block_x != POD_LIMITS_THREADS || grid_x != POD_LIMITS_CTAS_PER_SM * NUM_SMS)
+            return CUDA_ERROR_INVALID_VALUE;
+    } else if (node.kernel->variant == PLAN_KERNEL) {
         node.params.plan = *(const pod_plan_params *)params[0];
         if (block_x != POD_PLAN_THREADS || grid_x < 1) return CUDA_ERROR_INVALID_VALUE;
-    } else {
+    } else if (node.kernel->variant >= 0) {
         const pod_cuda_variant *variant = &pod__cuda_variants[node.kernel->variant];
         node.params.attention = *(const pod_kernel_params *)params[0];
         if (block_x != (unsigned)variant->threads || shared_bytes != (unsigned)variant->smem_bytes ||
@@ -411,6 +436,18 @@ EXPORT CUresult cuMemsetD8_v2(CUdeviceptr to, unsigned char value, size_t bytes)
     return CUDA_SUCCESS;
 }
 
+EXPORT CUresult cuMemsetD8Async(CUdeviceptr to, unsigned char value, size_t bytes, CUstream stream) {
+    (void)stream;
+    FAKE("cuMemsetD8Async");
+    return cuMemsetD8_v2(to, value, bytes);
+}
+
+EXPORT CUresult cuMemGetInfo_v2(size_t *free_bytes, size_t *total_bytes) {
+    FAKE("cuMemGetInfo");
+    *free_bytes = *total_bytes = (size_t)1 << 30;
+    return CUDA_SUCCESS;
+}
+
 /* ---- driver, device, context ---- */
 
 static _Thread_local CUcontext context_stack[8];
@@ -454,6 +491,12 @@ EXPORT CUresult cuDeviceGetName(char *name, int bytes, CUdevice device) {
     return CUDA_SUCCESS;
 }
 
+EXPORT CUresult cuDeviceGetPCIBusId(char *bus, int bytes, CUdevice device) {
+    (void)device;
+    snprintf(bus, (size_t)bytes, "0000:00:00.0");
+    return CUDA_SUCCESS;
+}
+
 EXPORT CUresult cuDeviceTotalMem_v2(size_t *bytes, CUdevice device) {
     (void)device;
     *bytes = (size_t)1 << 34;
@@ -468,6 +511,7 @@ EXPORT CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute attribute, C
     if (attribute == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR) *value = capability % 10;
     if (attribute == CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT) *value = NUM_SMS;
     if (attribute == CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN) *value = 232448;
+    if (attribute == CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR) *value = 233472;
     return CUDA_SUCCESS;
 }
 
