@@ -33,8 +33,9 @@ bench: ## time a hybrid batch on the CPU, beside PyTorch where PYTHON (default p
 	cmake --build --preset demo
 	build/demo/cli/podattn run --model llama-3-8b $(BENCH_BATCH) --dtype f32
 	build/demo/cli/podattn run --model llama-3-8b $(BENCH_BATCH) --dtype bf16
-	@if $(PYTHON) -c 'import torch'; then \
-	    $(PYTHON) bench/cpu_vs_torch.py --library build/demo/libpodattn.so $(BENCH_BATCH) --threads $$(nproc); \
+	@if $(PYTHON) -c 'import torch' 2>/dev/null; then \
+	    $(PYTHON) bench/cpu_vs_torch.py --library build/demo/libpodattn.so $(BENCH_BATCH) \
+	        --page-size 0 --page-size 16 --repeats 15 --threads $$(nproc); \
 	else \
 	    echo 'bench: for the comparison, make bench PYTHON=a Python that has torch (measured with 2.15.0)'; \
 	fi
