@@ -52,7 +52,7 @@ struct device_memory {
 static cli_exit check(const device_memory *memory, gpu_result result, const char *doing, cli_error *error) {
     if (result == GPU_SUCCESS) return CLI_OK;
     const char *name = NULL;
-    memory->get_error_name(result, &name);
+    if (memory->get_error_name != NULL) memory->get_error_name(result, &name);
     return cli_fail(error, "GPU: %s: %s", doing, name != NULL ? name : "unknown error");
 }
 

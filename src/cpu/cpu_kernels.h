@@ -12,7 +12,8 @@ typedef struct cpu_kernels {
     void (*decode)(const cpu_job *job, const cpu_item *item, cpu_scratch *scratch);
     /** Sinks, division, conversion: the finished rows from scratch into the caller's out and lse. */
     void (*finish)(const cpu_job *job, const cpu_item *item, cpu_scratch *scratch);
-    /** Multiplies and adds without pause; returns the operations. `*result` is what to add, and what it came to. */
+    /** Multiplies and adds without pause; returns the operations. `*result` is where they should end, and where they
+     * did. */
     double (*limit_multiply)(int64_t rounds, float *result);
     /** The largest of non-negative numbers; a rest of less than a round is left out. */
     float (*limit_read)(const float *data, int64_t count);

@@ -11,17 +11,13 @@ enum { DATA_ALIGN = 64, ROUNDS = 1 << 20 };
 #define SECONDS 0.5
 
 static double multiply_all(const cpu_kernels *kernels, int32_t num_threads) {
-    double flop = 0, begin_s = omp_get_wtime(), took_s;
-    do {
+    double flop = 0, begin_s = omp_get_wtime();
 #pragma omp parallel num_threads(num_threads) reduction(+ : flop)
-        {
-            float result = 0.25f;
-            flop += kernels->limit_multiply(ROUNDS, &result);
-            if (result == 0) flop = 0; /* never, but it makes the loop's result count */
-        }
-        took_s = omp_get_wtime() - begin_s;
-    } while (took_s < SECONDS);
-    return flop / took_s * 1e-12;
+    {
+        float result = 1; /* and remains so: x = 0.75 x + 0.25 */
+        while (result > 0 && omp_get_wtime() - begin_s < SECONDS) flop += kernels->limit_multiply(ROUNDS, &result);
+    }
+    return flop / (omp_get_wtime() - begin_s) * 1e-12;
 }
 
 /** The floats [*begin, *end) of one thread. */
@@ -41,17 +37,18 @@ static void fill_all(float *data, int64_t count, int32_t num_threads) {
 }
 
 static double read_all(const cpu_kernels *kernels, const float *data, int64_t count, int32_t num_threads) {
-    double bytes = 0, begin_s = omp_get_wtime(), took_s;
-    do {
+    double bytes = 0, begin_s = omp_get_wtime();
 #pragma omp parallel num_threads(num_threads) reduction(+ : bytes)
-        {
-            int64_t begin, end;
-            thread_part(count, &begin, &end);
-            if (kernels->limit_read(data + begin, end - begin) >= 0) bytes += (double)(end - begin) * sizeof *data;
+    {
+        int64_t begin, end;
+        thread_part(count, &begin, &end);
+        float largest = 0;
+        while (largest >= 0 && omp_get_wtime() - begin_s < SECONDS) {
+            largest = kernels->limit_read(data + begin, end - begin);
+            bytes += (double)(end - begin) * sizeof *data;
         }
-        took_s = omp_get_wtime() - begin_s;
-    } while (took_s < SECONDS);
-    return bytes / took_s * 1e-9;
+    }
+    return bytes / (omp_get_wtime() - begin_s) * 1e-9;
 }
 
 pod_status pod__cpu_measure_limits(const cpu_kernels *kernels, int32_t num_threads, pod_device_limits *limits) {

@@ -4,7 +4,7 @@
 enum { LIMIT_SUMS = 12 }; /* hide a multiply-add's latency; fit the registers of every instruction set */
 
 static double limit_multiply(int64_t rounds, float *result) {
-    vec sums[LIMIT_SUMS], factor = vec_set1(0.75f), addend = vec_set1(*result);
+    vec sums[LIMIT_SUMS], factor = vec_set1(0.75f), addend = vec_set1(0.25f * *result);
     for (int i = 0; i < LIMIT_SUMS; i++) sums[i] = vec_set1((float)i);
     for (int64_t round = 0; round < rounds; round++) {
         CPU_UNROLL
