@@ -52,7 +52,7 @@ struct device_memory {
 static cli_exit check(const device_memory *memory, gpu_result result, const char *doing, cli_error *error) {
     if (result == GPU_SUCCESS) return CLI_OK;
     const char *name = NULL;
-    if (memory->get_error_name != NULL) memory->get_error_name(result, &name);
+    memory->get_error_name(result, &name);
     return cli_fail(error, "GPU: %s: %s", doing, name != NULL ? name : "unknown error");
 }
 
@@ -70,14 +70,17 @@ static int find_symbol(void *library, const char *symbol, void *function) {
 
 static cli_exit load_driver(device_memory *memory, cli_error *error) {
     memory->library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
-    if (memory->library == NULL) return cli_fail(error, "GPU: libcuda.so.1 cannot be loaded");
-#define FIND_(name, symbol, arguments)                                                                                 \
-    if (!find_symbol(memory->library, symbol, (void *)&memory->name)) {                                                \
-        return cli_fail(error, "GPU: the driver has no %s", symbol);                                                   \
+    if (memory->library == NULL) {
+        cli_fail(error, "GPU: libcuda.so.1 cannot be loaded");
+        return CLI_BAD_INPUT;
     }
+    int has_all = 1;
+#define FIND_(name, symbol, arguments) has_all &= find_symbol(memory->library, symbol, (void *)&memory->name);
     GPU_FUNCTIONS(FIND_)
 #undef FIND_
-    return CLI_OK;
+    if (has_all) return CLI_OK;
+    cli_fail(error, "GPU: the driver is too old");
+    return CLI_BAD_INPUT;
 }
 
 static cli_exit open_gpu(device_memory *memory, cli_error *error) {
