@@ -23,10 +23,13 @@ static float load_f16(uint16_t half) {
 }
 
 static uint16_t store_f16(float value) {
-    if (value == 0) return 0;
+    uint32_t bits = bits_of(value), sign = bits >> 16 & 0x8000;
+    float magnitude = fabsf(value);
+    if (magnitude < 0x1p-14f) return (uint16_t)(sign | (uint32_t)lrintf(magnitude * 0x1p24f)); /* subnormal */
+    if (magnitude >= 65520.0f) return (uint16_t)(sign | 0x7c00);
     /* The exponent field moves from a bias of 127 to 15, and 13 of the 23 fraction bits are rounded away. */
-    uint32_t bits = bits_of(value), magnitude = (bits & 0x7fffffff) - (112u << 23);
-    return (uint16_t)((bits >> 16 & 0x8000) | (magnitude + 0xfff + (magnitude >> 13 & 1)) >> 13);
+    uint32_t moved = (bits & 0x7fffffff) - (112u << 23);
+    return (uint16_t)(sign | (moved + 0xfff + (moved >> 13 & 1)) >> 13);
 }
 
 static uint16_t store_bf16(float value) {

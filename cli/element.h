@@ -6,7 +6,7 @@
 #include "podattn.h"
 
 float element_load(const void *array, pod_dtype dtype, int64_t index);
-/** `value` must be finite and within the dtype's normal range, or 0. */
+/** `value` must not be a NaN; what is too large becomes infinite. */
 void element_store(void *array, pod_dtype dtype, int64_t index, float value);
 
 #endif

@@ -119,11 +119,37 @@ static void test_elements_round_trip(void **state) {
     assert_true(element_load(&even, POD_F16, 0) == 1.0f);
 }
 
+static void halves_survive_a_round_trip(void **state) {
+    (void)state;
+    for (uint32_t bits = 0; bits < 0x10000; bits++) {
+        uint16_t half = (uint16_t)bits, again = 0;
+        if ((half & 0x7fff) > 0x7c00) continue; /* NaN */
+        element_store(&again, POD_F16, 0, element_load(&half, POD_F16, 0));
+        assert_int_equal(again, half);
+    }
+}
+
+static void small_and_large_floats_become_the_nearest_half(void **state) {
+    (void)state;
+    static const struct {
+        float value;
+        uint16_t half;
+    } cases[] = {{0x1p-14f, 0x0400}, {-0x1.fffp-15f, 0x8400}, {0x1p-24f, 1},      {0x1p-25f, 0},
+                 {0x1.8p-24f, 2},    {-1e-9f, 0x8000},        {65519.0f, 0x7bff}, {65520.0f, 0x7c00},
+                 {-1e9f, 0xfc00},    {1.0f, 0x3c00},          {5.5e-5f, 0x039b}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        uint16_t half;
+        element_store(&half, POD_F16, 0, cases[i].value);
+        assert_int_equal(half, cases[i].half);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_equal_passes),        cmocka_unit_test(test_wrong_output_fails),
-        cmocka_unit_test(test_wrong_lse_fails),     cmocka_unit_test(test_empty_row_must_be_zero),
-        cmocka_unit_test(test_nan_is_the_worst),    cmocka_unit_test(test_quantiles),
+        cmocka_unit_test(halves_survive_a_round_trip), cmocka_unit_test(small_and_large_floats_become_the_nearest_half),
+        cmocka_unit_test(test_equal_passes),           cmocka_unit_test(test_wrong_output_fails),
+        cmocka_unit_test(test_wrong_lse_fails),        cmocka_unit_test(test_empty_row_must_be_zero),
+        cmocka_unit_test(test_nan_is_the_worst),       cmocka_unit_test(test_quantiles),
         cmocka_unit_test(test_elements_round_trip),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
