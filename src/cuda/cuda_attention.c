@@ -55,9 +55,24 @@ static pod_status check_pointers(const pod_cuda_device *cuda, const pod_tensors 
     return pod__cuda_check_pointer(cuda, "sinks", t->sinks);
 }
 
+/** The kernels count a cache in chunks of 8 elements, with 32 bits: 64 GB of K, and of V. */
+static pod_status check_reach(const pod_plan *plan, const char *field, int64_t page_stride, int64_t token_stride) {
+    const int64_t most_elements = INT64_C(8) << 32;
+    int64_t pages, slots, reach;
+    int is_far = __builtin_mul_overflow(page_stride, (int64_t)plan->batch.num_pages, &pages);
+    is_far |= __builtin_mul_overflow(token_stride, (int64_t)plan->limits.page_size, &slots);
+    is_far |= __builtin_add_overflow(pages, slots, &reach);
+    if (!is_far && reach <= most_elements) return POD_OK;
+    return pod__fail(POD_E_UNSUPPORTED,
+                     "%s = %lld with num_pages = %d reaches past the %lld elements that the cuda backend supports",
+                     field, (long long)page_stride, plan->batch.num_pages, (long long)most_elements);
+}
+
 static pod_status launch(const pod_cuda_device *cuda, const pod_plan *plan, const pod_tensors *tensors,
                          CUstream stream) {
     POD_TRY(check_pointers(cuda, tensors));
+    POD_TRY(check_reach(plan, "k_page_stride", tensors->k_page_stride, tensors->k_token_stride));
+    POD_TRY(check_reach(plan, "v_page_stride", tensors->v_page_stride, tensors->v_token_stride));
     int32_t row = pod__cuda_row(plan->device, &plan->limits);
     const pod_cuda_variant *variant = &pod__cuda_variants[row];
     pod_kernel_params params = make_params(plan, tensors, cuda->options.policy);

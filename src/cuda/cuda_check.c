@@ -79,6 +79,11 @@ pod_status pod__cuda_check_tensors(const pod_device *device, const pod_limits *l
     POD_TRY(check_stride("v_head_stride", t->v_head_stride));
     POD_TRY(check_stride("out_token_stride", t->out_token_stride));
     POD_TRY(check_stride("out_head_stride", t->out_head_stride));
+    if (t->scale < 0) { /* the kernels compare scores before they scale them */
+        return pod__fail(POD_E_UNSUPPORTED,
+                         "scale = %g is not supported by the cuda backend, which takes positive ones",
+                         (double)t->scale);
+    }
     POD_TRY(check_absent("alibi_slopes", t->alibi_slopes));
     POD_TRY(check_absent("k_scale", t->k_scale));
     return check_absent("v_scale", t->v_scale);

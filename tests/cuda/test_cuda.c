@@ -454,6 +454,12 @@ static int test_refusals(context *t) {
     float one = 1;
     tensors.k_scale = &one;
     wrong |= refuses_tensors(&c, tensors, POD_E_UNSUPPORTED, "k_scale");
+    tensors = c.device;
+    tensors.scale = -0.5f;
+    wrong |= refuses_tensors(&c, tensors, POD_E_UNSUPPORTED, "scale = -0.5");
+    tensors = c.device;
+    tensors.k_page_stride = INT64_C(1) << 36;
+    wrong |= refuses_tensors(&c, tensors, POD_E_UNSUPPORTED, "k_page_stride");
     gpu_case_free(&c, &t->gpu);
     return wrong;
 }
