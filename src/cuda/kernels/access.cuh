@@ -76,6 +76,11 @@ static __device__ __forceinline__ int64_t out_offset(const pod_kernel_params &pa
     return (request.q_begin + token) * params.out_token_stride + head * params.out_head_stride;
 }
 
+/** Byte offset of a 16-byte chunk in a tile of rows of ROW_BYTES; neighbouring rows start at different banks. */
+template <int ROW_BYTES> static __device__ __forceinline__ uint32_t swizzle_chunk(int row, int chunk) {
+    return row * ROW_BYTES + ((chunk ^ (row & 7)) * CHUNK_BYTES);
+}
+
 /** Ends a row: joins the sink (not for a bad request, whose LSE is -inf), writes the LSE if `writes_lse`, returns what
  * the row's output is multiplied by. */
 static __device__ __forceinline__ float finish_row(const pod_kernel_params &params, const pod_request &request,

@@ -106,9 +106,4 @@ template <int HAS, int ROW_SAYS> struct row_matches {
     KERNEL_##JOB(pod_##ARCH##_##JOB##_##DTYPE##_d##HEAD_DIM##_c##CTAS, DTYPE, HEAD_DIM, CTAS, THREADS, ROWS, KEYS,     \
                  DROWS, SMEM)
 
-#ifdef POD_ONE_VARIANT /* a quick build while tuning */
-POD_VARIANT(sm80, fused, bf16, 128, 2, 128, 128, 64, 16, 99840)
-POD_VARIANT(sm80, fused, bf16, 128, 4, 128, 64, 32, 8, 54528)
-#else
 #include "../variants.def"
-#endif

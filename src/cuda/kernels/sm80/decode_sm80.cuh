@@ -40,10 +40,6 @@ template <class ELEMENT, int HEAD_DIM, int RING, int MAX_N_TILES> struct decode_
     static constexpr int STAGE_BYTES = DECODE_STAGE_TOKENS * ROW_BYTES;
     static constexpr int STAGES_PER_TILE = DECODE_TILE_TOKENS / DECODE_STAGE_TOKENS;
 
-    static __device__ __forceinline__ uint32_t swizzle(int row, int chunk) {
-        return row * ROW_BYTES + ((chunk ^ (row & 7)) * CHUNK_BYTES);
-    }
-
     /** Looks up where the keys of a tile stand; two keys per lane. */
     static __device__ __forceinline__ void locate_tile(const pod_kernel_params &params, smem_type &smem,
                                                        const decode_work &work, int tile, int lane) {
@@ -77,9 +73,10 @@ template <class ELEMENT, int HEAD_DIM, int RING, int MAX_N_TILES> struct decode_
             int row = first_row + i * ROW_STEP;
             const char *from = base + (uint64_t)place[i] * CHUNK_BYTES;
             if (FULL)
-                ptx_cp_async_16_policy(to + swizzle(row, chunk), from, policy);
+                ptx_cp_async_16_policy(to + swizzle_chunk<ROW_BYTES>(row, chunk), from, policy);
             else
-                ptx_cp_async_16_or_zeros(to + swizzle(row, chunk), from, row < keys_left ? CHUNK_BYTES : 0);
+                ptx_cp_async_16_or_zeros(to + swizzle_chunk<ROW_BYTES>(row, chunk), from,
+                                         row < keys_left ? CHUNK_BYTES : 0);
         }
     }
 
@@ -133,7 +130,7 @@ template <class ELEMENT, int HEAD_DIM, int RING, int MAX_N_TILES> struct decode_
     template <int N_TILES>
     static __device__ __forceinline__ void scores(float (&s)[N_TILES][4], const uint32_t (&q)[N_TILES][K_STEPS][2],
                                                   uint32_t k_smem, int lane) {
-        uint32_t k_lane = k_smem + swizzle(lane % 16, lane / 16);
+        uint32_t k_lane = k_smem + swizzle_chunk<ROW_BYTES>(lane % 16, lane / 16);
         float odd[N_TILES][4]; /* two chains hide half of the latency */
 #pragma unroll
         for (int n = 0; n < N_TILES; n++) {
@@ -213,7 +210,7 @@ template <class ELEMENT, int HEAD_DIM, int RING, int MAX_N_TILES> struct decode_
     template <int N_TILES>
     static __device__ __forceinline__ void accumulate(accumulators<N_TILES> &acc, const float (&s)[N_TILES][4],
                                                       uint32_t v_smem, int lane) {
-        uint32_t v_lane = v_smem + swizzle(lane % 8 + lane / 16 * 8, lane / 8 % 2);
+        uint32_t v_lane = v_smem + swizzle_chunk<ROW_BYTES>(lane % 8 + lane / 16 * 8, lane / 8 % 2);
         uint32_t p[N_TILES][2];
 #pragma unroll
         for (int n = 0; n < N_TILES; n++) {

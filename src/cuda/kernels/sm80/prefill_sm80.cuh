@@ -66,7 +66,7 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
         float sum[M_TILES][2]; /* of this thread's columns only, until the end */
     };
 
-    /** This thread of the four warps */
+    /** This thread of the four warps. */
     static __device__ __forceinline__ int own_thread() {
         return ptx_tid() % PREFILL_THREADS;
     }
@@ -82,18 +82,13 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
         ptx_bar_sync(PREFILL_BARRIER, PREFILL_THREADS);
     }
 
-    /** Byte offset of a 16-byte chunk in a tile; neighbouring rows start at different banks. */
-    static __device__ __forceinline__ uint32_t swizzle(int row, int chunk) {
-        return row * ROW_BYTES + ((chunk ^ (row & 7)) * CHUNK_BYTES);
-    }
-
     static __device__ void load_q(const pod_kernel_params &params, smem_type &smem, const prefill_work &work) {
         uint32_t q_smem = ptx_smem(smem.q);
         int t = own_thread(), chunk = t % ROW_CHUNKS;
         for (int row = t / ROW_CHUNKS; row < ROWS; row += PREFILL_THREADS / ROW_CHUNKS) {
             bool exists = row < work.num_rows;
             int64_t offset = q_offset(params, work.request, work.kv_head, work.entry.row_begin + (exists ? row : 0));
-            ptx_cp_async_16_or_zeros(q_smem + swizzle(row, chunk),
+            ptx_cp_async_16_or_zeros(q_smem + swizzle_chunk<ROW_BYTES>(row, chunk),
                                      (const uint16_t *)params.q + offset + chunk * CHUNK_ELEMENTS,
                                      exists ? CHUNK_BYTES : 0);
         }
@@ -130,7 +125,7 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
         if (tile < range.num_tiles) {
             int t = own_thread(), chunk = t % ROW_CHUNKS, first_row = t / ROW_CHUNKS,
                 keys_left = range.num_keys - tile * TILE_TOKENS;
-            uint32_t to = ptx_smem(smem.stages) + (tile & 1) * STAGE_BYTES + swizzle(first_row, chunk);
+            uint32_t to = ptx_smem(smem.stages) + (tile & 1) * STAGE_BYTES + swizzle_chunk<ROW_BYTES>(first_row, chunk);
             const char *k_base = smem.work.k_head + chunk * CHUNK_BYTES;
             const char *v_base = smem.work.v_head + chunk * CHUNK_BYTES;
             const key_place *places = smem.places[tile & 1];
@@ -161,8 +156,8 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
     static __device__ __forceinline__ void scores(float (&s)[M_TILES][S_TILES][4], uint32_t q_smem, uint32_t k_smem,
                                                   int warp, int lane) {
         /* Lane addresses of the first step; later steps flip bits of the chunk number. */
-        uint32_t q_lane = q_smem + swizzle(warp * 16 * M_TILES + lane % 16, lane / 16);
-        uint32_t k_lane = k_smem + swizzle(lane % 8 + lane / 16 * 8, lane / 8 % 2);
+        uint32_t q_lane = q_smem + swizzle_chunk<ROW_BYTES>(warp * 16 * M_TILES + lane % 16, lane / 16);
+        uint32_t k_lane = k_smem + swizzle_chunk<ROW_BYTES>(lane % 8 + lane / 16 * 8, lane / 8 % 2);
 #pragma unroll
         for (int m = 0; m < M_TILES; m++) {
 #pragma unroll
@@ -295,7 +290,7 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
 
     static __device__ __forceinline__ void accumulate(accumulators &acc, const uint32_t (&p)[M_TILES][P_STEPS][4],
                                                       uint32_t v_smem, int lane) {
-        uint32_t v_lane = v_smem + swizzle(lane % 16, lane / 16);
+        uint32_t v_lane = v_smem + swizzle_chunk<ROW_BYTES>(lane % 16, lane / 16);
         /* Sixteen columns of V are loaded while the sixteen before are multiplied. */
         constexpr int COLUMN_STEPS = O_TILES / 2;
         uint32_t v[2][4];
@@ -397,7 +392,7 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
                 for (int n = 0; n < O_TILES; n++) {
                     uint32_t pair =
                         ELEMENT::pack(acc.out[m][n][half * 2] * factor, acc.out[m][n][half * 2 + 1] * factor);
-                    *(uint32_t *)(q_tile + swizzle(tile_row, n) + lane % 4 * 4) = pair;
+                    *(uint32_t *)(q_tile + swizzle_chunk<ROW_BYTES>(tile_row, n) + lane % 4 * 4) = pair;
                 }
             }
         }
@@ -409,7 +404,7 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
             if (tile_row >= work.num_rows) break;
             int64_t offset = out_offset(params, work.request, work.kv_head, work.entry.row_begin + tile_row);
             *(uint4 *)((uint16_t *)params.out + offset + chunk * CHUNK_ELEMENTS) =
-                *(const uint4 *)(q_tile + swizzle(tile_row, chunk));
+                *(const uint4 *)(q_tile + swizzle_chunk<ROW_BYTES>(tile_row, chunk));
         }
     }
 
