@@ -13,6 +13,11 @@ enum {
     POD_POLICY_HALF = 1          /**< an SM's tickets alternate one to one */
 };
 
+/** A CUtensorMap, opaque here: the hardware copies boxes of a tensor that it describes. */
+typedef struct pod_tensor_map {
+    uint64_t words[16];
+} __attribute__((aligned(64))) pod_tensor_map;
+
 typedef struct pod_kernel_params {
     pod_shape shape; /**< q_start and kv_len are not read: the planned requests are */
     pod_tiling tiling;
@@ -37,6 +42,11 @@ typedef struct pod_kernel_params {
     float scale_log2;   /**< scale * log2(e) without a softcap; with one: scale / softcap */
     float softcap_log2; /**< softcap * log2(e); 0: off */
     int32_t policy;
+
+    /* sm90 alone: K and V as (head_dim, kv_heads, token in page, page), copied in boxes of (64, 1, box_tokens, 1). */
+    int32_t box_tokens; /**< a power of two, at most 64 */
+    int32_t box_shift;  /**< log2(box_tokens) */
+    pod_tensor_map k_map, v_map;
 } pod_kernel_params;
 
 #endif

@@ -88,22 +88,23 @@ template <int HAS, int ROW_SAYS> struct row_matches {
     (void)sizeof(row_matches<8 * kernel::shape::DECODE_N_TILES, DECODE_ROWS>);                                         \
     (void)sizeof(row_matches<sizeof(kernel::SMEM_TYPE), SMEM_BYTES>)
 
-#define KERNEL_fused(NAME, DTYPE, HEAD_DIM, CTAS, THREADS, ROWS, KEYS, DROWS, SMEM)                                    \
+#define KERNEL_sm80_fused(NAME, DTYPE, HEAD_DIM, CTAS, THREADS, ROWS, KEYS, DROWS, SMEM)                               \
     extern "C" __global__ void __launch_bounds__(THREADS, CTAS)                                                        \
         NAME(const __grid_constant__ pod_kernel_params params) {                                                       \
         typedef kernel_sm80<pod_element_##DTYPE, HEAD_DIM, CTAS> kernel;                                               \
         CHECK_ROW(ROWS, KEYS, DROWS, fused_smem, SMEM);                                                                \
         kernel::fused(params, *(kernel::fused_smem *)dynamic_smem);                                                    \
     }
-#define KERNEL_hfuse(NAME, DTYPE, HEAD_DIM, CTAS, THREADS, ROWS, KEYS, DROWS, SMEM)                                    \
+#define KERNEL_sm80_hfuse(NAME, DTYPE, HEAD_DIM, CTAS, THREADS, ROWS, KEYS, DROWS, SMEM)                               \
     extern "C" __global__ void __launch_bounds__(THREADS, CTAS)                                                        \
         NAME(const __grid_constant__ pod_kernel_params params) {                                                       \
         typedef kernel_sm80<pod_element_##DTYPE, HEAD_DIM, 2> kernel;                                                  \
         CHECK_ROW(ROWS, KEYS, DROWS, hfuse_smem, SMEM);                                                                \
         kernel::hfuse(params, *(kernel::hfuse_smem *)dynamic_smem);                                                    \
     }
+#define KERNEL_sm90_fused(...)
 #define POD_VARIANT(ARCH, JOB, DTYPE, HEAD_DIM, CTAS, THREADS, ROWS, KEYS, DROWS, SMEM)                                \
-    KERNEL_##JOB(pod_##ARCH##_##JOB##_##DTYPE##_d##HEAD_DIM##_c##CTAS, DTYPE, HEAD_DIM, CTAS, THREADS, ROWS, KEYS,     \
-                 DROWS, SMEM)
+    KERNEL_##ARCH##_##JOB(pod_##ARCH##_##JOB##_##DTYPE##_d##HEAD_DIM##_c##CTAS, DTYPE, HEAD_DIM, CTAS, THREADS, ROWS,  \
+                          KEYS, DROWS, SMEM)
 
 #include "../variants.def"
