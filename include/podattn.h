@@ -108,12 +108,14 @@ typedef struct pod_device pod_device;
  *   "cpu"        all cores that the process may use; "cpu:4" four threads (1..1024); "cpu:4,isa=avx2" not the best
  *                kernels that the processor runs but these: avx512-bf16, avx512, avx2 or generic
  *   "cuda:0"     the GPU of that ordinal, through its primary context
- *   "sim:h100"   plans as for that device but computes nothing; also "sim:a100", "sim:cpu" and "sim:sms=N" (1..1024)
+ *   "sim:h100"   plans as for that device but computes nothing; also "sim:h100,kernel=sm80", "sim:a100", "sim:cpu" and
+ *                "sim:sms=N" (an H100 with N SMs, 1..1024)
  * A GPU's name may go on with options, for comparing, as in "cuda:0,fusion=hfuse,ctas=4":
  *   "fusion=sm|hfuse"           the two kinds of work meet on an SM (default), or in one CTA, warps split statically
  *   "policy=proportional|half"  an SM's CTAs alternate as the two kinds of work do in length (default), or one to one
  *   "ctas=auto|2|4"             CTAs per SM
- *   "kernel=auto|sm80"          kernel family
+ *   "kernel=auto|sm80|sm90"     kernel family; auto takes sm90 on compute capability 9.0 where it serves the limits
+ * fusion=hfuse, policy= and ctas=2|4 ask for the sm80 family: it alone has these choices.
  *
  * Errors: POD_E_ARGUMENT (unknown name or option), POD_E_NO_DEVICE (it is not there or cannot be used; the message says
  * what to do), POD_E_NO_MEMORY. On error `*device` is NULL.

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One layer: the tensors and the plan become the parameters of one launch. */
 #include "cuda_device.h"
+#include "cuda_tensor_map.h"
 #include "kernels/params.h"
 #include "merge_core.h"
 #include "status.h"
@@ -41,7 +42,7 @@ static pod_kernel_params make_params(const pod_plan *plan, const pod_tensors *t,
         .lse_head_stride = t->lse_head_stride,
         .scale_log2 = has_softcap ? t->scale / t->softcap : t->scale * POD_LOG2_E,
         .softcap_log2 = has_softcap ? t->softcap * POD_LOG2_E : 0,
-        .policy = policy,
+        .policy = policy == POD_POLICY_ANY ? POD_POLICY_PROPORTIONAL : policy,
     };
     return params;
 }
@@ -55,7 +56,7 @@ static pod_status check_pointers(const pod_cuda_device *cuda, const pod_tensors 
     return pod__cuda_check_pointer(cuda, "sinks", t->sinks);
 }
 
-/** The kernels count a cache in chunks of 8 elements, with 32 bits: 64 GB of K, and of V. */
+/** The sm80 kernels count a cache in chunks of 8 elements, with 32 bits: 64 GB of K, and of V. */
 static pod_status check_reach(const pod_plan *plan, const char *field, int64_t page_stride, int64_t token_stride) {
     const int64_t most_elements = INT64_C(8) << 32;
     int64_t pages, slots, reach;
@@ -68,14 +69,21 @@ static pod_status check_reach(const pod_plan *plan, const char *field, int64_t p
                      field, (long long)page_stride, plan->batch.num_pages, (long long)most_elements);
 }
 
+/** What only one family needs. */
+static pod_status add_family_params(const pod_cuda_device *cuda, const pod_plan *plan, const pod_tensors *t,
+                                    int32_t arch, pod_kernel_params *params) {
+    if (arch == POD_ARCH_sm90) return pod__cuda_add_tensor_maps(cuda, plan, t, params);
+    POD_TRY(check_reach(plan, "k_page_stride", t->k_page_stride, t->k_token_stride));
+    return check_reach(plan, "v_page_stride", t->v_page_stride, t->v_token_stride);
+}
+
 static pod_status launch(const pod_cuda_device *cuda, const pod_plan *plan, const pod_tensors *tensors,
                          CUstream stream) {
     POD_TRY(check_pointers(cuda, tensors));
-    POD_TRY(check_reach(plan, "k_page_stride", tensors->k_page_stride, tensors->k_token_stride));
-    POD_TRY(check_reach(plan, "v_page_stride", tensors->v_page_stride, tensors->v_token_stride));
     int32_t row = pod__cuda_row(plan->device, &plan->limits);
     const pod_cuda_variant *variant = &pod__cuda_variants[row];
     pod_kernel_params params = make_params(plan, tensors, cuda->options.policy);
+    POD_TRY(add_family_params(cuda, plan, tensors, variant->arch, &params));
     void *arguments[] = {&params};
     POD_CUDA_TRY(cuda,
                  launch_kernel(cuda->kernels[row], (unsigned)plan->tiling.num_ctas, 1, 1, (unsigned)variant->threads, 1,

@@ -22,7 +22,8 @@ static pod_status check_dtypes(const pod_limits *limits) {
 }
 
 int32_t pod__cuda_row(const pod_device *device, const pod_limits *limits) {
-    return pod__cuda_find_variant(&((const pod_cuda_device *)device)->options, limits);
+    const pod_cuda_device *cuda = (const pod_cuda_device *)device;
+    return pod__cuda_find_variant(&cuda->options, &cuda->chip, limits);
 }
 
 pod_status pod__cuda_check_limits(const pod_device *device, const pod_limits *limits) {
@@ -32,15 +33,12 @@ pod_status pod__cuda_check_limits(const pod_device *device, const pod_limits *li
         return pod__fail(POD_E_UNSUPPORTED, "head_dim = %d is not supported by the cuda backend; 64 and 128 are",
                          limits->head_dim);
     }
-    int32_t row = pod__cuda_row(device, limits);
-    if (row < 0) {
-        return pod__fail(POD_E_UNSUPPORTED, "no kernel for %s, head_dim = %d and the options of this device's name",
-                         pod_dtype_name(limits->q_dtype), limits->head_dim);
-    }
-    if (cuda->kernels[row] == NULL) {
-        return pod__fail(POD_E_UNSUPPORTED, "kernel %s does not run on %s", pod__cuda_variants[row].kernel, cuda->name);
-    }
-    return POD_OK;
+    if (pod__cuda_row(device, limits) >= 0) return POD_OK;
+    char note[256];
+    pod__cuda_explain_variant(&cuda->options, &cuda->chip, limits, note, sizeof note);
+    return pod__fail(POD_E_UNSUPPORTED,
+                     "no kernel for %s, head_dim = %d on %s with the options of this device's name (%s)",
+                     pod_dtype_name(limits->q_dtype), limits->head_dim, cuda->name, note);
 }
 
 /** The kernels move 16 bytes at a time. */

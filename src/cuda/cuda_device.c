@@ -52,38 +52,50 @@ static pod_status read_properties(pod_cuda_device *cuda) {
     cuda->memory_bytes = (int64_t)bytes;
     POD_TRY(get_attribute(cuda, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, &major));
     POD_TRY(get_attribute(cuda, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, &minor));
-    POD_TRY(get_attribute(cuda, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, &cuda->num_sms));
+    POD_TRY(get_attribute(cuda, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, &cuda->chip.num_sms));
     POD_TRY(get_attribute(cuda, CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN, &cuda->max_smem_bytes));
     POD_TRY(get_attribute(cuda, CU_DEVICE_ATTRIBUTE_PAGEABLE_MEMORY_ACCESS, &cuda->reads_pageable_memory));
-    cuda->capability = 10 * major + minor;
-    if (cuda->capability < OLDEST_CAPABILITY) {
+    cuda->chip.capability = 10 * major + minor;
+    cuda->chip.has_tensor_maps = cuda->driver.tensor_map_encode_tiled != NULL;
+    if (cuda->chip.capability < OLDEST_CAPABILITY) {
         return pod__fail(POD_E_NO_DEVICE, "%s has compute capability %d.%d; the kernels need 8.0 (Ampere) or later",
                          cuda->name, major, minor);
     }
     return POD_OK;
 }
 
-/** Loads every embedded fatbin that has code for this chip. */
+/** Whether the image holds kernels for this chip. Those of another one are not even tried: a failed load is an error to
+ * tools that watch the driver. */
+static int image_runs(const pod_cuda_device *cuda, const char *image) {
+    for (int32_t i = 0; i < POD_CUDA_NUM_VARIANTS; i++) {
+        if (strcmp(pod__cuda_variants[i].image, image) != 0) continue;
+        return pod__cuda_arch_runs(pod__cuda_variants[i].arch, &cuda->chip);
+    }
+    return 1;
+}
+
 static pod_status load_modules(pod_cuda_device *cuda) {
     for (size_t i = 0; i < POD_CUDA_NUM_IMAGES; i++) {
-        CUresult result = cuda->driver.module_load_data(&cuda->modules[i], pod__cuda_images[i].fatbin);
-        if (result == CUDA_ERROR_NO_BINARY_FOR_GPU) continue; /* kernels of another family */
+        const pod_cuda_image *image = &pod__cuda_images[i];
+        if (!image_runs(cuda, image->name)) continue;
+        CUresult result = cuda->driver.module_load_data(&cuda->modules[i], image->fatbin);
+        if (result == CUDA_ERROR_NO_BINARY_FOR_GPU) continue;
         char doing[96];
-        snprintf(doing, sizeof doing, "loading the kernels \"%s\"", pod__cuda_images[i].name);
+        snprintf(doing, sizeof doing, "loading the kernels \"%s\"", image->name);
         POD_TRY(pod__cuda_check(&cuda->driver, result, doing));
     }
     return POD_OK;
 }
 
-/** NULL if no loaded module has it. */
-static pod_status find_kernel(const pod_cuda_device *cuda, const char *name, CUfunction *kernel) {
+/** NULL if the image was not loaded or does not have it. */
+static pod_status find_kernel(const pod_cuda_device *cuda, const char *image, const char *name, CUfunction *kernel) {
     *kernel = NULL;
     for (size_t i = 0; i < POD_CUDA_NUM_IMAGES; i++) {
-        if (cuda->modules[i] == NULL) continue;
+        if (cuda->modules[i] == NULL || strcmp(pod__cuda_images[i].name, image) != 0) continue;
         CUresult result = cuda->driver.module_get_function(kernel, cuda->modules[i], name);
         if (result == CUDA_SUCCESS) return POD_OK;
         *kernel = NULL;
-        if (result != CUDA_ERROR_NOT_FOUND) return pod__cuda_check(&cuda->driver, result, "looking a kernel up");
+        return result == CUDA_ERROR_NOT_FOUND ? POD_OK : pod__cuda_check(&cuda->driver, result, "looking a kernel up");
     }
     return POD_OK;
 }
@@ -91,30 +103,31 @@ static pod_status find_kernel(const pod_cuda_device *cuda, const char *name, CUf
 /** Before there are limits, the device is described by the first row that its options allow. */
 static const pod_cuda_variant *usual_variant(const pod_cuda_device *cuda) {
     for (int32_t i = 0; i < POD_CUDA_NUM_VARIANTS; i++) {
-        if (cuda->kernels[i] != NULL && pod__cuda_fits_options(i, &cuda->options)) return &pod__cuda_variants[i];
+        if (cuda->chip.has_kernel[i] && pod__cuda_fits_options(i, &cuda->options)) return &pod__cuda_variants[i];
     }
     return NULL;
 }
 
 static pod_status find_kernels(pod_cuda_device *cuda) {
-    POD_TRY(find_kernel(cuda, POD_PLAN_KERNEL, &cuda->plan_kernel));
-    POD_TRY(find_kernel(cuda, POD_LIMITS_KERNEL, &cuda->limits_kernel));
-    POD_TRY(find_kernel(cuda, POD_LIMITS_FILL_KERNEL, &cuda->limits_fill_kernel));
+    POD_TRY(find_kernel(cuda, "plan", POD_PLAN_KERNEL, &cuda->plan_kernel));
+    POD_TRY(find_kernel(cuda, "limits", POD_LIMITS_KERNEL, &cuda->limits_kernel));
+    POD_TRY(find_kernel(cuda, "limits", POD_LIMITS_FILL_KERNEL, &cuda->limits_fill_kernel));
     for (int32_t i = 0; i < POD_CUDA_NUM_VARIANTS; i++) {
         const pod_cuda_variant *variant = &pod__cuda_variants[i];
         if (variant->smem_bytes > cuda->max_smem_bytes) continue;
-        POD_TRY(find_kernel(cuda, variant->kernel, &cuda->kernels[i]));
+        POD_TRY(find_kernel(cuda, variant->image, variant->kernel, &cuda->kernels[i]));
         if (cuda->kernels[i] == NULL) continue;
         POD_CUDA_TRY(
             cuda,
             func_set_attribute(cuda->kernels[i], CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, variant->smem_bytes),
             "giving a kernel its shared memory");
+        cuda->chip.has_kernel[i] = 1;
     }
     if (cuda->plan_kernel != NULL && usual_variant(cuda) != NULL) return POD_OK;
     return pod__fail(POD_E_NO_DEVICE,
                      "this library has no kernel of that name's options for %s (compute capability "
                      "%d.%d)",
-                     cuda->name, cuda->capability / 10, cuda->capability % 10);
+                     cuda->name, cuda->chip.capability / 10, cuda->chip.capability % 10);
 }
 
 static pod_status load_kernels(pod_cuda_device *cuda) {
@@ -145,7 +158,7 @@ static void cuda_close(pod_device *device) {
 }
 
 static void cuda_choose_tiling(const pod_device *device, const pod_limits *limits, pod_tiling *tiling) {
-    int32_t num_sms = ((const pod_cuda_device *)device)->num_sms;
+    int32_t num_sms = ((const pod_cuda_device *)device)->chip.num_sms;
     *tiling = pod__cuda_tiling(&pod__cuda_variants[pod__cuda_row(device, limits)], num_sms);
 }
 
@@ -155,7 +168,7 @@ static void cuda_get_info(const pod_device *device, pod_device_info *info) {
     snprintf(info->backend, sizeof info->backend, "cuda");
     snprintf(info->name, sizeof info->name, "%s", cuda->name);
     snprintf(info->kernel, sizeof info->kernel, "%s", variant->family);
-    info->num_ctas = variant->ctas_per_sm * cuda->num_sms;
+    info->num_ctas = variant->ctas_per_sm * cuda->chip.num_sms;
     info->memory_bytes = cuda->memory_bytes;
 }
 

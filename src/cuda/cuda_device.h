@@ -19,9 +19,8 @@ typedef struct pod_cuda_device {
     CUfunction plan_kernel;
     CUfunction limits_kernel, limits_fill_kernel;
     CUfunction kernels[POD_CUDA_NUM_VARIANTS]; /**< by row of the variant table; NULL: not for this chip */
+    pod_cuda_chip chip;
     char name[128];
-    int32_t capability; /**< 10 * major + minor */
-    int32_t num_sms;
     int32_t max_smem_bytes;        /**< of one CTA */
     int32_t reads_pageable_memory; /**< any host pointer is valid on the device */
     int64_t memory_bytes;
@@ -35,7 +34,7 @@ typedef struct pod_cuda_device {
 pod_status pod__cuda_enter(const pod_cuda_device *cuda, int *pushed);
 void pod__cuda_leave(const pod_cuda_device *cuda, int pushed);
 
-/** The kernel's row of the variant table for limits that pod__cuda_check_limits() accepted. */
+/** The kernel's row of the variant table, at least 0 for limits that pod__cuda_check_limits() accepted. */
 int32_t pod__cuda_row(const pod_device *device, const pod_limits *limits);
 
 /* The backend's functions; see backend.h. */

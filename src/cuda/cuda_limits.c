@@ -55,7 +55,7 @@ static pod_status take_memory(limits_run *run) {
 }
 
 static pod_status launch(const limits_run *run, CUfunction kernel, size_t smem_bytes, void *params, const char *doing) {
-    unsigned num_ctas = POD_LIMITS_CTAS_PER_SM * (unsigned)run->cuda->num_sms;
+    unsigned num_ctas = POD_LIMITS_CTAS_PER_SM * (unsigned)run->cuda->chip.num_sms;
     void *arguments[] = {params};
     POD_CUDA_TRY(run->cuda,
                  launch_kernel(kernel, num_ctas, 1, 1, POD_LIMITS_THREADS, 1, 1, (unsigned)smem_bytes, run->stream,

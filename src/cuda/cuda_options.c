@@ -23,6 +23,7 @@ static const struct {
     CHOICE("ctas=4", ctas_per_sm, 4),
     CHOICE("kernel=auto", arch, POD_ARCH_ANY),
     CHOICE("kernel=sm80", arch, POD_ARCH_sm80),
+    CHOICE("kernel=sm90", arch, POD_ARCH_sm90),
 #undef CHOICE
 };
 
@@ -34,7 +35,7 @@ static pod_status parse_choice(const char *text, size_t length, pod_cuda_options
     }
     return pod__fail(POD_E_ARGUMENT,
                      "\"%.*s\" is no option of a cuda device; known are fusion=sm|hfuse, policy=proportional|half, "
-                     "ctas=auto|2|4, kernel=auto|sm80",
+                     "ctas=auto|2|4, kernel=auto|sm80|sm90",
                      length < 64 ? (int)length : 64, text);
 }
 
@@ -54,6 +55,7 @@ static pod_status parse_ordinal(const char *text, size_t length, pod_cuda_option
 
 pod_status pod__cuda_options_parse(const char *argument, pod_cuda_options *options) {
     memset(options, 0, sizeof *options);
+    options->policy = POD_POLICY_ANY;
     size_t length = strcspn(argument, ",");
     POD_TRY(parse_ordinal(argument, length, options));
     while (argument[length] == ',') {

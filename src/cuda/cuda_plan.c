@@ -86,7 +86,7 @@ static pod_status launch_plan(const pod_cuda_device *cuda, const pod_plan *plan,
         .num_pages = plan->batch.num_pages,
         .page_size = plan->limits.page_size,
     };
-    int32_t checkers = pod_core_min(plan->batch.num_requests, POD_PLAN_CHECKERS_PER_SM * cuda->num_sms);
+    int32_t checkers = pod_core_min(plan->batch.num_requests, POD_PLAN_CHECKERS_PER_SM * cuda->chip.num_sms);
     void *arguments[] = {&params};
     POD_CUDA_TRY(cuda,
                  launch_kernel(cuda->plan_kernel, 1 + (unsigned)checkers, 1, 1, POD_PLAN_THREADS, 1, 1, 0, stream,

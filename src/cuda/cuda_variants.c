@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cuda_variants.h"
 
+#include "families.h"
 #include "tilings.h"
 
 enum { POD_DTYPE_f16 = POD_F16, POD_DTYPE_bf16 = POD_BF16 };
@@ -8,6 +9,7 @@ enum { POD_DTYPE_f16 = POD_F16, POD_DTYPE_bf16 = POD_BF16 };
 #define POD_VARIANT(arch_, job_, dtype_, dim, ctas, threads_, rows, keys, drows, smem)                                 \
     {.kernel = "pod_" #arch_ "_" #job_ "_" #dtype_ "_d" #dim "_c" #ctas,                                               \
      .family = #arch_,                                                                                                 \
+     .image = "attention_" #arch_,                                                                                     \
      .arch = POD_ARCH_##arch_,                                                                                         \
      .job = POD_JOB_##job_,                                                                                            \
      .dtype = (pod_dtype)POD_DTYPE_##dtype_,                                                                           \
@@ -22,26 +24,70 @@ const pod_cuda_variant pod__cuda_variants[POD_CUDA_NUM_VARIANTS] = {
 #include "kernels/variants.def"
 };
 
+int pod__cuda_arch_runs(int32_t arch, const pod_cuda_chip *chip) {
+    if (arch != POD_ARCH_sm90) return 1;
+    return chip->capability == 90 && chip->has_tensor_maps; /* sm_90a is no other chip's */
+}
+
 int pod__cuda_fits_options(int32_t row, const pod_cuda_options *options) {
     const pod_cuda_variant *variant = &pod__cuda_variants[row];
     if (options->arch != POD_ARCH_ANY && options->arch != variant->arch) return 0;
     if (options->ctas_per_sm != 0 && options->ctas_per_sm != variant->ctas_per_sm) return 0;
+    if (options->policy != POD_POLICY_ANY && variant->arch != POD_ARCH_sm80) return 0;
     return options->fusion == variant->job;
 }
 
-int32_t pod__cuda_find_variant(const pod_cuda_options *options, const pod_limits *limits) {
+static int fits_shape(const pod_cuda_variant *variant, const pod_limits *limits) {
+    return variant->dtype == limits->q_dtype && variant->head_dim == limits->head_dim;
+}
+
+int32_t pod__cuda_find_variant(const pod_cuda_options *options, const pod_cuda_chip *chip, const pod_limits *limits) {
     for (int32_t i = 0; i < POD_CUDA_NUM_VARIANTS; i++) {
         const pod_cuda_variant *variant = &pod__cuda_variants[i];
-        if (variant->dtype != limits->q_dtype || variant->head_dim != limits->head_dim) continue;
+        if (!chip->has_kernel[i] || !fits_shape(variant, limits)) continue;
+        if (variant->arch == POD_ARCH_sm90 && !pod__sm90_takes(limits)) continue;
         if (pod__cuda_fits_options(i, options)) return i;
     }
     return -1;
 }
 
+/** Whether some sm90 row has the shape and passes the options. */
+static int has_sm90(const pod_cuda_options *options, const pod_limits *limits) {
+    for (int32_t i = 0; i < POD_CUDA_NUM_VARIANTS; i++) {
+        const pod_cuda_variant *variant = &pod__cuda_variants[i];
+        if (variant->arch != POD_ARCH_sm90 || !fits_shape(variant, limits)) continue;
+        if (options == NULL || pod__cuda_fits_options(i, options)) return 1;
+    }
+    return 0;
+}
+
+void pod__cuda_explain_variant(const pod_cuda_options *options, const pod_cuda_chip *chip, const pod_limits *limits,
+                               char *note, size_t bytes) {
+    int32_t row = pod__cuda_find_variant(options, chip, limits);
+    *note = '\0';
+    if (row >= 0 && pod__cuda_variants[row].arch == POD_ARCH_sm90) return;
+    if (chip->capability != 90) {
+        snprintf(note, bytes, "sm90: the chip's compute capability is %d.%d, not 9.0", chip->capability / 10,
+                 chip->capability % 10);
+    } else if (!chip->has_tensor_maps) {
+        snprintf(note, bytes, "sm90: the driver is too old: it has no cuTensorMapEncodeTiled");
+    } else if (!has_sm90(NULL, limits)) {
+        snprintf(note, bytes, "sm90: no kernel for %s, head_dim = %d", pod_dtype_name(limits->q_dtype),
+                 limits->head_dim);
+    } else if (!has_sm90(options, limits)) {
+        snprintf(note, bytes, "sm90: the options of the device's name ask for another kernel");
+    } else if (!pod__sm90_takes(limits)) {
+        pod__sm90_note(limits, note, bytes);
+    } else {
+        snprintf(note, bytes, "sm90: its kernel does not load on this chip");
+    }
+}
+
 pod_tiling pod__cuda_tiling(const pod_cuda_variant *variant, int32_t num_sms) {
-    pod_tiling tiling = pod__tiling_sm80(num_sms);
+    int is_sm90 = variant->arch == POD_ARCH_sm90;
+    pod_tiling tiling = is_sm90 ? pod__tiling_sm90(num_sms) : pod__tiling_sm80(num_sms);
     tiling.num_ctas = variant->ctas_per_sm * num_sms;
-    tiling.num_prefill_ctas = (tiling.num_ctas + 1) / 2;
+    if (!is_sm90) tiling.num_prefill_ctas = (tiling.num_ctas + 1) / 2;
     tiling.prefill_tile_rows = variant->prefill_tile_rows;
     tiling.prefill_tile_tokens = variant->prefill_tile_tokens;
     tiling.decode_rows = variant->decode_rows;

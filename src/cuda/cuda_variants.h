@@ -9,6 +9,7 @@
 typedef struct pod_cuda_variant {
     const char *kernel; /**< "pod_sm80_fused_bf16_d128_c2" */
     const char *family; /**< "sm80" */
+    const char *image;  /**< that holds it: "attention_sm80" */
     int32_t arch;       /**< a pod_cuda_arch */
     int32_t job;        /**< a pod_cuda_job */
     pod_dtype dtype;    /**< of q, k, v and out */
@@ -28,11 +29,26 @@ enum {
 };
 extern const pod_cuda_variant pod__cuda_variants[POD_CUDA_NUM_VARIANTS];
 
+/** What the choice depends on besides the options and the limits. */
+typedef struct pod_cuda_chip {
+    int32_t capability; /**< 10 * major + minor */
+    int32_t num_sms;
+    int32_t has_tensor_maps;                   /**< the driver encodes them */
+    int32_t has_kernel[POD_CUDA_NUM_VARIANTS]; /**< loaded and within the chip's shared memory */
+} pod_cuda_chip;
+
+/** Whether machine code of the family runs on the chip and its driver. */
+int pod__cuda_arch_runs(int32_t arch, const pod_cuda_chip *chip);
+
 /** Whether the options of a device's name allow the row. */
 int pod__cuda_fits_options(int32_t row, const pod_cuda_options *options);
 
-/** The first row that serves the limits and the options; -1 if none does. */
-int32_t pod__cuda_find_variant(const pod_cuda_options *options, const pod_limits *limits);
+/** The first row that serves the limits on this chip and with these options; -1 if none does. */
+int32_t pod__cuda_find_variant(const pod_cuda_options *options, const pod_cuda_chip *chip, const pod_limits *limits);
+
+/** Why that is no sm90 row: "sm90: page_size = 1 is ..."; "" if it is one. */
+void pod__cuda_explain_variant(const pod_cuda_options *options, const pod_cuda_chip *chip, const pod_limits *limits,
+                               char *note, size_t bytes);
 
 /** How work is cut for a row on a GPU of so many SMs. */
 pod_tiling pod__cuda_tiling(const pod_cuda_variant *variant, int32_t num_sms);

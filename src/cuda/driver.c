@@ -25,6 +25,9 @@ static pod_status find_functions(pod_cuda_driver *driver) {
     }
     POD_CUDA_FUNCTIONS(FIND_)
 #undef FIND_
+#define FIND_(name, symbol, arguments) find_symbol(driver->library, symbol, (void *)&driver->name);
+    POD_CUDA_OPTIONAL_FUNCTIONS(FIND_)
+#undef FIND_
     return POD_OK;
 }
 

@@ -48,10 +48,19 @@
     X(memset_d8_async, "cuMemsetD8Async", (CUdeviceptr to, unsigned char value, size_t bytes, CUstream stream))        \
     X(device_get_pci_bus_id, "cuDeviceGetPCIBusId", (char *bus, int bytes, CUdevice device))
 
+/** The same for those that may be missing: NULL where the driver is too old for them. */
+#define POD_CUDA_OPTIONAL_FUNCTIONS(X)                                                                                 \
+    X(tensor_map_encode_tiled, "cuTensorMapEncodeTiled",                                                               \
+      (CUtensorMap * map, CUtensorMapDataType type, cuuint32_t rank, void *address, const cuuint64_t *extents,         \
+       const cuuint64_t *strides_bytes, const cuuint32_t *box, const cuuint32_t *element_strides,                      \
+       CUtensorMapInterleave interleave, CUtensorMapSwizzle swizzle, CUtensorMapL2promotion promotion,                 \
+       CUtensorMapFloatOOBfill fill))
+
 typedef struct pod_cuda_driver {
     void *library;
 #define POD_CUDA_MEMBER_(name, symbol, arguments) CUresult(*name) arguments;
     POD_CUDA_FUNCTIONS(POD_CUDA_MEMBER_)
+    POD_CUDA_OPTIONAL_FUNCTIONS(POD_CUDA_MEMBER_)
 #undef POD_CUDA_MEMBER_
 } pod_cuda_driver;
 

@@ -42,8 +42,8 @@ static void sim_targets(void **state) {
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         char name[64], message[256];
         snprintf(name, sizeof name, "sim:%s", bad[i]);
-        snprintf(message, sizeof message, "sim target \"%s\" is none of h100, a100, cpu, sms=N (N from 1 to 1024)",
-                 bad[i]);
+        snprintf(message, sizeof message,
+                 "sim target \"%s\" is none of h100, h100,kernel=sm80, a100, cpu, sms=N (N from 1 to 1024)", bad[i]);
         assert_refused(name, POD_E_ARGUMENT, message);
     }
     assert_int_equal(open_and_describe("sim:h100").num_ctas, 132);

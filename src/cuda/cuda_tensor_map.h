@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Tensor maps: how the copy engine of sm_90 finds boxes of K and V, whatever their strides. */
+#ifndef POD_CUDA_TENSOR_MAP_H
+#define POD_CUDA_TENSOR_MAP_H
+
+#include "cuda_device.h"
+#include "kernels/params.h"
+
+/** Fills in k_map, v_map and the box of `params`. POD_E_UNSUPPORTED, naming the field, for a stride that no map takes.
+ */
+pod_status pod__cuda_add_tensor_maps(const pod_cuda_device *cuda, const pod_plan *plan, const pod_tensors *tensors,
+                                     pod_kernel_params *params);
+
+#endif
