@@ -6,6 +6,7 @@
 #include "compute_device.h"
 #include "engine.h"
 #include "host_memory.h"
+#include "lineup.h"
 #include "progress.h"
 #include "run_report.h"
 #include "stopwatch.h"
@@ -41,8 +42,7 @@ typedef struct run_state {
     batch_arrays arrays;
     tensor_set tensors;
     engine engine, hfuse_engine;
-    int32_t repeat;
-    double *times_us; /**< [NUM_RUN_ROWS][repeat] */
+    lineup lineup;
     run_report report;
 } run_state;
 
@@ -87,8 +87,6 @@ static cli_exit set_up_hfuse(run_state *run, cli_error *error) {
 static cli_exit set_up(run_state *run, const batch_spec *spec, cli_error *error) {
     int is_gpu = !device_memory_is_host(run->device.memory);
     run->report.is_gpu = is_gpu;
-    run->repeat = run->options->repeat;
-    if (run->repeat == 0) run->repeat = is_gpu ? DEFAULT_REPEAT_GPU : DEFAULT_REPEAT;
     run->limits = batch_spec_limits(spec);
     int64_t num_pages = count_pages(spec);
     CLI_TRY(check_memory(run, spec, num_pages, error));
@@ -96,14 +94,16 @@ static cli_exit set_up(run_state *run, const batch_spec *spec, cli_error *error)
     CLI_TRY(engine_make(run->device.device, run->device.memory, &run->limits, &run->engine, error));
     CLI_TRY(engine_plan(&run->engine, &run->arrays.batch, error)); /* all of the input is validated here */
     if (is_gpu) CLI_TRY(set_up_hfuse(run, error));
-    CLI_TRY(tensor_set_make(spec, &run->limits, num_pages, run->device.memory, &run->tensors, error));
-    run->times_us = malloc((size_t)run->repeat * NUM_RUN_ROWS * sizeof(double));
-    return run->times_us != NULL ? CLI_OK : cli_fail_memory(error);
+    return tensor_set_make(spec, &run->limits, num_pages, run->device.memory, &run->tensors, error);
 }
 
-/** The rows that compute the whole batch: their engine, and how it is run. */
+/** A row's engine, and how it is run. */
 static engine *row_engine(run_state *run, run_row row, engine_way *way) {
-    *way = row == RUN_SERIAL ? WAY_SERIAL : row == RUN_STREAMS ? WAY_STREAMS : WAY_FUSED;
+    static const engine_way ways[NUM_RUN_ROWS] = {
+        [RUN_FUSED] = WAY_FUSED, [RUN_SERIAL] = WAY_SERIAL,   [RUN_STREAMS] = WAY_STREAMS,
+        [RUN_HFUSE] = WAY_FUSED, [RUN_PREFILL] = WAY_PREFILL, [RUN_DECODE] = WAY_DECODE,
+    };
+    *way = ways[row];
     return row == RUN_HFUSE ? &run->hfuse_engine : &run->engine;
 }
 
@@ -133,33 +133,27 @@ static cli_exit check_rows(run_state *run, cli_error *error) {
     return code;
 }
 
-/** The rows take turns, so that a change of the machine's speed meets all. */
-static cli_exit time_rows(run_state *run, double took_us[NUM_RUN_ROWS], cli_error *error) {
-    double ways_us[NUM_WAYS];
-    const pod_tensors *tensors = &run->tensors.placed;
-    CLI_TRY(engine_time_all(&run->engine, tensors, 1, ways_us, error));
-    took_us[RUN_FUSED] = ways_us[WAY_FUSED];
-    took_us[RUN_SERIAL] = ways_us[WAY_SERIAL];
-    took_us[RUN_STREAMS] = ways_us[WAY_STREAMS];
-    took_us[RUN_PREFILL] = ways_us[WAY_PREFILL];
-    took_us[RUN_DECODE] = ways_us[WAY_DECODE];
-    took_us[RUN_HFUSE] = 0;
-    if (run->hfuse_device == NULL) return CLI_OK;
-    return engine_time_way(&run->hfuse_engine, WAY_FUSED, tensors, &took_us[RUN_HFUSE], error);
-}
-
 static cli_exit time_calls(run_state *run, cli_error *error) {
-    int32_t repeat = run->repeat, total = run->options->warmup + repeat;
-    progress progress = progress_begin();
-    for (int32_t i = -run->options->warmup; i < repeat; i++) {
-        double took_us[NUM_RUN_ROWS];
-        progress_update(&progress, "run %d of %d", i + run->options->warmup + 1, total);
-        CLI_TRY(time_rows(run, took_us, error));
-        for (int row = 0; row < NUM_RUN_ROWS && i >= 0; row++) run->times_us[row * repeat + i] = took_us[row];
-    }
-    progress_end(&progress);
+    const run_options *options = run->options;
+    run_report *report = &run->report;
+    run_row rows[NUM_RUN_ROWS];
+    lineup *lineup = &run->lineup;
+    lineup->memory = run->device.memory;
+    lineup->warmup = options->warmup;
+    lineup->repeat = options->repeat > 0 ? options->repeat : report->is_gpu ? DEFAULT_REPEAT_GPU : DEFAULT_REPEAT;
     for (int row = 0; row < NUM_RUN_ROWS; row++) {
-        run->report.median_us[row] = quantile(run->times_us + row * (int64_t)repeat, (size_t)repeat, 0.5);
+        if (!run_row_exists((run_row)row, report->is_gpu)) continue;
+        lineup_variant *variant = &lineup->variants[lineup->num_variants];
+        rows[lineup->num_variants++] = (run_row)row;
+        variant->engine = row_engine(run, (run_row)row, &variant->way);
+        variant->tensors = run->tensors.placed;
+    }
+    progress progress = progress_begin();
+    CLI_TRY(lineup_time(lineup, &progress, error));
+    progress_end(&progress);
+    for (int32_t v = 0; v < lineup->num_variants; v++) {
+        double *took_us = lineup->took_us + (int64_t)v * lineup->repeat;
+        report->median_us[rows[v]] = quantile(took_us, (size_t)lineup->repeat, 0.5);
     }
     return CLI_OK;
 }
@@ -194,7 +188,7 @@ static cli_exit run_with_options(const run_options *options, batch_spec *spec, c
     CLI_TRY(compute_device_open(options->device, &run.device, error));
     run.report.device = run.device.info;
     cli_exit code = run_batch(&run, spec, error);
-    free(run.times_us);
+    free(run.lineup.took_us);
     engine_free(&run.hfuse_engine);
     engine_free(&run.engine);
     tensor_set_free(&run.tensors);

@@ -2,97 +2,43 @@
 #include "device_memory.h"
 
 #include "format.h"
+#include "gpu_driver.h"
 #include "host_memory.h"
 #include "stopwatch.h"
 
-#include <dlfcn.h>
 #include <stdlib.h>
 
-/* The driver's types, as far as they are needed here: no header of CUDA's is, to build this program. */
-typedef int gpu_result;
-typedef uintptr_t gpu_address;
-typedef void *gpu_event;
-enum { GPU_SUCCESS = 0, GPU_OUT_OF_MEMORY = 2, GPU_EVENT_TIMED = 0, GPU_EVENT_UNTIMED = 2 };
+typedef enum order_event { ORDER_FORK, ORDER_JOIN, NUM_ORDER_EVENTS } order_event;
 
-#define GPU_FUNCTIONS(X)                                                                                               \
-    X(init, "cuInit", (unsigned flags))                                                                                \
-    X(get_error_name, "cuGetErrorName", (gpu_result result, const char **name))                                        \
-    X(device_get, "cuDeviceGet", (int *device, int ordinal))                                                           \
-    X(primary_ctx_retain, "cuDevicePrimaryCtxRetain", (void **context, int device))                                    \
-    X(primary_ctx_release, "cuDevicePrimaryCtxRelease_v2", (int device))                                               \
-    X(ctx_set_current, "cuCtxSetCurrent", (void *context))                                                             \
-    X(mem_alloc, "cuMemAlloc_v2", (gpu_address * address, size_t bytes))                                               \
-    X(mem_free, "cuMemFree_v2", (gpu_address address))                                                                 \
-    X(memcpy_htod, "cuMemcpyHtoD_v2", (gpu_address to, const void *from, size_t bytes))                                \
-    X(memcpy_dtoh, "cuMemcpyDtoH_v2", (void *to, gpu_address from, size_t bytes))                                      \
-    X(stream_create, "cuStreamCreate", (pod_stream * stream, unsigned flags))                                          \
-    X(stream_destroy, "cuStreamDestroy_v2", (pod_stream stream))                                                       \
-    X(stream_wait_event, "cuStreamWaitEvent", (pod_stream stream, gpu_event event, unsigned flags))                    \
-    X(event_create, "cuEventCreate", (gpu_event * event, unsigned flags))                                              \
-    X(event_destroy, "cuEventDestroy_v2", (gpu_event event))                                                           \
-    X(event_record, "cuEventRecord", (gpu_event event, pod_stream stream))                                             \
-    X(event_synchronize, "cuEventSynchronize", (gpu_event event))                                                      \
-    X(event_elapsed_time, "cuEventElapsedTime", (float *milliseconds, gpu_event begin, gpu_event end))
-
-typedef enum mark { MARK_BEGIN, MARK_END, MARK_FORK, MARK_JOIN, NUM_MARKS } mark;
+/** A point in time: of the host's clock, or of the GPU's when its main stream came by. */
+typedef struct mark {
+    double host_us;
+    gpu_event event;
+} mark;
 
 struct device_memory {
     int is_host;
-    double begin_us; /**< of the host's clock */
-    void *library;
-#define GPU_MEMBER_(name, symbol, arguments) gpu_result(*name) arguments;
-    GPU_FUNCTIONS(GPU_MEMBER_)
-#undef GPU_MEMBER_
+    gpu_driver driver;
     int ordinal, gpu;
     void *context; /**< the primary one; NULL until retained */
     pod_stream streams[NUM_STREAMS];
-    gpu_event events[NUM_MARKS];
+    gpu_event order_events[NUM_ORDER_EVENTS];
+    mark *marks;
+    int32_t num_marks;
 };
-
-static cli_exit check(const device_memory *memory, gpu_result result, const char *doing, cli_error *error) {
-    if (result == GPU_SUCCESS) return CLI_OK;
-    const char *name = NULL;
-    memory->get_error_name(result, &name);
-    return cli_fail(error, "GPU: %s: %s", doing, name != NULL ? name : "unknown error");
-}
-
-/** Calls a driver function and hands its failure on to the caller. */
-#define GPU_TRY(memory, call, doing) CLI_TRY(check(memory, (memory)->call, doing, error))
 
 /* ---- opening ---- */
 
-/** Looks a symbol up. POSIX makes a function of dlsym's object pointer valid; ISO C has only this way to write it. */
-static int find_symbol(void *library, const char *symbol, void *function) {
-    void *address = dlsym(library, symbol);
-    memcpy(function, &address, sizeof address);
-    return address != NULL;
-}
-
-static cli_exit load_driver(device_memory *memory, cli_error *error) {
-    memory->library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
-    if (memory->library == NULL) {
-        cli_fail(error, "GPU: libcuda.so.1 cannot be loaded");
-        return CLI_BAD_INPUT;
-    }
-    int has_all = 1;
-#define FIND_(name, symbol, arguments) has_all &= find_symbol(memory->library, symbol, (void *)&memory->name);
-    GPU_FUNCTIONS(FIND_)
-#undef FIND_
-    if (has_all) return CLI_OK;
-    cli_fail(error, "GPU: the driver is too old");
-    return CLI_BAD_INPUT;
-}
-
 static cli_exit open_gpu(device_memory *memory, cli_error *error) {
-    CLI_TRY(load_driver(memory, error));
-    GPU_TRY(memory, init(0), "starting the driver");
-    GPU_TRY(memory, device_get(&memory->gpu, memory->ordinal), "opening it");
-    GPU_TRY(memory, primary_ctx_retain(&memory->context, memory->gpu), "opening its primary context");
-    GPU_TRY(memory, ctx_set_current(memory->context), "entering its primary context");
-    for (int i = 0; i < NUM_STREAMS; i++) GPU_TRY(memory, stream_create(&memory->streams[i], 0), "making a stream");
-    for (int i = 0; i < NUM_MARKS; i++) {
-        unsigned flags = i == MARK_BEGIN || i == MARK_END ? GPU_EVENT_TIMED : GPU_EVENT_UNTIMED;
-        GPU_TRY(memory, event_create(&memory->events[i], flags), "making an event");
+    gpu_driver *driver = &memory->driver;
+    CLI_TRY(gpu_driver_load(driver, error));
+    GPU_TRY(driver, init(0), "starting the driver");
+    GPU_TRY(driver, device_get(&memory->gpu, memory->ordinal), "opening it");
+    GPU_TRY(driver, primary_ctx_retain(&memory->context, memory->gpu), "opening its primary context");
+    GPU_TRY(driver, ctx_set_current(memory->context), "entering its primary context");
+    for (int i = 0; i < NUM_STREAMS; i++) GPU_TRY(driver, stream_create(&memory->streams[i], 0), "making a stream");
+    for (int i = 0; i < NUM_ORDER_EVENTS; i++) {
+        GPU_TRY(driver, event_create(&memory->order_events[i], GPU_EVENT_UNTIMED), "making an event");
     }
     return CLI_OK;
 }
@@ -116,19 +62,26 @@ cli_exit device_memory_open(const char *name, const pod_device_info *info, devic
 }
 
 /** Undoes as much of the opening as was done. */
+static void close_gpu(device_memory *memory) {
+    const gpu_driver *driver = &memory->driver;
+    for (int32_t i = 0; i < memory->num_marks; i++) {
+        if (memory->marks[i].event != NULL) driver->event_destroy(memory->marks[i].event);
+    }
+    for (int i = 0; i < NUM_ORDER_EVENTS; i++) {
+        if (memory->order_events[i] != NULL) driver->event_destroy(memory->order_events[i]);
+    }
+    for (int i = 0; i < NUM_STREAMS; i++) {
+        if (memory->streams[i] != NULL) driver->stream_destroy(memory->streams[i]);
+    }
+    driver->ctx_set_current(NULL);
+    driver->primary_ctx_release(memory->gpu);
+}
+
 void device_memory_close(device_memory *memory) {
     if (memory == NULL) return;
-    if (memory->context != NULL) {
-        for (int i = 0; i < NUM_MARKS; i++) {
-            if (memory->events[i] != NULL) memory->event_destroy(memory->events[i]);
-        }
-        for (int i = 0; i < NUM_STREAMS; i++) {
-            if (memory->streams[i] != NULL) memory->stream_destroy(memory->streams[i]);
-        }
-        memory->ctx_set_current(NULL);
-        memory->primary_ctx_release(memory->gpu);
-    }
-    if (memory->library != NULL) dlclose(memory->library);
+    if (memory->context != NULL) close_gpu(memory);
+    gpu_driver_unload(&memory->driver);
+    free(memory->marks);
     free(memory);
 }
 
@@ -138,6 +91,11 @@ int device_memory_is_host(const device_memory *memory) {
 
 int device_memory_ordinal(const device_memory *memory) {
     return memory->ordinal;
+}
+
+const gpu_driver *device_memory_driver(const device_memory *memory, int *gpu) {
+    *gpu = memory->gpu;
+    return memory->is_host ? NULL : &memory->driver;
 }
 
 /* ---- memory ---- */
@@ -157,11 +115,11 @@ cli_exit device_memory_take(device_memory *memory, size_t bytes, void **place, c
     *place = NULL;
     if (memory->is_host) return take_on_host(bytes, place, error);
     gpu_address taken = 0;
-    gpu_result result = memory->mem_alloc(&taken, bytes > 0 ? bytes : 1);
+    gpu_result result = memory->driver.mem_alloc(&taken, bytes > 0 ? bytes : 1);
     if (result == GPU_OUT_OF_MEMORY) {
         return cli_fail(error, "out of memory: the GPU has no %s left", format_bytes((double)bytes).text);
     }
-    CLI_TRY(check(memory, result, "taking memory", error));
+    CLI_TRY(gpu_driver_check(&memory->driver, result, "taking memory", error));
     *place = (void *)taken; /* NOLINT(performance-no-int-to-ptr): the driver's addresses are numbers */
     return CLI_OK;
 }
@@ -171,7 +129,7 @@ void device_memory_give(device_memory *memory, void *place) {
     if (memory->is_host) {
         free(place);
     } else {
-        memory->mem_free(address(place));
+        memory->driver.mem_free(address(place));
     }
 }
 
@@ -189,13 +147,33 @@ void device_array_free(device_memory *memory, device_array *array) {
 
 cli_exit device_array_send(device_memory *memory, const device_array *array, cli_error *error) {
     if (memory->is_host || array->bytes == 0) return CLI_OK;
-    GPU_TRY(memory, memcpy_htod(address(array->place), array->host, array->bytes), "copying to it");
+    GPU_TRY(&memory->driver, memcpy_htod(address(array->place), array->host, array->bytes), "copying to it");
     return CLI_OK;
 }
 
 cli_exit device_array_fetch(device_memory *memory, const device_array *array, cli_error *error) {
     if (memory->is_host || array->bytes == 0) return CLI_OK;
-    GPU_TRY(memory, memcpy_dtoh(array->host, address(array->place), array->bytes), "copying from it");
+    GPU_TRY(&memory->driver, memcpy_dtoh(array->host, address(array->place), array->bytes), "copying from it");
+    return CLI_OK;
+}
+
+cli_exit device_memory_copy(device_memory *memory, void *to, const void *from, size_t bytes, cli_error *error) {
+    if (memory->is_host) {
+        memcpy(to, from, bytes);
+        return CLI_OK;
+    }
+    GPU_TRY(&memory->driver, memcpy_dtod(address(to), address(from), bytes), "copying on it");
+    return CLI_OK;
+}
+
+cli_exit device_memory_free_bytes(device_memory *memory, double *bytes, cli_error *error) {
+    size_t free_bytes, total_bytes;
+    if (memory->is_host) {
+        *bytes = host_memory_available();
+        return CLI_OK;
+    }
+    GPU_TRY(&memory->driver, mem_get_info(&free_bytes, &total_bytes), "asking for free memory");
+    *bytes = (double)free_bytes;
     return CLI_OK;
 }
 
@@ -206,40 +184,68 @@ pod_stream device_memory_stream(const device_memory *memory, device_stream strea
 }
 
 /** `later` waits for what `earlier` has been given. */
-static cli_exit order(device_memory *memory, mark mark, device_stream earlier, device_stream later, cli_error *error) {
+static cli_exit order(device_memory *memory, order_event event, device_stream earlier, device_stream later,
+                      cli_error *error) {
     if (memory->is_host) return CLI_OK;
-    GPU_TRY(memory, event_record(memory->events[mark], memory->streams[earlier]), "recording an event");
-    GPU_TRY(memory, stream_wait_event(memory->streams[later], memory->events[mark], 0), "waiting for an event");
+    gpu_event done = memory->order_events[event];
+    GPU_TRY(&memory->driver, event_record(done, memory->streams[earlier]), "recording an event");
+    GPU_TRY(&memory->driver, stream_wait_event(memory->streams[later], done, 0), "waiting for an event");
     return CLI_OK;
 }
 
 cli_exit device_memory_fork(device_memory *memory, cli_error *error) {
-    return order(memory, MARK_FORK, STREAM_MAIN, STREAM_SIDE, error);
+    return order(memory, ORDER_FORK, STREAM_MAIN, STREAM_SIDE, error);
 }
 
 cli_exit device_memory_join(device_memory *memory, cli_error *error) {
-    return order(memory, MARK_JOIN, STREAM_SIDE, STREAM_MAIN, error);
+    return order(memory, ORDER_JOIN, STREAM_SIDE, STREAM_MAIN, error);
 }
 
-cli_exit device_memory_begin(device_memory *memory, cli_error *error) {
-    if (memory->is_host) {
-        memory->begin_us = stopwatch_us();
-        return CLI_OK;
+cli_exit device_memory_reserve_marks(device_memory *memory, int32_t count, cli_error *error) {
+    if (count <= memory->num_marks) return CLI_OK;
+    mark *grown = realloc(memory->marks, (size_t)count * sizeof *grown);
+    if (grown == NULL) return cli_fail_memory(error);
+    memory->marks = grown;
+    while (memory->num_marks < count) {
+        mark made = {0, NULL};
+        if (!memory->is_host) {
+            GPU_TRY(&memory->driver, event_create(&made.event, GPU_EVENT_TIMED), "making an event");
+        }
+        memory->marks[memory->num_marks++] = made;
     }
-    GPU_TRY(memory, event_record(memory->events[MARK_BEGIN], memory->streams[STREAM_MAIN]), "starting its clock");
     return CLI_OK;
 }
 
-cli_exit device_memory_end(device_memory *memory, double *took_us, cli_error *error) {
+cli_exit device_memory_mark(device_memory *memory, int32_t index, cli_error *error) {
+    mark *mark = &memory->marks[index];
     if (memory->is_host) {
-        *took_us = stopwatch_us() - memory->begin_us;
+        mark->host_us = stopwatch_us();
+        return CLI_OK;
+    }
+    GPU_TRY(&memory->driver, event_record(mark->event, memory->streams[STREAM_MAIN]), "marking the time");
+    return CLI_OK;
+}
+
+cli_exit device_memory_between(device_memory *memory, int32_t begin, int32_t end, double *took_us, cli_error *error) {
+    const mark *marks = memory->marks;
+    if (memory->is_host) {
+        *took_us = marks[end].host_us - marks[begin].host_us;
         return CLI_OK;
     }
     float milliseconds;
-    GPU_TRY(memory, event_record(memory->events[MARK_END], memory->streams[STREAM_MAIN]), "stopping its clock");
-    GPU_TRY(memory, event_synchronize(memory->events[MARK_END]), "waiting for it");
-    GPU_TRY(memory, event_elapsed_time(&milliseconds, memory->events[MARK_BEGIN], memory->events[MARK_END]),
+    GPU_TRY(&memory->driver, event_synchronize(marks[end].event), "waiting for it");
+    GPU_TRY(&memory->driver, event_elapsed_time(&milliseconds, marks[begin].event, marks[end].event),
             "reading its clock");
     *took_us = (double)milliseconds * 1e3;
     return CLI_OK;
+}
+
+cli_exit device_memory_begin(device_memory *memory, cli_error *error) {
+    CLI_TRY(device_memory_reserve_marks(memory, 2, error));
+    return device_memory_mark(memory, 0, error);
+}
+
+cli_exit device_memory_end(device_memory *memory, double *took_us, cli_error *error) {
+    CLI_TRY(device_memory_mark(memory, 1, error));
+    return device_memory_between(memory, 0, 1, took_us, error);
 }

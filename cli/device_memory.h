@@ -5,6 +5,7 @@
 #define CLI_DEVICE_MEMORY_H
 
 #include "cli_error.h"
+#include "gpu_driver.h"
 #include "podattn.h"
 
 typedef struct device_memory device_memory;
@@ -17,11 +18,17 @@ void device_memory_close(device_memory *memory);
 int device_memory_is_host(const device_memory *memory);
 /** Of the GPU, counted from 0. */
 int device_memory_ordinal(const device_memory *memory);
+/** The driver and its number for the GPU; NULL on a CPU. */
+const gpu_driver *device_memory_driver(const device_memory *memory, int *gpu);
 
 /** Takes at least `bytes`, aligned to POD_WORKSPACE_ALIGN. */
 cli_exit device_memory_take(device_memory *memory, size_t bytes, void **place, cli_error *error);
 /** NULL is allowed. */
 void device_memory_give(device_memory *memory, void *place);
+
+cli_exit device_memory_copy(device_memory *memory, void *to, const void *from, size_t bytes, cli_error *error);
+/** How much could be taken now. */
+cli_exit device_memory_free_bytes(device_memory *memory, double *bytes, cli_error *error);
 
 /** An array in host memory and its place on the device; on a CPU both are the same. */
 typedef struct device_array {
@@ -45,9 +52,14 @@ cli_exit device_memory_fork(device_memory *memory, cli_error *error);
 /** The main stream waits for what the side stream has been given. */
 cli_exit device_memory_join(device_memory *memory, cli_error *error);
 
-/** Starts the clock of the main stream. */
+/** Marks are points in the main stream's time, numbered by the caller from 0 up. */
+cli_exit device_memory_reserve_marks(device_memory *memory, int32_t count, cli_error *error);
+cli_exit device_memory_mark(device_memory *memory, int32_t index, cli_error *error);
+/** Waits for the later mark and says how long it took since the earlier one. */
+cli_exit device_memory_between(device_memory *memory, int32_t begin, int32_t end, double *took_us, cli_error *error);
+
+/** One span of the main stream's time, in marks 0 and 1: begin, then end, which waits for it. */
 cli_exit device_memory_begin(device_memory *memory, cli_error *error);
-/** Waits for the main stream and says how long it took since device_memory_begin(). */
 cli_exit device_memory_end(device_memory *memory, double *took_us, cli_error *error);
 
 #endif

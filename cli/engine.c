@@ -71,7 +71,7 @@ static pod_tensors call_tensors(const engine *engine, engine_call call, const po
     pod_tensors part = *tensors;
     part.q = offset(tensors->q, q_token * q_token_elements, limits->q_dtype);
     part.out = (char *)tensors->out + q_token * q_token_elements * (int64_t)pod_dtype_size(limits->out_dtype);
-    part.lse = tensors->lse + q_token * limits->q_heads;
+    if (tensors->lse != NULL) part.lse = tensors->lse + q_token * limits->q_heads;
     if (engine->batches[call].page_table == NULL) {
         int64_t page = engine->batches[CALL_FUSED].num_pages - engine->batches[call].num_pages;
         int64_t page_elements = (int64_t)limits->page_size * limits->kv_heads * limits->head_dim;
@@ -95,7 +95,7 @@ static cli_exit queue_streams(engine *engine, const pod_tensors *tensors, cli_er
     return device_memory_join(engine->memory, error);
 }
 
-static cli_exit queue_way(engine *engine, engine_way way, const pod_tensors *tensors, cli_error *error) {
+cli_exit engine_queue(engine *engine, engine_way way, const pod_tensors *tensors, cli_error *error) {
     switch (way) {
     case WAY_FUSED:
         return queue_call(engine, CALL_FUSED, tensors, STREAM_MAIN, error);
@@ -112,23 +112,22 @@ static cli_exit queue_way(engine *engine, engine_way way, const pod_tensors *ten
     return queue_call(engine, CALL_DECODE, tensors, STREAM_MAIN, error);
 }
 
-/** Whether there is anything to do. */
-static int has_work(const engine *engine, engine_way way) {
+int engine_has_work(const engine *engine, engine_way way) {
     engine_call call = way == WAY_PREFILL ? CALL_PREFILL : way == WAY_DECODE ? CALL_DECODE : CALL_FUSED;
     return engine->batches[call].num_requests > 0;
 }
 
 cli_exit engine_run(engine *engine, engine_way way, const pod_tensors *tensors, double *took_us, cli_error *error) {
     *took_us = 0;
-    if (!has_work(engine, way)) return CLI_OK;
+    if (!engine_has_work(engine, way)) return CLI_OK;
     CLI_TRY(device_memory_begin(engine->memory, error));
-    CLI_TRY(queue_way(engine, way, tensors, error));
+    CLI_TRY(engine_queue(engine, way, tensors, error));
     return device_memory_end(engine->memory, took_us, error);
 }
 
 cli_exit engine_time_way(engine *engine, engine_way way, const pod_tensors *tensors, double *took_us,
                          cli_error *error) {
-    if (!device_memory_is_host(engine->memory)) CLI_TRY(queue_way(engine, way, tensors, error));
+    if (!device_memory_is_host(engine->memory)) CLI_TRY(engine_queue(engine, way, tensors, error));
     return engine_run(engine, way, tensors, took_us, error);
 }
 

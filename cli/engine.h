@@ -37,6 +37,12 @@ void engine_free(engine *engine);
  * library takes for prefill work comes first; its arrays stay in use. */
 cli_exit engine_plan(engine *engine, const pod_batch *batch, cli_error *error);
 
+/** Whether there is anything to do. */
+int engine_has_work(const engine *engine, engine_way way);
+
+/** Computes the step over tensors in the device's memory; a GPU has then only been given the work. */
+cli_exit engine_queue(engine *engine, engine_way way, const pod_tensors *tensors, cli_error *error);
+
 /** Computes the step over tensors in the device's memory, waits, and says how long it took: 0 where there is nothing to
  * do. */
 cli_exit engine_run(engine *engine, engine_way way, const pod_tensors *tensors, double *took_us, cli_error *error);
