@@ -1,0 +1,7 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The libraries that bench/peers.py lets compute the same hybrid batch, one file each.
+
+A contender is a function that takes the Inputs of one batch, plans, and returns a call: call(layer) computes one layer
+and returns its outputs in the order of the query tokens, as a tuple of [tokens, heads, head_dim] tensors. Whatever a
+contender cannot do it says by raising LeftOut with the reason.
+"""

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The definition of attention, in float64, for a sample of a batch's query tokens."""
+from __future__ import annotations
+
+import math
+from typing import List, Sequence, Tuple
+
+import torch
+
+from .batch import Inputs
+
+PREFILL_SAMPLE, DECODE_SAMPLE = 16, 8
+MAX_RELATIVE_L2, MAX_WORST_ROW = 5e-3, 2e-2  # of bf16, as `podattn run --check`
+
+
+def spread(count: int, sample: int) -> List[int]:
+    """Up to `sample` numbers below `count`, evenly spread, the last included."""
+    sample = min(count, sample)
+    return [(i + 1) * count // sample - 1 for i in range(sample)]
+
+
+class Oracle:
+    """Expected outputs of the sampled tokens of layer 0."""
+
+    def __init__(self, inputs: Inputs) -> None:
+        b = inputs.batch
+        k, v, decode_k, decode_v = inputs.contiguous(0)
+        q = inputs.layers[0].q
+        self.tokens: List[int] = []
+        expected = []
+        for i in spread(b.prefill_q, PREFILL_SAMPLE):
+            seen = b.prefill_kv - b.prefill_q + i + 1
+            self.tokens.append(i)
+            expected.append(self._row(q[i], k[:seen], v[:seen]))
+        for r in spread(b.decode_n, DECODE_SAMPLE):
+            self.tokens.append(b.prefill_q + r)
+            expected.append(self._row(q[b.prefill_q + r], decode_k[r], decode_v[r]))
+        self.expected = torch.stack(expected)
+
+    @staticmethod
+    def _row(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        """[q_heads, head_dim] of one token that sees all of k and v [tokens, kv_heads, head_dim]."""
+        grouped = q.double().reshape(k.shape[1], -1, k.shape[2])
+        scores = torch.einsum("hgd,thd->hgt", grouped, k.double()) / math.sqrt(k.shape[2])
+        return torch.einsum("hgt,thd->hgd", scores.softmax(-1), v.double()).reshape(q.shape)
+
+    def error(self, outputs: Sequence[torch.Tensor]) -> Tuple[float, float]:
+        """Relative L2 over all, and of the worst row, of a contender's outputs for layer 0."""
+        got = torch.cat(list(outputs))[self.tokens].double()
+        difference, size = (got - self.expected).norm(dim=-1), self.expected.norm(dim=-1)
+        return (difference.norm() / size.norm()).item(), (difference / size).max().item()
+
+    @staticmethod
+    def passes(error: Tuple[float, float]) -> bool:
+        return error[0] <= MAX_RELATIVE_L2 and error[1] <= MAX_WORST_ROW
