@@ -9,6 +9,8 @@
 #include "backend.h"
 #include "cuda_variants.h"
 #include "dtype.h"
+#include "fake_map.h"
+#include "images.h"
 #include "kernels/limits/limits_params.h"
 #include "kernels/params.h"
 #include "kernels/plan/plan_params.h"
@@ -74,6 +76,63 @@ static uint32_t check_pages(const pod_plan_params *p, int32_t r) {
     }
     return 0;
 }
+
+/* ---- tensor maps ---- */
+
+_Static_assert(sizeof(fake_map) <= sizeof(CUtensorMap), "a map holds it");
+
+#ifndef FAKE_WITHOUT_TENSOR_MAPS
+/** The rules of the driver's documentation, and what the sm90 kernels count on. */
+EXPORT CUresult cuTensorMapEncodeTiled(CUtensorMap *map, CUtensorMapDataType type, cuuint32_t rank, void *address,
+                                       const cuuint64_t *extents, const cuuint64_t *strides, const cuuint32_t *box,
+                                       const cuuint32_t *element_strides, CUtensorMapInterleave interleave,
+                                       CUtensorMapSwizzle swizzle, CUtensorMapL2promotion promotion,
+                                       CUtensorMapFloatOOBfill fill) {
+    FAKE("cuTensorMapEncodeTiled");
+    int is_valid = (uintptr_t)map % 64 == 0 && rank == 4 && (uintptr_t)address % 16 == 0;
+    is_valid &= type == CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 || type == CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
+    is_valid &= interleave == CU_TENSOR_MAP_INTERLEAVE_NONE && swizzle == CU_TENSOR_MAP_SWIZZLE_128B;
+    is_valid &= promotion == CU_TENSOR_MAP_L2_PROMOTION_L2_256B && fill == CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE;
+    for (cuuint32_t i = 0; is_valid && i < rank; i++) {
+        is_valid = extents[i] >= 1 && extents[i] <= UINT64_C(1) << 32 && box[i] >= 1 && box[i] <= 256;
+        is_valid &= element_strides[i] == 1;
+        if (i > 0) is_valid &= strides[i - 1] % 16 == 0 && strides[i - 1] > 0 && strides[i - 1] < UINT64_C(1) << 40;
+    }
+    if (!is_valid || box[0] * 2 != 128) return CUDA_ERROR_INVALID_VALUE;
+    fake_map kept = {.address = address, .type = (int32_t)type};
+    memcpy(kept.extents, extents, sizeof kept.extents);
+    memcpy(kept.strides, strides, sizeof kept.strides);
+    memcpy(kept.box, box, sizeof kept.box);
+    memcpy(map, &kept, sizeof kept);
+    return CUDA_SUCCESS;
+}
+#endif
+
+/** Whether boxes of the map hold the same elements as base and strides. */
+static int map_matches(const pod_kernel_params *p, const pod_tensor_map *map, pod_dtype dtype, const void *base,
+                       int64_t head_stride, int64_t token_stride, int64_t page_stride) {
+    fake_map m;
+    memcpy(&m, map, sizeof m);
+    const int64_t extents[] = {p->head_dim, p->shape.kv_heads, p->page_size};
+    const int64_t strides[] = {head_stride, token_stride, page_stride};
+    int has_boxes = p->page_table == NULL || p->shape.max_kv_len <= p->page_size || p->page_size % p->box_tokens == 0;
+    int matches = m.address == base && has_boxes && p->box_tokens == 1 << p->box_shift && p->box_tokens >= 8;
+    matches &= m.box[0] == 64 && m.box[1] == 1 && m.box[2] == (uint32_t)p->box_tokens && m.box[3] == 1;
+    matches &=
+        m.type == (int32_t)(dtype == POD_BF16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16);
+    for (int i = 0; i < 3; i++) {
+        matches &= m.extents[i] == (uint64_t)extents[i];
+        if (m.extents[i + 1] > 1) matches &= m.strides[i] == 2 * (uint64_t)strides[i];
+    }
+    return matches;
+}
+
+static int maps_match(const pod_kernel_params *p, pod_dtype dtype) {
+    return map_matches(p, &p->k_map, dtype, p->k, p->k_head_stride, p->k_token_stride, p->k_page_stride) &&
+           map_matches(p, &p->v_map, dtype, p->v, p->v_head_stride, p->v_token_stride, p->v_page_stride);
+}
+
+/* ---- what kernels do ---- */
 
 static void run_plan(const pod_plan_params *p) {
     int32_t digits[1 << RADIX_BITS];
@@ -289,16 +348,29 @@ EXPORT CUresult cuModuleUnload(CUmodule module) {
     return CUDA_SUCCESS;
 }
 
+/** The image that a module was loaded from, by its bytes: the test's copy of the library has its own. */
+static const char *image_name(CUmodule module) {
+    const unsigned char *bytes = (const void *)module;
+    for (size_t i = 0; i < POD_CUDA_NUM_IMAGES; i++) {
+        uint64_t size; /* behind a fatbin's magic number, version and header's size */
+        memcpy(&size, (const char *)pod__cuda_images[i].fatbin + 8, sizeof size);
+        if (memcmp(pod__cuda_images[i].fatbin, bytes, 16 + size) == 0) return pod__cuda_images[i].name;
+    }
+    return "";
+}
+
+/** Asking the wrong module is an error to tools that watch the driver; here it stops the library. */
 EXPORT CUresult cuModuleGetFunction(CUfunction *function, CUmodule module, const char *name) {
-    (void)module;
     FAKE("cuModuleGetFunction");
+    const char *image = "limits";
     int32_t variant = -NUM_OTHER_KERNELS - 1;
-    if (strcmp(name, POD_PLAN_KERNEL) == 0) variant = PLAN_KERNEL;
+    if (strcmp(name, POD_PLAN_KERNEL) == 0) variant = PLAN_KERNEL, image = "plan";
     if (strcmp(name, POD_LIMITS_KERNEL) == 0) variant = LIMITS_KERNEL;
     if (strcmp(name, POD_LIMITS_FILL_KERNEL) == 0) variant = FILL_KERNEL;
     for (int32_t i = 0; i < POD_CUDA_NUM_VARIANTS; i++) {
-        if (strcmp(name, pod__cuda_variants[i].kernel) == 0) variant = i;
+        if (strcmp(name, pod__cuda_variants[i].kernel) == 0) variant = i, image = pod__cuda_variants[i].image;
     }
+    if (strcmp(image, image_name(module)) != 0) return CUDA_ERROR_INVALID_HANDLE;
     if (variant < -NUM_OTHER_KERNELS) return CUDA_ERROR_NOT_FOUND;
     pthread_mutex_lock(&lock);
     kernels[variant + NUM_OTHER_KERNELS].variant = variant;
@@ -331,6 +403,9 @@ EXPORT CUresult cuLaunchKernel(CUfunction function, unsigned int grid_x, unsigne
         node.params.attention = *(const pod_kernel_params *)params[0];
         if (block_x != (unsigned)variant->threads || shared_bytes != (unsigned)variant->smem_bytes ||
             grid_x != (unsigned)(variant->ctas_per_sm * NUM_SMS)) {
+            return CUDA_ERROR_INVALID_VALUE;
+        }
+        if (variant->arch == POD_ARCH_sm90 && !maps_match(&node.params.attention, variant->dtype)) {
             return CUDA_ERROR_INVALID_VALUE;
         }
     }

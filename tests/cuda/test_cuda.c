@@ -458,7 +458,7 @@ static int test_refusals(context *t) {
     tensors.scale = -0.5f;
     wrong |= refuses_tensors(&c, tensors, POD_E_UNSUPPORTED, "scale = -0.5");
     tensors = c.device;
-    tensors.k_page_stride = INT64_C(1) << 36;
+    tensors.k_page_stride = INT64_C(1) << 40;
     wrong |= refuses_tensors(&c, tensors, POD_E_UNSUPPORTED, "k_page_stride");
     gpu_case_free(&c, &t->gpu);
     return wrong;
@@ -528,7 +528,11 @@ static int is_wanted(const char *name, int argc, char **argv) {
 }
 
 static void open_devices(context *t) {
-    static const char *names[] = {"cuda:0", "cuda:0,ctas=4", "cuda:0,policy=half", "cuda:0,fusion=hfuse",
+    static const char *names[] = {"cuda:0",
+                                  "cuda:0,kernel=sm80",
+                                  "cuda:0,ctas=4",
+                                  "cuda:0,policy=half",
+                                  "cuda:0,fusion=hfuse",
                                   "cuda:0,ctas=4,policy=half"};
     const char *only = getenv("PODATTN_CUDA_DEVICE");
     t->num_devices = only != NULL ? 1 : (int32_t)(sizeof names / sizeof names[0]);

@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Which kernel family gets which limits, and the tensor maps of those that need them, on the fake driver.
+ *
+ *   test_cuda_families       a driver of today
+ *   test_cuda_families old   one that encodes no tensor maps */
+#include "cuda_tensor_map.h"
+#include "fake_map.h"
+#include "families.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+static int failures;
+
+#define EXPECT(condition, ...)                                                                                         \
+    do {                                                                                                               \
+        if (condition) break;                                                                                          \
+        fprintf(stderr, "line %d: %s: ", __LINE__, #condition);                                                        \
+        fprintf(stderr, __VA_ARGS__);                                                                                  \
+        fprintf(stderr, "\n");                                                                                         \
+        failures++;                                                                                                    \
+    } while (0)
+
+static pod_limits limits_of(pod_dtype dtype, int32_t head_dim, int32_t page_size) {
+    pod_limits limits = pod_limits_init();
+    limits.q_heads = 8;
+    limits.kv_heads = 2;
+    limits.head_dim = head_dim;
+    limits.q_dtype = limits.kv_dtype = limits.out_dtype = dtype;
+    limits.page_size = page_size;
+    limits.max_requests = 4;
+    limits.max_q_tokens = 64;
+    limits.max_kv_len = 4096;
+    return limits;
+}
+
+/* ---- the choice ---- */
+
+/** A chip on which every kernel of its families loads. */
+static pod_cuda_chip chip_of(int32_t capability) {
+    pod_cuda_chip chip = {.capability = capability, .num_sms = 132, .has_tensor_maps = 1};
+    for (int32_t i = 0; i < POD_CUDA_NUM_VARIANTS; i++) {
+        chip.has_kernel[i] = pod__cuda_arch_runs(pod__cuda_variants[i].arch, &chip);
+    }
+    return chip;
+}
+
+static const pod_cuda_variant *choose(const char *name, const pod_cuda_chip *chip, const pod_limits *limits,
+                                      char note[256]) {
+    pod_cuda_options options;
+    EXPECT(pod__cuda_options_parse(name, &options) == POD_OK, "%s", name);
+    int32_t row = pod__cuda_find_variant(&options, chip, limits);
+    pod__cuda_explain_variant(&options, chip, limits, note, 256);
+    return row < 0 ? NULL : &pod__cuda_variants[row];
+}
+
+/** The options' and limits' family is `arch`, and the note has `word` ("": is empty). */
+static void expect_family(const char *name, const pod_cuda_chip *chip, const pod_limits *limits, int32_t arch,
+                          const char *word) {
+    char note[256];
+    const pod_cuda_variant *variant = choose(name, chip, limits, note);
+    EXPECT(variant != NULL && variant->arch == arch, "\"%s\", page_size = %d", name, limits->page_size);
+    EXPECT(*word == '\0' ? *note == '\0' : strstr(note, word) != NULL, "\"%s\", not \"%s\"", note, word);
+}
+
+/** Every row of the family against every reason to be passed over. */
+static void test_sm90_row(const pod_cuda_variant *row) {
+    pod_limits limits = limits_of(row->dtype, row->head_dim, 16);
+    pod_cuda_chip h100 = chip_of(90), a100 = chip_of(80), b200 = chip_of(100), old = chip_of(90);
+    old.has_tensor_maps = 0;
+    expect_family("0", &h100, &limits, POD_ARCH_sm90, "");
+    expect_family("0,kernel=sm90", &h100, &limits, POD_ARCH_sm90, "");
+    expect_family("0,kernel=sm80", &h100, &limits, POD_ARCH_sm80, "options");
+    expect_family("0,ctas=2", &h100, &limits, POD_ARCH_sm80, "options");
+    expect_family("0,ctas=4", &h100, &limits, POD_ARCH_sm80, "options");
+    expect_family("0,policy=proportional", &h100, &limits, POD_ARCH_sm80, "options");
+    expect_family("0,policy=half", &h100, &limits, POD_ARCH_sm80, "options");
+    expect_family("0,fusion=hfuse", &h100, &limits, POD_ARCH_sm80, "options");
+    expect_family("0", &a100, &limits, POD_ARCH_sm80, "8.0");
+    expect_family("0", &b200, &limits, POD_ARCH_sm80, "10.0");
+    for (int32_t i = 0; i < POD_CUDA_NUM_VARIANTS; i++) {
+        old.has_kernel[i] = pod__cuda_arch_runs(pod__cuda_variants[i].arch, &old);
+        if (h100.has_kernel[i] && pod__cuda_variants[i].arch == POD_ARCH_sm90) h100.has_kernel[i] = 0;
+    }
+    expect_family("0", &old, &limits, POD_ARCH_sm80, "cuTensorMapEncodeTiled");
+    expect_family("0", &h100, &limits, POD_ARCH_sm80, "does not load");
+
+    h100 = chip_of(90);
+    static const struct {
+        int32_t page_size, max_kv_len, arch;
+        const char *word;
+    } pages[] = {
+        {8, 4096, POD_ARCH_sm90, ""},
+        {24, 4096, POD_ARCH_sm90, ""},
+        {1, 4096, POD_ARCH_sm80, "page_size = 1 "},
+        {12, 4096, POD_ARCH_sm80, "page_size = 12 "},
+        {100, 100, POD_ARCH_sm90, ""},
+        {100, 101, POD_ARCH_sm80, "max_kv_len = 101 "},
+    };
+    for (size_t i = 0; i < sizeof pages / sizeof pages[0]; i++) {
+        limits.page_size = pages[i].page_size;
+        limits.max_kv_len = pages[i].max_kv_len;
+        expect_family("0", &h100, &limits, pages[i].arch, pages[i].word);
+    }
+    char note[256];
+    limits = limits_of(row->dtype, row->head_dim, 1);
+    EXPECT(choose("0,kernel=sm90", &h100, &limits, note) == NULL, "page_size = 1");
+    EXPECT(strstr(note, "page_size = 1 ") != NULL, "\"%s\"", note);
+
+    pod_tiling tiling = pod__cuda_tiling(row, 132);
+    EXPECT(tiling.num_ctas == 132 && tiling.num_prefill_ctas == 132, "%d CTAs", tiling.num_ctas);
+    EXPECT(tiling.decode_rows == row->decode_rows, "%d rows", tiling.decode_rows);
+    EXPECT(tiling.prefill_tile_tokens == row->prefill_tile_tokens, "%d keys", tiling.prefill_tile_tokens);
+}
+
+static void test_choice(void) {
+    char note[256];
+    pod_cuda_chip chip = chip_of(80);
+    pod_limits limits = limits_of(POD_BF16, 96, 16);
+    EXPECT(choose("0", &chip, &limits, note) == NULL, "head_dim = 96");
+    limits = limits_of(POD_BF16, 128, 16);
+    const pod_cuda_variant *two = choose("0", &chip, &limits, note), *four = choose("0,ctas=4", &chip, &limits, note);
+    EXPECT(two != NULL && strcmp(two->kernel, "pod_sm80_fused_bf16_d128_c2") == 0, "%s", two->kernel);
+    EXPECT(four != NULL && pod__cuda_tiling(four, 108).num_ctas == 432, "%s", four->kernel);
+    for (int32_t i = 0; i < POD_CUDA_NUM_VARIANTS; i++) {
+        if (pod__cuda_variants[i].arch == POD_ARCH_sm90) test_sm90_row(&pod__cuda_variants[i]);
+    }
+}
+
+/* ---- tensor maps ---- */
+
+typedef struct map_case {
+    pod_cuda_device *cuda;
+    pod_plan plan;
+    pod_tensors tensors;
+    pod_kernel_params params;
+    fake_map k, v;
+} map_case;
+
+static void init_case(map_case *c, pod_cuda_device *cuda) {
+    static _Alignas(16) uint16_t k[8], v[8];
+    int32_t page_size = 16, kv_heads = 2, head_dim = 128;
+    memset(c, 0, sizeof *c);
+    c->cuda = cuda;
+    c->plan.limits = limits_of(POD_BF16, head_dim, page_size);
+    c->plan.batch.page_table = (const int32_t *)(const void *)k;
+    c->plan.batch.num_pages = 9;
+    c->tensors.k = k;
+    c->tensors.v = v;
+    c->tensors.k_head_stride = c->tensors.v_head_stride = head_dim;
+    c->tensors.k_token_stride = c->tensors.v_token_stride = kv_heads * head_dim;
+    c->tensors.k_page_stride = c->tensors.v_page_stride = page_size * kv_heads * head_dim;
+}
+
+static pod_status encode(map_case *c) {
+    pod_status status = pod__cuda_add_tensor_maps(c->cuda, &c->plan, &c->tensors, &c->params);
+    memcpy(&c->k, &c->params.k_map, sizeof c->k);
+    memcpy(&c->v, &c->params.v_map, sizeof c->v);
+    return status;
+}
+
+static void test_layouts(pod_cuda_device *cuda) {
+    map_case c;
+    init_case(&c, cuda);
+    c.tensors.v_head_stride = 128 * 16; /* V's heads stand around its tokens */
+    c.tensors.v_token_stride = 128;
+    EXPECT(encode(&c) == POD_OK, "%s", pod_error_message());
+    EXPECT(c.k.address == c.tensors.k && c.v.address == c.tensors.v, "base");
+    EXPECT(c.k.extents[0] == 128 && c.k.extents[1] == 2 && c.k.extents[2] == 16 && c.k.extents[3] == 9, "extents");
+    EXPECT(c.k.strides[0] == 256 && c.k.strides[1] == 512 && c.k.strides[2] == 8192, "K's strides");
+    EXPECT(c.v.strides[0] == 4096 && c.v.strides[1] == 256 && c.v.strides[2] == 8192, "V's strides");
+    EXPECT(c.k.box[0] == 64 && c.k.box[1] == 1 && c.k.box[2] == 16 && c.k.box[3] == 1, "box");
+    EXPECT(c.k.type == CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, "type %d", c.k.type);
+    c.plan.limits.kv_dtype = POD_F16;
+    EXPECT(encode(&c) == POD_OK && c.v.type == CU_TENSOR_MAP_DATA_TYPE_FLOAT16, "type %d", c.v.type);
+}
+
+static void test_boxes(pod_cuda_device *cuda) {
+    static const struct {
+        int32_t page_size, has_table, max_kv_len, box_tokens;
+    } boxes[] = {
+        {8, 1, 4096, 8},   {16, 1, 4096, 16},   {24, 1, 4096, 8},    {32, 1, 4096, 32}, {48, 1, 4096, 16},
+        {64, 1, 4096, 64}, {256, 1, 4096, 64},  {192, 1, 4096, 64},  {40, 1, 40, 64},   {12, 1, 12, 64},
+        {24, 0, 4096, 64}, {4096, 0, 4096, 64}, {5000, 0, 4096, 64},
+    };
+    map_case c;
+    for (size_t i = 0; i < sizeof boxes / sizeof boxes[0]; i++) {
+        init_case(&c, cuda);
+        c.plan.limits.page_size = boxes[i].page_size;
+        c.plan.limits.max_kv_len = boxes[i].max_kv_len;
+        if (!boxes[i].has_table) c.plan.batch.page_table = NULL;
+        EXPECT(encode(&c) == POD_OK, "%s", pod_error_message());
+        EXPECT(c.params.box_tokens == boxes[i].box_tokens, "page_size = %d: %d", boxes[i].page_size,
+               c.params.box_tokens);
+        EXPECT(1 << c.params.box_shift == c.params.box_tokens, "2^%d", c.params.box_shift);
+        EXPECT(c.v.box[2] == (uint32_t)boxes[i].box_tokens, "%u", c.v.box[2]);
+    }
+}
+
+static void expect_refused(map_case *c, pod_status expected, const char *word) {
+    pod_status status = encode(c);
+    EXPECT(status == expected, "%s: %s", word, pod_status_name(status));
+    EXPECT(strstr(pod_error_message(), word) != NULL, "\"%s\", not %s", pod_error_message(), word);
+}
+
+static void test_far_strides(pod_cuda_device *cuda) {
+    const int64_t most = (INT64_C(1) << 39) - 8, far = INT64_C(1) << 39;
+    map_case c;
+    init_case(&c, cuda);
+    c.tensors.k_page_stride = most;
+    EXPECT(encode(&c) == POD_OK && c.k.strides[2] == (UINT64_C(1) << 40) - 16, "%s", pod_error_message());
+    c.tensors.k_page_stride = far;
+    expect_refused(&c, POD_E_UNSUPPORTED, "k_page_stride = 549755813888 ");
+    init_case(&c, cuda);
+    c.tensors.v_token_stride = INT64_MAX - 7;
+    expect_refused(&c, POD_E_UNSUPPORTED, "v_token_stride");
+    init_case(&c, cuda);
+    c.tensors.v_head_stride = far;
+    expect_refused(&c, POD_E_UNSUPPORTED, "v_head_stride");
+
+    /* Where there is one head or page, or none, its stride is of no consequence. */
+    init_case(&c, cuda);
+    c.plan.limits.kv_heads = 1;
+    c.plan.batch.num_pages = 0;
+    c.tensors.v_head_stride = c.tensors.v_page_stride = far;
+    EXPECT(encode(&c) == POD_OK && c.v.extents[1] == 1 && c.v.extents[3] == 1, "%s", pod_error_message());
+
+    init_case(&c, cuda);
+    setenv("FAKE_CUDA_FAIL", "cuTensorMapEncodeTiled=1", 1);
+    expect_refused(&c, POD_E_DEVICE, "describing k");
+    unsetenv("FAKE_CUDA_FAIL");
+}
+
+/* ---- running them ---- */
+
+static void test_old_driver(const pod_cuda_device *cuda) {
+    EXPECT(cuda->driver.tensor_map_encode_tiled == NULL, "the driver should lack it");
+    EXPECT(!cuda->chip.has_tensor_maps, "the chip's description disagrees");
+    pod_device_info info = pod_device_info_init();
+    EXPECT(pod_device_get_info(&cuda->base, &info) == POD_OK && strcmp(info.kernel, "sm80") == 0, "%s", info.kernel);
+}
+
+int main(int argc, char **argv) {
+    pod_device *device;
+    if (pod_device_open("cuda:0", &device) != POD_OK) {
+        fprintf(stderr, "%s\n", pod_error_message());
+        return EXIT_FAILURE;
+    }
+    pod_cuda_device *cuda = (pod_cuda_device *)device;
+    if (argc > 1 && strcmp(argv[1], "old") == 0) {
+        test_old_driver(cuda);
+    } else {
+        test_choice();
+        test_layouts(cuda);
+        test_boxes(cuda);
+        test_far_strides(cuda);
+    }
+    pod_device_close(device);
+    printf("%s\n", failures == 0 ? "passed" : "FAILED");
+    return failures == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
