@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Lets podattn and other libraries compute the same hybrid batches, in turns, checks all of them, and writes a CSV file.
+"""Lets podattn and other libraries compute the same hybrid batches in turns, checks them all, and writes a CSV file.
 
 Needs PyTorch; every other library is used if it can be imported and named if it cannot.
 
@@ -12,7 +12,7 @@ import argparse
 import sys
 import time
 from pathlib import Path
-from typing import Callable, Dict, Optional
+from typing import Callable
 
 import torch
 
@@ -29,7 +29,7 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def prepare(inputs: Inputs, oracle: Oracle, contender: Callable[[Inputs], Call]) -> "tuple[Call, float]":
+def prepare(inputs: Inputs, oracle: Oracle, contender: Callable[[Inputs], Call]) -> tuple[Call, float]:
     """A contender's call for this batch and its relative error; LeftOut if it computes something else."""
     call = contender(inputs)
     error = oracle.error(call(0))
@@ -38,14 +38,14 @@ def prepare(inputs: Inputs, oracle: Oracle, contender: Callable[[Inputs], Call])
     return call, error[0]
 
 
-def run_batch(batch: Batch, contenders: Dict[str, Callable[[Inputs], Call]], arguments: argparse.Namespace,
-              report: Report) -> Dict[str, float]:
+def run_batch(batch: Batch, contenders: dict[str, Callable[[Inputs], Call]], arguments: argparse.Namespace,
+              report: Report) -> dict[str, float]:
     """Writes the rows of one batch; returns the median of every contender in microseconds. Contenders whose library is
     missing are dropped."""
     inputs = Inputs(batch, arguments.device, DTYPES[arguments.dtype])
     oracle = Oracle(inputs)
-    calls: Dict[str, Call] = {}
-    errors: Dict[str, float] = {}
+    calls: dict[str, Call] = {}
+    errors: dict[str, float] = {}
     for name, contender in list(contenders.items()):
         try:
             calls[name], errors[name] = prepare(inputs, oracle, contender)
@@ -66,9 +66,9 @@ def run_batch(batch: Batch, contenders: Dict[str, Callable[[Inputs], Call]], arg
     return medians
 
 
-def parse(argv: Optional[list] = None) -> argparse.Namespace:
+def parse(argv: list | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("batches", type=Path, help="CSV with q_heads, kv_heads, prefill_q, prefill_kv, decode_n, decode_kv")
+    parser.add_argument("batches", type=Path, help="CSV with the columns q_heads to decode_kv")
     parser.add_argument("--out", type=Path, help="CSV to write (standard output)")
     parser.add_argument("--device", default="cuda:0" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dtype", choices=DTYPES, default="bf16")
@@ -79,7 +79,7 @@ def parse(argv: Optional[list] = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main(argv: Optional[list] = None) -> None:
+def main(argv: list | None = None) -> None:
     arguments = parse(argv)
     batches = read_batches(arguments.batches)
     contenders = dict(CONTENDERS if arguments.device.startswith("cuda") else ON_CPU)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One hybrid batch: a prefill chunk first, then decodes of one token each; its tensors, the same for every contender."""
+"""One hybrid batch, a prefill chunk and then decodes of one token, and its tensors: the same for every contender."""
 from __future__ import annotations
 
 import csv
@@ -7,7 +7,6 @@ import math
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import List, Tuple
 
 import torch
 
@@ -42,11 +41,11 @@ class Batch:
         return f"{self.prefill_q}@{self.prefill_kv}+{self.decode_n}@{self.decode_kv}"
 
     @property
-    def q_lens(self) -> List[int]:
+    def q_lens(self) -> list[int]:
         return [self.prefill_q] + [1] * self.decode_n
 
     @property
-    def kv_lens(self) -> List[int]:
+    def kv_lens(self) -> list[int]:
         return [self.prefill_kv] + [self.decode_kv] * self.decode_n
 
     @property
@@ -61,7 +60,7 @@ class Batch:
         return 4 * self.q_heads * self.head_dim * (seen + self.decode_n * self.decode_kv)
 
 
-def read_batches(path: Path) -> List[Batch]:
+def read_batches(path: Path) -> list[Batch]:
     """The batches of a file with a heading line, fields separated by `;` or `,`; other columns are ignored."""
     lines = [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
     if not lines:
@@ -120,7 +119,7 @@ class Inputs:
         """[requests, most pages of one] int32, on the host; unused entries are 0."""
         return torch.nn.utils.rnn.pad_sequence(self.page_lists, batch_first=True)
 
-    def contiguous(self, layer: int) -> Tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    def contiguous(self, layer: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """Keys and values of the prefill [kv, kv_heads, head_dim] and of the decodes [n, kv, kv_heads, head_dim], for
         contenders that read no pages."""
         if layer not in self._contiguous:

@@ -2,8 +2,6 @@
 """FlashInfer: prefill then decode, everything as one batched prefill, its two POD wrappers, and BatchAttention."""
 from __future__ import annotations
 
-from typing import Dict, List, Tuple
-
 import torch
 
 from .batch import Inputs, Missing
@@ -27,7 +25,7 @@ class _Requests:
         b = inputs.batch
         pages = inputs.pages_of[begin:end]
 
-        def starts(counts: List[int]) -> torch.Tensor:
+        def starts(counts: list[int]) -> torch.Tensor:
             return torch.tensor([0, *counts]).cumsum(0).to(torch.int32).to(inputs.device)
 
         self.q_start = starts(b.q_lens[begin:end])
@@ -37,7 +35,7 @@ class _Requests:
         self.last_page_len = ((self.kv_len - 1) % b.page_size + 1).to(torch.int32)
 
 
-def _split(inputs: Inputs) -> Tuple[_Requests, _Requests]:
+def _split(inputs: Inputs) -> tuple[_Requests, _Requests]:
     return _Requests(inputs, 0, 1), _Requests(inputs, 1, len(inputs.pages_of))
 
 
@@ -45,12 +43,12 @@ def _workspace(inputs: Inputs) -> torch.Tensor:
     return torch.zeros(WORKSPACE_BYTES, dtype=torch.uint8, device=inputs.device)
 
 
-def _shape(inputs: Inputs) -> Dict[str, int]:
+def _shape(inputs: Inputs) -> dict[str, int]:
     b = inputs.batch
     return {"num_qo_heads": b.q_heads, "num_kv_heads": b.kv_heads, "page_size": b.page_size}
 
 
-def _dtypes(inputs: Inputs) -> Dict[str, torch.dtype]:
+def _dtypes(inputs: Inputs) -> dict[str, torch.dtype]:
     return {"q_data_type": inputs.dtype, "kv_data_type": inputs.dtype}
 
 

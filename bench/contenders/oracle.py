@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import List, Sequence, Tuple
+from collections.abc import Sequence
 
 import torch
 
@@ -13,7 +13,7 @@ PREFILL_SAMPLE, DECODE_SAMPLE = 16, 8
 MAX_RELATIVE_L2, MAX_WORST_ROW = 5e-3, 2e-2  # of bf16, as `podattn run --check`
 
 
-def spread(count: int, sample: int) -> List[int]:
+def spread(count: int, sample: int) -> list[int]:
     """Up to `sample` numbers below `count`, evenly spread, the last included."""
     sample = min(count, sample)
     return [(i + 1) * count // sample - 1 for i in range(sample)]
@@ -26,7 +26,7 @@ class Oracle:
         b = inputs.batch
         k, v, decode_k, decode_v = inputs.contiguous(0)
         q = inputs.layers[0].q
-        self.tokens: List[int] = []
+        self.tokens: list[int] = []
         expected = []
         for i in spread(b.prefill_q, PREFILL_SAMPLE):
             seen = b.prefill_kv - b.prefill_q + i + 1
@@ -44,12 +44,12 @@ class Oracle:
         scores = torch.einsum("hgd,thd->hgt", grouped, k.double()) / math.sqrt(k.shape[2])
         return torch.einsum("hgt,thd->hgd", scores.softmax(-1), v.double()).reshape(q.shape)
 
-    def error(self, outputs: Sequence[torch.Tensor]) -> Tuple[float, float]:
+    def error(self, outputs: Sequence[torch.Tensor]) -> tuple[float, float]:
         """Relative L2 over all, and of the worst row, of a contender's outputs for layer 0."""
         got = torch.cat(list(outputs))[self.tokens].double()
         difference, size = (got - self.expected).norm(dim=-1), self.expected.norm(dim=-1)
         return (difference.norm() / size.norm()).item(), (difference / size).max().item()
 
     @staticmethod
-    def passes(error: Tuple[float, float]) -> bool:
+    def passes(error: tuple[float, float]) -> bool:
         return error[0] <= MAX_RELATIVE_L2 and error[1] <= MAX_WORST_ROW

@@ -36,7 +36,7 @@ class _Part:
         return self.plan.attention(layer.q[self.tokens], layer.k, layer.v)
 
 
-def _sides(inputs: Inputs) -> "tuple[_Part, _Part]":
+def _sides(inputs: Inputs) -> tuple[_Part, _Part]:
     return _Part(inputs, 0, 1), _Part(inputs, 1, len(inputs.pages_of))
 
 

@@ -7,8 +7,9 @@ import shlex
 import statistics
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib import metadata
-from typing import Dict, IO, List, Optional, Sequence, Tuple
+from typing import IO
 
 import torch
 
@@ -21,7 +22,7 @@ LIBRARIES = "podattn torch flashinfer-python flash-attn flash-attn-3 vllm sgl-ke
 GPU_FIELDS = "driver_version,clocks.sm,clocks.mem,power.draw,power.limit,temperature.gpu"
 
 
-def quantiles(values: Sequence[float]) -> Tuple[float, float, float]:
+def quantiles(values: Sequence[float]) -> tuple[float, float, float]:
     """Median, 10 % and 90 % quantile."""
     ordered = sorted(values)
     last = len(ordered) - 1
@@ -35,7 +36,7 @@ def _said(*command: str) -> str:
         return ""
 
 
-def _versions() -> List[str]:
+def _versions() -> list[str]:
     found = []
     for name in LIBRARIES:
         try:
@@ -45,7 +46,7 @@ def _versions() -> List[str]:
     return found
 
 
-def header(device: torch.device, dtype: str, commit: Optional[str]) -> List[str]:
+def header(device: torch.device, dtype: str, commit: str | None) -> list[str]:
     """What was measured, where and by which command, as comment lines."""
     lines = ["# suite: peers, by bench/peers.py"]
     if device.type == "cuda":
@@ -82,7 +83,7 @@ class Report:
 
     def row(self, batch: Batch, variant: str, times: Sequence[float], ratios: Sequence[float], error: float) -> None:
         median, p10, p90 = quantiles(times)
-        values: Dict[str, object] = {
+        values: dict[str, object] = {
             "case": batch.case, "variant": variant, "q_heads": batch.q_heads, "kv_heads": batch.kv_heads,
             "head_dim": batch.head_dim, "dtype": self.dtype, "page_size": batch.page_size,
             "prefill_q": batch.prefill_q, "prefill_kv": batch.prefill_kv, "decode_n": batch.decode_n,

@@ -2,7 +2,7 @@
 """Every contender, by the name that its rows carry."""
 from __future__ import annotations
 
-from typing import Callable, Dict
+from typing import Callable
 
 from . import flash_attention, flashinfer_calls, podattn_calls, torch_sdpa
 from .batch import Inputs
@@ -10,7 +10,7 @@ from .timing import Call
 
 FUSED = "fused"
 
-CONTENDERS: Dict[str, Callable[[Inputs], Call]] = {
+CONTENDERS: dict[str, Callable[[Inputs], Call]] = {
     FUSED: podattn_calls.fused,
     "serial": podattn_calls.serial,
     "streams": podattn_calls.streams,
@@ -28,7 +28,7 @@ CONTENDERS: Dict[str, Callable[[Inputs], Call]] = {
     "sglang_mixed": flash_attention.sglang,
 }
 
-ON_CPU: Dict[str, Callable[[Inputs], Call]] = {
+ON_CPU: dict[str, Callable[[Inputs], Call]] = {
     FUSED: podattn_calls.fused,
     "serial": podattn_calls.serial,
     "sdpa_math": torch_sdpa.math,

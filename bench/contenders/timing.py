@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Callable, Dict, List
+from typing import Callable
 
 import torch
 
@@ -25,14 +25,14 @@ def host_us(call: Call, layers: int) -> float:
     return min(times)
 
 
-def measure_cuda(calls: Dict[str, Call], layers: int, repeats: int) -> Dict[str, List[float]]:
+def measure_cuda(calls: dict[str, Call], layers: int, repeats: int) -> dict[str, list[float]]:
     """Microseconds of every turn of every call, by the GPU's events.
 
     The stream is kept busy before each call for as long as the host needs to enqueue it, so that slow Python is not
     counted.
     """
     lead_cycles = {name: int((1.5 * host_us(call, layers) + 20) * CYCLES_PER_US) for name, call in calls.items()}
-    events: Dict[str, list] = {name: [] for name in calls}
+    events: dict[str, list] = {name: [] for name in calls}
     for turn in range(WARM_UPS + repeats):
         for name, call in calls.items():
             begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
@@ -46,9 +46,9 @@ def measure_cuda(calls: Dict[str, Call], layers: int, repeats: int) -> Dict[str,
     return {name: [1e3 * begin.elapsed_time(end) for begin, end in pairs] for name, pairs in events.items()}
 
 
-def measure_cpu(calls: Dict[str, Call], layers: int, repeats: int) -> Dict[str, List[float]]:
+def measure_cpu(calls: dict[str, Call], layers: int, repeats: int) -> dict[str, list[float]]:
     """The same by the host's clock, for trying things out where there is no GPU."""
-    times: Dict[str, List[float]] = {name: [] for name in calls}
+    times: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(repeats):
         for name, call in calls.items():
             begin = time.perf_counter()
@@ -57,5 +57,5 @@ def measure_cpu(calls: Dict[str, Call], layers: int, repeats: int) -> Dict[str, 
     return times
 
 
-def measure(calls: Dict[str, Call], layers: int, repeats: int, device: torch.device) -> Dict[str, List[float]]:
+def measure(calls: dict[str, Call], layers: int, repeats: int, device: torch.device) -> dict[str, list[float]]:
     return (measure_cuda if device.type == "cuda" else measure_cpu)(calls, layers, repeats)
