@@ -9,6 +9,7 @@
 #define POD_SM80_DECODE_CUH
 
 #include "../access.cuh"
+#include "../decode_line.cuh"
 #include "../element.cuh"
 #include "../merge_parts.cuh"
 
@@ -396,24 +397,11 @@ template <class ELEMENT, int HEAD_DIM, int RING, int MAX_N_TILES> struct decode_
         merge(params, work, lane);
     }
 
-    /** The request that owns `position` on the decode line: pod_core_find() with 32 lanes, so that a search takes one
-     * or two trips to memory instead of ten. */
-    static __device__ int32_t find_request(const pod_schedule &schedule, int32_t position, int lane) {
-        int32_t low = 0, high = schedule.header->num_requests;
-        while (high - low > 1) {
-            int32_t step = (high - low + 31) / 32, probe = low + lane * step;
-            bool owned = probe < high && schedule.decode_begin[probe] <= position;
-            low += (__popc(__ballot_sync(~0u, owned)) - 1) * step;
-            high = min(high, low + step);
-        }
-        return low;
-    }
-
     /** The item of `slice` that begins at `position` on the decode line. */
     static __device__ decode_work find_work(const pod_kernel_params &params, int32_t position, int32_t slice,
                                             int32_t slice_end, int lane) {
         decode_work work;
-        int32_t request = find_request(params.schedule, position, lane);
+        int32_t request = find_decode_request(params.schedule, position, lane);
         work.request = load_request(params, request);
         pod_core_decode_item_of(&params.shape, &params.tiling, &params.schedule, request, position, slice, slice_end,
                                 &work.item);

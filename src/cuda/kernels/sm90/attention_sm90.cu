@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The attention kernels of Hopper: one persistent CTA per SM whose warpgroups do prefill and decode at once
+ * (docs/sm90-pipeline.md). One instantiation per sm90 row of variants.def. */
+#include "decode_sm90.cuh"
+#include "load_sm90.cuh"
+#include "prefill_sm90.cuh"
+
+/* 40 + 2 * 200 + 72 = 512 registers, times 128 threads: the whole file. */
+enum { LOAD_REGISTERS = 40, PREFILL_REGISTERS = 200, DECODE_REGISTERS = 72 };
+enum { FUSED_THREADS = 4 * WARPGROUP_THREADS };
+
+template <class ELEMENT, int HEAD_DIM> struct kernel_sm90 {
+    typedef shape_sm90<HEAD_DIM> shape;
+    typedef smem_sm90<shape> smem_type;
+    typedef load_sm90<shape> loaders;
+
+    static __device__ __forceinline__ void load(const pod_kernel_params &params, smem_type &smem) {
+        int lane = ptx_tid() % 32;
+        switch (ptx_tid() / 32) {
+        case 0:
+            loaders::prefill(params, smem, lane);
+            loaders::leave(params, lane);
+            break;
+        case 1:
+            loaders::decode(params, smem, lane);
+            loaders::leave(params, lane);
+            break;
+        case 2:
+            loaders::prefill_rows(params, smem, lane);
+            break;
+        default:
+            loaders::decode_rows(params, smem, lane);
+        }
+    }
+
+    static __device__ __forceinline__ void fused(const pod_kernel_params &params, smem_type &smem) {
+        if (ptx_tid() == 0) {
+            init_barriers(smem);
+            ptx_prefetch_map(&params.k_map);
+            ptx_prefetch_map(&params.v_map);
+        }
+        __syncthreads();
+        int warpgroup = ptx_tid() / WARPGROUP_THREADS;
+        if (warpgroup == 0) {
+            ptx_give_registers<LOAD_REGISTERS>();
+            load(params, smem);
+        } else if (warpgroup <= PREFILL_WARPGROUPS) {
+            ptx_take_registers<PREFILL_REGISTERS>();
+            prefill_sm90<ELEMENT, shape>::consume(params, smem);
+        } else {
+            ptx_give_registers<DECODE_REGISTERS>();
+            decode_sm90<ELEMENT, shape>::consume(params, smem);
+        }
+    }
+};
+
+extern __shared__ __align__(1024) char dynamic_smem[];
+
+/** A row of variants.def says what the kernel has; the compiler's note names both numbers where they differ. */
+template <int HAS, int ROW_SAYS> struct row_matches {
+    static_assert(HAS == ROW_SAYS, "variants.def and the kernel differ");
+};
+
+#define KERNEL_sm80_fused(...)
+#define KERNEL_sm80_hfuse(...)
+#define KERNEL_sm90_fused(NAME, DTYPE, HEAD_DIM, CTAS, THREADS, ROWS, KEYS, DROWS, SMEM)                               \
+    extern "C" __global__ void __launch_bounds__(THREADS, CTAS)                                                        \
+        NAME(const __grid_constant__ pod_kernel_params params) {                                                       \
+        typedef kernel_sm90<sm90_##DTYPE, HEAD_DIM> kernel;                                                            \
+        (void)sizeof(row_matches<FUSED_THREADS, THREADS>);                                                             \
+        (void)sizeof(row_matches<kernel::shape::PREFILL_ROWS, ROWS>);                                                  \
+        (void)sizeof(row_matches<kernel::shape::PREFILL_TOKENS, KEYS>);                                                \
+        (void)sizeof(row_matches<kernel::shape::DECODE_ROWS, DROWS>);                                                  \
+        (void)sizeof(row_matches<sizeof(kernel::smem_type), SMEM>);                                                    \
+        kernel::fused(params, *(kernel::smem_type *)dynamic_smem);                                                     \
+    }
+#define POD_VARIANT(ARCH, JOB, DTYPE, HEAD_DIM, CTAS, THREADS, ROWS, KEYS, DROWS, SMEM)                                \
+    KERNEL_##ARCH##_##JOB(pod_##ARCH##_##JOB##_##DTYPE##_d##HEAD_DIM##_c##CTAS, DTYPE, HEAD_DIM, CTAS, THREADS, ROWS,  \
+                          KEYS, DROWS, SMEM)
+
+#include "../variants.def"

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the warpgroups of a CTA share: tiles, rings, work slots and the barriers between them.
+ *
+ *   warp 0 (prefill loader)   ticket -> work slot -> K and V tiles into the prefill ring
+ *   warp 1 (decode loader)    ticket -> work slot -> K and V tiles into the decode ring
+ *   warp 2, warp 3            the query rows of that work, prefill's and decode's
+ *   warpgroups 1, 2           prefill: 64 query rows each
+ *   warpgroup 3               decode
+ *
+ * All tiles are what wgmma and the copy engine call 128-byte swizzled: halves of 64 columns, rows of 128 bytes. */
+#ifndef POD_SM90_SHAPE_CUH
+#define POD_SM90_SHAPE_CUH
+
+#include "../access.cuh"
+#include "../ptx/ptx_sm90.cuh"
+
+enum { WARPGROUP_THREADS = 128, WARPGROUP_WARPS = 4, PREFILL_WARPGROUPS = 2 };
+
+/* Named barriers; 0 is __syncthreads(). */
+enum { BARRIER_PREFILL_0 = 1, BARRIER_PREFILL_1 = 2, BARRIER_PREFILL_BOTH = 3, BARRIER_DECODE = 4 };
+
+enum { HALF_COLUMNS = 64, HALF_ROW_BYTES = 128, SWIZZLE_ROWS = 8, SWIZZLE_BYTES = SWIZZLE_ROWS * HALF_ROW_BYTES };
+enum { WORK_SLOTS = 2 }; /* the loaders find the next work while this one is done */
+
+/** A row tile of a prefill request and a KV head, or the end of work. */
+struct prefill_work {
+    pod_request request;
+    pod_prefill_entry entry;
+    int32_t kv_head;   /* -1: there is no more work */
+    int32_t num_rows;  /* of this tile */
+    int32_t first_key; /* of its first KV tile */
+};
+
+/** A run of KV tiles of a decode request and KV head, or the end of work. */
+struct decode_work {
+    pod_request request;
+    pod_decode_item item; /* kv_head -1: there is no more work */
+    int32_t num_rows;
+    int32_t first_key;
+    int32_t unmasked_begin; /* every row sees the keys [unmasked_begin, unmasked_end) */
+    int32_t unmasked_end;
+};
+
+/** Tiles of a kernel. */
+template <int HEAD_DIM_> struct shape_sm90 {
+    static constexpr int HEAD_DIM = HEAD_DIM_, HALVES = HEAD_DIM / HALF_COLUMNS;
+    static constexpr int PREFILL_ROWS = 128, PREFILL_TOKENS = 128, PREFILL_SLOTS = 4;
+    static constexpr int DECODE_ROWS = 16, DECODE_TOKENS = 64, DECODE_SLOTS = HEAD_DIM == 128 ? 3 : 8;
+    static constexpr uint32_t PREFILL_HALF_BYTES = PREFILL_TOKENS * HALF_ROW_BYTES;
+    static constexpr uint32_t PREFILL_SLOT_BYTES = HALVES * PREFILL_HALF_BYTES;
+    static constexpr uint32_t DECODE_HALF_BYTES = DECODE_TOKENS * HALF_ROW_BYTES;
+    static constexpr uint32_t DECODE_SLOT_BYTES = HALVES * DECODE_HALF_BYTES;
+    static constexpr uint32_t DECODE_Q_HALF_BYTES = DECODE_ROWS * HALF_ROW_BYTES;
+    static constexpr uint32_t DECODE_P_BYTES = DECODE_ROWS * HALF_ROW_BYTES;
+};
+
+template <class SHAPE> struct alignas(SWIZZLE_BYTES) smem_sm90 {
+    uint16_t q[SHAPE::HALVES][SHAPE::PREFILL_ROWS][HALF_COLUMNS];
+    uint16_t kv[SHAPE::PREFILL_SLOTS][SHAPE::HALVES][SHAPE::PREFILL_TOKENS][HALF_COLUMNS]; /* K(0) V(0) K(1) V(1) … */
+    uint16_t decode_kv[SHAPE::DECODE_SLOTS][SHAPE::HALVES][SHAPE::DECODE_TOKENS][HALF_COLUMNS];
+    uint16_t decode_q[WORK_SLOTS][SHAPE::HALVES][SHAPE::DECODE_ROWS][HALF_COLUMNS];
+    uint16_t decode_p[2][SHAPE::DECODE_ROWS][SHAPE::DECODE_TOKENS]; /* of even and odd tiles */
+    float decode_reduce[WARPGROUP_WARPS][SHAPE::DECODE_ROWS];
+    prefill_work prefill[WORK_SLOTS];
+    decode_work decode[WORK_SLOTS];
+    uint32_t is_last[PREFILL_WARPGROUPS + 1]; /* that warpgroup finished the last part of its rows */
+
+    uint64_t kv_full[SHAPE::PREFILL_SLOTS], kv_empty[SHAPE::PREFILL_SLOTS];
+    uint64_t q_full, q_empty;
+    uint64_t prefill_full[WORK_SLOTS], prefill_empty[WORK_SLOTS];
+    uint64_t decode_kv_full[SHAPE::DECODE_SLOTS], decode_kv_empty[SHAPE::DECODE_SLOTS];
+    uint64_t decode_q_full[WORK_SLOTS];
+    uint64_t decode_full[WORK_SLOTS], decode_empty[WORK_SLOTS];
+};
+
+/** A place in a ring: the slot, and the parity of the barrier phase that ends when it is filled (for who reads it). */
+template <int SLOTS> struct ring_place {
+    uint32_t slot, parity;
+    __device__ __forceinline__ void advance() {
+        if (++slot < SLOTS) return;
+        slot = 0;
+        parity ^= 1;
+    }
+};
+
+/** Shared-memory address of element `index` of an array of barriers. */
+static __device__ __forceinline__ uint32_t barrier_at(const uint64_t *barriers, uint32_t index) {
+    return ptx_smem(barriers) + index * (uint32_t)sizeof(uint64_t);
+}
+
+/** One arrival per warp, once all of its lanes are here. */
+static __device__ __forceinline__ void warp_arrive(uint32_t barrier_smem) {
+    __syncwarp();
+    if (ptx_tid() % 32 == 0) ptx_mbarrier_arrive(barrier_smem);
+}
+
+/** Byte offset of a 16-byte chunk (of a row's 8 HALVES ones) in a tile whose halves are `half_bytes` apart. */
+static __device__ __forceinline__ uint32_t tile_chunk(int row, int chunk, uint32_t half_bytes) {
+    return chunk / 8 * half_bytes + swizzle_chunk<HALF_ROW_BYTES>(row, chunk % 8);
+}
+
+template <class SHAPE> static __device__ void init_barriers(smem_sm90<SHAPE> &smem) {
+    constexpr int PREFILL_WARPS = PREFILL_WARPGROUPS * WARPGROUP_WARPS;
+    for (int i = 0; i < SHAPE::PREFILL_SLOTS; i++) {
+        ptx_mbarrier_init(barrier_at(smem.kv_full, i), 1);
+        ptx_mbarrier_init(barrier_at(smem.kv_empty, i), PREFILL_WARPS);
+    }
+    for (int i = 0; i < SHAPE::DECODE_SLOTS; i++) {
+        ptx_mbarrier_init(barrier_at(smem.decode_kv_full, i), 1);
+        ptx_mbarrier_init(barrier_at(smem.decode_kv_empty, i), WARPGROUP_WARPS);
+    }
+    for (int i = 0; i < WORK_SLOTS; i++) {
+        ptx_mbarrier_init(barrier_at(smem.prefill_full, i), 1);
+        ptx_mbarrier_init(barrier_at(smem.prefill_empty, i), PREFILL_WARPS + 1);
+        ptx_mbarrier_init(barrier_at(smem.decode_full, i), 1);
+        ptx_mbarrier_init(barrier_at(smem.decode_empty, i), WARPGROUP_WARPS + 1);
+        ptx_mbarrier_init(barrier_at(smem.decode_q_full, i), 32);
+    }
+    ptx_mbarrier_init(barrier_at(&smem.q_full, 0), 32);
+    ptx_mbarrier_init(barrier_at(&smem.q_empty, 0), PREFILL_WARPS);
+    ptx_fence_mbarrier_init();
+}
+
+#endif
