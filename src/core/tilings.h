@@ -47,7 +47,7 @@ static inline pod_tiling pod__tiling_sm90(int32_t num_sms) {
                          .num_prefill_ctas = num_sms,
                          .prefill_tile_rows = 128,
                          .prefill_tile_tokens = 128,
-                         .decode_rows = 64,
+                         .decode_rows = 16,
                          .decode_tile_tokens = 64,
                          .max_slices = 8 * num_sms,
                          .min_slice_tiles = 8,
