@@ -41,7 +41,9 @@ static void print_device(const found_device *found) {
     } else if (strcmp(found->info.backend, "sim") == 0) {
         printf("plans only, %d CTAs\n", found->info.num_ctas);
     } else {
-        printf("%s, kernels %s, %d CTAs, ", found->info.name, found->info.kernel, found->info.num_ctas);
+        const char *families = found->info.families;
+        printf("%s, kernels %s, %d CTAs, ", found->info.name, *families != '\0' ? families : found->info.kernel,
+               found->info.num_ctas);
         if (found->info.num_threads > 0) {
             printf("%d threads\n", found->info.num_threads);
         } else {
@@ -86,6 +88,7 @@ static void write_device(const found_device *found, json_writer *json) {
         json_text(json, "backend", found->info.backend);
         json_text(json, "name", found->info.name);
         json_text(json, "kernel", found->info.kernel);
+        json_text(json, "families", found->info.families);
         json_int(json, "num_ctas", found->info.num_ctas);
         json_int(json, "num_threads", found->info.num_threads);
         json_int(json, "memory_bytes", found->info.memory_bytes);

@@ -22,8 +22,8 @@ typedef struct plan_options {
 #define FIELD(field) .offset = offsetof(plan_options, field)
 
 static const cli_option plan_option_rows[] = {
-    {"--target", "TARGET", "h100 (default), a100, cpu, or sms=N: an H100 with N SMs", option_set_text, FIELD(target), 0,
-     0},
+    {"--target", "TARGET", "h100 (default), h100,kernel=sm80, a100, cpu, or sms=N: an H100 with N SMs", option_set_text,
+     FIELD(target), 0, 0},
     {"--items", NULL, "list every work item", option_set_switch, FIELD(shows_items), 1, 0},
     {"--svg", "FILE", "write the simulated timeline as a picture", option_set_text, FIELD(svg_path), 0, 0},
     {"--json", NULL, "print JSON, every item included", option_set_switch, FIELD(is_json), 1, 0},
@@ -62,6 +62,7 @@ static cli_exit write_svg(const plan_report *report, const char *path, cli_error
 static cli_exit report_plan(const plan_options *options, plan_report *report, cli_error *error) {
     report->info = pod_plan_info_init();
     if (pod_plan_get_info(report->plan, &report->info) != POD_OK) return cli_fail_library(error);
+    report->machine = machine_find(report->target, report->info.kernel);
     CLI_TRY(timeline_simulate(report->plan, report->spec, report->machine, &report->timeline, error));
     if (options->svg_path != NULL) CLI_TRY(write_svg(report, options->svg_path, error));
     if (options->is_json) {
@@ -77,7 +78,7 @@ static cli_exit plan_batch(const plan_options *options, const batch_spec *spec, 
     pod_limits limits = batch_spec_limits(spec);
     planner planner = {.plan = NULL};
     batch_arrays arrays = {.batch = pod_batch_init()};
-    plan_report report = {.target = options->target, .spec = spec, .machine = machine_find(options->target)};
+    plan_report report = {.target = options->target, .spec = spec};
     cli_exit code = planner_make(device, memory, &limits, &planner, error);
     if (code == CLI_OK) code = batch_arrays_make(spec, &limits, &arrays, error);
     if (code == CLI_OK) code = build_plan(&planner, &arrays.batch, &report.build_us, error);

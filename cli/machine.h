@@ -12,6 +12,7 @@
  */
 typedef struct machine {
     const char *target; /**< what the target's name begins with */
+    const char *kernel; /**< the family that it runs, as pod_plan_info names it */
     const char *row_name;
     const char *row_text; /**< what a row of the picture shows */
     int32_t ctas_per_row;
@@ -22,7 +23,7 @@ typedef struct machine {
     double corun_penalty;
 } machine;
 
-/** The machine of a --target; its name was accepted by the library. */
-const machine *machine_find(const char *target);
+/** The machine of a --target and of the kernel family that the plan is for; the library accepted both. */
+const machine *machine_find(const char *target, const char *kernel);
 
 #endif

@@ -16,6 +16,8 @@ static void print_header(const plan_report *report, FILE *file) {
     fprintf(file, "target    %s: %d CTAs; prefill tiles of %d rows x %d keys, decode of up to %d rows x %d keys\n",
             report->target, info->num_ctas, info->prefill_tile_rows, info->prefill_tile_tokens, info->decode_rows,
             info->decode_tile_tokens);
+    fprintf(file, "kernel    %s%s%s%s\n", info->kernel, *info->kernel_note != '\0' ? " (" : "", info->kernel_note,
+            *info->kernel_note != '\0' ? ")" : "");
     fprintf(file, "prefill   requests %s, tickets %s of one item each, %s of them parts of splits, tiles %s\n",
             format_count(info->num_prefill_requests).text, format_count(info->num_prefill_items).text,
             format_count(info->num_prefill_splits).text, format_count(info->num_prefill_tiles).text);
@@ -86,6 +88,8 @@ void plan_report_text(const plan_report *report, int64_t max_tickets, FILE *file
 static void write_plan(const plan_report *report, json_writer *json) {
     const pod_plan_info *info = &report->info;
     json_begin_object(json, "plan");
+    json_text(json, "kernel", info->kernel);
+    json_text(json, "kernel_note", info->kernel_note);
     json_int(json, "num_ctas", info->num_ctas);
     json_int(json, "prefill_tile_rows", info->prefill_tile_rows);
     json_int(json, "prefill_tile_tokens", info->prefill_tile_tokens);

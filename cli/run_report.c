@@ -35,8 +35,9 @@ static void print_problem(const run_report *report, FILE *file) {
     batch_report_shape(report->spec, file);
     fputs("batch     ", file);
     batch_report_requests(report->spec, file);
-    fprintf(file, "device    %s: %s, %s", report->device.backend, report->device.name, report->device.kernel);
+    fprintf(file, "device    %s: %s, %s", report->device.backend, report->device.name, report->plan.kernel);
     if (report->device.num_threads > 0) fprintf(file, ", threads: %d", report->device.num_threads);
+    if (*report->plan.kernel_note != '\0') fprintf(file, " (%s)", report->plan.kernel_note);
     fprintf(file, "\nmemory    tensors %s, workspace %s\n", format_bytes(report->tensor_bytes).text,
             format_bytes(report->workspace_bytes).text);
     fprintf(file, "plan      built in %s", format_time(report->plan_us).text);
@@ -134,7 +135,8 @@ void run_report_json(const run_report *report, FILE *file) {
     json_begin_row(&json, "device");
     json_text(&json, "backend", report->device.backend);
     json_text(&json, "name", report->device.name);
-    json_text(&json, "kernel", report->device.kernel);
+    json_text(&json, "kernel", report->plan.kernel);
+    json_text(&json, "kernel_note", report->plan.kernel_note);
     json_int(&json, "num_threads", report->device.num_threads);
     json_end_object(&json);
     json_number(&json, "tensor_bytes", report->tensor_bytes);

@@ -130,11 +130,12 @@ typedef struct pod_device_info {
     size_t struct_size;
     char backend[16];     /**< "cpu", "cuda" or "sim" */
     char name[128];       /**< the processor's or the GPU's own name */
-    char kernel[64];      /**< the instruction set or kernel family in use: "avx512-bf16", "sm90a", ... */
+    char kernel[64];      /**< the instruction set or kernel family in use: "avx512-bf16", "sm90", ... */
     char note[256];       /**< why "auto" chose this device, or "" */
     int32_t num_ctas;     /**< workers that the schedule is made for (SMs x CTAs per SM on a GPU) */
     int32_t num_threads;  /**< host threads that compute, 0 on a GPU */
     int64_t memory_bytes; /**< the device's own memory, 0 where that is the host's */
+    char families[64];    /**< kernel families that run on a GPU, the fastest first, as in "sm90 sm80"; "" elsewhere */
 } pod_device_info;
 
 /** A description of the device. Errors: POD_E_ARGUMENT (NULL, wrong struct_size). */
@@ -301,6 +302,8 @@ typedef struct pod_plan_info {
     int64_t num_decode_slices;  /**< equal slices of all decode tiles */
     int64_t num_decode_items;   /**< work items of all slices: request x KV head x KV range */
     int64_t num_decode_tiles;   /**< KV tiles over all decode items */
+    char kernel[64]; /**< that computes the plan's batches: "pod_sm90_fused_bf16_d128_c1", "avx512"; sim: its family */
+    char kernel_note[256]; /**< why that is none of the GPU's fastest family, as in "sm90: page_size = 1 ..."; or "" */
 } pod_plan_info;
 
 /** Errors: POD_E_ARGUMENT, POD_E_STATE (not built). */

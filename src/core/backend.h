@@ -22,6 +22,8 @@ typedef struct pod_backend {
     /** Runs the plan. Strides and scale in `tensors` are filled in. */
     pod_status (*attention)(const pod_plan *plan, const pod_tensors *tensors, pod_stream stream);
     void (*get_info)(const pod_device *device, pod_device_info *info);
+    /** Fills in `kernel` and, where there is something to say, `kernel_note`. */
+    void (*describe_kernel)(const pod_device *device, const pod_limits *limits, pod_plan_info *info);
     /** Fills in zeros. NULL: nothing to measure. */
     pod_status (*measure_limits)(const pod_device *device, pod_device_limits *limits);
     void (*close)(pod_device *device);

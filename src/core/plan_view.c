@@ -114,6 +114,7 @@ pod_status pod_plan_get_info(const pod_plan *plan, pod_plan_info *info) {
     info->decode_rows = plan->tiling.decode_rows;
     info->decode_tile_tokens = plan->tiling.decode_tile_tokens;
     info->num_requests = plan->batch.num_requests;
+    plan->device->backend->describe_kernel(plan->device, &plan->limits, info);
     if (is_on_device(plan)) {
         info->num_prefill_requests = info->num_decode_requests = -1;
         info->num_prefill_items = info->num_prefill_splits = info->num_prefill_tiles = -1;

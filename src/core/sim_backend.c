@@ -30,10 +30,14 @@ static pod_status sim_check_limits(const pod_device *device, const pod_limits *l
 }
 
 /** As the GPU would: what sm90's kernels do not take goes to sm80's. */
+static sim_family choose_family(const sim_device *sim, const pod_limits *limits) {
+    int is_refused = sim->family == SIM_SM90 && !pod__sm90_takes(limits);
+    return is_refused ? SIM_SM80 : sim->family;
+}
+
 static void sim_choose_tiling(const pod_device *device, const pod_limits *limits, pod_tiling *tiling) {
     const sim_device *sim = (const sim_device *)device;
-    int is_refused = sim->family == SIM_SM90 && !pod__sm90_takes(limits);
-    *tiling = family_tiling(is_refused ? SIM_SM80 : sim->family, sim->num_sms);
+    *tiling = family_tiling(choose_family(sim, limits), sim->num_sms);
 }
 
 static pod_status sim_check_tensors(const pod_device *device, const pod_limits *limits, const pod_tensors *tensors) {
@@ -56,6 +60,14 @@ static void sim_get_info(const pod_device *device, pod_device_info *info) {
     info->num_ctas = family_tiling(sim->family, sim->num_sms).num_ctas;
 }
 
+static void sim_describe_kernel(const pod_device *device, const pod_limits *limits, pod_plan_info *info) {
+    static const char *const names[] = {[SIM_CPU] = "cpu", [SIM_SM80] = "sm80", [SIM_SM90] = "sm90"};
+    const sim_device *sim = (const sim_device *)device;
+    sim_family family = choose_family(sim, limits);
+    snprintf(info->kernel, sizeof info->kernel, "%s", names[family]);
+    if (family != sim->family) pod__sm90_note(limits, info->kernel_note, sizeof info->kernel_note);
+}
+
 static void sim_close(pod_device *device) {
     free(device);
 }
@@ -67,6 +79,7 @@ static const pod_backend sim_backend = {
     .plan_build = NULL,
     .attention = sim_attention,
     .get_info = sim_get_info,
+    .describe_kernel = sim_describe_kernel,
     .close = sim_close,
 };
 

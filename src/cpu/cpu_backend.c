@@ -75,6 +75,11 @@ static void cpu_get_info(const pod_device *device, pod_device_info *info) {
     info->num_threads = cpu->num_threads;
 }
 
+static void cpu_describe_kernel(const pod_device *device, const pod_limits *limits, pod_plan_info *info) {
+    (void)limits;
+    snprintf(info->kernel, sizeof info->kernel, "%s", ((const cpu_device *)device)->kernels->name);
+}
+
 static pod_status cpu_measure_limits(const pod_device *device, pod_device_limits *limits) {
     const cpu_device *cpu = (const cpu_device *)device;
     return pod__cpu_measure_limits(cpu->kernels, cpu->num_threads, limits);
@@ -90,6 +95,7 @@ static const pod_backend cpu_backend = {
     .check_tensors = cpu_check_tensors,
     .attention = cpu_attention,
     .get_info = cpu_get_info,
+    .describe_kernel = cpu_describe_kernel,
     .measure_limits = cpu_measure_limits,
     .close = cpu_close,
 };

@@ -162,6 +162,25 @@ static void cuda_choose_tiling(const pod_device *device, const pod_limits *limit
     *tiling = pod__cuda_tiling(&pod__cuda_variants[pod__cuda_row(device, limits)], num_sms);
 }
 
+/** The families that have a kernel here, in the order of the table: the fastest first. */
+static void list_families(const pod_cuda_device *cuda, char *text, size_t bytes) {
+    const char *last = "";
+    size_t length = 0;
+    for (int32_t i = 0; i < POD_CUDA_NUM_VARIANTS; i++) {
+        const char *family = pod__cuda_variants[i].family;
+        if (!cuda->chip.has_kernel[i] || strcmp(family, last) == 0 || length + strlen(family) + 2 > bytes) continue;
+        length += (size_t)snprintf(text + length, bytes - length, "%s%s", *last != '\0' ? " " : "", family);
+        last = family;
+    }
+}
+
+static void cuda_describe_kernel(const pod_device *device, const pod_limits *limits, pod_plan_info *info) {
+    const pod_cuda_device *cuda = (const pod_cuda_device *)device;
+    const pod_cuda_variant *variant = &pod__cuda_variants[pod__cuda_row(device, limits)];
+    snprintf(info->kernel, sizeof info->kernel, "%s", variant->kernel);
+    pod__cuda_explain_variant(&cuda->options, &cuda->chip, limits, info->kernel_note, sizeof info->kernel_note);
+}
+
 static void cuda_get_info(const pod_device *device, pod_device_info *info) {
     const pod_cuda_device *cuda = (const pod_cuda_device *)device;
     const pod_cuda_variant *variant = usual_variant(cuda);
@@ -170,6 +189,7 @@ static void cuda_get_info(const pod_device *device, pod_device_info *info) {
     snprintf(info->kernel, sizeof info->kernel, "%s", variant->family);
     info->num_ctas = variant->ctas_per_sm * cuda->chip.num_sms;
     info->memory_bytes = cuda->memory_bytes;
+    list_families(cuda, info->families, sizeof info->families);
 }
 
 static const pod_backend cuda_backend = {
@@ -180,6 +200,7 @@ static const pod_backend cuda_backend = {
     .plan_status = pod__cuda_plan_status,
     .attention = pod__cuda_attention,
     .get_info = cuda_get_info,
+    .describe_kernel = cuda_describe_kernel,
     .measure_limits = pod__cuda_measure_limits,
     .close = cuda_close,
 };

@@ -6,6 +6,7 @@
 #include "cuda_tensor_map.h"
 #include "fake_map.h"
 #include "families.h"
+#include "tilings.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -111,6 +112,8 @@ static void test_sm90_row(const pod_cuda_variant *row) {
     EXPECT(tiling.num_ctas == 132 && tiling.num_prefill_ctas == 132, "%d CTAs", tiling.num_ctas);
     EXPECT(tiling.decode_rows == row->decode_rows, "%d rows", tiling.decode_rows);
     EXPECT(tiling.prefill_tile_tokens == row->prefill_tile_tokens, "%d keys", tiling.prefill_tile_tokens);
+    pod_tiling simulated = pod__tiling_sm90(132);
+    EXPECT(memcmp(&tiling, &simulated, sizeof tiling) == 0, "%s is not what sim:h100 plays", row->kernel);
 }
 
 static void test_choice(void) {
@@ -125,6 +128,22 @@ static void test_choice(void) {
     for (int32_t i = 0; i < POD_CUDA_NUM_VARIANTS; i++) {
         if (pod__cuda_variants[i].arch == POD_ARCH_sm90) test_sm90_row(&pod__cuda_variants[i]);
     }
+}
+
+/** What the public calls say of it. */
+static void test_info(pod_device *device) {
+    pod_device_info info = pod_device_info_init();
+    EXPECT(pod_device_get_info(device, &info) == POD_OK, "%s", pod_error_message());
+    EXPECT(strcmp(info.families, "sm90 sm80") == 0 && strcmp(info.kernel, "sm90") == 0, "%s", info.families);
+    pod_plan_info plan_info = pod_plan_info_init();
+    pod_limits limits = limits_of(POD_F16, 64, 16);
+    device->backend->describe_kernel(device, &limits, &plan_info);
+    EXPECT(strcmp(plan_info.kernel, "pod_sm90_fused_f16_d64_c1") == 0, "%s", plan_info.kernel);
+    EXPECT(*plan_info.kernel_note == '\0', "%s", plan_info.kernel_note);
+    limits.page_size = 1;
+    device->backend->describe_kernel(device, &limits, &plan_info);
+    EXPECT(strcmp(plan_info.kernel, "pod_sm80_fused_f16_d64_c2") == 0, "%s", plan_info.kernel);
+    EXPECT(strncmp(plan_info.kernel_note, "sm90: page_size = 1 ", 20) == 0, "%s", plan_info.kernel_note);
 }
 
 /* ---- tensor maps ---- */
@@ -238,6 +257,7 @@ static void test_old_driver(const pod_cuda_device *cuda) {
     EXPECT(!cuda->chip.has_tensor_maps, "the chip's description disagrees");
     pod_device_info info = pod_device_info_init();
     EXPECT(pod_device_get_info(&cuda->base, &info) == POD_OK && strcmp(info.kernel, "sm80") == 0, "%s", info.kernel);
+    EXPECT(strcmp(info.families, "sm80") == 0, "%s", info.families);
 }
 
 int main(int argc, char **argv) {
@@ -251,6 +271,7 @@ int main(int argc, char **argv) {
         test_old_driver(cuda);
     } else {
         test_choice();
+        test_info(device);
         test_layouts(cuda);
         test_boxes(cuda);
         test_far_strides(cuda);

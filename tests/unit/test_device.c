@@ -47,6 +47,7 @@ static void sim_targets(void **state) {
         assert_refused(name, POD_E_ARGUMENT, message);
     }
     assert_int_equal(open_and_describe("sim:h100").num_ctas, 132);
+    assert_int_equal(open_and_describe("sim:h100,kernel=sm80").num_ctas, 2 * 132);
     assert_int_equal(open_and_describe("sim:a100").num_ctas, 2 * 108);
     assert_int_equal(open_and_describe("sim:sms=1").num_ctas, 1);
     pod_device_info info = open_and_describe("sim:sms=1024");

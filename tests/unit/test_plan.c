@@ -61,6 +61,36 @@ static void an_empty_batch_has_no_work(void **state) {
     release(&p);
 }
 
+/** Pages that the sm90 kernels do not take are planned as the sm80 kernel would, and the plan says so. */
+static void pages_decide_the_family(void **state) {
+    (void)state;
+    static const struct {
+        const char *device;
+        int32_t page_size, num_ctas;
+        const char *kernel, *note;
+    } cases[] = {
+        {"sim:h100", 8, 132, "sm90", ""},
+        {"sim:h100", 12, 264, "sm80",
+         "sm90: page_size = 12 is no multiple of 8 and max_kv_len = 40 is more than a page"},
+        {"sim:h100", 41, 132, "sm90", ""},
+        {"sim:h100,kernel=sm80", 8, 264, "sm80", ""},
+        {"sim:a100", 12, 216, "sm80", ""},
+        {"sim:sms=3", 1, 6, "sm80", "sm90: page_size = 1 is no multiple of 8 and max_kv_len = 40 is more than a page"},
+        {"sim:cpu", 1, 32, "cpu", ""},
+    };
+    static const int32_t q_start[] = {0, 0}, kv_len[] = {0};
+    pod_limits limits = one_head_limits(1, 8, 40);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        limits.page_size = cases[i].page_size;
+        planned p;
+        pod_plan_info info = plan_on(&p, cases[i].device, &limits, 1, q_start, kv_len);
+        assert_string_equal(info.kernel, cases[i].kernel);
+        assert_string_equal(info.kernel_note, cases[i].note);
+        assert_int_equal(info.num_ctas, cases[i].num_ctas);
+        release(&p);
+    }
+}
+
 static void rows_decide_between_prefill_and_decode(void **state) {
     (void)state;
     static const int32_t q_start[] = {0, 16, 33}, kv_len[] = {16, 17}; /* 16 rows and 17 */
@@ -119,6 +149,7 @@ static void the_longest_context_is_planned(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_empty_batch_has_no_work),
+        cmocka_unit_test(pages_decide_the_family),
         cmocka_unit_test(rows_decide_between_prefill_and_decode),
         cmocka_unit_test(one_long_decode_keeps_every_worker_busy),
         cmocka_unit_test(one_long_chunk_is_split_until_the_chip_is_full),
