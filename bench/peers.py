@@ -6,6 +6,7 @@ Needs PyTorch; every other library is used if it can be imported and named if it
 
     python3 bench/peers.py bench/batches/llama_3_8b_balanced.csv --out peers_h100.csv
 """
+
 from __future__ import annotations
 
 import argparse
@@ -15,7 +16,6 @@ from pathlib import Path
 from typing import Callable
 
 import torch
-
 from contenders.batch import Batch, Inputs, LeftOut, Missing, read_batches
 from contenders.oracle import Oracle
 from contenders.report import Report, header
@@ -38,8 +38,9 @@ def prepare(inputs: Inputs, oracle: Oracle, contender: Callable[[Inputs], Call])
     return call, error[0]
 
 
-def run_batch(batch: Batch, contenders: dict[str, Callable[[Inputs], Call]], arguments: argparse.Namespace,
-              report: Report) -> dict[str, float]:
+def run_batch(
+    batch: Batch, contenders: dict[str, Callable[[Inputs], Call]], arguments: argparse.Namespace, report: Report
+) -> dict[str, float]:
     """Writes the rows of one batch; returns the median of every contender in microseconds. Contenders whose library is
     missing are dropped."""
     inputs = Inputs(batch, arguments.device, DTYPES[arguments.dtype])

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """One hybrid batch, a prefill chunk and then decodes of one token, and its tensors: the same for every contender."""
+
 from __future__ import annotations
 
 import csv
@@ -123,12 +124,15 @@ class Inputs:
         """Keys and values of the prefill [kv, kv_heads, head_dim] and of the decodes [n, kv, kv_heads, head_dim], for
         contenders that read no pages."""
         if layer not in self._contiguous:
-            self._contiguous[layer] = tuple(self._gather(cache, decode) for decode in (False, True)
-                                            for cache in (self.layers[layer].k, self.layers[layer].v))
+            self._contiguous[layer] = tuple(
+                self._gather(cache, decode)
+                for decode in (False, True)
+                for cache in (self.layers[layer].k, self.layers[layer].v)
+            )
         return self._contiguous[layer]
 
     def _gather(self, cache: torch.Tensor, decode: bool) -> torch.Tensor:
         if not decode:
-            return cache[self.page_lists[0].long().to(self.device)].flatten(0, 1)[:self.batch.prefill_kv]
+            return cache[self.page_lists[0].long().to(self.device)].flatten(0, 1)[: self.batch.prefill_kv]
         table = torch.stack(self.page_lists[1:]).long().to(self.device)
-        return cache[table].flatten(1, 2)[:, :self.batch.decode_kv]
+        return cache[table].flatten(1, 2)[:, : self.batch.decode_kv]

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """FlashAttention-2 and -3: as their own packages, and as the builds that vLLM and SGLang ship."""
+
 from __future__ import annotations
 
 import importlib
@@ -32,6 +33,7 @@ def version_2_serial(inputs: Inputs) -> Call:
         k, v, decode_k, decode_v = inputs.contiguous(index)
         first = prefill(q[None, :middle], k[None], v[None], causal=True)[0]
         return first, decode(q[middle:, None], decode_k, decode_v, cache_seqlens=decode_len, causal=True)[:, 0]
+
     return call
 
 
@@ -50,9 +52,18 @@ def _version_3(inputs: Inputs, module: str) -> Call:
 
     def call(index: int):
         layer = inputs.layers[index]
-        out = function(layer.q, layer.k, layer.v, cache_seqlens=mixed.kv_len, page_table=mixed.page_table,
-                       cu_seqlens_q=mixed.q_start, max_seqlen_q=mixed.max_q, causal=True)
+        out = function(
+            layer.q,
+            layer.k,
+            layer.v,
+            cache_seqlens=mixed.kv_len,
+            page_table=mixed.page_table,
+            cu_seqlens_q=mixed.q_start,
+            max_seqlen_q=mixed.max_q,
+            causal=True,
+        )
         return (out if torch.is_tensor(out) else out[0],)
+
     return call
 
 
@@ -69,7 +80,18 @@ def vllm(inputs: Inputs) -> Call:
 
     def call(index: int):
         layer = inputs.layers[index]
-        return (function(layer.q, layer.k, layer.v, max_seqlen_q=mixed.max_q, cu_seqlens_q=mixed.q_start,
-                         max_seqlen_k=mixed.max_kv, seqused_k=mixed.kv_len, block_table=mixed.page_table,
-                         causal=True),)
+        return (
+            function(
+                layer.q,
+                layer.k,
+                layer.v,
+                max_seqlen_q=mixed.max_q,
+                cu_seqlens_q=mixed.q_start,
+                max_seqlen_k=mixed.max_kv,
+                seqused_k=mixed.kv_len,
+                block_table=mixed.page_table,
+                causal=True,
+            ),
+        )
+
     return call

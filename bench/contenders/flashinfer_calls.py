@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """FlashInfer: prefill then decode, everything as one batched prefill, its two POD wrappers, and BatchAttention."""
+
 from __future__ import annotations
 
 import torch
@@ -54,8 +55,16 @@ def _dtypes(inputs: Inputs) -> dict[str, torch.dtype]:
 
 def _planned_prefill(inputs: Inputs, requests: _Requests):
     wrapper = _library().BatchPrefillWithPagedKVCacheWrapper(_workspace(inputs), "NHD")
-    wrapper.plan(requests.q_start, requests.page_start, requests.pages, requests.last_page_len,
-                 head_dim_qk=inputs.batch.head_dim, causal=True, **_shape(inputs), **_dtypes(inputs))
+    wrapper.plan(
+        requests.q_start,
+        requests.page_start,
+        requests.pages,
+        requests.last_page_len,
+        head_dim_qk=inputs.batch.head_dim,
+        causal=True,
+        **_shape(inputs),
+        **_dtypes(inputs),
+    )
     return wrapper
 
 
@@ -63,13 +72,20 @@ def serial(inputs: Inputs) -> Call:
     prefill_requests, decode_requests = _split(inputs)
     prefill = _planned_prefill(inputs, prefill_requests)
     decode = _library().BatchDecodeWithPagedKVCacheWrapper(_workspace(inputs), "NHD", use_tensor_cores=True)
-    decode.plan(decode_requests.page_start, decode_requests.pages, decode_requests.last_page_len,
-                head_dim=inputs.batch.head_dim, **_shape(inputs), **_dtypes(inputs))
+    decode.plan(
+        decode_requests.page_start,
+        decode_requests.pages,
+        decode_requests.last_page_len,
+        head_dim=inputs.batch.head_dim,
+        **_shape(inputs),
+        **_dtypes(inputs),
+    )
     middle = inputs.batch.prefill_q
 
     def call(index: int):
         layer = inputs.layers[index]
         return (prefill.run(layer.q[:middle], (layer.k, layer.v)), decode.run(layer.q[middle:], (layer.k, layer.v)))
+
     return call
 
 
@@ -79,6 +95,7 @@ def batched_prefill(inputs: Inputs) -> Call:
     def call(index: int):
         layer = inputs.layers[index]
         return (wrapper.run(layer.q, (layer.k, layer.v)),)
+
     return call
 
 
@@ -86,8 +103,14 @@ def pod(inputs: Inputs) -> Call:
     """Its prefill reads a contiguous cache, its decodes read pages."""
     decode = _split(inputs)[1]
     wrapper = _library().PODWithPagedKVCacheWrapper(_workspace(inputs), "NHD")
-    wrapper.plan(decode.page_start, decode.pages, decode.last_page_len,
-                 head_dim=inputs.batch.head_dim, **_shape(inputs), **_dtypes(inputs))
+    wrapper.plan(
+        decode.page_start,
+        decode.pages,
+        decode.last_page_len,
+        head_dim=inputs.batch.head_dim,
+        **_shape(inputs),
+        **_dtypes(inputs),
+    )
     middle = inputs.batch.prefill_q
     for index in range(len(inputs.layers)):
         inputs.contiguous(index)
@@ -96,32 +119,53 @@ def pod(inputs: Inputs) -> Call:
         layer = inputs.layers[index]
         k, v = inputs.contiguous(index)[:2]
         return wrapper.run(layer.q[:middle], k, v, layer.q[middle:], (layer.k, layer.v), causal_p=True)
+
     return call
 
 
 def batch_pod(inputs: Inputs) -> Call:
     prefill, decode = _split(inputs)
     wrapper = _library().BatchPODWithPagedKVCacheWrapper(_workspace(inputs), "NHD")
-    wrapper.plan(prefill.q_start, prefill.page_start, prefill.pages, prefill.last_page_len,
-                 decode.q_start, decode.page_start, decode.pages, decode.last_page_len,
-                 head_dim=inputs.batch.head_dim, **_shape(inputs), **_dtypes(inputs))
+    wrapper.plan(
+        prefill.q_start,
+        prefill.page_start,
+        prefill.pages,
+        prefill.last_page_len,
+        decode.q_start,
+        decode.page_start,
+        decode.pages,
+        decode.last_page_len,
+        head_dim=inputs.batch.head_dim,
+        **_shape(inputs),
+        **_dtypes(inputs),
+    )
     middle = inputs.batch.prefill_q
 
     def call(index: int):
         layer = inputs.layers[index]
         cache = (layer.k, layer.v)
         return wrapper.run(layer.q[:middle], cache, layer.q[middle:], cache, causal_p=True)
+
     return call
 
 
 def batch_attention(inputs: Inputs) -> Call:
     requests = _Requests(inputs, 0, len(inputs.pages_of))
     wrapper = _library().BatchAttention("NHD", str(inputs.device))
-    wrapper.plan(requests.q_start, requests.page_start, requests.pages, requests.kv_len,
-                 head_dim_qk=inputs.batch.head_dim, head_dim_vo=inputs.batch.head_dim, causal=True,
-                 **_shape(inputs), **_dtypes(inputs))
+    wrapper.plan(
+        requests.q_start,
+        requests.page_start,
+        requests.pages,
+        requests.kv_len,
+        head_dim_qk=inputs.batch.head_dim,
+        head_dim_vo=inputs.batch.head_dim,
+        causal=True,
+        **_shape(inputs),
+        **_dtypes(inputs),
+    )
 
     def call(index: int):
         layer = inputs.layers[index]
         return (wrapper.run(layer.q, (layer.k, layer.v))[0],)
+
     return call

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The definition of attention, in float64, for a sample of a batch's query tokens."""
+
 from __future__ import annotations
 
 import math

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """podattn through its Python front: fused, and its own serial and streams."""
+
 from __future__ import annotations
 
 import torch
@@ -24,11 +25,22 @@ class _Part:
         self.inputs = inputs
         self.tokens = slice(int(inputs.q_start[begin]), int(inputs.q_start[end]))
         self.plan = _library().Plan(
-            device=inputs.device, q_heads=b.q_heads, kv_heads=b.kv_heads, head_dim=b.head_dim, dtype=inputs.dtype,
-            page_size=b.page_size, max_requests=end - begin, max_q_tokens=self.tokens.stop - self.tokens.start,
-            max_kv_len=max(b.kv_lens[begin:end]))
-        self.arrays = (inputs.q_start[begin:end + 1] - inputs.q_start[begin], inputs.kv_len[begin:end].clone(),
-                       inputs.page_table[begin:end].clone())
+            device=inputs.device,
+            q_heads=b.q_heads,
+            kv_heads=b.kv_heads,
+            head_dim=b.head_dim,
+            dtype=inputs.dtype,
+            page_size=b.page_size,
+            num_pages=inputs.num_pages,
+            max_requests=end - begin,
+            max_q_tokens=self.tokens.stop - self.tokens.start,
+            max_kv_len=max(b.kv_lens[begin:end]),
+        )
+        self.arrays = (
+            inputs.q_start[begin : end + 1] - inputs.q_start[begin],
+            inputs.kv_len[begin:end],
+            inputs.page_table[begin:end],
+        )  # kept: the plan reads them
         self.plan.build(*self.arrays)
 
     def __call__(self, index: int) -> torch.Tensor:
@@ -65,4 +77,5 @@ def streams(inputs: Inputs) -> Call:
         first = prefill(index)
         main.wait_stream(side)
         return first, second
+
     return call

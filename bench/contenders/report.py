@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The CSV file: the columns of `podattn bench peers`, and the error of each contender's outputs."""
+
 from __future__ import annotations
 
 import datetime
@@ -15,9 +16,11 @@ import torch
 
 from .batch import Batch
 
-COLUMNS = ("case param variant kernel model q_heads kv_heads head_dim dtype page_size prefill_q prefill_kv decode_n "
-           "decode_kv repeats median_us p10_us p90_us to_fused to_fused_p10 to_fused_p90 tflops kv_gb_per_s "
-           "relative_l2").split()
+COLUMNS = (
+    "case param variant kernel model q_heads kv_heads head_dim dtype page_size prefill_q prefill_kv decode_n "
+    "decode_kv repeats median_us p10_us p90_us to_fused to_fused_p10 to_fused_p90 tflops kv_gb_per_s "
+    "relative_l2"
+).split()
 LIBRARIES = "podattn torch flashinfer-python flash-attn flash-attn-3 vllm sgl-kernel".split()
 GPU_FIELDS = "driver_version,clocks.sm,clocks.mem,power.draw,power.limit,temperature.gpu"
 
@@ -84,12 +87,24 @@ class Report:
     def row(self, batch: Batch, variant: str, times: Sequence[float], ratios: Sequence[float], error: float) -> None:
         median, p10, p90 = quantiles(times)
         values: dict[str, object] = {
-            "case": batch.case, "variant": variant, "q_heads": batch.q_heads, "kv_heads": batch.kv_heads,
-            "head_dim": batch.head_dim, "dtype": self.dtype, "page_size": batch.page_size,
-            "prefill_q": batch.prefill_q, "prefill_kv": batch.prefill_kv, "decode_n": batch.decode_n,
-            "decode_kv": batch.decode_kv, "repeats": len(times), "median_us": f"{median:.2f}", "p10_us": f"{p10:.2f}",
-            "p90_us": f"{p90:.2f}", "tflops": f"{batch.flops / median / 1e6:.1f}",
-            "kv_gb_per_s": f"{batch.kv_bytes / median / 1e3:.1f}", "relative_l2": f"{error:.2e}",
+            "case": batch.case,
+            "variant": variant,
+            "q_heads": batch.q_heads,
+            "kv_heads": batch.kv_heads,
+            "head_dim": batch.head_dim,
+            "dtype": self.dtype,
+            "page_size": batch.page_size,
+            "prefill_q": batch.prefill_q,
+            "prefill_kv": batch.prefill_kv,
+            "decode_n": batch.decode_n,
+            "decode_kv": batch.decode_kv,
+            "repeats": len(times),
+            "median_us": f"{median:.2f}",
+            "p10_us": f"{p10:.2f}",
+            "p90_us": f"{p90:.2f}",
+            "tflops": f"{batch.flops / median / 1e6:.1f}",
+            "kv_gb_per_s": f"{batch.kv_bytes / median / 1e3:.1f}",
+            "relative_l2": f"{error:.2e}",
         }
         if ratios:
             values.update(zip(("to_fused", "to_fused_p10", "to_fused_p90"), (f"{x:.3f}" for x in quantiles(ratios))))

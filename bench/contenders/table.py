@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every contender, by the name that its rows carry."""
+
 from __future__ import annotations
 
 from typing import Callable

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Times of several calls that take turns, so that a change of the machine's speed meets all of them."""
+
 from __future__ import annotations
 
 import time

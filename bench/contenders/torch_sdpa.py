@@ -4,6 +4,7 @@
 It reads no pages, so it gets contiguous caches. The query heads of a group are the rows of one head in its decodes, so
 that no cache is read twice.
 """
+
 from __future__ import annotations
 
 import torch
@@ -37,10 +38,13 @@ def _serial(inputs: Inputs, backend: SDPBackend, repeat_kv: bool, chunk_mask: bo
         decode_k, decode_v = inputs.contiguous(layer)[2:]
         with sdpa_kernel(backend):
             prefill = scaled_dot_product_attention(
-                *(_heads_first(x)[None] for x in (q[:b.prefill_q], k, v)), enable_gqa=not repeat_kv, **causal)
+                *(_heads_first(x)[None] for x in (q[: b.prefill_q], k, v)), enable_gqa=not repeat_kv, **causal
+            )
             decode = scaled_dot_product_attention(
-                q[b.prefill_q:].view(b.decode_n, b.kv_heads, group, b.head_dim),
-                _heads_first(decode_k), _heads_first(decode_v))
+                q[b.prefill_q :].view(b.decode_n, b.kv_heads, group, b.head_dim),
+                _heads_first(decode_k),
+                _heads_first(decode_v),
+            )
         return _heads_first(prefill[0]), decode.reshape(b.decode_n, b.q_heads, b.head_dim)
 
     for layer in range(len(inputs.layers)):

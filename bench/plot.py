@@ -1,0 +1,103 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Draws what `podattn bench` and bench/peers.py measured: a figure a suite, as SVG and PNG, and pages that show them.
+
+    "$(bench/venv.sh)" bench/plot.py bench/out                        every file in bench/out, figures beside it
+    "$(bench/venv.sh)" bench/plot.py bench/results/h100 --figures docs/figures --page docs/evaluation.md
+
+A page's text between <!-- SUITE --> and <!-- /SUITE --> is replaced by the figure and its findings, between
+<!-- balanced --> and <!-- /balanced --> by the table of balanced batches.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from plots import pages, results, summary
+from plots.look import save
+from plots.suites import SUITES
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="where the CSV files are")
+    parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"{', '.join(SUITES)} (all that are there)")
+    parser.add_argument(
+        "--figures", type=Path, metavar="DIR", help="where the figures go (the folder of the CSV files)"
+    )
+    parser.add_argument(
+        "--page", type=Path, action="append", default=[], metavar="FILE", help="a Markdown page to fill; repeatable"
+    )
+    arguments = parser.parse_args(argv)
+    for suite in arguments.suites:
+        if suite not in SUITES:
+            parser.error(f"no suite {suite}; there are {', '.join(SUITES)}")
+    arguments.figures = arguments.figures or arguments.folder
+    return arguments
+
+
+def read_all(folder: Path, suites: list[str]) -> tuple[dict[str, results.Results], list[str]]:
+    """The files that are there, by suite, and what is wrong with the others that were asked for."""
+    found, problems = {}, []
+    for suite in suites or SUITES:
+        path = folder / f"{suite}.csv"
+        if not suites and not path.exists():
+            continue
+        try:
+            found[suite] = results.read(path)
+        except results.ResultError as error:
+            problems.append(str(error))
+    return found, problems
+
+
+def draw_all(found: dict[str, results.Results], folder: Path) -> tuple[dict[str, Path], list[str]]:
+    """The SVG of every suite that could be drawn, and why others could not."""
+    drawn, problems = {}, []
+    folder.mkdir(parents=True, exist_ok=True)
+    for suite, data in found.items():
+        try:
+            drawn[suite] = save(SUITES[suite].draw(data), folder, suite)[0]
+            print(f"{suite}: {drawn[suite]}")
+        except results.ResultError as error:
+            problems.append(str(error))
+    return drawn, problems
+
+
+def fill(page: Path, found: dict[str, results.Results], drawn: dict[str, Path]) -> None:
+    blocks = {}
+    for suite, module in SUITES.items():
+        if suite in drawn:
+            blocks[suite] = pages.block(module, found[suite], pages.relative(drawn[suite], page))
+        else:
+            blocks[suite] = pages.missing(
+                module, f"{suite}.csv says too little" if suite in found else f"no {suite}.csv"
+            )
+    if "peers" in drawn:
+        blocks["balanced"] = summary.table(found["peers"], found.get("libraries"))
+    page.write_text(pages.replace(page.read_text(encoding="utf-8"), blocks), encoding="utf-8")
+    print(f"filled {page}")
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = parse(argv)
+    found, problems = read_all(arguments.folder, arguments.suites)
+    drawn, undrawn = draw_all(found, arguments.figures)
+    problems += undrawn
+    try:
+        for page in arguments.page:
+            fill(page, found, drawn)
+    except (OSError, results.ResultError) as error:
+        problems.append(str(error))
+    if not found and not problems:
+        problems.append(
+            f"{arguments.folder}: no CSV file of a suite; `podattn bench --out {arguments.folder}` makes them"
+        )
+    for problem in problems:
+        print(f"plot: {problem}", file=sys.stderr)
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the suites share that force a setting and compare: fig10, fig13 and fig14."""
+
+from __future__ import annotations
+
+from matplotlib.figure import Figure
+
+from .batches import Case, cases_of, mean, ratios
+from .look import COLOURS, OTHERS, figure
+from .results import ResultError, Results
+
+WAYS = ("fused", "serial", "streams", "prefill", "decode", "hfuse")
+SETTINGS = {
+    "ctas=2": "two CTAs per SM",
+    "ctas=4": "four CTAs per SM",
+    "policy=half": "one-to-one tickets",
+    "policy=proportional": "proportional tickets",
+    "fused": "the default",
+}
+MOST_CASES = 16
+
+
+def setting_name(variant: str) -> str:
+    return SETTINGS.get(variant, variant)
+
+
+def settings_of(results: Results) -> tuple[list[Case], list[str]]:
+    """Cases that have all settings, and the settings: fused calls with an option forced. Where only one was forced, the
+    default is the other."""
+    cases = cases_of(results, "fused")
+    forced = sorted({name for case in cases for name in case.us if name not in WAYS and not name.startswith("decode ")})
+    if not forced:
+        raise ResultError(f"{results.name}: only the library's choice is there, no setting to compare it with")
+    settings = forced if len(forced) > 1 else ["fused", *forced]
+    return cases_of(results, "fused", *settings), settings
+
+
+def best_setting(case: Case, settings: list[str]) -> str:
+    return min(settings, key=case.us.__getitem__)
+
+
+def _loss(case: Case, setting: str, settings: list[str]) -> float:
+    return case.us[setting] / case.us[best_setting(case, settings)] - 1
+
+
+def message(cases: list[Case], settings: list[str]) -> str:
+    """Who wins how often, and what the choice costs at worst."""
+    wins = {setting: sum(best_setting(case, settings) == setting for case in cases) for setting in settings}
+    winner = max(settings, key=wins.__getitem__)
+    lost = [
+        f"{setting_name(s)} up to {max(_loss(case, s, settings) for case in cases):.0%} slower"
+        for s in settings
+        if s != winner
+    ]
+    worst = max(_loss(case, winner, settings) for case in cases)
+    tail = f"; it loses {worst:.0%} at worst" if worst >= 0.005 else ""
+    said = setting_name(winner)
+    return f"{said[0].upper()}{said[1:]} win on {wins[winner]} of {len(cases)} batches, {', '.join(lost)}{tail}"
+
+
+def draw(results: Results) -> Figure:
+    cases, settings = settings_of(results)
+    models = {case.row.get("model") for case in cases}
+    shown = sorted(cases, key=lambda case: max(_loss(case, setting, settings) for setting in settings))
+    shown = shown[:: -(-len(shown) // MOST_CASES)]
+    kernel = shown[0].variants["fused"].get("kernel") or "as it chooses"
+    fig, (ax,) = figure(
+        results,
+        message(cases, settings),
+        f"Time over podattn's own choice (kernel {kernel}); left is faster.",
+        height=2.1 + 0.29 * len(shown),
+    )
+    for index, setting in enumerate(settings):
+        values = [case.us[setting] / case.us["fused"] for case in shown]
+        ax.plot(
+            values,
+            range(len(shown)),
+            "osD^v"[index % 5],
+            color=OTHERS[index % len(OTHERS)],
+            markersize=7,
+            label=setting_name(setting),
+        )
+    ax.axvline(1, color=COLOURS["fused"], linewidth=2)
+    labels = [f"{case.row['model']}: {case.label}" if len(models) > 1 else case.label for case in shown]
+    ax.set_yticks(range(len(shown)), labels, size=8.5)
+    ax.set_ylim(-0.7, len(shown) - 0.3)
+    ax.set_xlabel("time / own choice")
+    ax.legend(
+        loc="lower right",
+        bbox_to_anchor=(1, 1),
+        ncols=len(settings),
+        frameon=False,
+        borderaxespad=0.1,
+        handletextpad=0.1,
+    )
+    fig.subplots_adjust(left=0.36 if len(models) > 1 else 0.27)
+    return fig
+
+
+def findings(results: Results) -> str:
+    cases, settings = settings_of(results)
+    lines = ["| setting | time / own choice, mean | best on |", "|---|---|---|"]
+    for setting in settings:
+        wins = sum(best_setting(case, settings) == setting for case in cases)
+        lines.append(
+            f"| {setting_name(setting)} | {mean(ratios(cases, setting)):.2f} | {wins} of {len(cases)} batches |"
+        )
+    return "\n".join([*lines, "", f"{message(cases, settings)}."])

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How busy the SMs and the memory are: serial, streams and fused."""
+
+from __future__ import annotations
+
+import math
+
+from matplotlib.figure import Figure
+
+from .batches import Case, cases_of
+from .look import colour_of, figure, name_of
+from .results import Results
+
+TITLE = "Utilisation (the paper's figure 1)"
+PAPER = "Fused attention keeps arithmetic and memory busy at once, where serial execution uses them in turn."
+ORDER = ("serial", "streams", "fused")
+# Where a point's name stands: offset, horizontal and vertical alignment.
+LABEL = {
+    "serial": ((-6, -8), "right", "top"),
+    "streams": ((8, -8), "left", "top"),
+    "fused": ((0, 9), "center", "bottom"),
+}
+
+
+def _busy(case: Case, variant: str) -> tuple[float, float]:
+    """Percent of (memory, SMs)."""
+    row = case.variants[variant]
+    return float(row["dram_percent"]), float(row["sm_percent"])
+
+
+def _means(cases: list[Case], variant: str) -> tuple[float, float]:
+    busy = [_busy(case, variant) for case in cases]
+    return sum(x for x, _ in busy) / len(busy), sum(y for _, y in busy) / len(busy)
+
+
+def _cases(results: Results) -> list[Case]:
+    results.need("sm_percent", "dram_percent")
+    return cases_of(results, "serial", "fused")
+
+
+def draw(results: Results) -> Figure:
+    cases = _cases(results)
+    memory, sm = _means(cases, "fused")
+    memory_serial, sm_serial = _means(cases, "serial")
+    fig, axes = figure(
+        results,
+        f"Fused uses {sm:.0f}% of the SMs and {memory:.0f}% of the memory, serial {sm_serial:.0f}% and "
+        f"{memory_serial:.0f}%",
+        "A panel is a batch (prefill + decodes). Upper right: everything in use.",
+        panels=len(cases),
+        sharey=True,
+    )
+    for ax, case in zip(axes, cases):
+        _panel(ax, case)
+    axes[0].set_ylabel("SM throughput, % of peak")
+    axes[len(axes) // 2].set_xlabel("memory throughput, % of peak")
+    return fig
+
+
+def _panel(ax, case: Case) -> None:
+    there = [variant for variant in ORDER if variant in case.variants and case.variants[variant]["sm_percent"]]
+    points = [_busy(case, variant) for variant in there]
+    ax.plot(*zip(*points), color="#bbbbbb", linewidth=1.5, zorder=1)
+    for variant, (x, y) in zip(there, points):
+        ax.plot(x, y, "o", markersize=11, color=colour_of(variant), zorder=3)
+        place, side, above = LABEL[variant]
+        ax.annotate(
+            variant,
+            (x, y),
+            place,
+            textcoords="offset points",
+            color=colour_of(variant),
+            weight="bold",
+            ha=side,
+            va=above,
+        )
+    ax.set(xlim=(0, 100), ylim=(0, 100))
+    ax.set_title(case.label, size=10)
+
+
+def findings(results: Results) -> str:
+    cases = _cases(results)
+    lines = ["| prefill + decodes | variant | SMs, % | memory, % | us | counted by |", "|---|---|---|---|---|---|"]
+    for case in cases:
+        for variant in (v for v in ORDER if v in case.variants):
+            row = case.variants[variant]
+            lines.append(
+                f"| {case.label} | {name_of(variant)} | {row['sm_percent']} | {row['dram_percent']} | "
+                f"{case.us[variant]:,.0f} | {row.get('source', '')} |"
+            )
+    fused, serial = _means(cases, "fused"), _means(cases, "serial")
+    holds = all(math.prod(_busy(case, "fused")) > math.prod(_busy(case, "serial")) for case in cases)
+    lines += [
+        "",
+        f"**{'Holds' if holds else 'Does not hold'}.** Fused: SMs {fused[1]:.0f} %, memory {fused[0]:.0f} %; "
+        f"serial: {serial[1]:.0f} % and {serial[0]:.0f} %.",
+    ]
+    return "\n".join(lines)

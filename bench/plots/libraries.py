@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Other libraries in one run with ours, by bench/peers.py."""
+
+from __future__ import annotations
+
+from matplotlib.figure import Figure
+
+from .batches import Case, cases_of, mean, ratios
+from .look import COLOURS, GREY, colour_of, figure, name_of, than, times
+from .results import ResultError, Results
+
+TITLE = "Other libraries in one run with ours"
+PAPER = "Fused attention is faster than FlashInfer's serial and batched kernels (figure 11)."
+
+
+def _rivals(results: Results) -> tuple[list[Case], list[str]]:
+    """Cases, and the other contenders, the fastest first."""
+    cases = cases_of(results, "fused")
+    names = {variant for case in cases for variant in case.us if variant != "fused"}
+    if not names:
+        raise ResultError(f"{results.name}: nobody but fused is there")
+    return cases, sorted(names, key=lambda name: mean(ratios(cases, name)))
+
+
+def _message(cases: list[Case], rivals: list[str]) -> str:
+    others = [name for name in rivals if name not in ("serial", "streams")] or rivals
+    best = others[0]
+    gain = mean(ratios(cases, best))
+    return f"Fused is {than(gain)} than {name_of(best)}, the fastest other, over {len(ratios(cases, best))} batches"
+
+
+def draw(results: Results) -> Figure:
+    cases, rivals = _rivals(results)
+    fig, (ax,) = figure(
+        results,
+        _message(cases, rivals),
+        "The other's time over fused's, same inputs, in turns. Small: a batch; large: their mean.",
+        height=2.0 + 0.4 * len(rivals),
+    )
+    for row, name in enumerate(reversed(rivals)):
+        values = ratios(cases, name)
+        own = name in ("serial", "streams")
+        colour = colour_of(name) if own else "#009E73"
+        ax.plot(values, [row] * len(values), "o", color=colour, alpha=0.35, markersize=5, markeredgewidth=0)
+        ax.plot(mean(values), row, "D", color=colour, markersize=9, zorder=3)
+        ax.text(
+            1.01, row, times(mean(values)), transform=ax.get_yaxis_transform(), va="center", color=colour, weight="bold"
+        )
+    ax.axvline(1, color=COLOURS["fused"], linewidth=2.5)
+    ax.text(1, len(rivals) - 0.42, " podattn fused", color=COLOURS["fused"], weight="bold", va="bottom")
+    ax.set_yticks(range(len(rivals)), [name_of(name) for name in reversed(rivals)])
+    ax.set_ylim(-0.6, len(rivals) - 0.4)
+    ax.set_xlabel("time / podattn fused")
+    ax.tick_params(axis="y", colors=GREY)
+    fig.subplots_adjust(left=0.31, right=0.91)
+    return fig
+
+
+def findings(results: Results) -> str:
+    cases, rivals = _rivals(results)
+    lines = [
+        "| | batches | time / fused, mean | least to most | widest spread of turns, 10 to 90 % |",
+        "|---|---|---|---|---|",
+    ]
+    for name in rivals:
+        values = ratios(cases, name)
+        spread = max((_turns(results, case, name) for case in cases if name in case.us), key=lambda s: s[1] - s[0])
+        lines.append(
+            f"| {name_of(name)} | {len(values)} | {mean(values):.2f} | {min(values):.2f} to {max(values):.2f} | "
+            f"{spread[0]:.2f} to {spread[1]:.2f} |"
+        )
+    missing = [f"* {text}" for text in results.left_out if "@" not in text]
+    lines += ["", _message(cases, rivals) + "."]
+    return "\n".join(lines + ["", "Not measured:", "", *missing] if missing else lines)
+
+
+def _turns(results: Results, case: Case, name: str) -> tuple[float, float]:
+    row = case.variants[name]
+    return results.number(row, "to_fused_p10"), results.number(row, "to_fused_p90")

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One table over two files: fused against everything else on the balanced batches."""
+
+from __future__ import annotations
+
+from .batches import Case, balance, cases_of, is_balanced, mean
+from .look import name_of
+from .peer_times import sides
+from .results import Results
+
+COLUMNS = ("serial", "streams", "flashinfer_pod", "flashinfer_batch_attention", "pod_best", "fa3_best")
+SHAPE = ("q_heads", "kv_heads", "head_dim", "prefill_q", "prefill_kv", "decode_n", "decode_kv")
+MOST_ROWS = 12
+
+
+def _key(case: Case) -> tuple[str, ...]:
+    return tuple(case.row[column] for column in SHAPE)
+
+
+def _ratio(variant: str, *cases: Case | None) -> float | None:
+    """Of the first file that has both times; each file's ratio is its own."""
+    for case in cases:
+        if case is not None and variant in case.us:
+            return case.us[variant] / case.us["fused"]
+    return None
+
+
+def table(peers: Results, libraries: Results | None) -> str:
+    """Markdown: a row a batch, the evenest first; times over fused's, and their means."""
+    by_shape = {_key(case): case for case in cases_of(libraries, "fused")} if libraries else {}
+    cases = [case for case in cases_of(peers, "fused", "prefill", "decode") if is_balanced(*sides(case))]
+    if not cases:
+        return "No batch is balanced."
+    cases.sort(key=lambda case: -balance(*sides(case)))
+    rows = []
+    for case in cases:
+        other = by_shape.get(_key(case))
+        rows.append((case, [_ratio(variant, other, case) for variant in COLUMNS]))
+    there = [i for i in range(len(COLUMNS)) if any(ratios[i] is not None for _, ratios in rows)]
+    lines = [
+        f"| prefill + decodes | fused, us | {' | '.join(name_of(COLUMNS[i]) for i in there)} |",
+        "|---|---|" + "---|" * len(there),
+    ]
+    for case, ratios in rows[:MOST_ROWS]:
+        shown = " | ".join("" if ratios[i] is None else f"{ratios[i]:.2f}" for i in there)
+        lines.append(f"| {case.label} | {case.us['fused']:,.0f} | {shown} |")
+    means = [[ratios[i] for _, ratios in rows if ratios[i] is not None] for i in there]
+    lines.append(f"| mean of the balanced batches | | {' | '.join(f'**{mean(m):.2f}** of {len(m)}' for m in means)} |")
+    return "\n".join(lines)

@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Makes .cache/bench, a virtual environment with what bench/requirements.txt pins, and prints its Python. Silent and
+# without a network once that is done.
+#
+#   "$(bench/venv.sh)" bench/plot.py bench/results
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+readonly venv=$PWD/.cache/bench wanted=bench/requirements.txt
+if ! cmp -s "$wanted" "$venv/installed.txt"; then
+    echo "bench: putting what $wanted names into .cache/bench" >&2
+    python3 -m venv "$venv"
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$wanted" >&2
+    cp "$wanted" "$venv/installed.txt"
+fi
+echo "$venv/bin/python"
