@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The structs and functions of podattn.h, as ctypes sees them. A test compares them with what a C compiler makes of it."""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import POINTER, c_char, c_char_p, c_float, c_int32, c_int64, c_size_t, c_void_p
+from typing import Any
+
+MEMORY_HOST, MEMORY_DEVICE = 0, 1
+WORKSPACE_ALIGN = 256
+
+
+class Struct(ctypes.Structure):
+    """A struct of podattn.h: begins with its own size, everything else is zero until it is set."""
+
+    def __init__(self, **values: object) -> None:
+        super().__init__(struct_size=ctypes.sizeof(self), **values)
+
+
+def as_values(struct: ctypes.Structure, names: tuple[str, ...]) -> list[Any]:
+    """Those fields, text as str."""
+    values = (getattr(struct, name) for name in names)
+    return [value.decode() if isinstance(value, bytes) else value for value in values]
+
+
+def _fields(*groups: tuple[object, str]) -> list[tuple[str, object]]:
+    """`(type, "name name ...")` groups, in the order of the header."""
+    return [("struct_size", c_size_t), *((name, kind) for kind, names in groups for name in names.split())]
+
+
+class DeviceInfo(Struct):
+    """pod_device_info."""
+
+    _fields_ = _fields(
+        (c_char * 16, "backend"),
+        (c_char * 128, "name"),
+        (c_char * 64, "kernel"),
+        (c_char * 256, "note"),
+        (c_int32, "num_ctas num_threads"),
+        (c_int64, "memory_bytes"),
+        (c_char * 64, "families"),
+    )
+
+
+class Limits(Struct):
+    """pod_limits."""
+
+    _fields_ = _fields(
+        (c_int32, "q_heads kv_heads head_dim q_dtype kv_dtype out_dtype page_size max_requests max_q_tokens max_kv_len")
+    )
+
+
+class Batch(Struct):
+    """pod_batch."""
+
+    _fields_ = _fields(
+        (c_int32, "memory num_requests"),
+        (c_void_p, "q_start kv_len page_table"),
+        (c_int64, "page_table_stride"),
+        (c_int32, "max_pages num_pages causal window_tokens"),
+    )
+
+
+class Tensors(Struct):
+    """pod_tensors."""
+
+    _fields_ = _fields(
+        (c_void_p, "q"),
+        (c_int64, "q_token_stride q_head_stride"),
+        (c_void_p, "k"),
+        (c_int64, "k_page_stride k_token_stride k_head_stride"),
+        (c_void_p, "v"),
+        (c_int64, "v_page_stride v_token_stride v_head_stride"),
+        (c_void_p, "out"),
+        (c_int64, "out_token_stride out_head_stride"),
+        (c_void_p, "lse"),
+        (c_int64, "lse_token_stride lse_head_stride"),
+        (c_float, "scale softcap"),
+        (c_void_p, "sinks alibi_slopes k_scale v_scale"),
+    )
+
+
+class PlanInfo(Struct):
+    """pod_plan_info."""
+
+    _fields_ = _fields(
+        (
+            c_int32,
+            "num_ctas prefill_tile_rows prefill_tile_tokens decode_rows decode_tile_tokens"
+            " num_requests num_prefill_requests num_decode_requests",
+        ),
+        (
+            c_int64,
+            "num_prefill_items num_prefill_splits num_prefill_tiles num_decode_slices num_decode_items num_decode_tiles",
+        ),
+        (c_char * 64, "kernel"),
+        (c_char * 256, "kernel_note"),
+    )
+
+
+# name -> (result, arguments)
+FUNCTIONS: dict[str, tuple[object, list[object]]] = {
+    "pod_version": (c_char_p, []),
+    "pod_status_name": (c_char_p, [c_int32]),
+    "pod_error_message": (c_char_p, []),
+    "pod_device_open": (c_int32, [c_char_p, POINTER(c_void_p)]),
+    "pod_device_get_info": (c_int32, [c_void_p, POINTER(DeviceInfo)]),
+    "pod_workspace_size": (c_int32, [c_void_p, POINTER(Limits), POINTER(c_size_t)]),
+    "pod_plan_create": (c_int32, [c_void_p, POINTER(Limits), POINTER(c_void_p)]),
+    "pod_plan_destroy": (None, [c_void_p]),
+    "pod_plan_build": (c_int32, [c_void_p, c_void_p, c_void_p, c_size_t, c_void_p]),
+    "pod_attention": (c_int32, [c_void_p, c_void_p, c_void_p, c_size_t, c_void_p]),
+    "pod_plan_get_info": (c_int32, [c_void_p, POINTER(PlanInfo)]),
+    "pod_plan_status": (c_int32, [c_void_p, c_void_p]),
+}

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the library needs to know of an array: its address and its layout, whoever made it.
+
+A *view* is `(address, layout, owner)`; a *layout* is the plain tuple `(shape, strides, dtype, device, in_bytes)`, cheap
+to make and to compare, so that a call can see at once whether it was checked before. `owner` keeps the memory alive.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import _dlpack
+from ._dtypes import dtype_name
+from ._errors import ArgumentError
+from ._torch import torch
+
+Layout = tuple[Any, Any, Any, Any, bool]
+View = tuple[int, Layout, Any]
+
+
+def is_torch(array: Any) -> bool:
+    """Whether PyTorch made it."""
+    return torch is not None and isinstance(array, torch.Tensor)
+
+
+def torch_view(tensor: Any) -> View:
+    """The view of a torch.Tensor."""
+    return tensor.data_ptr(), (tensor.shape, tensor.stride(), tensor.dtype, tensor.device, False), tensor
+
+
+def _interface_view(interface: Any, owner: Any, device: str) -> View:
+    dtype = np.dtype(interface["typestr"])
+    shape = tuple(interface["shape"])
+    strides = interface.get("strides")
+    if strides is None:
+        strides = tuple(step * dtype.itemsize for step in _dlpack._packed_strides(shape))
+    return interface["data"][0], (shape, tuple(strides), dtype, device, True), owner
+
+
+def _cuda_ordinal_of(array: Any) -> int:
+    device = getattr(array, "device", None)
+    return int(getattr(device, "id", 0) or 0)
+
+
+def view(array: Any, field: str, stream: int = 0) -> View:
+    """The view of any array; raises ArgumentError if `array` is none.
+
+    Takes torch.Tensor, numpy.ndarray, and whatever has `__dlpack__`, `__cuda_array_interface__` or
+    `__array_interface__`.
+    """
+    if is_torch(array):
+        return torch_view(array)
+    if isinstance(array, np.ndarray):
+        address = array.__array_interface__["data"][0]
+        return address, (array.shape, array.strides, array.dtype, "cpu", True), array
+    if isinstance(array, Borrowed):
+        return array.address, (array.shape, array.strides, array.dtype, array.device, False), array.owner
+    if hasattr(array, "__dlpack__"):
+        address, shape, strides, dtype, device, owner = _dlpack.read(array, stream)
+        return address, (shape, strides, dtype, device, False), owner
+    if hasattr(array, "__cuda_array_interface__"):
+        return _interface_view(array.__cuda_array_interface__, array, f"cuda:{_cuda_ordinal_of(array)}")
+    if hasattr(array, "__array_interface__"):
+        return _interface_view(array.__array_interface__, array, "cpu")
+    raise ArgumentError(f"{field} is a {type(array).__name__}, no array of PyTorch, NumPy, DLPack or an array interface")
+
+
+class Borrowed(NamedTuple):
+    """Memory described by hand, for layouts that no array of its library could have."""
+
+    address: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    dtype: Any
+    device: Any
+    owner: Any
+
+
+class Dense(NamedTuple):
+    """A checked layout: strides count elements; those of dimensions of extent 1, which mean nothing, are 0."""
+
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    dtype: str
+    device: str
+
+
+def _element_strides(layout: Layout, field: str) -> tuple[int, ...]:
+    shape, strides, dtype, _, in_bytes = layout
+    if not in_bytes:
+        return tuple(strides)
+    itemsize = np.dtype(dtype).itemsize
+    if any(extent > 1 and step % itemsize for extent, step in zip(shape, strides)):
+        raise ArgumentError(f"{field} has strides {tuple(strides)} in bytes, no multiples of its {itemsize} byte elements")
+    return tuple(step // itemsize for step in strides)
+
+
+def dense(layout: Layout, field: str) -> Dense:
+    """Checks what the library cannot see: no broadcast dimension, and a last one without gaps."""
+    shape = tuple(layout[0])
+    strides = _element_strides(layout, field)
+    for axis, (extent, step) in enumerate(zip(shape, strides)):
+        if extent > 1 and step == 0:
+            raise ArgumentError(f"{field} is broadcast along dimension {axis}, which has to be stored")
+    if shape and shape[-1] > 1 and strides[-1] != 1:
+        raise ArgumentError(f"{field} has stride {strides[-1]} in its last dimension, which has to be dense")
+    kept = tuple(step if extent > 1 else 0 for extent, step in zip(shape, strides))
+    return Dense(shape, kept, dtype_name(layout[2]), str(layout[3]))
+
+
+def is_writable(array: Any) -> bool:
+    """Whether results may be written into it. DLPack's plain form does not say."""
+    if isinstance(array, np.ndarray):
+        return array.flags.writeable
+    interface = getattr(array, "__cuda_array_interface__", None) if not is_torch(array) else None
+    return not (interface and interface["data"][1])
+
+
+def int32_view(array: Any, field: str, stream: int) -> View:
+    """A view of int32 values: of an array as it is, of a sequence of numbers as a copy."""
+    if isinstance(array, (list, tuple, range)):
+        try:
+            array = np.array(array, dtype=np.int32)
+        except (OverflowError, TypeError, ValueError) as error:
+            raise ArgumentError(f"{field} does not become an array of int32: {error}") from error
+    found = view(array, field, stream)
+    name = dtype_name(found[1][2])
+    if name != "int32":
+        raise ArgumentError(f"{field} holds {name}; int32 is needed")
+    return found
+
+
+def read_int32(address: int, index: int) -> int:
+    """One element of an int32 array in the host's memory."""
+    return ctypes.c_int32.from_address(address + 4 * index).value

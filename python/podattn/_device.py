@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Devices: opened once by name, shared by all plans and threads, kept until the process ends."""
+
+from __future__ import annotations
+
+import ctypes
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from . import _abi
+from ._library import check, lib
+from ._torch import torch
+
+
+class DeviceInfo(NamedTuple):
+    """What a device is."""
+
+    backend: str
+    """"cpu", "cuda" or "sim"."""
+    name: str
+    """The processor's or the GPU's own name."""
+    kernel: str
+    """The instruction set or kernel family in use, for example "avx512-bf16"."""
+    note: str
+    """Why "auto" chose this device, or ""."""
+    num_ctas: int
+    """Workers that a schedule is made for."""
+    num_threads: int
+    """Host threads that compute; 0 on a GPU."""
+    memory_bytes: int
+    """The device's own memory; 0 where that is the host's."""
+    families: str
+    """Kernel families that run on a GPU, the fastest first; "" elsewhere."""
+
+
+class Device:
+    """An open device. `handle` is the pod_device."""
+
+    def __init__(self, name: str) -> None:
+        """Raises ArgumentError (unknown name or option) or NoDeviceError."""
+        handle = ctypes.c_void_p()
+        check(lib.pod_device_open(name.encode(), ctypes.byref(handle)))
+        self.handle = handle
+        self.info = self._read_info()
+        self.is_cuda = self.info.backend == "cuda"
+        self.ordinal = _ordinal(name) if self.is_cuda else -1
+
+    def _read_info(self) -> DeviceInfo:
+        info = _abi.DeviceInfo()
+        check(lib.pod_device_get_info(self.handle, ctypes.byref(info)))
+        return DeviceInfo(*_abi.as_values(info, DeviceInfo._fields))
+
+
+def _ordinal(name: str) -> int:
+    """`1` of `"cuda:1,ctas=2"`; "auto" is the first GPU."""
+    digits = name.partition(":")[2].partition(",")[0]
+    return int(digits) if digits.isdigit() else 0
+
+
+def device_name(device: Any) -> str:
+    """The library's name of a device: strings pass, a torch.device gets its index."""
+    if torch is not None and isinstance(device, torch.device):
+        if device.type != "cuda":
+            return str(device.type)
+        return f"cuda:{torch.cuda.current_device() if device.index is None else device.index}"
+    return "cuda:0" if device == "cuda" else str(device)
+
+
+@lru_cache(maxsize=None)
+def _open(name: str) -> Device:
+    return Device(name)
+
+
+def open_device(device: Any) -> Device:
+    """The device of that name, opened at its first use."""
+    return _open(device_name(device))
+
+
+def device_info(device: Any = "auto") -> DeviceInfo:
+    """Describes a device: `"auto"`, `"cpu"`, `"cpu:4"`, `"cuda:0"`, a `torch.device`.
+
+    Raises ArgumentError (unknown name or option) or NoDeviceError (it is not there or cannot be used).
+    """
+    return open_device(device).info

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Element types by whatever name: the library's, NumPy's, PyTorch's, DLPack's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ._errors import ArgumentError
+
+F32, F16, BF16, F8E4M3 = range(4)
+
+_CODES = {
+    "f32": F32,
+    "float32": F32,
+    "f16": F16,
+    "float16": F16,
+    "bf16": BF16,
+    "bfloat16": BF16,
+    "f8e4m3": F8E4M3,
+    "float8_e4m3fn": F8E4M3,
+}
+_NAMES = {F32: "float32", F16: "float16", BF16: "bfloat16", F8E4M3: "float8_e4m3fn"}
+
+
+def dtype_name(dtype: Any) -> str:
+    """`"float32"` of `"float32"`, `torch.float32`, `numpy.float32` and `numpy.dtype("float32")`."""
+    text = str(dtype)
+    if isinstance(dtype, str):
+        return text
+    if text.startswith("torch."):
+        return text[len("torch.") :]
+    return np.dtype(dtype).name
+
+
+def dtype_code(dtype: Any, field: str = "dtype") -> int:
+    """The pod_dtype; raises ArgumentError."""
+    name = dtype_name(dtype)
+    if name not in _CODES:
+        raise ArgumentError(f"{field} {name} is none of float32, float16, bfloat16")
+    return _CODES[name]
+
+
+def numpy_dtype(code: int) -> np.dtype[Any]:
+    """NumPy's dtype of a pod_dtype; bfloat16 is from the package ml_dtypes."""
+    if code in (F32, F16):
+        return np.dtype(_NAMES[code])
+    import ml_dtypes
+
+    return np.dtype(getattr(ml_dtypes, _NAMES[code]))
+
+
+def canonical_name(code: int) -> str:
+    """The name that NumPy (with ml_dtypes) and PyTorch share."""
+    return _NAMES[code]

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The operators `torch.ops.podattn.*`, for torch.compile, export and whatever else traces.
+
+`attention`, `attention_lse` and `attention_out` run a layer of a built plan, which they know by its `plan_id`;
+`hybrid_attention` and `hybrid_attention_lse` plan as well. None has a backward pass.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Callable
+
+from ._hybrid import hybrid_attention
+from ._plan import plan_of
+from ._torch import torch
+
+_LAYER = (
+    "Tensor q, Tensor k_cache, Tensor v_cache, int plan, float scale=0.0, float softcap=0.0, Tensor? sinks=None, "
+    "Tensor? alibi_slopes=None, Tensor? k_scale=None, Tensor? v_scale=None"
+)
+_BATCH = (
+    "Tensor q, Tensor k_cache, Tensor v_cache, Tensor q_start, Tensor kv_len, Tensor? page_table=None, "
+    'bool causal=True, int window_tokens=0, str kv_layout="NHD", int page_size=0, float scale=0.0, float softcap=0.0, '
+    "Tensor? sinks=None, Tensor? alibi_slopes=None, Tensor? k_scale=None, Tensor? v_scale=None"
+)
+_LAYER_OPTIONS = ("scale", "softcap", "sinks", "alibi_slopes", "k_scale", "v_scale")
+_BATCH_OPTIONS = ("causal", "window_tokens", "kv_layout", "page_size", *_LAYER_OPTIONS)
+
+_library = torch.library.Library("podattn", "DEF")
+
+
+def _named(names: tuple[str, ...], values: tuple[Any, ...]) -> dict[str, Any]:
+    return dict(zip(names, values))
+
+
+def _lse_like(q: Any) -> Any:
+    return q.new_empty(q.shape[:2], dtype=torch.float32)
+
+
+def _attention(q: Any, k_cache: Any, v_cache: Any, plan: int, *options: Any) -> Any:
+    return plan_of(plan).attention(q, k_cache, v_cache, **_named(_LAYER_OPTIONS, options))
+
+
+def _attention_fake(q: Any, k_cache: Any, v_cache: Any, plan: int, *options: Any) -> Any:
+    return q.new_empty(q.shape, dtype=plan_of(plan).out_torch_dtype)
+
+
+def _attention_lse(q: Any, k_cache: Any, v_cache: Any, plan: int, *options: Any) -> Any:
+    return plan_of(plan).attention(q, k_cache, v_cache, return_lse=True, **_named(_LAYER_OPTIONS, options))
+
+
+def _attention_lse_fake(q: Any, k_cache: Any, v_cache: Any, plan: int, *options: Any) -> Any:
+    return _attention_fake(q, k_cache, v_cache, plan), _lse_like(q)
+
+
+def _attention_out(out: Any, lse: Any, q: Any, k_cache: Any, v_cache: Any, plan: int, *options: Any) -> None:
+    plan_of(plan).attention(q, k_cache, v_cache, out, lse, **_named(_LAYER_OPTIONS, options))
+
+
+def _attention_out_fake(out: Any, lse: Any, q: Any, k_cache: Any, v_cache: Any, plan: int, *options: Any) -> None:
+    return None
+
+
+def _hybrid(q: Any, k: Any, v: Any, q_start: Any, kv_len: Any, page_table: Any = None, *options: Any) -> Any:
+    return hybrid_attention(q, k, v, q_start, kv_len, page_table, **_named(_BATCH_OPTIONS, options))
+
+
+def _hybrid_fake(q: Any, *_: Any) -> Any:
+    return q.new_empty(q.shape)
+
+
+def _hybrid_lse(q: Any, k: Any, v: Any, q_start: Any, kv_len: Any, page_table: Any = None, *options: Any) -> Any:
+    return hybrid_attention(
+        q, k, v, q_start, kv_len, page_table, return_lse=True, **_named(_BATCH_OPTIONS, options)
+    )
+
+
+def _hybrid_lse_fake(q: Any, *_: Any) -> Any:
+    return _hybrid_fake(q), _lse_like(q)
+
+
+def _define(name: str, signature: str, compute: Callable[..., Any], fake: Callable[..., Any]) -> None:
+    # The strides of a cache are its layout: a compiler that changed them would copy it.
+    tag = getattr(torch.Tag, "needs_exact_strides", torch.Tag.needs_fixed_stride_order)
+    _library.define(f"{name}{signature}", tags=(tag,))
+    _library.impl(name, compute, "CompositeExplicitAutograd")
+    torch.library.register_fake(f"podattn::{name}", fake, lib=_library)
+
+
+_define("attention", f"({_LAYER}) -> Tensor", _attention, _attention_fake)
+_define("attention_lse", f"({_LAYER}) -> (Tensor, Tensor)", _attention_lse, _attention_lse_fake)
+_define("attention_out", f"(Tensor(a!) out, Tensor(b!)? lse, {_LAYER}) -> ()", _attention_out, _attention_out_fake)
+_define("hybrid_attention", f"({_BATCH}) -> Tensor", _hybrid, _hybrid_fake)
+_define("hybrid_attention_lse", f"({_BATCH}) -> (Tensor, Tensor)", _hybrid_lse, _hybrid_lse_fake)
