@@ -1,24 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* podattn replay: a request trace through the scheduler; the attention of every step is computed fused and serial. */
 #include "batch_args.h"
-#include "batch_arrays.h"
 #include "commands.h"
-#include "compute_device.h"
-#include "engine.h"
 #include "file.h"
 #include "format.h"
-#include "host_memory.h"
 #include "number.h"
 #include "progress.h"
 #include "replay_report.h"
 #include "synthetic.h"
-#include "tensor_set.h"
 
 #include <stdlib.h>
 
-enum { DEFAULT_CACHE_BYTES = 1 << 30, DEFAULT_MAX_BATCH = 128 };
-
-typedef struct replay_options {
+typedef struct command_options {
     const char *device;
     const char *synthetic; /**< NULL: the trace is a file */
     int32_t num_requests;
@@ -29,9 +22,9 @@ typedef struct replay_options {
     int32_t check_every;
     int32_t skips_too_long;
     int32_t is_json;
-} replay_options;
+} command_options;
 
-#define FIELD(field) .offset = offsetof(replay_options, field)
+#define FIELD(field) .offset = offsetof(command_options, field)
 
 static const cli_option replay_option_rows[] = {
     {"--synthetic", "arxiv|chat", "a made-up trace instead of a file", option_set_text, FIELD(synthetic), 0, 0},
@@ -51,21 +44,18 @@ static const cli_option replay_option_rows[] = {
     {"--json", NULL, "print JSON, every step included", option_set_switch, FIELD(is_json), 1, 0},
 };
 
-/** All that one replay holds. */
+/** All that the command holds. */
 typedef struct replay_state {
-    const replay_options *options;
+    const command_options *options;
     compute_device device;
     trace trace;
-    scheduler scheduler;
-    pod_limits limits;
-    tensor_set tensors;
-    engine engine;
+    replay replay;
     replay_report report;
 } replay_state;
 
 /* ---- before the first step ---- */
 
-static cli_exit load_trace(const replay_options *options, const char *path, int64_t seed, trace *trace,
+static cli_exit load_trace(const command_options *options, const char *path, int64_t seed, trace *trace,
                            cli_error *error) {
     if (options->synthetic != NULL && path != NULL) {
         return cli_fail(error, "both a trace, \"%.64s\", and --synthetic are given", path);
@@ -82,105 +72,6 @@ static cli_exit load_trace(const replay_options *options, const char *path, int6
     return code;
 }
 
-static double page_bytes(const batch_spec *spec) {
-    return 2.0 * spec->page_size * spec->kv_heads * spec->head_dim * (double)pod_dtype_size(spec->dtype);
-}
-
-/** As many pages as all requests need at once, but not more than the default size, unless one request needs them. */
-static int64_t default_pages(const batch_spec *spec, const trace *trace) {
-    int64_t all = 0, longest = 0, fit = (int64_t)(DEFAULT_CACHE_BYTES / page_bytes(spec));
-    for (int32_t i = 0; i < trace->num_requests; i++) {
-        int64_t pages = batch_pages(scheduler_tokens(&trace->requests[i]), spec->page_size);
-        all += pages;
-        if (pages > longest) longest = pages;
-    }
-    int64_t pages = all < fit ? all : fit;
-    return pages > longest ? pages : longest;
-}
-
-/** Refuses or drops requests that the cache can never hold. */
-static cli_exit drop_too_long(replay_state *replay, int64_t num_pages, cli_error *error) {
-    trace *trace = &replay->trace;
-    int32_t page_size = replay->report.spec->page_size, kept = 0;
-    for (int32_t i = 0; i < trace->num_requests; i++) {
-        int32_t tokens = scheduler_tokens(&trace->requests[i]);
-        if (batch_pages(tokens, page_size) <= num_pages) {
-            trace->requests[kept++] = trace->requests[i];
-            continue;
-        }
-        if (!replay->options->skips_too_long) {
-            return cli_fail(error,
-                            "%.200s:%d: the request's %d tokens do not fit a KV cache of %lld tokens; raise "
-                            "--kv-tokens or give --skip-too-long",
-                            replay->report.trace_name, trace->requests[i].line, tokens,
-                            (long long)num_pages * page_size);
-        }
-    }
-    replay->report.num_skipped = trace->num_requests - kept;
-    trace->num_requests = kept;
-    if (kept == 0) return cli_fail(error, "no request of the trace fits the KV cache");
-    return CLI_OK;
-}
-
-static cli_exit configure(replay_state *replay, cli_error *error) {
-    const replay_options *options = replay->options;
-    const batch_spec *spec = replay->report.spec;
-    if (spec->page_size == 0) return cli_fail(error, "--contiguous: replay needs pages");
-    if (options->max_batch > options->chunk_tokens) {
-        return cli_fail(error, "--max-batch %d exceeds --chunk %d: each decode takes a token of the budget",
-                        options->max_batch, options->chunk_tokens);
-    }
-    int32_t max_batch = options->max_batch;
-    if (max_batch == 0)
-        max_batch = options->chunk_tokens < DEFAULT_MAX_BATCH ? options->chunk_tokens : DEFAULT_MAX_BATCH;
-    int64_t num_pages =
-        options->kv_tokens > 0 ? options->kv_tokens / spec->page_size : default_pages(spec, &replay->trace);
-    CLI_TRY(drop_too_long(replay, num_pages, error));
-    replay->report.config =
-        (scheduler_config){options->chunk_tokens, max_batch, spec->page_size, (int32_t)num_pages, spec->seed};
-    replay->report.cache_bytes = page_bytes(spec) * (double)num_pages;
-    return CLI_OK;
-}
-
-static pod_limits make_limits(const batch_spec *spec, const scheduler_config *config, int32_t max_tokens) {
-    pod_limits limits = batch_spec_limits(spec);
-    limits.page_size = config->page_size;
-    limits.max_requests = config->max_batch;
-    limits.max_q_tokens = config->chunk_tokens;
-    limits.max_kv_len = max_tokens;
-    return limits;
-}
-
-/** Everything is counted before anything is taken. */
-static cli_exit check_memory(const replay_state *replay, const scheduler_config *config, cli_error *error) {
-    size_t workspace_bytes;
-    if (pod_workspace_size(replay->device.device, &replay->limits, &workspace_bytes) != POD_OK)
-        return cli_fail_library(error);
-    double bytes = tensor_set_bytes(&replay->limits, config->num_pages);
-    if (device_memory_is_host(replay->device.memory)) bytes += NUM_CALLS * (double)workspace_bytes;
-    bytes += scheduler_bytes(config, replay->limits.max_kv_len);
-    if (replay->options->check_every > 0) bytes += check_reference_bytes(&replay->limits);
-    return host_memory_check("the replay", bytes, error);
-}
-
-static cli_exit set_up(replay_state *replay, cli_error *error) {
-    const batch_spec *spec = replay->report.spec;
-    CLI_TRY(configure(replay, error));
-    const scheduler_config *config = &replay->report.config;
-    int32_t max_tokens = 1;
-    for (int32_t i = 0; i < replay->trace.num_requests; i++) {
-        int32_t tokens = scheduler_tokens(&replay->trace.requests[i]);
-        if (tokens > max_tokens) max_tokens = tokens;
-    }
-    replay->limits = make_limits(spec, config, max_tokens);
-    CLI_TRY(check_memory(replay, config, error));
-    CLI_TRY(scheduler_make(config, &replay->trace, max_tokens, &replay->scheduler, error));
-    replay->scheduler.batch.causal = spec->causal;
-    replay->scheduler.batch.window_tokens = spec->window_tokens;
-    CLI_TRY(engine_make(replay->device.device, replay->device.memory, &replay->limits, &replay->engine, error));
-    return tensor_set_make(spec, &replay->limits, config->num_pages, replay->device.memory, &replay->tensors, error);
-}
-
 /* ---- steps ---- */
 
 static cli_exit reserve_step(replay_report *report, cli_error *error) {
@@ -193,65 +84,35 @@ static cli_exit reserve_step(replay_report *report, cli_error *error) {
     return CLI_OK;
 }
 
-/** Fused goes first in every other step. */
-static cli_exit time_step(replay_state *replay, replay_step *step, cli_error *error) {
-    double took_us[NUM_WAYS];
-    int is_fused_first = replay->report.num_steps % 2 == 0;
-    CLI_TRY(engine_time_all(&replay->engine, &replay->tensors.placed, is_fused_first, took_us, error));
-    step->fused_us = took_us[WAY_FUSED];
-    step->serial_us = took_us[WAY_SERIAL];
-    step->streams_us = took_us[WAY_STREAMS];
-    step->prefill_us = took_us[WAY_PREFILL];
-    step->decode_us = took_us[WAY_DECODE];
+static cli_exit check_step(replay_state *state, cli_error *error) {
+    check_errors errors;
+    CLI_TRY(replay_check(&state->replay, &errors, error));
+    state->report.errors = check_worst(state->report.errors, errors);
+    state->report.num_checked_steps++;
     return CLI_OK;
 }
 
-/** Runs the step once more on poisoned outputs, and only then asks the oracle. */
-static cli_exit check_step(replay_state *replay, cli_error *error) {
-    double unused_us;
-    check_reference reference;
-    tensor_set *tensors = &replay->tensors;
-    CLI_TRY(tensor_set_poison(tensors, error));
-    CLI_TRY(engine_run(&replay->engine, WAY_FUSED, &tensors->placed, &unused_us, error));
-    CLI_TRY(tensor_set_fetch(tensors, error));
-    cli_exit code = check_reference_make(&replay->limits, &replay->scheduler.batch, &tensors->host, &reference, error);
-    if (code == CLI_OK) {
-        check_errors errors = check_compare(&reference, &tensors->host);
-        replay->report.errors = check_worst(replay->report.errors, errors);
-        replay->report.num_checked_steps++;
-    }
-    check_reference_free(&reference);
-    return code;
-}
-
-static cli_exit compute_step(replay_state *replay, int is_last, cli_error *error) {
-    const scheduler *scheduler = &replay->scheduler;
-    replay_report *report = &replay->report;
+static cli_exit compute_step(replay_state *state, int is_last, cli_error *error) {
+    replay_report *report = &state->report;
     CLI_TRY(reserve_step(report, error));
-    CLI_TRY(engine_plan(&replay->engine, &scheduler->batch, error));
-    replay_step step = {.num_requests = scheduler->batch.num_requests,
-                        .prefill_tokens = (int32_t)scheduler->prefill_tokens,
-                        .decode_tokens = (int32_t)scheduler->decode_tokens,
-                        .plan_us = replay->engine.plan_us};
-    if (report->num_steps == 0) CLI_TRY(time_step(replay, &step, error)); /* starts threads, touches memory */
-    CLI_TRY(time_step(replay, &step, error));
-    report->steps[report->num_steps++] = step;
-    int32_t check_every = replay->options->check_every;
-    if (check_every > 0 && (is_last || report->num_steps % check_every == 0)) return check_step(replay, error);
+    CLI_TRY(replay_compute(&state->replay, &report->steps[report->num_steps], error));
+    report->num_steps++;
+    int32_t check_every = state->options->check_every;
+    if (check_every > 0 && (is_last || report->num_steps % check_every == 0)) return check_step(state, error);
     return CLI_OK;
 }
 
-static cli_exit compute_steps(replay_state *replay, cli_error *error) {
-    int64_t max_steps = replay->options->max_steps;
+static cli_exit compute_steps(replay_state *state, cli_error *error) {
+    int64_t max_steps = state->options->max_steps;
+    const scheduler *scheduler = &state->replay.scheduler;
     progress progress = progress_begin();
     cli_exit code = CLI_OK;
-    while (code == CLI_OK && replay->report.num_steps < max_steps && scheduler_next(&replay->scheduler)) {
+    while (code == CLI_OK && state->report.num_steps < max_steps && replay_next(&state->replay)) {
         progress_update(&progress, "step %s: %d requests, %s of %s finished",
-                        format_count(replay->report.num_steps + 1).text, replay->scheduler.batch.num_requests,
-                        format_count(replay->scheduler.num_finished).text,
-                        format_count(replay->trace.num_requests).text);
-        int is_last = scheduler_is_last(&replay->scheduler) || replay->report.num_steps + 1 == max_steps;
-        code = compute_step(replay, is_last, error);
+                        format_count(state->report.num_steps + 1).text, scheduler->batch.num_requests,
+                        format_count(scheduler->num_finished).text, format_count(state->trace.num_requests).text);
+        int is_last = scheduler_is_last(scheduler) || state->report.num_steps + 1 == max_steps;
+        code = compute_step(state, is_last, error);
     }
     progress_end(&progress);
     return code;
@@ -259,44 +120,56 @@ static cli_exit compute_steps(replay_state *replay, cli_error *error) {
 
 /* ---- the command ---- */
 
-static cli_exit replay_trace(replay_state *replay, cli_error *error) {
-    replay_report *report = &replay->report;
-    CLI_TRY(set_up(replay, error));
-    CLI_TRY(compute_steps(replay, error));
-    report->num_finished = replay->scheduler.num_finished;
+static cli_exit replay_trace(replay_state *state, const replay_options *options, cli_error *error) {
+    replay_report *report = &state->report;
+    CLI_TRY(replay_make(&state->device, options, &state->trace, &state->replay, error));
+    CLI_TRY(compute_steps(state, error));
+    report->num_skipped = state->replay.num_skipped;
+    report->config = state->replay.config;
+    report->cache_bytes = state->replay.cache_bytes;
+    report->num_finished = state->replay.scheduler.num_finished;
     report->tolerance = check_tolerance(report->spec->dtype);
     report->passes = check_passes(report->errors, report->tolerance);
-    CLI_TRY(replay->options->is_json ? replay_report_json(report, stdout, error)
-                                     : replay_report_text(report, stdout, error));
+    CLI_TRY(state->options->is_json ? replay_report_json(report, stdout, error)
+                                    : replay_report_text(report, stdout, error));
     return report->passes ? CLI_OK : CLI_CHECK_FAILED;
 }
 
-static cli_exit replay_with_options(const replay_options *options, const char *path, const batch_spec *spec,
+static cli_exit replay_on_device(replay_state *state, cli_error *error) {
+    const command_options *options = state->options;
+    const replay_options replay_options = {.spec = state->report.spec,
+                                           .trace_name = state->report.trace_name,
+                                           .chunk_tokens = options->chunk_tokens,
+                                           .max_batch = options->max_batch,
+                                           .kv_tokens = options->kv_tokens,
+                                           .skips_too_long = options->skips_too_long,
+                                           .has_check = options->check_every > 0};
+    CLI_TRY(compute_device_open(options->device, &state->device, error));
+    state->report.device = state->device.info;
+    state->report.has_streams = !device_memory_is_host(state->device.memory);
+    cli_exit code = replay_trace(state, &replay_options, error);
+    free(state->report.steps);
+    replay_free(&state->replay);
+    compute_device_close(&state->device);
+    return code;
+}
+
+static cli_exit replay_with_options(const command_options *options, const char *path, const batch_spec *spec,
                                     cli_error *error) {
-    replay_state replay = {.options = options};
-    replay.report.spec = spec;
-    replay.report.trace = &replay.trace;
-    replay.report.trace_name = path != NULL ? path : options->synthetic;
-    cli_exit code = load_trace(options, path, spec->seed, &replay.trace, error);
-    if (code == CLI_OK) code = compute_device_open(options->device, &replay.device, error);
-    if (code == CLI_OK) {
-        replay.report.device = replay.device.info;
-        replay.report.has_streams = !device_memory_is_host(replay.device.memory);
-        code = replay_trace(&replay, error);
-        free(replay.report.steps);
-        engine_free(&replay.engine);
-        tensor_set_free(&replay.tensors);
-        scheduler_free(&replay.scheduler);
-        compute_device_close(&replay.device);
-    }
-    trace_free(&replay.trace);
+    replay_state state = {.options = options};
+    state.report.spec = spec;
+    state.report.trace = &state.trace;
+    state.report.trace_name = path != NULL ? path : options->synthetic;
+    cli_exit code = load_trace(options, path, spec->seed, &state.trace, error);
+    if (code == CLI_OK) code = replay_on_device(&state, error);
+    trace_free(&state.trace);
     return code;
 }
 
 cli_exit cmd_replay(int argc, char **argv, cli_error *error) {
     batch_spec spec = batch_spec_default();
     spec.page_size = 16;
-    replay_options options = {.device = "cpu", .num_requests = 64, .chunk_tokens = 512, .max_steps = NUMBER_MAX};
+    command_options options = {.device = "cpu", .num_requests = 64, .chunk_tokens = 512, .max_steps = NUMBER_MAX};
     const option_group groups[] = {
         {"replay", replay_option_rows, OPTION_COUNT(replay_option_rows), &options},
         batch_args_shape(&spec),
@@ -315,5 +188,5 @@ cli_exit cmd_replay(int argc, char **argv, cli_error *error) {
         options_print_help(&line, stdout);
         return CLI_OK;
     }
-    return replay_with_options(&options, line.operand, &spec, error);
+    return replay_with_options(&options, line.operands[0], &spec, error);
 }

@@ -24,7 +24,7 @@ typedef struct engine {
     pod_batch batches[NUM_CALLS];
     int32_t first_q_token[NUM_CALLS]; /**< of the call's requests in the packed queries */
     int32_t *decode_q_start;          /**< [max_requests + 1] */
-    pod_plan_info info;               /**< of the fused plan; only its sizes if a GPU made it */
+    pod_plan_info info;               /**< of the fused plan */
     double plan_us;                   /**< that building it took */
 } engine;
 

@@ -39,6 +39,7 @@ enum { GPU_SUCCESS = 0, GPU_OUT_OF_MEMORY = 2, GPU_EVENT_TIMED = 0, GPU_EVENT_UN
     X(module_load_data, "cuModuleLoadData", (gpu_module * module, const void *image))                                  \
     X(module_unload, "cuModuleUnload", (gpu_module module))                                                            \
     X(module_get_function, "cuModuleGetFunction", (gpu_function * function, gpu_module module, const char *name))      \
+    X(func_set_attribute, "cuFuncSetAttribute", (gpu_function function, int attribute, int value))                     \
     X(launch_kernel, "cuLaunchKernel",                                                                                 \
       (gpu_function function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x, unsigned block_y,   \
        unsigned block_z, unsigned shared_bytes, pod_stream stream, void **params, void **extra))

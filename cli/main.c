@@ -14,16 +14,17 @@ static const char usage[] = "usage: podattn COMMAND [options]\n"
                             "  plan     the schedule of a batch, as text, JSON or a timeline picture\n"
                             "  replay   a request trace through a chunked-prefill scheduler, every step computed\n"
                             "  limits   what a device can do at most: reading, multiplying, both at once\n"
+                            "  bench    whole sweeps, each into a CSV file\n"
                             "\n"
                             "podattn COMMAND --help explains a command. Exit codes: 0 done, 1 a check failed,\n"
                             "2 bad usage or input, or no resources (one line on stderr says which).\n";
 
 static const struct {
     const char *name;
-    cli_exit (*run)(int argc, char **argv, cli_error *error); /**< NULL: a later version has it */
+    cli_exit (*run)(int argc, char **argv, cli_error *error);
 } commands[] = {
     {"info", cmd_info},     {"run", cmd_run},       {"plan", cmd_plan},
-    {"replay", cmd_replay}, {"limits", cmd_limits}, {"bench", NULL},
+    {"replay", cmd_replay}, {"limits", cmd_limits}, {"bench", cmd_bench},
 };
 
 static cli_exit run_command(int argc, char **argv, cli_error *error) {
@@ -39,7 +40,6 @@ static cli_exit run_command(int argc, char **argv, cli_error *error) {
     }
     for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
         if (strcmp(name, commands[i].name) != 0) continue;
-        if (commands[i].run == NULL) return cli_fail(error, "%s is not available in this build", name);
         return commands[i].run(argc - 2, argv + 2, error);
     }
     return cli_fail(error, "unknown command \"%.64s\"; podattn --help lists them", name);

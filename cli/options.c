@@ -69,7 +69,9 @@ static cli_exit parse_option(const command_line *line, int argc, char **argv, in
 }
 
 cli_exit options_parse(command_line *line, int argc, char **argv, cli_error *error) {
-    line->operand = NULL;
+    line->num_operands = 0;
+    line->operands[0] = NULL;
+    int max_operands = line->operand_name == NULL ? 0 : line->max_operands > 0 ? line->max_operands : 1;
     line->wants_help = 0;
     for (int i = 0; i < argc; i++) {
         if (strcmp(argv[i], "--help") == 0) {
@@ -80,10 +82,9 @@ cli_exit options_parse(command_line *line, int argc, char **argv, cli_error *err
             CLI_TRY(parse_option(line, argc, argv, &i, error));
             continue;
         }
-        if (line->operand_name == NULL || line->operand != NULL) {
-            return cli_fail(error, "unexpected argument \"%.64s\"", argv[i]);
-        }
-        line->operand = argv[i];
+        if (line->num_operands == max_operands) return cli_fail(error, "unexpected argument \"%.64s\"", argv[i]);
+        line->operands[line->num_operands++] = argv[i];
+        line->operands[line->num_operands] = NULL;
     }
     return CLI_OK;
 }

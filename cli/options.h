@@ -38,15 +38,19 @@ cli_exit option_set_int64(const cli_option *option, void *target, const char *te
 cli_exit option_set_float(const cli_option *option, void *target, const char *text, cli_error *error);
 cli_exit option_set_text(const cli_option *option, void *target, const char *text, cli_error *error);
 
+enum { OPTION_MAX_OPERANDS = 16 };
+
 /** What a command line may hold. */
 typedef struct command_line {
     const char *usage;   /**< "podattn run [batch] [options]" */
     const char *summary; /**< what the command does, a few lines */
     const option_group *groups;
     size_t num_groups;
-    const char *operand_name; /**< NULL: takes none */
-    const char *operand;      /**< out: the one argument that is no option, or NULL */
-    int wants_help;           /**< out: --help was given; what stands behind it was not read */
+    const char *operand_name;                      /**< of arguments that are no options; NULL: takes none */
+    int max_operands;                              /**< 0 is one */
+    const char *operands[OPTION_MAX_OPERANDS + 1]; /**< out: NULL behind the last */
+    int num_operands;                              /**< out */
+    int wants_help;                                /**< out: --help was given; what stands behind it was not read */
 } command_line;
 
 cli_exit options_parse(command_line *line, int argc, char **argv, cli_error *error);

@@ -3,16 +3,7 @@
 #ifndef CLI_REPLAY_REPORT_H
 #define CLI_REPLAY_REPORT_H
 
-#include "batch_spec.h"
-#include "check.h"
-#include "scheduler.h"
-
-typedef struct replay_step {
-    int32_t num_requests;
-    int32_t prefill_tokens, decode_tokens;
-    double plan_us, fused_us, serial_us, prefill_us, decode_us;
-    double streams_us; /**< 0 on a CPU */
-} replay_step;
+#include "replay.h"
 
 typedef struct replay_report {
     const char *trace_name;

@@ -41,11 +41,8 @@ static void print_problem(const run_report *report, FILE *file) {
     fprintf(file, "\nmemory    tensors %s, workspace %s\n", format_bytes(report->tensor_bytes).text,
             format_bytes(report->workspace_bytes).text);
     fprintf(file, "plan      built in %s", format_time(report->plan_us).text);
-    if (report->plan.num_prefill_items >= 0) { /* else a GPU made it */
-        fprintf(file, ": %s prefill and %s decode tickets", format_count(report->plan.num_prefill_items).text,
-                format_count(report->plan.num_decode_slices).text);
-    }
-    fputs("\n\n", file);
+    fprintf(file, ": %s prefill and %s decode tickets\n\n", format_count(report->plan.num_prefill_items).text,
+            format_count(report->plan.num_decode_slices).text);
 }
 
 static void add_speeds(const run_report *report, int row, table *times) {

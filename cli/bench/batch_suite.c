@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "batch_suite.h"
+
+#include "batch_arrays.h"
+#include "batch_row.h"
+
+#include <stdlib.h>
+
+enum { LAUNCHES = 4 };
+/* Caches below this take turns with copies of themselves: several times the L2 cache of any GPU. */
+static const double rotated_bytes = 200e6;
+
+/** The devices of a suite's variants, opened once. */
+typedef struct stand {
+    bench *bench;
+    const batch_suite *suite;
+    batch_variant variants[LINEUP_MAX_VARIANTS]; /**< those that the device can do */
+    int32_t num_variants;
+    int32_t device_of[LINEUP_MAX_VARIANTS];
+    const char *options[BATCH_MAX_DEVICES]; /**< [0] is NULL: the device as it was given */
+    pod_device *devices[BATCH_MAX_DEVICES];
+    pod_device_info infos[BATCH_MAX_DEVICES];
+    int32_t num_devices;
+} stand;
+
+/** One case's problem. */
+typedef struct problem {
+    batch_spec spec;
+    pod_limits limits;
+    batch_arrays arrays;
+    int64_t num_pages;
+    engine engines[BATCH_MAX_DEVICES];
+    batch_row row;
+} problem;
+
+/* ---- devices ---- */
+
+static int32_t find_device(const stand *stand, const char *option) {
+    for (int32_t d = 0; d < stand->num_devices; d++) {
+        const char *known = stand->options[d];
+        if (known == option || (known != NULL && option != NULL && strcmp(known, option) == 0)) return d;
+    }
+    return -1;
+}
+
+/** The device with an option, or -1 where this build or GPU does not have it: then the file says why. */
+static int32_t open_device(stand *stand, const batch_variant *variant) {
+    int32_t found = find_device(stand, variant->option), d = stand->num_devices;
+    if (found >= 0) return found;
+    char name[128], comment[400];
+    cli_error ignored;
+    snprintf(name, sizeof name, "%s,%s", stand->bench->device_name, variant->option);
+    stand->infos[d] = pod_device_info_init();
+    if (d < BATCH_MAX_DEVICES && pod_device_open(name, &stand->devices[d]) == POD_OK &&
+        pod_device_get_info(stand->devices[d], &stand->infos[d]) == POD_OK) {
+        stand->options[d] = variant->option;
+        return stand->num_devices++;
+    }
+    snprintf(comment, sizeof comment, "without the variant %s: %s", variant->name, pod_error_message());
+    if (stand->bench->file.file != NULL) bench_file_comment(&stand->bench->file, comment, &ignored);
+    return -1;
+}
+
+static void open_variants(stand *stand) {
+    const batch_suite *suite = stand->suite;
+    stand->devices[0] = stand->bench->device.device;
+    stand->infos[0] = stand->bench->device.info;
+    stand->num_devices = 1;
+    for (int32_t v = 0; v < suite->num_variants; v++) {
+        const batch_variant *variant = &suite->variants[v];
+        if (!stand->bench->is_gpu && (variant->option != NULL || variant->way == WAY_STREAMS)) continue;
+        int32_t device = variant->option == NULL ? 0 : open_device(stand, variant);
+        if (device < 0) continue;
+        stand->device_of[stand->num_variants] = device;
+        stand->variants[stand->num_variants++] = *variant;
+    }
+}
+
+static void close_variants(stand *stand) {
+    for (int32_t d = 1; d < stand->num_devices; d++) pod_device_close(stand->devices[d]);
+}
+
+/* ---- memory ---- */
+
+static double token_bytes(const bench_case *c) {
+    return 2.0 * c->kv_heads * c->head_dim; /* of keys, or of values, in bf16 */
+}
+
+/** Tokens of what a way reads. */
+static int64_t way_tokens(const bench_case *c, engine_way way) {
+    int64_t prefill = c->prefill_q > 0 ? c->prefill_kv : 0, decode = (int64_t)c->decode_n * c->decode_kv;
+    return way == WAY_PREFILL ? prefill : way == WAY_DECODE ? decode : prefill + decode;
+}
+
+static int64_t count_pages(const bench_case *c) {
+    if (c->page_size == 0) return c->decode_n + (c->prefill_q > 0);
+    int64_t prefill = c->prefill_q > 0 ? batch_pages(c->prefill_kv, c->page_size) : 0;
+    return prefill + (int64_t)c->decode_n * batch_pages(c->decode_kv, c->page_size);
+}
+
+static int64_t page_tokens(const bench_case *c) {
+    if (c->page_size > 0) return c->page_size;
+    return c->prefill_q > 0 && c->prefill_kv > c->decode_kv ? c->prefill_kv : c->decode_kv;
+}
+
+static void rotate(const bench *bench, const bench_case *c, engine_way way, lineup_variant *variant) {
+    int64_t tokens = way_tokens(c, way);
+    double bytes = 2 * token_bytes(c) * (double)tokens;
+    if (!bench->is_gpu || bytes == 0 || bytes >= rotated_bytes) return;
+    variant->num_copies = (int32_t)(rotated_bytes / bytes) + 1;
+    variant->copy_stride_tokens = (tokens + 63) / 64 * 64;
+}
+
+static arena_need case_need(const bench *bench, const bench_case *c) {
+    int64_t tokens = count_pages(c) * page_tokens(c), copies = 0;
+    for (int way = 0; way < NUM_WAYS; way++) {
+        lineup_variant rotated = {.num_copies = 1};
+        rotate(bench, c, (engine_way)way, &rotated);
+        int64_t behind = (rotated.num_copies - 1) * rotated.copy_stride_tokens;
+        if (behind > copies) copies = behind;
+    }
+    double q_tokens = c->prefill_q + c->decode_n;
+    return (arena_need){token_bytes(c) * (double)(tokens + copies), 2.0 * q_tokens * c->q_heads * c->head_dim};
+}
+
+/** Room for the largest case that fits; the others are found again one by one. */
+static cli_exit reserve_arena(bench *bench, const bench_cases *cases, cli_error *error) {
+    arena_need need = {0, 0};
+    for (int32_t i = 0; i < cases->count; i++) {
+        cli_error ignored;
+        arena_need larger = arena_larger(need, case_need(bench, &cases->cases[i]));
+        if (arena_check(&bench->arena, larger, &ignored) == CLI_OK) need = larger;
+    }
+    return arena_reserve(&bench->arena, need, error);
+}
+
+/* ---- one case ---- */
+
+static cli_exit make_problem(stand *stand, problem *p, cli_error *error) {
+    const bench_case *c = p->row.c;
+    device_memory *memory = stand->bench->device.memory;
+    CLI_TRY(arena_check(&stand->bench->arena, case_need(stand->bench, c), error));
+    CLI_TRY(arena_reserve(&stand->bench->arena, case_need(stand->bench, c), error));
+    CLI_TRY(bench_case_spec(c, &p->spec, error));
+    p->limits = batch_spec_limits(&p->spec);
+    CLI_TRY(batch_arrays_make(&p->spec, &p->limits, &p->arrays, error));
+    for (int32_t d = 0; d < stand->num_devices; d++) {
+        CLI_TRY(engine_make(stand->devices[d], memory, &p->limits, &p->engines[d], error));
+        CLI_TRY(engine_plan(&p->engines[d], &p->arrays.batch, error));
+    }
+    return CLI_OK;
+}
+
+static void line_up(stand *stand, problem *p) {
+    static const engine_call calls[NUM_WAYS] = {[WAY_PREFILL] = CALL_PREFILL, [WAY_DECODE] = CALL_DECODE};
+    batch_row *row = &p->row;
+    row->variants = stand->variants;
+    row->lineup.memory = stand->bench->device.memory;
+    row->lineup.warmup = stand->bench->warmup;
+    row->lineup.repeat = stand->bench->repeat;
+    row->lineup.num_variants = stand->num_variants;
+    for (int32_t v = 0; v < stand->num_variants; v++) {
+        engine_way way = stand->variants[v].way;
+        engine *engine = &p->engines[stand->device_of[v]];
+        lineup_variant *variant = &row->lineup.variants[v];
+        *variant = (lineup_variant){.engine = engine, .way = way, .tensors = arena_tensors(&stand->bench->arena)};
+        rotate(stand->bench, row->c, way, variant);
+        row->infos[v] = &stand->infos[stand->device_of[v]];
+        row->work[v] = workload_of(&p->limits, &engine->batches[calls[way]]);
+    }
+}
+
+static void free_problem(const stand *stand, problem *p) {
+    for (int32_t d = 0; d < stand->num_devices; d++) engine_free(&p->engines[d]);
+    batch_arrays_free(&p->arrays);
+    batch_spec_free(&p->spec);
+    free(p->row.lineup.took_us);
+}
+
+static cli_exit write_case(stand *stand, const batch_row *row, cli_error *error) {
+    char *lines = NULL;
+    size_t bytes;
+    FILE *file = open_memstream(&lines, &bytes);
+    if (file == NULL) return cli_fail_memory(error);
+    cli_exit code = batch_row_write(stand->bench, stand->suite, row, file, error);
+    if (fclose(file) != 0) code = cli_fail_memory(error);
+    if (code == CLI_OK) code = bench_file_add(&stand->bench->file, lines, error);
+    free(lines);
+    return code;
+}
+
+/** `*measured` tells a case that failed from a file that cannot be written. */
+static cli_exit measure_case(stand *stand, const bench_case *c, int *measured, cli_error *error) {
+    problem p = {.row = {.c = c}};
+    *measured = 0;
+    cli_exit code = make_problem(stand, &p, error);
+    if (code == CLI_OK) {
+        line_up(stand, &p);
+        code = lineup_time(&p.row.lineup, NULL, error);
+    }
+    *measured = code == CLI_OK;
+    if (code == CLI_OK) code = write_case(stand, &p.row, error);
+    free_problem(stand, &p);
+    return code;
+}
+
+static cli_exit measure_cases(stand *stand, const bench_cases *cases, cli_error *error) {
+    bench *bench = stand->bench;
+    for (int32_t i = 0; i < cases->count; i++) {
+        int measured;
+        const bench_case *c = &cases->cases[i];
+        progress_update(&bench->progress, "%s: %d of %d: %s", bench->suite, i + 1, cases->count, c->name);
+        if (bench_file_has(&bench->file, c->name) || bench_is_late(bench, c->name)) continue;
+        cli_exit code = measure_case(stand, c, &measured, error);
+        if (code != CLI_OK && measured) return code;
+        if (code != CLI_OK) bench_leave_out(bench, c->name, error->line);
+    }
+    return CLI_OK;
+}
+
+/* ---- for a profiler ---- */
+
+static cli_exit launch_variant(stand *stand, const bench_case *c, int32_t v, cli_error *error) {
+    problem p = {.row = {.c = c}};
+    cli_exit code = make_problem(stand, &p, error);
+    if (code == CLI_OK) line_up(stand, &p);
+    for (int i = 0; i < LAUNCHES && code == CLI_OK; i++) {
+        double unused_us;
+        const lineup_variant *variant = &p.row.lineup.variants[v];
+        code = engine_run(variant->engine, variant->way, &variant->tensors, &unused_us, error);
+    }
+    free_problem(stand, &p);
+    return code;
+}
+
+/** CASE/VARIANT; neither has a slash in its name. */
+static cli_exit launch(stand *stand, const bench_cases *cases, cli_error *error) {
+    const char *wanted = stand->bench->options->launch;
+    size_t length = strcspn(wanted, "/");
+    for (int32_t i = 0; i < cases->count; i++) {
+        const bench_case *c = &cases->cases[i];
+        if (strlen(c->name) != length || memcmp(c->name, wanted, length) != 0 || wanted[length] == '\0') continue;
+        for (int32_t v = 0; v < stand->num_variants; v++) {
+            if (strcmp(stand->variants[v].name, wanted + length + 1) == 0) return launch_variant(stand, c, v, error);
+        }
+    }
+    return cli_fail(error, "--launch %.128s: %s has no such case and variant", wanted, stand->bench->suite);
+}
+
+/* ---- the suite ---- */
+
+static cli_exit run_cases(bench *bench, const batch_suite *suite, const bench_cases *cases, cli_error *error) {
+    stand stand = {.bench = bench, .suite = suite};
+    cli_exit code = CLI_OK;
+    open_variants(&stand);
+    if (bench->options->launch != NULL) {
+        code = launch(&stand, cases, error);
+    } else {
+        code = reserve_arena(bench, cases, error);
+        if (code == CLI_OK && suite->begin != NULL) code = suite->begin(bench, suite->context, error);
+        if (code == CLI_OK) code = measure_cases(&stand, cases, error);
+    }
+    close_variants(&stand);
+    return code;
+}
+
+cli_exit batch_suite_run(bench *bench, const batch_suite *suite, cli_error *error) {
+    bench_cases cases = {.is_small = !bench->is_gpu, .peers = suite->peers};
+    cli_exit code = suite->list_cases(bench, &cases, error);
+    if (code == CLI_OK) code = run_cases(bench, suite, &cases, error);
+    bench_cases_free(&cases);
+    return code;
+}

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* podattn bench: what its suites share.
+ *
+ * The folder cli/bench/ is the benchmark. suites.c lists the suites; a suite measures cases one after the other and
+ * writes the rows of each to its file at once. */
+#ifndef CLI_BENCH_H
+#define CLI_BENCH_H
+
+#include "arena.h"
+#include "bench_file.h"
+#include "compute_device.h"
+#include "gpu_state.h"
+#include "progress.h"
+
+typedef struct bench_options {
+    const char *out, *device, *peers, *trace;
+    const char *launch; /**< CASE/VARIANT for a profiler; NULL: measure */
+    int32_t is_short, resumes, overwrites, is_json;
+    int32_t repeat; /**< 0: the device's default */
+    int64_t time_limit_s;
+} bench_options;
+
+typedef struct bench {
+    const bench_options *options;
+    const char *suite; /**< the current one */
+    compute_device device;
+    const char *device_name; /**< that opens it again, with further options behind it */
+    int is_gpu, is_short;
+    int32_t warmup, repeat;
+    arena arena;
+    gpu_state gpu_state;
+    progress progress;
+    double deadline_us; /**< of the current suite, on the stopwatch */
+    bench_file file;
+} bench;
+
+/** Whether the current suite's time is up; then the case is noted as left out. */
+int bench_is_late(bench *bench, const char *case_name);
+
+/** Notes a case that failed for `reason`. */
+void bench_leave_out(bench *bench, const char *case_name, const char *reason);
+
+#endif

@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "case_lists.h"
+
+#include "kv_memory.h"
+
+#include <stdio.h>
+
+#define COUNT(array) (int)(sizeof(array) / sizeof(array)[0])
+
+enum { PAGE_TOKENS = 16 };
+
+static const int32_t chunks[] = {512, 1024, 2048};
+static const int32_t contexts[] = {4096, 8192, 12288, 16384, 20480};
+
+/** `param` is a number, or 0 for none. */
+static cli_exit add(bench_cases *cases, const char *model, int32_t param, int32_t prefill_q, int32_t prefill_kv,
+                    int32_t decode_n, int32_t decode_kv, cli_error *error) {
+    bench_case added = {.page_size = PAGE_TOKENS,
+                        .prefill_q = prefill_q,
+                        .prefill_kv = prefill_kv,
+                        .decode_n = decode_n,
+                        .decode_kv = decode_kv};
+    snprintf(added.model, sizeof added.model, "%s", model);
+    if (param > 0) snprintf(added.param, sizeof added.param, "%d", param);
+    return bench_cases_add(cases, &added, error);
+}
+
+/** Decodes that, with the prefill, take `percent` of the KV memory. */
+static cli_exit count_decodes(const char *model, int32_t percent, int32_t context, int32_t *count, cli_error *error) {
+    double tokens;
+    CLI_TRY(kv_memory_tokens(model, &tokens, error));
+    *count = (int32_t)(tokens * percent / 100 / context) - 1;
+    if (*count < 1) *count = 1;
+    return CLI_OK;
+}
+
+cli_exit list_fig1(bench *bench, bench_cases *cases, cli_error *error) {
+    (void)bench;
+    static const char model[] = "llama-3-8b:tp2";
+    CLI_TRY(add(cases, model, 0, 1024, 12288, 80, 12288, error));
+    CLI_TRY(add(cases, model, 0, 12288, 12288, 220, 12288, error));
+    return add(cases, model, 0, 16384, 16384, 250, 12288, error);
+}
+
+cli_exit list_fig6(bench *bench, bench_cases *cases, cli_error *error) {
+    enum { CHUNK = 512, PROMPT = 16384, SHORT_STEP = 4 };
+    int32_t step = bench->is_short ? SHORT_STEP : 1;
+    for (int32_t decodes = 54; decodes <= 55; decodes++) {
+        for (int32_t chunk = step; chunk * CHUNK <= PROMPT; chunk += step) {
+            CLI_TRY(add(cases, "yi-6b", chunk, CHUNK, chunk * CHUNK, decodes, PROMPT, error));
+        }
+    }
+    return CLI_OK;
+}
+
+cli_exit list_fig10(bench *bench, bench_cases *cases, cli_error *error) {
+    static const struct {
+        const char *model;
+        int32_t group;
+    } models[] = {{"llama-2-7b", 1}, {"llama-3-8b", 4}, {"yi-6b", 8}};
+    for (int m = 0; m < COUNT(models); m++) {
+        for (int32_t context = 4096; context <= 16384; context *= bench->is_short ? 4 : 2) {
+            int32_t decodes;
+            CLI_TRY(count_decodes(models[m].model, 95, context, &decodes, error));
+            CLI_TRY(add(cases, models[m].model, models[m].group, 1024, context, decodes, context, error));
+        }
+    }
+    return CLI_OK;
+}
+
+/** Models with their ranks, each on one GPU of so many. */
+static const char *const sweep_models[] = {"llama-3-8b", "llama-3-8b:tp2", "llama-3-8b:tp4", "llama-3-8b:tp8",
+                                           "yi-6b",      "yi-6b:tp2",      "yi-6b:tp4"};
+static const int32_t percents[] = {90, 95, 100};
+
+static cli_exit add_sweep(bench_cases *cases, int m, int32_t chunk, int32_t context, int32_t percent,
+                          cli_error *error) {
+    int32_t decodes;
+    CLI_TRY(count_decodes(sweep_models[m], percent, context, &decodes, error));
+    return add(cases, sweep_models[m], percent, chunk, context, decodes, context, error);
+}
+
+/** Every model with every chunk; contexts and percents take turns. */
+static cli_exit list_short_sweep(bench_cases *cases, cli_error *error) {
+    int turn = 0;
+    for (int m = 0; m < COUNT(sweep_models); m++) {
+        for (int k = 0; k < COUNT(chunks); k++, turn++) {
+            int32_t context = contexts[turn % COUNT(contexts)], percent = percents[(turn + m) % COUNT(percents)];
+            CLI_TRY(add_sweep(cases, m, chunks[k], context, percent, error));
+        }
+    }
+    return CLI_OK;
+}
+
+cli_exit list_fig11(bench *bench, bench_cases *cases, cli_error *error) {
+    if (bench->is_short) return list_short_sweep(cases, error);
+    for (int p = 0; p < COUNT(percents); p++) {
+        for (int m = 0; m < COUNT(sweep_models); m++) {
+            for (int i = 0; i < COUNT(chunks) * COUNT(contexts); i++) {
+                CLI_TRY(add_sweep(cases, m, chunks[i / COUNT(contexts)], contexts[i % COUNT(contexts)], percents[p],
+                                  error));
+            }
+        }
+    }
+    return CLI_OK;
+}
+
+cli_exit list_fig13(bench *bench, bench_cases *cases, cli_error *error) {
+    for (int k = 0; k < COUNT(chunks); k++) {
+        for (int i = bench->is_short; i < COUNT(contexts); i += 1 + bench->is_short) {
+            int32_t decodes;
+            CLI_TRY(count_decodes("llama-3-8b", 95, contexts[i], &decodes, error));
+            CLI_TRY(add(cases, "llama-3-8b", 0, chunks[k], contexts[i], decodes, contexts[i], error));
+        }
+    }
+    return CLI_OK;
+}
+
+cli_exit list_fig14(bench *bench, bench_cases *cases, cli_error *error) {
+    enum { CONTEXT = 8192 };
+    static const int32_t counts[] = {8, 16, 24, 32, 48, 64, 96, 128};
+    for (int k = 0; k < COUNT(chunks); k++) {
+        if (bench->is_short && chunks[k] != 1024) continue;
+        for (int i = 0; i < COUNT(counts); i++) {
+            CLI_TRY(add(cases, "llama-3-8b", counts[i], chunks[k], CONTEXT, counts[i], CONTEXT, error));
+        }
+    }
+    return CLI_OK;
+}

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The batches of the suites, and why just these. */
+#ifndef CLI_CASE_LISTS_H
+#define CLI_CASE_LISTS_H
+
+#include "batch_suite.h"
+
+/** Llama-3-8B on one of two GPUs: decode, then both, then prefill take longer. */
+bench_case_lister list_fig1;
+/** Yi-6B: a prompt in chunks beside as many decodes as an 80 GB card holds, and one less. */
+bench_case_lister list_fig6;
+/** Groups of 1, 4 and 8 query heads, which fill a decode tile differently. */
+bench_case_lister list_fig10;
+/** Models, chunks and contexts, and batches that take 90, 95 and 100 % of the KV memory. */
+bench_case_lister list_fig11;
+/** Chunks and contexts. */
+bench_case_lister list_fig13;
+/** One chunk beside ever more decodes. */
+bench_case_lister list_fig14;
+
+#endif

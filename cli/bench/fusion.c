@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "fusion.h"
+
+#include <stdlib.h>
+
+enum { MAX_DYNAMIC_SHARED_BYTES = 8 /**< CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES */ };
+
+static const struct {
+    const char *name, *kernel; /**< NULL: two launches */
+    unsigned grid;
+} strategies[NUM_FUSION_STRATEGIES] = {
+    [FUSION_COMPUTE] = {"compute", "fusion_compute", FUSION_ITEMS / 2},
+    [FUSION_MEMORY] = {"memory", "fusion_memory", FUSION_ITEMS / 2},
+    [FUSION_SERIAL] = {"serial", NULL, 0},
+    [FUSION_STREAMS] = {"streams", NULL, 0},
+    [FUSION_CTA_PARALLEL] = {"cta_parallel", "fusion_cta_parallel", FUSION_ITEMS},
+    [FUSION_THREAD] = {"thread", "fusion_thread", FUSION_ITEMS / 2},
+    [FUSION_SM_AWARE] = {"sm_aware", "fusion_sm_aware", FUSION_ITEMS},
+    [FUSION_WARP_SPECIALISED] = {"warp_specialised", "fusion_warp_specialised", FUSION_ITEMS},
+};
+
+const char *fusion_name(fusion_strategy strategy) {
+    return strategies[strategy].name;
+}
+
+static cli_exit load(fusion *fusion, cli_error *error) {
+    const gpu_driver *driver = fusion->driver;
+    GPU_TRY(driver, module_load_data(&fusion->module, fusion_image), "loading the micro-benchmark");
+    for (int s = 0; s < NUM_FUSION_STRATEGIES; s++) {
+        gpu_function *function = &fusion->functions[s];
+        if (strategies[s].kernel == NULL) continue;
+        GPU_TRY(driver, module_get_function(function, fusion->module, strategies[s].kernel), "finding a kernel");
+        GPU_TRY(driver, func_set_attribute(*function, MAX_DYNAMIC_SHARED_BYTES, FUSION_SHARED_BYTES),
+                "asking for shared memory");
+    }
+    return CLI_OK;
+}
+
+static cli_exit make_counters(fusion *fusion, cli_error *error) {
+    fusion_counters zeros = {.finished = 0};
+    device_array array = {.host = &zeros, .bytes = sizeof zeros};
+    CLI_TRY(device_memory_take(fusion->memory, sizeof zeros, &fusion->counters, error));
+    array.place = fusion->counters;
+    return device_array_send(fusion->memory, &array, error);
+}
+
+cli_exit fusion_open(device_memory *memory, void *arrays, fusion *made, cli_error *error) {
+    int gpu;
+    float *floats = arrays;
+    made->memory = memory;
+    made->driver = device_memory_driver(memory, &gpu);
+    if (made->driver == NULL || fusion_image == NULL) return cli_fail(error, "this build has no kernels for it");
+    CLI_TRY(load(made, error));
+    CLI_TRY(make_counters(made, error));
+    made->params = (fusion_params){
+        .a = floats, .b = floats + FUSION_FLOATS, .c = floats + (size_t)2 * FUSION_FLOATS, .counters = made->counters};
+    return CLI_OK;
+}
+
+void fusion_close(fusion *fusion) {
+    if (fusion->module != NULL) fusion->driver->module_unload(fusion->module);
+    device_memory_give(fusion->memory, fusion->counters);
+}
+
+static cli_exit launch(fusion *fusion, fusion_strategy strategy, device_stream stream, cli_error *error) {
+    void *arguments[] = {&fusion->params};
+    GPU_TRY(fusion->driver,
+            launch_kernel(fusion->functions[strategy], strategies[strategy].grid, 1, 1, FUSION_THREADS, 1, 1,
+                          FUSION_SHARED_BYTES, device_memory_stream(fusion->memory, stream), arguments, NULL),
+            "launching the micro-benchmark");
+    return CLI_OK;
+}
+
+cli_exit fusion_queue(fusion *fusion, fusion_strategy strategy, cli_error *error) {
+    if (strategies[strategy].kernel != NULL) return launch(fusion, strategy, STREAM_MAIN, error);
+    if (strategy == FUSION_SERIAL) {
+        CLI_TRY(launch(fusion, FUSION_COMPUTE, STREAM_MAIN, error));
+        return launch(fusion, FUSION_MEMORY, STREAM_MAIN, error);
+    }
+    CLI_TRY(device_memory_fork(fusion->memory, error));
+    CLI_TRY(launch(fusion, FUSION_COMPUTE, STREAM_MAIN, error));
+    CLI_TRY(launch(fusion, FUSION_MEMORY, STREAM_SIDE, error));
+    return device_memory_join(fusion->memory, error);
+}

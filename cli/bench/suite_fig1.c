@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "suite_fig1.h"
+
+#include "batch_row.h"
+#include "case_lists.h"
+#include "ncu.h"
+
+#include <stdlib.h>
+
+enum { V_FUSED, V_SERIAL, V_STREAMS, V_PREFILL, V_DECODE, NUM_VARIANTS };
+
+static const batch_variant variants[NUM_VARIANTS] = {[V_FUSED] = {"fused", WAY_FUSED, NULL},
+                                                     [V_SERIAL] = {"serial", WAY_SERIAL, NULL},
+                                                     [V_STREAMS] = {"streams", WAY_STREAMS, NULL},
+                                                     [V_PREFILL] = {"prefill", WAY_PREFILL, NULL},
+                                                     [V_DECODE] = {"decode", WAY_DECODE, NULL}};
+
+typedef struct fig1 {
+    pod_device_limits limits;
+    int has_counters;
+    const bench_case *counted; /**< that the counters below are of */
+    ncu_counters counters[NUM_VARIANTS];
+    int is_counted[NUM_VARIANTS];
+} fig1;
+
+/** Without counters, everything is set against what the device can do; the file says why there are none. */
+static cli_exit begin(bench *bench, void *context, cli_error *error) {
+    fig1 *fig1 = context;
+    fig1->limits = pod_device_limits_init();
+    fig1->has_counters = bench->is_gpu && ncu_is_there();
+    if (bench->is_gpu && !fig1->has_counters) {
+        CLI_TRY(bench_file_comment(&bench->file,
+                                   "Nsight Compute (ncu) is not on the PATH: percentages are what was achieved of what "
+                                   "podattn limits measures",
+                                   error));
+    }
+    if (pod_device_measure_limits(bench->device.device, &fig1->limits) == POD_OK) return CLI_OK;
+    return cli_fail_library(error);
+}
+
+/** The comment names the first failure; the others have the same reason. */
+static void give_up_counting(bench *bench, fig1 *fig1, const char *reason) {
+    cli_error ignored;
+    char comment[600];
+    snprintf(comment, sizeof comment, "counters: %s", reason);
+    bench_file_comment(&bench->file, comment, &ignored);
+    fig1->has_counters = 0;
+}
+
+/** Variants of one kernel each. */
+static void count(bench *bench, fig1 *fig1, const batch_row *row) {
+    static const int counted[] = {V_FUSED, V_PREFILL, V_DECODE};
+    fig1->counted = row->c;
+    memset(fig1->is_counted, 0, sizeof fig1->is_counted);
+    for (size_t i = 0; i < sizeof counted / sizeof counted[0] && fig1->has_counters; i++) {
+        char launch[160];
+        cli_error error;
+        int v = counted[i];
+        snprintf(launch, sizeof launch, "%s/%s", row->c->name, variants[v].name);
+        progress_update(&bench->progress, "fig1: counters of %s", launch);
+        if (ncu_count(bench->suite, bench->device_name, launch, &fig1->counters[v], &error) == CLI_OK) {
+            fig1->is_counted[v] = 1;
+        } else {
+            give_up_counting(bench, fig1, error.line);
+        }
+    }
+}
+
+/** Serial's two kernels run one after the other: their percentages, weighted by their times. */
+static void weigh_serial(fig1 *fig1, double prefill_us, double decode_us) {
+    if (!fig1->is_counted[V_PREFILL] || !fig1->is_counted[V_DECODE]) return;
+    const ncu_counters *prefill = &fig1->counters[V_PREFILL], *decode = &fig1->counters[V_DECODE];
+    double share = prefill_us / (prefill_us + decode_us);
+    fig1->is_counted[V_SERIAL] = 1;
+    fig1->counters[V_SERIAL] = (ncu_counters){share * prefill->sm_percent + (1 - share) * decode->sm_percent,
+                                              share * prefill->tensor_percent + (1 - share) * decode->tensor_percent,
+                                              share * prefill->dram_percent + (1 - share) * decode->dram_percent};
+}
+
+static const char *variant_name(const batch_row *row, int32_t variant) {
+    return row->variants[variant].name;
+}
+
+static int find_variant(const char *name) {
+    for (int v = 0; v < NUM_VARIANTS; v++) {
+        if (strcmp(variants[v].name, name) == 0) return v;
+    }
+    return V_FUSED;
+}
+
+static double median_us(const batch_row *row, int wanted) {
+    double *scratch = malloc((size_t)row->lineup.repeat * sizeof *scratch), us = 0;
+    for (int32_t v = 0; v < row->lineup.num_variants && scratch != NULL; v++) {
+        if (find_variant(variant_name(row, v)) == wanted) us = batch_row_median_us(row, v, scratch);
+    }
+    free(scratch);
+    return us;
+}
+
+static void add_columns(bench *bench, void *context, const batch_row *row, int32_t variant, FILE *file) {
+    fig1 *fig1 = context;
+    int v = find_variant(variant_name(row, variant));
+    if (fig1->counted != row->c) {
+        count(bench, fig1, row);
+        weigh_serial(fig1, median_us(row, V_PREFILL), median_us(row, V_DECODE));
+    }
+    if (fig1->is_counted[v]) {
+        const ncu_counters *counters = &fig1->counters[v];
+        fprintf(file, ";%.2f;%.2f;%.2f;ncu", counters->sm_percent, counters->tensor_percent, counters->dram_percent);
+        return;
+    }
+    double us = median_us(row, v);
+    double math_percent = 100 * row->work[variant].flop / us * 1e-6 / fig1->limits.math.tflops;
+    double read_percent = 100 * row->work[variant].kv_bytes / us * 1e-3 / fig1->limits.read.gb_per_s;
+    fprintf(file, ";%.2f;;%.2f;limits", math_percent, read_percent);
+}
+
+cli_exit run_fig1(bench *bench, cli_error *error) {
+    fig1 fig1 = {.counted = NULL};
+    const batch_suite suite = {.variants = variants,
+                               .num_variants = NUM_VARIANTS,
+                               .list_cases = list_fig1,
+                               .begin = begin,
+                               .add_columns = add_columns,
+                               .context = &fig1};
+    return batch_suite_run(bench, &suite, error);
+}

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "suite_peers.h"
+
+#include "batch_suite.h"
+
+enum { PAGE_TOKENS = 16, SHORT_STEP = 7 };
+
+static const batch_variant variants[] = {{"fused", WAY_FUSED, NULL},
+                                         {"serial", WAY_SERIAL, NULL},
+                                         {"streams", WAY_STREAMS, NULL},
+                                         {"prefill", WAY_PREFILL, NULL},
+                                         {"decode", WAY_DECODE, NULL}};
+
+static cli_exit list_rows(bench *bench, bench_cases *cases, cli_error *error) {
+    const peer_table *table = cases->peers;
+    for (int32_t page_size = 0; page_size <= PAGE_TOKENS; page_size += PAGE_TOKENS) {
+        for (int32_t i = 0; i < table->num_rows; i += bench->is_short ? SHORT_STEP : 1) {
+            const peer_row *row = &table->rows[i];
+            const bench_case added = {.q_heads = row->q_heads,
+                                      .kv_heads = row->kv_heads,
+                                      .head_dim = row->head_dim,
+                                      .page_size = page_size,
+                                      .prefill_q = row->prefill_q,
+                                      .prefill_kv = row->prefill_kv,
+                                      .decode_n = row->decode_n,
+                                      .decode_kv = row->decode_kv,
+                                      .peers = row};
+            CLI_TRY(bench_cases_add(cases, &added, error));
+        }
+    }
+    return CLI_OK;
+}
+
+cli_exit run_peers(bench *bench, cli_error *error) {
+    peer_table table;
+    cli_exit code = peer_table_read(bench->options->peers, &table, error);
+    const batch_suite suite = {.variants = variants,
+                               .num_variants = sizeof variants / sizeof variants[0],
+                               .list_cases = list_rows,
+                               .peers = &table};
+    if (code == CLI_OK) code = batch_suite_run(bench, &suite, error);
+    peer_table_free(&table);
+    return code;
+}
