@@ -284,8 +284,7 @@ POD_API pod_status pod_attention(pod_plan *plan, const pod_tensors *tensors, voi
 /* 6. Looking inside                                                                                                 */
 /* ---------------------------------------------------------------------------------------------------------------- */
 
-/** What a built plan decided, in numbers. Tokens and tiles as in docs/architecture.md. Of a plan that a GPU made only
- * the sizes are known here: every count below num_requests is -1. */
+/** What a built plan decided, in numbers. Tokens and tiles as in docs/architecture.md. */
 typedef struct pod_plan_info {
     size_t struct_size;
     int32_t num_ctas;            /**< workers of the schedule */
@@ -306,7 +305,12 @@ typedef struct pod_plan_info {
     char kernel_note[256]; /**< why that is none of the GPU's fastest family, as in "sm90: page_size = 1 ..."; or "" */
 } pod_plan_info;
 
-/** Errors: POD_E_ARGUMENT, POD_E_STATE (not built). */
+/**
+ * A plan that a GPU made is waited for, on the stream that pod_plan_build() was given, and copied to the host: not for
+ * every step. One that a graph makes is the last replay's; wait for that first.
+ * Errors: POD_E_ARGUMENT, POD_E_STATE (not built, the stream is being captured, or the GPU has not planned yet),
+ * POD_E_NO_MEMORY, POD_E_DEVICE.
+ */
 POD_API pod_status pod_plan_get_info(const pod_plan *plan, pod_plan_info *info);
 
 /**
@@ -335,7 +339,7 @@ typedef struct pod_work_item {
 
 /**
  * Calls `visit` for every item: the prefill queue in order, then the decode queue in order. Stops early when `visit`
- * returns non-zero. Errors: as pod_plan_get_info(), POD_E_UNSUPPORTED (planned on a GPU).
+ * returns non-zero. Waits, and errors, as pod_plan_get_info().
  */
 POD_API pod_status pod_plan_visit(const pod_plan *plan, int (*visit)(void *context, const pod_work_item *item),
                                   void *context);

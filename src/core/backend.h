@@ -19,6 +19,9 @@ typedef struct pod_backend {
     pod_status (*plan_build)(pod_plan *plan, const pod_batch *batch, pod_stream stream);
     /** Names the first bad request of a plan made on the device; NULL: plan_build is, and validation named it. */
     pod_status (*plan_status)(const pod_plan *plan, pod_stream stream);
+    /** Waits for a plan made on the device and copies it to the host: header, requests, decode_begin and entries of
+     * `copy`, in one block that free(copy->header) frees. NULL: plan_build is. */
+    pod_status (*plan_read)(const pod_plan *plan, pod_schedule *copy);
     /** Runs the plan. Strides and scale in `tensors` are filled in. */
     pod_status (*attention)(const pod_plan *plan, const pod_tensors *tensors, pod_stream stream);
     void (*get_info)(const pod_device *device, pod_device_info *info);
@@ -43,6 +46,7 @@ struct pod_plan {
     int is_built;
     void *workspace; /**< that the plan was built in */
     pod_batch batch; /**< as given */
+    pod_stream stream; /**< that it was built on */
     pod_shape shape;
     pod_schedule schedule; /**< the workspace's arrays */
     int32_t *sort_digits;  /**< the host planner's only scratch beside the workspace */

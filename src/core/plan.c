@@ -82,6 +82,7 @@ pod_status pod_plan_build(pod_plan *plan, const pod_batch *batch, void *workspac
     }
     plan->batch = *batch;
     plan->workspace = workspace;
+    plan->stream = stream;
     plan->shape = make_shape(&plan->limits, batch);
     plan->schedule = pod__layout_place(&plan->layout, workspace);
     if (backend->plan_build != NULL) {

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Looking inside a plan that was made on the host. */
+/* Looking inside a plan: the host's own schedule, or a copy of the device's. */
 #include "backend.h"
 #include "status.h"
+
+#include <stdlib.h>
 
 static pod_status check_built(const pod_plan *plan) {
     if (plan == NULL) return pod__fail(POD_E_ARGUMENT, "plan is NULL");
@@ -9,12 +11,19 @@ static pod_status check_built(const pod_plan *plan) {
     return POD_OK;
 }
 
-static int is_on_device(const pod_plan *plan) {
-    return plan->device->backend->plan_build != NULL;
+/** The schedule where the host can read it, until close_schedule(). */
+static pod_status open_schedule(const pod_plan *plan, pod_schedule *schedule) {
+    *schedule = plan->schedule;
+    const pod_backend *backend = plan->device->backend;
+    return backend->plan_read != NULL ? backend->plan_read(plan, schedule) : POD_OK;
 }
 
-static int visit_prefill(const pod_plan *plan, int (*visit)(void *, const pod_work_item *), void *context) {
-    const pod_schedule *schedule = &plan->schedule;
+static void close_schedule(const pod_plan *plan, pod_schedule *schedule) {
+    if (plan->device->backend->plan_read != NULL) free(schedule->header);
+}
+
+static int visit_prefill(const pod_plan *plan, const pod_schedule *schedule,
+                         int (*visit)(void *, const pod_work_item *), void *context) {
     int32_t tile_tokens = plan->tiling.prefill_tile_tokens, tile_rows = plan->tiling.prefill_tile_rows;
     int32_t ticket = 0;
     for (int32_t e = 0; e < schedule->header->num_prefill_entries; e++) {
@@ -46,8 +55,8 @@ static int visit_prefill(const pod_plan *plan, int (*visit)(void *, const pod_wo
     return 0;
 }
 
-static int visit_decode(const pod_plan *plan, int (*visit)(void *, const pod_work_item *), void *context) {
-    const pod_schedule *schedule = &plan->schedule;
+static int visit_decode(const pod_plan *plan, const pod_schedule *schedule, int (*visit)(void *, const pod_work_item *),
+                        void *context) {
     int32_t tile_tokens = plan->tiling.decode_tile_tokens;
     for (int32_t slice = 0; slice < schedule->header->num_slices; slice++) {
         int32_t position = pod_core_slice_begin(schedule->header, slice);
@@ -79,13 +88,18 @@ static int visit_decode(const pod_plan *plan, int (*visit)(void *, const pod_wor
     return 0;
 }
 
+static void visit_all(const pod_plan *plan, const pod_schedule *schedule, int (*visit)(void *, const pod_work_item *),
+                      void *context) {
+    if (visit_prefill(plan, schedule, visit, context) == 0) visit_decode(plan, schedule, visit, context);
+}
+
 pod_status pod_plan_visit(const pod_plan *plan, int (*visit)(void *context, const pod_work_item *item), void *context) {
     POD_TRY(check_built(plan));
-    if (is_on_device(plan)) {
-        return pod__fail(POD_E_UNSUPPORTED, "the plan is in the device's memory; open a sim: device to look at one");
-    }
     if (visit == NULL) return pod__fail(POD_E_ARGUMENT, "visit is NULL");
-    if (visit_prefill(plan, visit, context) == 0) visit_decode(plan, visit, context);
+    pod_schedule schedule;
+    POD_TRY(open_schedule(plan, &schedule));
+    visit_all(plan, &schedule, visit, context);
+    close_schedule(plan, &schedule);
     return POD_OK;
 }
 
@@ -107,6 +121,8 @@ pod_status pod_plan_get_info(const pod_plan *plan, pod_plan_info *info) {
         return pod__fail(POD_E_ARGUMENT, "info.struct_size = %zu is not %zu; start from pod_plan_info_init()",
                          info->struct_size, sizeof *info);
     }
+    pod_schedule schedule;
+    POD_TRY(open_schedule(plan, &schedule));
     *info = pod_plan_info_init();
     info->num_ctas = plan->tiling.num_ctas;
     info->prefill_tile_rows = plan->tiling.prefill_tile_rows;
@@ -115,17 +131,13 @@ pod_status pod_plan_get_info(const pod_plan *plan, pod_plan_info *info) {
     info->decode_tile_tokens = plan->tiling.decode_tile_tokens;
     info->num_requests = plan->batch.num_requests;
     plan->device->backend->describe_kernel(plan->device, &plan->limits, info);
-    if (is_on_device(plan)) {
-        info->num_prefill_requests = info->num_decode_requests = -1;
-        info->num_prefill_items = info->num_prefill_splits = info->num_prefill_tiles = -1;
-        info->num_decode_slices = info->num_decode_items = info->num_decode_tiles = -1;
-        return POD_OK;
-    }
-    const pod_schedule_header *header = plan->schedule.header;
+    const pod_schedule_header *header = schedule.header;
     info->num_prefill_requests = header->num_prefill_requests;
     info->num_decode_requests = header->num_decode_requests;
     info->num_prefill_tiles = header->num_prefill_tiles;
     info->num_decode_slices = header->num_slices;
     info->num_decode_tiles = header->num_decode_tiles;
-    return pod_plan_visit(plan, count_item, info);
+    visit_all(plan, &schedule, count_item, info);
+    close_schedule(plan, &schedule);
+    return POD_OK;
 }

@@ -198,6 +198,7 @@ static const pod_backend cuda_backend = {
     .check_tensors = pod__cuda_check_tensors,
     .plan_build = pod__cuda_plan_build,
     .plan_status = pod__cuda_plan_status,
+    .plan_read = pod__cuda_plan_read,
     .attention = pod__cuda_attention,
     .get_info = cuda_get_info,
     .describe_kernel = cuda_describe_kernel,

@@ -43,6 +43,11 @@ pod_status pod__cuda_check_tensors(const pod_device *device, const pod_limits *l
 /** POD_E_ARGUMENT for a pointer that the GPU cannot reach: the commonest mistake, caught before it becomes a fault that
  * ends the process's context. NULL passes. Call it inside the context. */
 pod_status pod__cuda_check_pointer(const pod_cuda_device *cuda, const char *field, const void *pointer);
+/** Copies from the device, after all that `stream` was given, and waits for it. */
+pod_status pod__cuda_read_back(const pod_cuda_device *cuda, void *to, const void *from, size_t bytes, CUstream stream);
+/** POD_E_STATE while `stream` is being captured: then nothing can be read back. */
+pod_status pod__cuda_check_not_capturing(const pod_cuda_device *cuda, CUstream stream);
+pod_status pod__cuda_plan_read(const pod_plan *plan, pod_schedule *copy);
 pod_status pod__cuda_plan_build(pod_plan *plan, const pod_batch *batch, pod_stream stream);
 pod_status pod__cuda_plan_status(const pod_plan *plan, pod_stream stream);
 pod_status pod__cuda_measure_limits(const pod_device *device, pod_device_limits *limits);

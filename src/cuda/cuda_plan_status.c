@@ -5,15 +5,9 @@
 
 enum { REQUESTS_PER_COPY = 256 };
 
-static pod_status read_back(const pod_cuda_device *cuda, void *to, const void *from, size_t bytes, CUstream stream) {
-    POD_CUDA_TRY(cuda, memcpy_dtoh_async(to, (CUdeviceptr)(uintptr_t)from, bytes, stream), "reading the plan back");
-    POD_CUDA_TRY(cuda, stream_synchronize(stream), "waiting for the plan");
-    return POD_OK;
-}
-
 static pod_status name_q_start(const pod_cuda_device *cuda, const pod_plan *plan, int32_t r, CUstream stream) {
     int32_t ends[2];
-    POD_TRY(read_back(cuda, ends, plan->batch.q_start + r, sizeof ends, stream));
+    POD_TRY(pod__cuda_read_back(cuda, ends, plan->batch.q_start + r, sizeof ends, stream));
     return pod__fail(POD_E_ARGUMENT, "q_start[%d] = %d and q_start[%d] = %d do not ascend within [0, %d]", r, ends[0],
                      r + 1, ends[1], plan->limits.max_q_tokens);
 }
@@ -21,7 +15,7 @@ static pod_status name_q_start(const pod_cuda_device *cuda, const pod_plan *plan
 static pod_status name_kv_len(const pod_cuda_device *cuda, const pod_plan *plan, int32_t r, int32_t q_len,
                               CUstream stream) {
     int32_t kv_len;
-    POD_TRY(read_back(cuda, &kv_len, plan->batch.kv_len + r, sizeof kv_len, stream));
+    POD_TRY(pod__cuda_read_back(cuda, &kv_len, plan->batch.kv_len + r, sizeof kv_len, stream));
     if (kv_len >= 0 && kv_len < q_len) {
         return pod__fail(POD_E_ARGUMENT, "kv_len[%d] = %d is smaller than q_len[%d] = %d", r, kv_len, r, q_len);
     }
@@ -43,7 +37,8 @@ static pod_status name_page(const pod_cuda_device *cuda, const pod_plan *plan, i
         return pod__fail(POD_E_ARGUMENT, "kv_len[%d] = %d needs more pages of %d tokens than max_pages = %d", r, kv_len,
                          plan->limits.page_size, batch->max_pages);
     }
-    POD_TRY(read_back(cuda, &page, batch->page_table + r * batch->page_table_stride + entry, sizeof page, stream));
+    POD_TRY(pod__cuda_read_back(cuda, &page, batch->page_table + r * batch->page_table_stride + entry, sizeof page,
+                                stream));
     return pod__fail(POD_E_ARGUMENT, "page_table[%d][%d] = %d is outside [0, %d)", r, entry, page, batch->num_pages);
 }
 
@@ -53,8 +48,9 @@ static pod_status find_bad_request(const pod_cuda_device *cuda, const pod_plan *
     for (int32_t begin = 0; begin < plan->batch.num_requests; begin += REQUESTS_PER_COPY) {
         int32_t count = pod_core_min(REQUESTS_PER_COPY, plan->batch.num_requests - begin);
         size_t n = (size_t)count;
-        POD_TRY(read_back(cuda, requests, plan->schedule.requests + begin, n * sizeof *requests, stream));
-        POD_TRY(read_back(cuda, page_errors, plan->schedule.page_errors + begin, n * sizeof *page_errors, stream));
+        POD_TRY(pod__cuda_read_back(cuda, requests, plan->schedule.requests + begin, n * sizeof *requests, stream));
+        POD_TRY(pod__cuda_read_back(cuda, page_errors, plan->schedule.page_errors + begin, n * sizeof *page_errors,
+                                    stream));
         for (int32_t i = 0; i < count; i++) {
             int32_t r = begin + i;
             if (requests[i].error == POD_REQUEST_Q_START) return name_q_start(cuda, plan, r, stream);
@@ -68,11 +64,7 @@ static pod_status find_bad_request(const pod_cuda_device *cuda, const pod_plan *
 }
 
 static pod_status status_in_context(const pod_cuda_device *cuda, const pod_plan *plan, CUstream stream) {
-    CUstreamCaptureStatus capture = CU_STREAM_CAPTURE_STATUS_NONE;
-    POD_CUDA_TRY(cuda, stream_is_capturing(stream, &capture), "asking whether the stream is being captured");
-    if (capture != CU_STREAM_CAPTURE_STATUS_NONE) {
-        return pod__fail(POD_E_STATE, "the stream is being captured; ask for the plan's status after a replay");
-    }
+    POD_TRY(pod__cuda_check_not_capturing(cuda, stream));
     return find_bad_request(cuda, plan, stream);
 }
 

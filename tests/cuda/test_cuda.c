@@ -6,6 +6,7 @@
  * PODATTN_COUNT and PODATTN_SEED set how many random batches and which; PODATTN_CUDA_DEVICE tests one device name
  * instead of every kernel variant. Exit code 77: there is no GPU. */
 #include "gpu_case.h"
+#include "gpu_plan.h"
 #include "property.h"
 
 #include <pthread.h>
@@ -57,6 +58,7 @@ static int random_batch(test_rng *rng, void *argument) {
     pod_memory memory = rng_chance(rng, 30) ? POD_MEMORY_HOST : POD_MEMORY_DEVICE;
     gpu_case_upload(&c, &t->gpu, t->devices[d]);
     gpu_case_plan(&c, memory, NULL);
+    REQUIRE(gpu_plan_check(&c, &t->gpu), "device %s", t->names[d]);
     gpu_case_run(&c, NULL);
     REQUIRE_OK(pod_plan_status(c.plan, NULL));
     gpu_case_download(&c, &t->gpu);
@@ -311,6 +313,39 @@ static int test_capture_host(context *t) {
     return 0;
 }
 
+/** What a captured plan decided is known after a replay, not before. */
+static int test_view(context *t) {
+    test_rng rng = {23};
+    gpu_case c;
+    CUstream stream;
+    CUgraph graph;
+    CUgraphExec executable;
+    pod_plan_info info = pod_plan_info_init();
+    static const shape s = {8, 2, 16, 1, 40, 100, 3, 1, 90};
+    make_shape(&c, &rng, &s, 128);
+    gpu_case_upload(&c, &t->gpu, t->devices[0]);
+    GPU_CHECK(&t->gpu, stream_create(&stream, CU_STREAM_NON_BLOCKING));
+    GPU_CHECK(&t->gpu, stream_begin_capture(stream, CU_STREAM_CAPTURE_MODE_GLOBAL));
+    gpu_case_plan(&c, POD_MEMORY_DEVICE, stream);
+    pod_status while_capturing = pod_plan_get_info(c.plan, &info);
+    int names_capture = strstr(pod_error_message(), "captured") != NULL;
+    GPU_CHECK(&t->gpu, stream_end_capture(stream, &graph));
+    REQUIRE(while_capturing == POD_E_STATE && names_capture, "%s", pod_status_name(while_capturing));
+    gpu_case_poison(&c, &t->gpu, 1);
+    pod_status before = pod_plan_get_info(c.plan, &info);
+    REQUIRE(before == POD_E_STATE, "%s before a replay", pod_status_name(before));
+    GPU_CHECK(&t->gpu, graph_instantiate(&executable, graph, 0));
+    GPU_CHECK(&t->gpu, graph_launch(executable, stream));
+    REQUIRE_OK(pod_plan_get_info(c.plan, &info));
+    REQUIRE(info.num_prefill_requests == 1 && info.num_decode_requests == 3, "%d", info.num_decode_requests);
+    REQUIRE(gpu_plan_check(&c, &t->gpu), "after a replay");
+    GPU_CHECK(&t->gpu, graph_exec_destroy(executable));
+    GPU_CHECK(&t->gpu, graph_destroy(graph));
+    GPU_CHECK(&t->gpu, stream_destroy(stream));
+    gpu_case_free(&c, &t->gpu);
+    return 0;
+}
+
 /* ---- streams and threads ---- */
 
 /** Several batches at once on several streams, many times over, all on one device object. */
@@ -516,6 +551,7 @@ static const struct {
     {"bad", test_bad},
     {"graph", test_graph},
     {"capture_host", test_capture_host},
+    {"view", test_view},
     {"streams", test_streams},
     {"threads", test_threads},
 };
