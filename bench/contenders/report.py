@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import datetime
+import platform
 import shlex
 import statistics
 import subprocess
@@ -51,21 +52,19 @@ def _versions() -> list[str]:
 
 def header(device: torch.device, dtype: str, commit: str | None) -> list[str]:
     """What was measured, where and by which command, as comment lines."""
-    lines = ["# suite: peers, by bench/peers.py"]
-    if device.type == "cuda":
-        lines.append(f"# GPU: {torch.cuda.get_device_name(device)}")
-        said = _said("nvidia-smi", f"--query-gpu={GPU_FIELDS}", "--format=csv,noheader", f"--id={device.index or 0}")
-        lines.append(f"# driver, SM clock, memory clock, power, limit, temperature: {said}")
-    else:
-        lines.append("# CPU")
-    lines += [
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    index = device.index or 0
+    state = _said("nvidia-smi", f"--query-gpu={GPU_FIELDS}", "--format=csv,noheader", f"--id={index}")
+    return [
+        "# other libraries and podattn, by bench/peers.py",
+        f"# device: {device}: {name}",
         f"# commit: {commit or _said('git', 'rev-parse', '--short', 'HEAD') or 'unknown'}",
         f"# command: python3 {shlex.join(sys.argv)}",
+        f"# date: {datetime.datetime.now(datetime.timezone.utc):%Y-%m-%dT%H:%M:%SZ}",
+        f"# state: {state or 'unknown'} ({GPU_FIELDS})",
         f"# libraries: {', '.join(_versions())}",
-        f"# {dtype}, causal; contenders take turns; microseconds of one layer, without planning",
-        f"# date: {datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d %H:%M} UTC",
+        f"# turns: {dtype}, causal; contenders take turns; times of one layer in microseconds, without planning",
     ]
-    return lines
 
 
 class Report:

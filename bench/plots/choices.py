@@ -44,18 +44,14 @@ def _loss(case: Case, setting: str, settings: list[str]) -> float:
 
 
 def message(cases: list[Case], settings: list[str]) -> str:
-    """Who wins how often, and what the choice costs at worst."""
+    """Who is best how often, and what each setting costs at worst."""
     wins = {setting: sum(best_setting(case, settings) == setting for case in cases) for setting in settings}
-    winner = max(settings, key=wins.__getitem__)
-    lost = [
-        f"{setting_name(s)} up to {max(_loss(case, s, settings) for case in cases):.0%} slower"
-        for s in settings
-        if s != winner
-    ]
-    worst = max(_loss(case, winner, settings) for case in cases)
-    tail = f"; it loses {worst:.0%} at worst" if worst >= 0.005 else ""
-    said = setting_name(winner)
-    return f"{said[0].upper()}{said[1:]} win on {wins[winner]} of {len(cases)} batches, {', '.join(lost)}{tail}"
+    said = []
+    for setting in sorted(settings, key=lambda s: -wins[s]):
+        worst = max(_loss(case, setting, settings) for case in cases)
+        said.append(f"{setting_name(setting)} best on {wins[setting]} of {len(cases)}, at worst {worst:.0%} behind")
+    text = "; ".join(said)
+    return text[0].upper() + text[1:]
 
 
 def draw(results: Results) -> Figure:

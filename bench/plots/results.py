@@ -42,8 +42,9 @@ class Results:
 
     @property
     def machine(self) -> str:
-        """What computed: a GPU's name, or the processor's."""
-        return next((self.comments[key] for key in ("GPU", "device", "CPU") if self.comments.get(key)), "")
+        """What computed: `NVIDIA ..., kernel sm90a` of the comment `device: cuda:0: NVIDIA ..., kernel sm90a, CTAs: 132`."""
+        described = self.comments.get("device", "").partition(", CTAs")[0]
+        return described.rpartition(": ")[2]
 
     @property
     def command(self) -> str:
