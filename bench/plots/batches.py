@@ -15,6 +15,8 @@ CO_RUN_SHARE = 0.22
 # Where each side is at least this part of their sum, there is something to gain from doing both at once.
 BALANCED_SHARE = 0.2
 
+SHAPE = ("q_heads", "kv_heads", "head_dim", "prefill_q", "prefill_kv", "decode_n", "decode_kv")
+
 
 @dataclass
 class Case:
@@ -27,6 +29,11 @@ class Case:
 
     def integer(self, column: str) -> int:
         return int(self.row[column])
+
+    @property
+    def shape(self) -> tuple[str, ...]:
+        """What two files must agree in to speak of the same batch, the cache's layout apart."""
+        return tuple(self.row[column] for column in SHAPE)
 
     @property
     def label(self) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decode tiles: how many query rows one is padded to."""
+"""Decode tiles: how many query rows one holds."""
 
 from __future__ import annotations
 
@@ -10,11 +10,24 @@ from .results import Results
 
 TITLE = "Decode tiles (the paper's figure 10)"
 PAPER = "Smaller decode tiles waste less arithmetic on padding and leave it to prefill."
+CHOICE = choices.Choice(of="decode")
 
 
 def draw(results: Results) -> Figure:
-    return choices.draw(results)
+    return choices.draw(results, CHOICE)
 
 
 def findings(results: Results) -> str:
-    return choices.findings(results)
+    return f"{choices.findings(results, CHOICE)}\n\n{_verdict(choices.clear_wins(results, CHOICE))}"
+
+
+def _verdict(wins: dict[str, int]) -> str:
+    """`wins`: on how many batches a setting is clearly best."""
+    if not any(wins.values()):
+        return (
+            "**Makes no difference here.** Decode alone takes the same time with either: cached keys are the long side of "
+            "its products, so that rows are padded to eight at most, and reading is what it waits for."
+        )
+    small = wins.get("decode ctas=4", 0)
+    holds = small == max(wins.values())
+    return f"**{'Holds' if holds else 'Does not hold'}.** The smaller tile is clearly better on {small} batches."

@@ -24,8 +24,24 @@ def sides(case: Case) -> tuple[float, float]:
     return min(prefill), min(decode)
 
 
-def _cases(results: Results) -> list[Case]:
-    return cases_of(results, "fused", "prefill", "decode")
+def contiguous_cases(results: Results) -> list[Case]:
+    """Of a file that has each batch on contiguous and on paged caches, the former; else all."""
+    cases = cases_of(results, "fused", "prefill", "decode")
+    return [case for case in cases if case.row.get("page_size") == "0"] or cases
+
+
+def _page_cost(results: Results) -> dict[str, float]:
+    """Mean time on pages over that on a contiguous cache, by page size."""
+    by_layout: dict[str, dict[tuple[str, ...], float]] = {}
+    for case in cases_of(results, "fused"):
+        by_layout.setdefault(case.row.get("page_size", ""), {})[case.shape] = case.us["fused"]
+    contiguous = by_layout.pop("0", {})
+    costs = {}
+    for page_size, times_us in by_layout.items():
+        both = [us / contiguous[shape] for shape, us in times_us.items() if shape in contiguous]
+        if both:
+            costs[page_size] = mean(both)
+    return costs
 
 
 def _trend(points: list[tuple[float, float]]) -> tuple[list[float], list[float]]:
@@ -54,7 +70,7 @@ def _message(cases: list[Case]) -> str:
 
 
 def draw(results: Results) -> Figure:
-    cases = _cases(results)
+    cases = contiguous_cases(results)
     fig, (ax,) = figure(
         results,
         _message(cases),
@@ -85,7 +101,7 @@ def draw(results: Results) -> Figure:
 
 
 def findings(results: Results) -> str:
-    cases = _cases(results)
+    cases = contiguous_cases(results)
     balanced = _balanced(cases)
     lines = [
         f"| time / fused, mean | all {len(cases)} batches | {len(balanced)} balanced: each side at least 20 % | "
@@ -102,4 +118,5 @@ def findings(results: Results) -> str:
             )
     limit = mean(case.us["fused"] / co_run_us(*sides(case)) for case in cases)
     lines += ["", f"{_message(cases)}. It takes {times(limit)} the co-run limit on average."]
+    lines += [f"Page size {size} costs {cost - 1:+.1%} on average." for size, cost in _page_cost(results).items()]
     return "\n".join(lines)

@@ -42,7 +42,7 @@ class Results:
 
     @property
     def machine(self) -> str:
-        """What computed: `NVIDIA ..., kernel sm90a` of the comment `device: cuda:0: NVIDIA ..., kernel sm90a, CTAs: 132`."""
+        """What computed: `NVIDIA ..., kernel sm90a` of `device: cuda:0: NVIDIA ..., kernel sm90a, CTAs: 132`."""
         described = self.comments.get("device", "").partition(", CTAs")[0]
         return described.rpartition(": ")[2]
 

@@ -5,16 +5,11 @@ from __future__ import annotations
 
 from .batches import Case, balance, cases_of, is_balanced, mean
 from .look import name_of
-from .peer_times import sides
+from .peer_times import contiguous_cases, sides
 from .results import Results
 
 COLUMNS = ("serial", "streams", "flashinfer_pod", "flashinfer_batch_attention", "pod_best", "fa3_best")
-SHAPE = ("q_heads", "kv_heads", "head_dim", "prefill_q", "prefill_kv", "decode_n", "decode_kv")
 MOST_ROWS = 12
-
-
-def _key(case: Case) -> tuple[str, ...]:
-    return tuple(case.row[column] for column in SHAPE)
 
 
 def _ratio(variant: str, *cases: Case | None) -> float | None:
@@ -27,14 +22,14 @@ def _ratio(variant: str, *cases: Case | None) -> float | None:
 
 def table(peers: Results, libraries: Results | None) -> str:
     """Markdown: a row a batch, the evenest first; times over fused's, and their means."""
-    by_shape = {_key(case): case for case in cases_of(libraries, "fused")} if libraries else {}
-    cases = [case for case in cases_of(peers, "fused", "prefill", "decode") if is_balanced(*sides(case))]
+    by_shape = {case.shape: case for case in cases_of(libraries, "fused")} if libraries else {}
+    cases = [case for case in contiguous_cases(peers) if is_balanced(*sides(case))]
     if not cases:
         return "No batch is balanced."
     cases.sort(key=lambda case: -balance(*sides(case)))
     rows = []
     for case in cases:
-        other = by_shape.get(_key(case))
+        other = by_shape.get(case.shape)
         rows.append((case, [_ratio(variant, other, case) for variant in COLUMNS]))
     there = [i for i in range(len(COLUMNS)) if any(ratios[i] is not None for _, ratios in rows)]
     lines = [
