@@ -4,6 +4,7 @@
 #include "bench/commit.h"
 #include "bench/suites.h"
 #include "commands.h"
+#include "file.h"
 #include "json_writer.h"
 #include "number.h"
 #include "options.h"
@@ -238,22 +239,46 @@ static const char *device_name(const bench *bench) {
     return bench->is_gpu ? "cuda:0" : "cpu";
 }
 
-static cli_exit bench_on_device(const bench_options *options, const bench_suite *const chosen[], int32_t count,
-                                cli_error *error) {
+static cli_exit read_trace(const char *path, trace *trace, cli_error *error) {
+    char *data;
+    size_t size;
+    CLI_TRY(file_read(path, &data, &size, error));
+    cli_exit code = trace_parse(data, size, path, trace, error);
+    free(data);
+    return code;
+}
+
+/** What can be wrong with the input shows before anything is measured. */
+static cli_exit read_files(bench *bench, cli_error *error) {
+    const bench_options *options = bench->options;
+    if (options->peers != NULL) CLI_TRY(peer_table_read(options->peers, &bench->peers, error));
+    return options->trace != NULL ? read_trace(options->trace, &bench->trace, error) : CLI_OK;
+}
+
+static cli_exit bench_on_device(bench *bench, const bench_suite *const chosen[], int32_t count, cli_error *error) {
+    const bench_options *options = bench->options;
+    CLI_TRY(compute_device_open(options->device, &bench->device, error));
+    bench->is_gpu = !device_memory_is_host(bench->device.memory);
+    bench->is_short = options->is_short || !bench->is_gpu;
+    bench->device_name = device_name(bench);
+    bench->warmup = bench->is_gpu ? WARMUP : CPU_WARMUP;
+    bench->repeat = options->repeat > 0 ? options->repeat : bench->is_gpu ? REPEAT : CPU_REPEAT;
+    bench->arena.memory = bench->device.memory;
+    gpu_state_open(&bench->gpu_state, bench->device.memory);
+    cli_exit code = options->launch != NULL ? launch(bench, chosen[0], error) : run_suites(bench, chosen, count, error);
+    gpu_state_close(&bench->gpu_state);
+    arena_free(&bench->arena);
+    compute_device_close(&bench->device);
+    return code;
+}
+
+static cli_exit bench_with_options(const bench_options *options, const bench_suite *const chosen[], int32_t count,
+                                   cli_error *error) {
     bench bench = {.options = options};
-    CLI_TRY(compute_device_open(options->device, &bench.device, error));
-    bench.is_gpu = !device_memory_is_host(bench.device.memory);
-    bench.is_short = options->is_short || !bench.is_gpu;
-    bench.device_name = device_name(&bench);
-    bench.warmup = bench.is_gpu ? WARMUP : CPU_WARMUP;
-    bench.repeat = options->repeat > 0 ? options->repeat : bench.is_gpu ? REPEAT : CPU_REPEAT;
-    bench.arena.memory = bench.device.memory;
-    gpu_state_open(&bench.gpu_state, bench.device.memory);
-    cli_exit code =
-        options->launch != NULL ? launch(&bench, chosen[0], error) : run_suites(&bench, chosen, count, error);
-    gpu_state_close(&bench.gpu_state);
-    arena_free(&bench.arena);
-    compute_device_close(&bench.device);
+    cli_exit code = read_files(&bench, error);
+    if (code == CLI_OK) code = bench_on_device(&bench, chosen, count, error);
+    peer_table_free(&bench.peers);
+    trace_free(&bench.trace);
     return code;
 }
 
@@ -286,5 +311,5 @@ cli_exit cmd_bench(int argc, char **argv, cli_error *error) {
     }
     CLI_TRY(choose_suites(&line, chosen, &count, error));
     if (options.resumes && options.overwrites) return cli_fail(error, "--resume and --overwrite are both given");
-    return bench_on_device(&options, chosen, count, error);
+    return bench_with_options(&options, chosen, count, error);
 }

@@ -8,7 +8,8 @@
 #include <math.h>
 #include <stdlib.h>
 
-static const double bytes_for_plans = 3e9, host_bytes_for_plans = 1e8;
+/* What plans and tables may take: this much, but no larger part of what is free. */
+static const double bytes_for_plans = 3e9, part_for_plans = 0.1;
 enum { BLOCK_ELEMENTS = 1 << 22, SIDE_ALIGN = 256 };
 
 arena_need arena_larger(arena_need a, arena_need b) {
@@ -22,12 +23,11 @@ static double random_bytes(arena_need need) {
 cli_exit arena_check(const arena *arena, arena_need need, cli_error *error) {
     double free_bytes;
     CLI_TRY(device_memory_free_bytes(arena->memory, &free_bytes, error));
-    double plans = device_memory_is_host(arena->memory) ? host_bytes_for_plans : bytes_for_plans;
-    double room = free_bytes + (double)arena->random_bytes + (double)arena->out_bytes - plans;
+    double room = free_bytes + (double)arena->random_bytes + (double)arena->out_bytes;
+    room -= fmin(bytes_for_plans, part_for_plans * room);
     double bytes = random_bytes(need) + need.q_bytes;
     if (bytes <= room) return CLI_OK;
-    return cli_fail(error, "needs %s of memory, and there are %s", format_bytes(bytes).text,
-                    format_bytes(fmax(room, 0)).text);
+    return cli_fail(error, "needs %s of memory, and there are %s", format_bytes(bytes).text, format_bytes(room).text);
 }
 
 /** A block of random numbers from the host, then copies of what is there. */

@@ -26,11 +26,11 @@ double batch_row_median_us(const batch_row *row, int32_t variant, double *scratc
 }
 
 /** Times from a file have neither turns nor quantiles. */
-static void write_peers(const batch_suite *suite, const batch_row *row, double fused_us, FILE *file) {
-    for (int32_t t = 0; t < suite->peers->num_names; t++) {
+static void write_peers(const peer_table *peers, const batch_row *row, double fused_us, FILE *file) {
+    for (int32_t t = 0; t < peers->num_names; t++) {
         double took_us = row->c->peers->times_us[t];
         if (took_us == 0) continue;
-        write_shape(row, suite->peers->names[t], "", file);
+        write_shape(row, peers->names[t], "", file);
         fprintf(file, ";;%.3f;;;%.4f;;;;\n", took_us, took_us / fused_us);
     }
 }
@@ -40,14 +40,12 @@ cli_exit batch_row_write(bench *bench, const batch_suite *suite, const batch_row
     if (scratch == NULL) return cli_fail_memory(error);
     for (int32_t v = 0; v < row->lineup.num_variants; v++) {
         if (!engine_has_work(row->lineup.variants[v].engine, row->variants[v].way)) continue;
-        write_shape(row, row->variants[v].name, row->infos[v]->kernel, file);
+        write_shape(row, row->variants[v].name, row->lineup.variants[v].engine->info.kernel, file);
         write_times(row, v, scratch, file);
         if (suite->add_columns != NULL) suite->add_columns(bench, suite->context, row, v, file);
         fputc('\n', file);
     }
-    if (suite->peers != NULL && row->c->peers != NULL) {
-        write_peers(suite, row, batch_row_median_us(row, 0, scratch), file);
-    }
+    if (row->c->peers != NULL) write_peers(&bench->peers, row, batch_row_median_us(row, 0, scratch), file);
     free(scratch);
     return CLI_OK;
 }

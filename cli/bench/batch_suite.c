@@ -19,7 +19,6 @@ typedef struct stand {
     int32_t device_of[LINEUP_MAX_VARIANTS];
     const char *options[BATCH_MAX_DEVICES]; /**< [0] is NULL: the device as it was given */
     pod_device *devices[BATCH_MAX_DEVICES];
-    pod_device_info infos[BATCH_MAX_DEVICES];
     int32_t num_devices;
 } stand;
 
@@ -50,9 +49,7 @@ static int32_t open_device(stand *stand, const batch_variant *variant) {
     char name[128], comment[400];
     cli_error ignored;
     snprintf(name, sizeof name, "%s,%s", stand->bench->device_name, variant->option);
-    stand->infos[d] = pod_device_info_init();
-    if (d < BATCH_MAX_DEVICES && pod_device_open(name, &stand->devices[d]) == POD_OK &&
-        pod_device_get_info(stand->devices[d], &stand->infos[d]) == POD_OK) {
+    if (d < BATCH_MAX_DEVICES && pod_device_open(name, &stand->devices[d]) == POD_OK) {
         stand->options[d] = variant->option;
         return stand->num_devices++;
     }
@@ -64,7 +61,6 @@ static int32_t open_device(stand *stand, const batch_variant *variant) {
 static void open_variants(stand *stand) {
     const batch_suite *suite = stand->suite;
     stand->devices[0] = stand->bench->device.device;
-    stand->infos[0] = stand->bench->device.info;
     stand->num_devices = 1;
     for (int32_t v = 0; v < suite->num_variants; v++) {
         const batch_variant *variant = &suite->variants[v];
@@ -165,7 +161,6 @@ static void line_up(stand *stand, problem *p) {
         lineup_variant *variant = &row->lineup.variants[v];
         *variant = (lineup_variant){.engine = engine, .way = way, .tensors = arena_tensors(&stand->bench->arena)};
         rotate(stand->bench, row->c, way, variant);
-        row->infos[v] = &stand->infos[stand->device_of[v]];
         row->work[v] = workload_of(&p->limits, &engine->batches[calls[way]]);
     }
 }
@@ -265,7 +260,7 @@ static cli_exit run_cases(bench *bench, const batch_suite *suite, const bench_ca
 }
 
 cli_exit batch_suite_run(bench *bench, const batch_suite *suite, cli_error *error) {
-    bench_cases cases = {.is_small = !bench->is_gpu, .peers = suite->peers};
+    bench_cases cases = {.is_small = !bench->is_gpu, .peers = &bench->peers};
     cli_exit code = suite->list_cases(bench, &cases, error);
     if (code == CLI_OK) code = run_cases(bench, suite, &cases, error);
     bench_cases_free(&cases);

@@ -20,7 +20,6 @@ typedef struct batch_variant {
 typedef struct batch_row {
     const bench_case *c;
     const batch_variant *variants; /**< [lineup.num_variants], the first one is fused */
-    const pod_device_info *infos[LINEUP_MAX_VARIANTS];
     lineup lineup;
     workload work[LINEUP_MAX_VARIANTS];
 } batch_row;
@@ -36,7 +35,6 @@ typedef struct batch_suite {
     /** NULL, or writes further columns, each behind a semicolon, of a variant. */
     void (*add_columns)(bench *bench, void *context, const batch_row *row, int32_t variant, FILE *file);
     void *context;
-    const peer_table *peers; /**< NULL: none */
 } batch_suite;
 
 #define BATCH_COLUMNS                                                                                                  \

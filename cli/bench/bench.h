@@ -10,7 +10,9 @@
 #include "bench_file.h"
 #include "compute_device.h"
 #include "gpu_state.h"
+#include "peer_table.h"
 #include "progress.h"
+#include "trace.h"
 
 typedef struct bench_options {
     const char *out, *device, *peers, *trace;
@@ -29,6 +31,8 @@ typedef struct bench {
     int32_t warmup, repeat;
     arena arena;
     gpu_state gpu_state;
+    peer_table peers; /**< of --peers; empty without */
+    trace trace;      /**< of --trace; empty without */
     progress progress;
     double deadline_us; /**< of the current suite, on the stopwatch */
     bench_file file;

@@ -24,7 +24,7 @@ static cli_exit list_rows(bench *bench, bench_cases *cases, cli_error *error) {
                                       .prefill_kv = row->prefill_kv,
                                       .decode_n = row->decode_n,
                                       .decode_kv = row->decode_kv,
-                                      .peers = row};
+                                      .peers = cases->is_small ? NULL : row}; /* theirs are of whole ones */
             CLI_TRY(bench_cases_add(cases, &added, error));
         }
     }
@@ -32,13 +32,7 @@ static cli_exit list_rows(bench *bench, bench_cases *cases, cli_error *error) {
 }
 
 cli_exit run_peers(bench *bench, cli_error *error) {
-    peer_table table;
-    cli_exit code = peer_table_read(bench->options->peers, &table, error);
-    const batch_suite suite = {.variants = variants,
-                               .num_variants = sizeof variants / sizeof variants[0],
-                               .list_cases = list_rows,
-                               .peers = &table};
-    if (code == CLI_OK) code = batch_suite_run(bench, &suite, error);
-    peer_table_free(&table);
-    return code;
+    const batch_suite suite = {
+        .variants = variants, .num_variants = sizeof variants / sizeof variants[0], .list_cases = list_rows};
+    return batch_suite_run(bench, &suite, error);
 }

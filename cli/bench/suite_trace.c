@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "suite_trace.h"
 
-#include "file.h"
 #include "kv_memory.h"
 #include "replay.h"
 #include "synthetic.h"
@@ -28,15 +27,15 @@ static void make_small(trace *trace) {
     }
 }
 
+/** The trace of its own that a replay drops requests from. */
 static cli_exit load(const bench *bench, const trace_case *c, trace *trace, cli_error *error) {
     enum { NUM_REQUESTS = 256, SEED = 1 };
     if (c->kind != NULL) return synthetic_make(c->kind, NUM_REQUESTS, SEED, trace, error);
-    char *data;
-    size_t size;
-    CLI_TRY(file_read(bench->options->trace, &data, &size, error));
-    cli_exit code = trace_parse(data, size, bench->options->trace, trace, error);
-    free(data);
-    return code;
+    trace->format = bench->trace.format;
+    for (int32_t i = 0; i < bench->trace.num_requests; i++) {
+        CLI_TRY(trace_add(trace, bench->trace.requests[i], error));
+    }
+    return CLI_OK;
 }
 
 static int64_t count_kv_tokens(const replay *replay) {

@@ -9,7 +9,7 @@ A file in cases/ is a transcript: a line "$ podattn ..." and behind it what that
   NAME| a line of the file NAME that it wrote
   => its exit code
 
-Each command runs in a fresh folder that holds traces/ and batches/; a file that appears there and is not in the
+Each command runs in a fresh folder that holds traces/, batches/ and peers/; a file that appears there and is not in the
 transcript fails the test. Before comparing, what differs from run to run and from machine to machine is masked, in this
 order:
 
@@ -21,6 +21,7 @@ order:
   "cuda:0 ..."                      -> "cuda:0 DEVICE"
   "... available: 1.2 GiB", "and 1.2 GiB are available" -> "MEMORY"
   tickets and workspace sizes of the CPU's own plans, which change whenever its kernels are tuned
+  in a benchmark's heading, the device, commit, date and state; in JSON, its commit
   in JSON, numbers of keys that end in _us, tflops, gb_per_s or are ratios or errors, the device's row, and
   "host_memory_bytes"               -> "N"
 
@@ -52,6 +53,7 @@ def mask_json(line, is_plan):
     line = re.sub(r'"(%s)": [-+.e\d]+' % MEASURED_KEYS, r'"\1": N', line)
     line = re.sub(r'^( *"(?:fused|serial|worst)": \{)"output".*\}', r"\1E}", line)
     line = re.sub(r'^( *"device": \{).*\}', r"\1DEVICE}", line)
+    line = re.sub(r'^( *"commit": )".*"', r"\1COMMIT", line)
     return re.sub(r'^( *\{"device": "(?:cpu|cuda:0)"), .*\}', r"\1, DEVICE}", line)
 
 
@@ -73,6 +75,7 @@ def mask(line, is_plan):
         line = re.sub(r"workspace \S+ [KMG]iB", "workspace SIZE", line)
     line = re.sub(r"\d\.\de[-+]\d\d \(<=", "E (<=", line)
     line = re.sub(r"^device    cpu: .*", "device    cpu: DEVICE", line)
+    line = re.sub(r"^# (device|commit|date|state): .*", r"# \1: ...", line)
     line = re.sub(r"^  (cpu|cuda:0) .*", r"  \1 DEVICE", line)
     line = re.sub(r"and \S+ [KMGT]iB are available", "and MEMORY are available", line)
     return re.sub(r"available: \S+ [KMGT]iB", "available: MEMORY", line)
@@ -89,7 +92,7 @@ def run_command(podattn, command):
     """Runs one command line in a fresh folder and returns its transcript."""
     words = shlex.split(command)
     with tempfile.TemporaryDirectory() as folder:
-        for part in ("traces", "batches"):
+        for part in ("traces", "batches", "peers"):
             shutil.copytree(os.path.join(HERE, part), os.path.join(folder, part))
         before = list_files(folder)
         done = subprocess.run(
@@ -100,7 +103,7 @@ def run_command(podattn, command):
         lines += ["err| " + mask(line, is_plan) for line in done.stderr.decode().splitlines()]
         for name in sorted(list_files(folder) - before):
             with open(os.path.join(folder, name), encoding="utf-8") as file:
-                lines += ["%s| %s" % (name, line) for line in file.read().splitlines()]
+                lines += ["%s| %s" % (name, mask(line, is_plan)) for line in file.read().splitlines()]
         return lines + ["=> %d" % done.returncode]
 
 

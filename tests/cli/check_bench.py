@@ -1,0 +1,151 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""What podattn bench writes on a CPU: whether its files are sound, and whether it goes on with them.
+
+usage: check_bench.py PODATTN
+"""
+import csv
+import os
+import subprocess
+import sys
+import tempfile
+
+TIMEOUT_S = 300
+SHAPE = "q_heads;kv_heads;head_dim;dtype;page_size;prefill_q;prefill_kv;decode_n;decode_kv"
+BATCH_COLUMNS = (
+    f"case;param;variant;kernel;model;{SHAPE};repeats;median_us;p10_us;p90_us;to_fused;to_fused_p10;to_fused_p90;"
+    "tflops;kv_gb_per_s"
+).split(";")
+VARIANTS = ["fused", "serial", "prefill", "decode"]
+
+
+class Bench:
+    def __init__(self, podattn, folder):
+        self.podattn = podattn
+        self.folder = folder
+
+    def run(self, *arguments, commit="1234567", code=0):
+        """Runs on one thread and returns what is printed."""
+        command = [self.podattn, "bench", *arguments, "--device", "cpu:1", "--repeat", "1", "--out", self.folder]
+        environment = dict(os.environ, PODATTN_COMMIT=commit)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S)
+        assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
+        return done.stdout + done.stderr
+
+    def path(self, suite):
+        return os.path.join(self.folder, suite + ".csv")
+
+    def lines(self, suite):
+        with open(self.path(suite), encoding="utf-8") as file:
+            return file.read().splitlines()
+
+    def comments(self, suite):
+        return [line for line in self.lines(suite) if line.startswith("#")]
+
+    def rows(self, suite):
+        return list(csv.DictReader([line for line in self.lines(suite) if not line.startswith("#")], delimiter=";"))
+
+
+def check_heading(bench, suite):
+    comments = bench.comments(suite)
+    assert comments[0].startswith("# podattn ") and suite in comments[0]
+    for key in ("device: cpu: ", "commit: 1234567", f"command: podattn bench {suite} --device cpu:1", "date: 20"):
+        assert any(comment.startswith("# " + key) for comment in comments), (key, comments)
+    assert comments[-1] == "# done"
+
+
+def check_batches(bench, suite, num_cases, more_columns=()):
+    check_heading(bench, suite)
+    rows = bench.rows(suite)
+    assert list(rows[0]) == BATCH_COLUMNS + list(more_columns)
+    cases = {}
+    for row in rows:
+        cases.setdefault(row["case"], []).append(row)
+        assert 0 < float(row["p10_us"]) <= float(row["median_us"]) <= float(row["p90_us"])
+        assert float(row["to_fused"]) > 0 and row["repeats"] == "1" and row["dtype"] == "bf16"
+        assert int(row["q_heads"]) % int(row["kv_heads"]) == 0
+    assert len(cases) == num_cases
+    for case in cases.values():
+        assert [row["variant"] for row in case] == VARIANTS
+        fused, serial, prefill, decode = (float(row["median_us"]) for row in case)
+        assert float(case[0]["to_fused"]) == 1
+        assert abs(serial - prefill - decode) <= 0.01
+        assert abs(float(case[1]["to_fused"]) * fused / serial - 1) < 1e-3
+
+
+def check_trace(bench):
+    check_heading(bench, "trace")
+    rows = bench.rows("trace")
+    kinds = sorted({row["case"] for row in rows})
+    assert kinds == ["arxiv,chunk=64", "chat,chunk=64"]
+    for kind in kinds:
+        steps = [row for row in rows if row["case"] == kind]
+        assert [int(row["step"]) for row in steps] == list(range(1, len(steps) + 1))
+        assert all(0 < int(row["prefill_tokens"]) + int(row["decode_tokens"]) <= 64 for row in steps)
+        assert any(int(row["prefill_tokens"]) > 0 and int(row["decode_tokens"]) > 0 for row in steps)
+        for row in steps:
+            assert float(row["fused_us"]) > 0 and row["streams_us"] == ""
+            assert abs(float(row["serial_us"]) - float(row["prefill_us"]) - float(row["decode_us"])) <= 0.01
+
+
+def check_limits(bench):
+    check_heading(bench, "limits")
+    rows = {row["measured"]: row for row in bench.rows("limits")}
+    assert float(rows["read"]["gb_per_s"]) > 0 and rows["read"]["tflops"] == ""
+    assert float(rows["math"]["tflops"]) > 0 and rows["math"]["gb_per_s"] == ""
+
+
+def check_files(bench):
+    printed = bench.run("limits", "fig1", "fig6", "fig10", "trace")
+    assert "fig10    left out: needs a GPU" in printed
+    assert not os.path.exists(bench.path("fig10"))
+    check_limits(bench)
+    check_batches(bench, "fig1", 3, ["sm_percent", "tensor_percent", "dram_percent", "source"])
+    assert {row["source"] for row in bench.rows("fig1")} == {"limits"}
+    check_batches(bench, "fig6", 8)
+    check_trace(bench)
+
+
+def check_resume(bench):
+    """A file that was cut off amid a line keeps its whole cases; what is there is not measured again."""
+    whole = bench.lines("fig6")
+    assert "exists; give --resume" in bench.run("fig6", code=2)
+    assert "of another command, device or commit" in bench.run("fig6", "--resume", commit="other", code=2)
+    assert bench.lines("fig6") == whole
+    with open(bench.path("fig6"), "w", encoding="utf-8") as file:
+        file.write("\n".join(whole[: 8 + 4 * 3]) + "\n" + "yi-6b,32@5")
+    assert "cases done 5, there before 3" in bench.run("fig6", "--resume")
+    assert bench.lines("fig6")[: 8 + 4 * 3] == whole[: 8 + 4 * 3]
+    check_batches(bench, "fig6", 8)
+    assert "cases done 0, there before 8" in bench.run("fig6", "--resume")
+    assert bench.lines("fig6").count("# done") == 1
+
+
+def check_left_out(bench):
+    """A case that was left out is named with a reason, and measured when the file is gone on with."""
+    lines = bench.lines("fig6")
+    name = bench.rows("fig6")[0]["case"]
+    with open(bench.path("fig6"), "w", encoding="utf-8") as file:
+        file.write("\n".join(lines[:-1]) + f"\n# left out: {name}: the time limit\n")
+    assert "cases done 1, there before 7" in bench.run("fig6", "--resume")
+    check_batches(bench, "fig6", 8)
+    assert not any("left out" in comment for comment in bench.comments("fig6"))
+
+
+def check_overwrite(bench):
+    bench.run("limits", "--overwrite", commit="other")
+    assert "# commit: other" in bench.comments("limits")
+
+
+def main(arguments):
+    if len(arguments) != 1:
+        sys.exit(__doc__)
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(os.path.abspath(arguments[0]), os.path.join(folder, "a", "b"))
+        for check in (check_files, check_resume, check_left_out, check_overwrite):
+            check(bench)
+            print("ok", check.__name__)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
