@@ -74,8 +74,8 @@ def fill(page: Path, found: dict[str, results.Results], drawn: dict[str, Path]) 
             blocks[suite] = pages.missing(
                 module, f"{suite}.csv says too little" if suite in found else f"no {suite}.csv"
             )
-    if "peers" in drawn:
-        blocks["balanced"] = summary.table(found["peers"], found.get("libraries"))
+    peers = found["peers"] if "peers" in drawn else None
+    blocks["balanced"] = summary.table(peers, found.get("libraries")) if peers else "Not measured: no peers.csv."
     page.write_text(pages.replace(page.read_text(encoding="utf-8"), blocks), encoding="utf-8")
     print(f"filled {page}")
 

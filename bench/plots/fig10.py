@@ -25,8 +25,8 @@ def _verdict(wins: dict[str, int]) -> str:
     """`wins`: on how many batches a setting is clearly best."""
     if not any(wins.values()):
         return (
-            "**Makes no difference here.** Decode alone takes the same time with either: cached keys are the long side of "
-            "its products, so that rows are padded to eight at most, and reading is what it waits for."
+            "**Makes no difference here.** Decode alone takes the same time with either: the cached keys are the long "
+            "side of its products, rows are padded to eight at most, and reading is what it waits for."
         )
     small = wins.get("decode ctas=4", 0)
     holds = small == max(wins.values())

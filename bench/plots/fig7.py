@@ -69,7 +69,10 @@ def draw(results: Results) -> Figure:
         )
     ax.axhline(1, color=COLOURS["limit"], linestyle="--", linewidth=1)
     ax.text(0.99, 0.995, "ideal", transform=ax.get_yaxis_transform(), ha="right", va="top", size=9.5)
+    iterations = sorted({x for points in lines.values() for x, _ in points})
     ax.set_xscale("log", base=2)
+    ax.set_xticks(iterations, [f"{x:g}" for x in iterations])
+    ax.minorticks_off()
     ax.set(
         xlabel="multiplications per element of the compute side",
         ylabel="time / longer side alone",

@@ -8,13 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
-from matplotlib.axes import Axes  # noqa: E402
-from matplotlib.figure import Figure  # noqa: E402
-
-from .results import Results  # noqa: E402
+from .results import Results
 
 # Okabe and Ito's palette, which the colour-blind tell apart; one colour for one thing in all figures.
 COLOURS = {
@@ -56,7 +53,7 @@ NAMES = {
 }
 
 WIDTH, DPI = 8.0, 150
-plt.rcParams.update(
+matplotlib.rcParams.update(
     {
         "font.size": 10.5,
         "axes.spines.top": False,
@@ -107,7 +104,8 @@ def figure(
     """A figure with panels side by side; title and reading aid stand above, machine and command below."""
     lines = _wrap_evenly(title, 70)
     top = 0.3 + 0.25 * len(lines) + 0.32
-    fig, axes = plt.subplots(1, panels, figsize=(WIDTH, height), squeeze=False, **subplots)
+    fig = Figure(figsize=(WIDTH, height))
+    axes = fig.subplots(1, panels, squeeze=False, **subplots)
     fig.subplots_adjust(left=0.1, right=0.97, top=1 - top / height, bottom=0.95 / height)
     fig.text(0.02, 1 - 0.14 / height, "\n".join(lines), va="top", size=13, weight="bold", linespacing=1.25)
     fig.text(0.02, 1 - (0.2 + 0.25 * len(lines)) / height, how_to_read, va="top", color=GREY)
@@ -165,5 +163,4 @@ def save(fig: Figure, folder: Path, name: str) -> list[Path]:
     paths = [folder / f"{name}.svg", folder / f"{name}.png"]
     fig.savefig(paths[0], metadata={"Date": None})
     fig.savefig(paths[1], dpi=DPI)
-    plt.close(fig)
     return paths

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small result files with known numbers."""
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+COMMENTS = [
+    "# podattn 0.1.0, suite",
+    "# device: cuda:0: NVIDIA H100, kernel sm90a, CTAs: 132",
+    "# command: podattn bench suite",
+]
+BATCH_COLUMNS = (
+    "case param variant kernel model q_heads kv_heads head_dim dtype page_size prefill_q prefill_kv decode_n decode_kv "
+    "repeats median_us p10_us p90_us to_fused to_fused_p10 to_fused_p90 tflops kv_gb_per_s"
+).split()
+
+
+def write(path: Path, columns: Iterable[str], rows: Iterable[dict], comments: Iterable[str] = ()) -> Path:
+    columns = list(columns)
+    lines = [*COMMENTS, *comments, ";".join(columns)]
+    lines += [";".join(str(row.get(column, "")) for column in columns) for row in rows]
+    path.write_text("\n".join([*lines, "# done"]) + "\n")
+    return path
+
+
+def case(us: dict[str, float], prefill: str = "512@4096", decode: str = "16@4096", **fields: object) -> list[dict]:
+    """The rows of one batch: `us` has the median of every variant."""
+    prefill_q, prefill_kv = prefill.split("@")
+    decode_n, decode_kv = decode.split("@")
+    shape = {
+        "case": f"{fields.get('model', 'm')},{prefill}+{decode},p{fields.get('page_size', 16)}",
+        "kernel": "sm90a", "model": "m", "q_heads": 32, "kv_heads": 8, "head_dim": 128, "dtype": "bf16",
+        "page_size": 16, "prefill_q": prefill_q, "prefill_kv": prefill_kv, "decode_n": decode_n,
+        "decode_kv": decode_kv, "repeats": 50, **fields,
+    }  # fmt: skip
+    rows = []
+    for variant, time_us in us.items():
+        ratio = time_us / us["fused"] if "fused" in us else ""
+        rows.append({
+            **shape, "variant": variant, "median_us": time_us, "p10_us": time_us, "p90_us": time_us,
+            "to_fused": ratio, "to_fused_p10": ratio, "to_fused_p90": ratio,
+        })  # fmt: skip
+    return rows
+
+
+def limits(folder: Path, both_tflops: float = 480) -> Path:
+    columns = "measured tflops gb_per_s clock_mhz power_watts".split()
+    rows = [("read", "", 3100, 1980, 300), ("math", 640, "", 1500, 690), ("both", both_tflops, 3100, 1300, 700)]
+    return write(folder / "limits.csv", columns, [dict(zip(columns, row)) for row in rows])
+
+
+def fig1(folder: Path, fused_sm: float = 60, fused_dram: float = 70) -> Path:
+    rows = []
+    for prefill in ("1024@12288", "12288@12288"):
+        busy = {"serial": (40, 50), "streams": (45, 55), "fused": (fused_sm, fused_dram)}
+        for row in case({"serial": 150, "streams": 130, "fused": 100}, prefill):
+            sm, dram = busy[row["variant"]]
+            rows.append({**row, "sm_percent": sm, "tensor_percent": "", "dram_percent": dram, "source": "ncu"})
+    return write(folder / "fig1.csv", [*BATCH_COLUMNS, "sm_percent", "tensor_percent", "dram_percent", "source"], rows)
+
+
+def fig6(folder: Path, serial_55: float = 300) -> Path:
+    rows = []
+    for decodes, serial in ((54, 250), (55, serial_55)):
+        for chunk in (1, 2, 3):
+            rows += case({"fused": 200, "serial": serial, "streams": 230}, f"512@{512 * chunk}", f"{decodes}@16384",
+                         model="yi-6b", param=chunk)  # fmt: skip
+    return write(folder / "fig6.csv", BATCH_COLUMNS, rows)
+
+
+def fig7(folder: Path, sm_aware: float = 1.1) -> Path:
+    columns = "case iterations variant repeats median_us to_ideal to_ideal_p10 to_ideal_p90".split()
+    over_ideal = {"serial": 2.0, "streams": 1.9, "cta_parallel": 1.8, "thread": 1.5, "sm_aware": sm_aware, "ideal": 1.0}
+    rows = [{"case": f"i{n}", "iterations": n, "variant": variant, "median_us": 10 * x, "to_ideal": x}
+            for n in (2, 4, 8) for variant, x in over_ideal.items()]  # fmt: skip
+    return write(folder / "fig7.csv", columns, rows)
+
+
+def fig10(folder: Path, small: float = 50) -> Path:
+    rows = case({"fused": 100, "decode": 50, "decode ctas=2": 50, "decode ctas=4": small, "ctas=2": 100, "ctas=4": 140})
+    return write(folder / "fig10.csv", BATCH_COLUMNS, rows)
+
+
+def fig11(folder: Path, serial: float = 140) -> Path:
+    rows = [row for model in ("llama-3-8b", "yi-6b") for prefill in ("512@4096", "1024@8192")
+            for row in case({"fused": 100, "serial": serial, "streams": 120}, prefill, model=model)]  # fmt: skip
+    return write(folder / "fig11.csv", BATCH_COLUMNS, rows)
+
+
+def fig13(folder: Path, four: float = 90) -> Path:
+    rows = case({"fused": 100, "ctas=2": 100, "ctas=4": 150}, "2048@8192")
+    rows += case({"fused": 100, "ctas=2": 110, "ctas=4": four}, "512@512")
+    return write(folder / "fig13.csv", BATCH_COLUMNS, rows)
+
+
+def fig14(folder: Path, half: float = 120) -> Path:
+    rows = case({"fused": 100, "policy=proportional": 100, "policy=half": half})
+    return write(folder / "fig14.csv", BATCH_COLUMNS, rows)
+
+
+def trace(folder: Path, serial: float = 130) -> Path:
+    columns = (
+        "case step requests prefill_tokens decode_tokens kv_tokens plan_us fused_us serial_us streams_us prefill_us "
+        "decode_us"
+    ).split()
+    rows = [{"case": "chat,chunk=512", "step": step, "requests": 9, "prefill_tokens": 512 * (step % 2),
+             "decode_tokens": 8, "kv_tokens": 4096, "plan_us": 5, "fused_us": 100, "serial_us": serial,
+             "streams_us": 110, "prefill_us": 60, "decode_us": 70} for step in range(1, 5)]  # fmt: skip
+    return write(folder / "trace.csv", columns, rows)
+
+
+def peers(folder: Path, fa3: float = 150) -> Path:
+    rows = []
+    for prefill, side in (("512@512", 20), ("512@8192", 60), ("1024@8192", 95)):
+        times = {"fused": 110, "serial": 100 + side, "streams": 95 + side, "prefill": side, "decode": 100}
+        rows += case({**times, "fa3_best": fa3, "fa3_sm_partition": 130, "pod_best": 140}, prefill, page_size=0)
+        rows += case({**times, "fused": 112, "fa3_best": fa3}, prefill, page_size=16)
+    return write(folder / "peers.csv", BATCH_COLUMNS, rows)
+
+
+def libraries(folder: Path) -> Path:
+    rows = case({"fused": 112, "serial": 195, "flashinfer_pod": 168, "flashinfer_batch_attention": 180}, "1024@8192")
+    missing = "# left out: fa3_mixed: flash_attn_interface cannot be imported"
+    return write(folder / "libraries.csv", BATCH_COLUMNS, rows, [missing])
+
+
+MAKERS = {maker.__name__: maker for maker in (
+    limits, fig1, fig6, fig7, fig10, fig11, fig13, fig14, trace, peers, libraries)}  # fmt: skip

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The door: bench/plot.py draws what is there, fills pages, and says what is wrong."""
+import plot
+import pytest
+import synthetic
+from plots import pages, results, summary
+
+
+def test_all_suites_are_drawn_and_a_page_is_filled(tmp_path, capsys):
+    for make in synthetic.MAKERS.values():
+        make(tmp_path)
+    page = tmp_path / "docs" / "page.md"
+    page.parent.mkdir()
+    page.write_text("before\n<!-- fig11 -->\nstale\n<!-- /fig11 -->\n<!-- balanced -->\n<!-- /balanced -->\nafter\n")
+    assert plot.main([str(tmp_path), "--figures", str(tmp_path / "figures"), "--page", str(page)]) == 0
+    assert len(list((tmp_path / "figures").glob("*.svg"))) == len(synthetic.MAKERS)
+    assert len(list((tmp_path / "figures").glob("*.png"))) == len(synthetic.MAKERS)
+    filled = page.read_text()
+    assert filled.startswith("before\n<!-- fig11 -->\n![The sweep") and filled.endswith("<!-- /balanced -->\nafter\n")
+    assert "](../figures/fig11.svg)" in filled and "stale" not in filled
+    assert "| 1024@8192 + 16@4096 | 110 | 1.74 |" in filled
+    assert capsys.readouterr().err == ""
+
+
+def test_filling_twice_changes_nothing(tmp_path):
+    synthetic.limits(tmp_path)
+    page = tmp_path / "page.md"
+    page.write_text("<!-- limits -->\n<!-- /limits -->\n")
+    plot.main([str(tmp_path), "--page", str(page)])
+    first = page.read_text()
+    plot.main([str(tmp_path), "--page", str(page)])
+    assert page.read_text() == first
+
+
+def test_a_suite_without_a_file_is_said_to_be_not_measured(tmp_path):
+    synthetic.limits(tmp_path)
+    page = tmp_path / "page.md"
+    page.write_text("<!-- fig7 -->\n<!-- /fig7 -->\n<!-- balanced -->\n<!-- /balanced -->\n")
+    assert plot.main([str(tmp_path), "--page", str(page)]) == 0
+    assert page.read_text().count("Not measured: no fig7.csv.") == 1
+    assert "Not measured: no peers.csv." in page.read_text()
+
+
+def test_a_wrong_file_does_not_stop_the_others(tmp_path, capsys):
+    synthetic.limits(tmp_path)
+    synthetic.write(tmp_path / "fig11.csv", ["case"], [{"case": "x"}])
+    assert plot.main([str(tmp_path)]) == 1
+    assert (tmp_path / "limits.svg").exists()
+    assert "plot: fig11.csv: no column variant" in capsys.readouterr().err
+
+
+def test_a_suite_that_was_asked_for_must_be_there(tmp_path, capsys):
+    assert plot.main([str(tmp_path), "fig6"]) == 1
+    assert "fig6.csv: No such file" in capsys.readouterr().err
+
+
+def test_an_empty_folder_is_an_error_that_says_what_to_do(tmp_path, capsys):
+    assert plot.main([str(tmp_path)]) == 1
+    assert "podattn bench" in capsys.readouterr().err
+
+
+def test_an_unknown_suite_is_a_usage_error(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        plot.main([str(tmp_path), "fig99"])
+    assert "no suite fig99" in capsys.readouterr().err
+
+
+def test_a_block_that_does_not_end_is_refused():
+    with pytest.raises(results.ResultError, match="<!-- fig1 --> but no <!-- /fig1 -->"):
+        pages.replace("<!-- fig1 -->\ntext", {"fig1": "new"})
+
+
+def test_each_file_s_ratios_are_its_own(tmp_path):
+    table = summary.table(results.read(synthetic.peers(tmp_path)), results.read(synthetic.libraries(tmp_path)))
+    row = next(line for line in table.splitlines() if line.startswith("| 1024@8192"))
+    # serial 195 and FlashInfer's POD 168 over the 112 of the same run; POD-Attention's 140 over the 110 of the other.
+    assert row.split("|")[3:7] == [" 1.74 ", " 1.73 ", " 1.50 ", " 1.61 "]
+    assert " 1.27 " in row
