@@ -83,6 +83,7 @@ need_ci() {
         compiles "clang-$LLVM_PINNED" -fsanitize=address,undefined,fuzzer-no-link
     need "llvm-$LLVM_PINNED" "names in sanitizer reports" have "llvm-symbolizer-$LLVM_PINNED"
     need git "works on a clone" have git
+    need python3-venv "private places for Python packages" python3 -c 'import ensurepip'
 }
 
 install_packages() {
