@@ -100,12 +100,18 @@ static pod_status find_kernel(const pod_cuda_device *cuda, const char *image, co
     return POD_OK;
 }
 
-/** Before there are limits, the device is described by the first row that its options allow. */
-static const pod_cuda_variant *usual_variant(const pod_cuda_device *cuda) {
-    for (int32_t i = 0; i < POD_CUDA_NUM_VARIANTS; i++) {
-        if (cuda->chip.has_kernel[i] && pod__cuda_fits_options(i, &cuda->options)) return &pod__cuda_variants[i];
-    }
-    return NULL;
+/** Gives a row's kernel its shared memory, and asks how many of its CTAs an SM holds. */
+static pod_status prepare_kernel(pod_cuda_device *cuda, int32_t row) {
+    const pod_cuda_variant *variant = &pod__cuda_variants[row];
+    int count = 0;
+    POD_CUDA_TRY(
+        cuda,
+        func_set_attribute(cuda->kernels[row], CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, variant->smem_bytes),
+        "giving a kernel its shared memory");
+    POD_CUDA_TRY(cuda, max_active_blocks(&count, cuda->kernels[row], variant->threads, (size_t)variant->smem_bytes),
+                 "asking how many CTAs an SM holds");
+    cuda->chip.resident_ctas[row] = count;
+    return POD_OK;
 }
 
 static pod_status find_kernels(pod_cuda_device *cuda) {
@@ -117,13 +123,9 @@ static pod_status find_kernels(pod_cuda_device *cuda) {
         if (variant->smem_bytes > cuda->max_smem_bytes) continue;
         POD_TRY(find_kernel(cuda, variant->image, variant->kernel, &cuda->kernels[i]));
         if (cuda->kernels[i] == NULL) continue;
-        POD_CUDA_TRY(
-            cuda,
-            func_set_attribute(cuda->kernels[i], CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, variant->smem_bytes),
-            "giving a kernel its shared memory");
-        cuda->chip.has_kernel[i] = 1;
+        POD_TRY(prepare_kernel(cuda, i));
     }
-    if (cuda->plan_kernel != NULL && usual_variant(cuda) != NULL) return POD_OK;
+    if (cuda->plan_kernel != NULL && pod__cuda_find_variant(&cuda->options, &cuda->chip, NULL) >= 0) return POD_OK;
     return pod__fail(POD_E_NO_DEVICE,
                      "this library has no kernel of that name's options for %s (compute capability "
                      "%d.%d)",
@@ -158,8 +160,7 @@ static void cuda_close(pod_device *device) {
 }
 
 static void cuda_choose_tiling(const pod_device *device, const pod_limits *limits, pod_tiling *tiling) {
-    int32_t num_sms = ((const pod_cuda_device *)device)->chip.num_sms;
-    *tiling = pod__cuda_tiling(&pod__cuda_variants[pod__cuda_row(device, limits)], num_sms);
+    *tiling = pod__cuda_tiling(pod__cuda_row(device, limits), &((const pod_cuda_device *)device)->chip);
 }
 
 /** The families that have a kernel here, in the order of the table: the fastest first. */
@@ -168,7 +169,8 @@ static void list_families(const pod_cuda_device *cuda, char *text, size_t bytes)
     size_t length = 0;
     for (int32_t i = 0; i < POD_CUDA_NUM_VARIANTS; i++) {
         const char *family = pod__cuda_variants[i].family;
-        if (!cuda->chip.has_kernel[i] || strcmp(family, last) == 0 || length + strlen(family) + 2 > bytes) continue;
+        if (cuda->chip.resident_ctas[i] == 0 || strcmp(family, last) == 0 || length + strlen(family) + 2 > bytes)
+            continue;
         length += (size_t)snprintf(text + length, bytes - length, "%s%s", *last != '\0' ? " " : "", family);
         last = family;
     }
@@ -183,11 +185,11 @@ static void cuda_describe_kernel(const pod_device *device, const pod_limits *lim
 
 static void cuda_get_info(const pod_device *device, pod_device_info *info) {
     const pod_cuda_device *cuda = (const pod_cuda_device *)device;
-    const pod_cuda_variant *variant = usual_variant(cuda);
+    int32_t row = pod__cuda_find_variant(&cuda->options, &cuda->chip, NULL);
     snprintf(info->backend, sizeof info->backend, "cuda");
     snprintf(info->name, sizeof info->name, "%s", cuda->name);
-    snprintf(info->kernel, sizeof info->kernel, "%s", variant->family);
-    info->num_ctas = variant->ctas_per_sm * cuda->chip.num_sms;
+    snprintf(info->kernel, sizeof info->kernel, "%s", pod__cuda_variants[row].family);
+    info->num_ctas = pod__cuda_tiling(row, &cuda->chip).num_ctas;
     info->memory_bytes = cuda->memory_bytes;
     list_families(cuda, info->families, sizeof info->families);
 }

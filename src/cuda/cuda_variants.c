@@ -41,14 +41,32 @@ static int fits_shape(const pod_cuda_variant *variant, const pod_limits *limits)
     return variant->dtype == limits->q_dtype && variant->head_dim == limits->head_dim;
 }
 
+static int fits(int32_t row, const pod_cuda_options *options, const pod_cuda_chip *chip, const pod_limits *limits) {
+    const pod_cuda_variant *variant = &pod__cuda_variants[row];
+    if (chip->resident_ctas[row] == 0 || !pod__cuda_fits_options(row, options)) return 0;
+    if (limits == NULL) return 1;
+    return fits_shape(variant, limits) && (variant->arch != POD_ARCH_sm90 || pod__sm90_takes(limits));
+}
+
+/** Whether two rows differ only in how many CTAs share an SM. */
+static int are_alike(const pod_cuda_variant *a, const pod_cuda_variant *b) {
+    return a->arch == b->arch && a->job == b->job && a->dtype == b->dtype && a->head_dim == b->head_dim;
+}
+
 int32_t pod__cuda_find_variant(const pod_cuda_options *options, const pod_cuda_chip *chip, const pod_limits *limits) {
+    int32_t best = -1;
     for (int32_t i = 0; i < POD_CUDA_NUM_VARIANTS; i++) {
-        const pod_cuda_variant *variant = &pod__cuda_variants[i];
-        if (!chip->has_kernel[i] || !fits_shape(variant, limits)) continue;
-        if (variant->arch == POD_ARCH_sm90 && !pod__sm90_takes(limits)) continue;
-        if (pod__cuda_fits_options(i, options)) return i;
+        if (!fits(i, options, chip, limits)) continue;
+        if (best >= 0 && !are_alike(&pod__cuda_variants[best], &pod__cuda_variants[i])) continue;
+        if (best >= 0 && chip->resident_ctas[i] <= chip->resident_ctas[best]) continue;
+        best = i;
+        if (chip->resident_ctas[i] >= pod__cuda_variants[i].ctas_per_sm) return i;
     }
-    return -1;
+    return best;
+}
+
+int32_t pod__cuda_ctas_per_sm(int32_t row, const pod_cuda_chip *chip) {
+    return pod_core_min(pod__cuda_variants[row].ctas_per_sm, chip->resident_ctas[row]);
 }
 
 /** Whether some sm90 row has the shape and passes the options. */
@@ -83,10 +101,11 @@ void pod__cuda_explain_variant(const pod_cuda_options *options, const pod_cuda_c
     }
 }
 
-pod_tiling pod__cuda_tiling(const pod_cuda_variant *variant, int32_t num_sms) {
+pod_tiling pod__cuda_tiling(int32_t row, const pod_cuda_chip *chip) {
+    const pod_cuda_variant *variant = &pod__cuda_variants[row];
     int is_sm90 = variant->arch == POD_ARCH_sm90;
-    pod_tiling tiling = is_sm90 ? pod__tiling_sm90(num_sms) : pod__tiling_sm80(num_sms);
-    tiling.num_ctas = variant->ctas_per_sm * num_sms;
+    pod_tiling tiling = is_sm90 ? pod__tiling_sm90(chip->num_sms) : pod__tiling_sm80(chip->num_sms);
+    tiling.num_ctas = pod__cuda_ctas_per_sm(row, chip) * chip->num_sms;
     if (!is_sm90) tiling.num_prefill_ctas = (tiling.num_ctas + 1) / 2;
     tiling.prefill_tile_rows = variant->prefill_tile_rows;
     tiling.prefill_tile_tokens = variant->prefill_tile_tokens;

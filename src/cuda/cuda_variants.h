@@ -33,8 +33,8 @@ extern const pod_cuda_variant pod__cuda_variants[POD_CUDA_NUM_VARIANTS];
 typedef struct pod_cuda_chip {
     int32_t capability; /**< 10 * major + minor */
     int32_t num_sms;
-    int32_t has_tensor_maps;                   /**< the driver encodes them */
-    int32_t has_kernel[POD_CUDA_NUM_VARIANTS]; /**< loaded and within the chip's shared memory */
+    int32_t has_tensor_maps;                      /**< the driver encodes them */
+    int32_t resident_ctas[POD_CUDA_NUM_VARIANTS]; /**< of a row's kernel on an SM at once; 0: it does not run here */
 } pod_cuda_chip;
 
 /** Whether machine code of the family runs on the chip and its driver. */
@@ -43,14 +43,21 @@ int pod__cuda_arch_runs(int32_t arch, const pod_cuda_chip *chip);
 /** Whether the options of a device's name allow the row. */
 int pod__cuda_fits_options(int32_t row, const pod_cuda_options *options);
 
-/** The first row that serves the limits on this chip and with these options; -1 if none does. */
+/**
+ * The row that serves the limits on this chip and with these options; -1 if none does. Of several the first whose CTAs
+ * all fit on an SM at once, since the two kinds of work overlap only between CTAs that do; else the one with the most
+ * there. `limits` NULL: whatever they are, to describe the device.
+ */
 int32_t pod__cuda_find_variant(const pod_cuda_options *options, const pod_cuda_chip *chip, const pod_limits *limits);
+
+/** CTAs of a row on an SM: as many as it is made for, or as fit. */
+int32_t pod__cuda_ctas_per_sm(int32_t row, const pod_cuda_chip *chip);
 
 /** Why that is no sm90 row: "sm90: page_size = 1 is ..."; "" if it is one. */
 void pod__cuda_explain_variant(const pod_cuda_options *options, const pod_cuda_chip *chip, const pod_limits *limits,
                                char *note, size_t bytes);
 
-/** How work is cut for a row on a GPU of so many SMs. */
-pod_tiling pod__cuda_tiling(const pod_cuda_variant *variant, int32_t num_sms);
+/** How work is cut for a row. */
+pod_tiling pod__cuda_tiling(int32_t row, const pod_cuda_chip *chip);
 
 #endif

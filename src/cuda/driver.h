@@ -29,6 +29,8 @@
     X(module_unload, "cuModuleUnload", (CUmodule module))                                                              \
     X(module_get_function, "cuModuleGetFunction", (CUfunction * function, CUmodule module, const char *name))          \
     X(func_set_attribute, "cuFuncSetAttribute", (CUfunction function, CUfunction_attribute attribute, int value))      \
+    X(max_active_blocks, "cuOccupancyMaxActiveBlocksPerMultiprocessor",                                                \
+      (int *count, CUfunction function, int threads, size_t shared_bytes))                                             \
     X(launch_kernel, "cuLaunchKernel",                                                                                 \
       (CUfunction function, unsigned int grid_x, unsigned int grid_y, unsigned int grid_z, unsigned int block_x,       \
        unsigned int block_y, unsigned int block_z, unsigned int shared_bytes, CUstream stream, void **params,          \

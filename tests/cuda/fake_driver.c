@@ -5,7 +5,8 @@
  *
  *   FAKE_CUDA_FAIL=cuLaunchKernel=700   this function returns that error
  *   FAKE_CUDA_VERSION=12020             the driver's version
- *   FAKE_CUDA_CAPABILITY=75             the GPU's */
+ *   FAKE_CUDA_CAPABILITY=75             the GPU's
+ *   FAKE_CUDA_SM_SMEM=167936            bytes of shared memory of an SM */
 #include "backend.h"
 #include "cuda_variants.h"
 #include "dtype.h"
@@ -24,6 +25,7 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
+enum { SM_SMEM_BYTES = 233472, RESERVED_SMEM_BYTES = 1024 }; /* an H100's; the driver takes some of each CTA's */
 enum { NUM_SMS = 20, MAX_NODES = 16, MAX_ALLOCATIONS = 4096, RADIX_BITS = 8 };
 
 static CUresult injected(const char *function) {
@@ -385,6 +387,24 @@ EXPORT CUresult cuFuncSetAttribute(CUfunction function, CUfunction_attribute att
     return CUDA_SUCCESS;
 }
 
+/** CTAs of a kernel on an SM: what shared memory and threads allow; the launch bounds see to the registers. */
+static int max_active_blocks(const fake_kernel *kernel) {
+    const pod_cuda_variant *variant = &pod__cuda_variants[kernel->variant];
+    int by_smem = setting("FAKE_CUDA_SM_SMEM", SM_SMEM_BYTES) / (variant->smem_bytes + RESERVED_SMEM_BYTES);
+    int by_threads = 2048 / variant->threads;
+    return by_smem < by_threads ? by_smem : by_threads;
+}
+
+EXPORT CUresult cuOccupancyMaxActiveBlocksPerMultiprocessor(int *count, CUfunction function, int threads,
+                                                            size_t shared_bytes) {
+    FAKE("cuOccupancyMaxActiveBlocksPerMultiprocessor");
+    const fake_kernel *kernel = (const void *)function;
+    const pod_cuda_variant *variant = &pod__cuda_variants[kernel->variant];
+    if (threads != variant->threads || shared_bytes != (size_t)variant->smem_bytes) return CUDA_ERROR_INVALID_VALUE;
+    *count = max_active_blocks(kernel);
+    return CUDA_SUCCESS;
+}
+
 EXPORT CUresult cuLaunchKernel(CUfunction function, unsigned int grid_x, unsigned int grid_y, unsigned int grid_z,
                                unsigned int block_x, unsigned int block_y, unsigned int block_z,
                                unsigned int shared_bytes, CUstream stream, void **params, void **extra) {
@@ -402,7 +422,7 @@ EXPORT CUresult cuLaunchKernel(CUfunction function, unsigned int grid_x, unsigne
         const pod_cuda_variant *variant = &pod__cuda_variants[node.kernel->variant];
         node.params.attention = *(const pod_kernel_params *)params[0];
         if (block_x != (unsigned)variant->threads || shared_bytes != (unsigned)variant->smem_bytes ||
-            grid_x != (unsigned)(variant->ctas_per_sm * NUM_SMS)) {
+            grid_x > (unsigned)(max_active_blocks(node.kernel) * NUM_SMS)) {
             return CUDA_ERROR_INVALID_VALUE;
         }
         if (variant->arch == POD_ARCH_sm90 && !maps_match(&node.params.attention, variant->dtype)) {
@@ -585,8 +605,10 @@ EXPORT CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute attribute, C
     if (attribute == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR) *value = capability / 10;
     if (attribute == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR) *value = capability % 10;
     if (attribute == CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT) *value = NUM_SMS;
-    if (attribute == CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN) *value = 232448;
-    if (attribute == CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR) *value = 233472;
+    if (attribute == CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)
+        *value = setting("FAKE_CUDA_SM_SMEM", SM_SMEM_BYTES) - RESERVED_SMEM_BYTES;
+    if (attribute == CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR)
+        *value = setting("FAKE_CUDA_SM_SMEM", SM_SMEM_BYTES);
     return CUDA_SUCCESS;
 }
 

@@ -42,6 +42,7 @@ static void test_open(void) {
     open_fails("FAKE_CUDA_FAIL", "cuModuleLoadData=2", POD_E_NO_MEMORY, "loading the kernels");
     open_fails("FAKE_CUDA_FAIL", "cuModuleGetFunction=500", POD_E_NO_DEVICE, "no kernel");
     open_fails("FAKE_CUDA_FAIL", "cuFuncSetAttribute=1", POD_E_DEVICE, "shared memory");
+    open_fails("FAKE_CUDA_FAIL", "cuOccupancyMaxActiveBlocksPerMultiprocessor=1", POD_E_DEVICE, "an SM holds");
     open_fails("FAKE_CUDA_FAIL", "cuModuleLoadData=700", POD_E_DEVICE, "start the process again");
 }
 

@@ -37,11 +37,12 @@ static pod_limits limits_of(pod_dtype dtype, int32_t head_dim, int32_t page_size
 
 /* ---- the choice ---- */
 
-/** A chip on which every kernel of its families loads. */
+/** A chip that holds as many CTAs of every kernel of its families as the kernel is made for. */
 static pod_cuda_chip chip_of(int32_t capability) {
     pod_cuda_chip chip = {.capability = capability, .num_sms = 132, .has_tensor_maps = 1};
     for (int32_t i = 0; i < POD_CUDA_NUM_VARIANTS; i++) {
-        chip.has_kernel[i] = pod__cuda_arch_runs(pod__cuda_variants[i].arch, &chip);
+        const pod_cuda_variant *variant = &pod__cuda_variants[i];
+        chip.resident_ctas[i] = pod__cuda_arch_runs(variant->arch, &chip) ? variant->ctas_per_sm : 0;
     }
     return chip;
 }
@@ -80,8 +81,7 @@ static void test_sm90_row(const pod_cuda_variant *row) {
     expect_family("0", &a100, &limits, POD_ARCH_sm80, "8.0");
     expect_family("0", &b200, &limits, POD_ARCH_sm80, "10.0");
     for (int32_t i = 0; i < POD_CUDA_NUM_VARIANTS; i++) {
-        old.has_kernel[i] = pod__cuda_arch_runs(pod__cuda_variants[i].arch, &old);
-        if (h100.has_kernel[i] && pod__cuda_variants[i].arch == POD_ARCH_sm90) h100.has_kernel[i] = 0;
+        if (pod__cuda_variants[i].arch == POD_ARCH_sm90) old.resident_ctas[i] = h100.resident_ctas[i] = 0;
     }
     expect_family("0", &old, &limits, POD_ARCH_sm80, "cuTensorMapEncodeTiled");
     expect_family("0", &h100, &limits, POD_ARCH_sm80, "does not load");
@@ -108,12 +108,71 @@ static void test_sm90_row(const pod_cuda_variant *row) {
     EXPECT(choose("0,kernel=sm90", &h100, &limits, note) == NULL, "page_size = 1");
     EXPECT(strstr(note, "page_size = 1 ") != NULL, "\"%s\"", note);
 
-    pod_tiling tiling = pod__cuda_tiling(row, 132);
+    pod_tiling tiling = pod__cuda_tiling((int32_t)(row - pod__cuda_variants), &h100);
     EXPECT(tiling.num_ctas == 132 && tiling.num_prefill_ctas == 132, "%d CTAs", tiling.num_ctas);
     EXPECT(tiling.decode_rows == row->decode_rows, "%d rows", tiling.decode_rows);
     EXPECT(tiling.prefill_tile_tokens == row->prefill_tile_tokens, "%d keys", tiling.prefill_tile_tokens);
     pod_tiling simulated = pod__tiling_sm90(132);
     EXPECT(memcmp(&tiling, &simulated, sizeof tiling) == 0, "%s is not what sim:h100 plays", row->kernel);
+}
+
+/** The row is made for `made_for` CTAs per SM, and the plan is for `num_ctas` workers. */
+static void expect_ctas(const char *name, const pod_cuda_chip *chip, const pod_limits *limits, int32_t made_for,
+                        int32_t num_ctas) {
+    char note[256];
+    const pod_cuda_variant *variant = choose(name, chip, limits, note);
+    EXPECT(variant != NULL && variant->ctas_per_sm == made_for, "\"%s\"", name);
+    if (variant == NULL) return;
+    pod_tiling tiling = pod__cuda_tiling((int32_t)(variant - pod__cuda_variants), chip);
+    EXPECT(tiling.num_ctas == num_ctas && tiling.num_prefill_ctas == (num_ctas + 1) / 2, "%d CTAs", tiling.num_ctas);
+}
+
+/** CTAs of the sm80 family's rows that are made for 2 and for 4 per SM. */
+static void set_resident(pod_cuda_chip *chip, int32_t of_two, int32_t of_four) {
+    for (int32_t i = 0; i < POD_CUDA_NUM_VARIANTS; i++) {
+        const pod_cuda_variant *variant = &pod__cuda_variants[i];
+        if (variant->ctas_per_sm == 2) chip->resident_ctas[i] = of_two;
+        if (variant->ctas_per_sm == 4) chip->resident_ctas[i] = of_four;
+    }
+}
+
+/** The first row that an SM holds as often as it is made for, else the one that it holds most often. */
+static void test_ctas_per_sm(void) {
+    pod_cuda_chip chip = chip_of(80);
+    pod_limits limits = limits_of(POD_BF16, 128, 16);
+    chip.num_sms = 100;
+    set_resident(&chip, 2, 4);
+    expect_ctas("0", &chip, &limits, 2, 200);
+    set_resident(&chip, 3, 4);
+    expect_ctas("0", &chip, &limits, 2, 200);
+    set_resident(&chip, 1, 3); /* an A100's, with head_dim 128 */
+    expect_ctas("0", &chip, &limits, 4, 300);
+    expect_ctas("0,ctas=2", &chip, &limits, 2, 100);
+    set_resident(&chip, 1, 4);
+    expect_ctas("0", &chip, &limits, 4, 400);
+    set_resident(&chip, 1, 1);
+    expect_ctas("0", &chip, &limits, 2, 100);
+    set_resident(&chip, 0, 1);
+    expect_ctas("0", &chip, &limits, 4, 100);
+}
+
+/** The same, as the driver counts them for an A100. */
+static void test_a100(void) {
+    pod_device *device;
+    setenv("FAKE_CUDA_CAPABILITY", "80", 1);
+    setenv("FAKE_CUDA_SM_SMEM", "167936", 1);
+    EXPECT(pod_device_open("cuda:0", &device) == POD_OK, "%s", pod_error_message());
+    unsetenv("FAKE_CUDA_CAPABILITY");
+    unsetenv("FAKE_CUDA_SM_SMEM");
+    const pod_cuda_device *cuda = (const pod_cuda_device *)device;
+    pod_limits limits = limits_of(POD_BF16, 128, 16);
+    expect_ctas("0", &cuda->chip, &limits, 4, 3 * cuda->chip.num_sms);
+    limits.head_dim = 64;
+    expect_ctas("0", &cuda->chip, &limits, 2, 2 * cuda->chip.num_sms);
+    pod_device_info info = pod_device_info_init();
+    EXPECT(pod_device_get_info(device, &info) == POD_OK && info.num_ctas == 3 * cuda->chip.num_sms, "%d CTAs",
+           info.num_ctas);
+    pod_device_close(device);
 }
 
 static void test_choice(void) {
@@ -122,9 +181,9 @@ static void test_choice(void) {
     pod_limits limits = limits_of(POD_BF16, 96, 16);
     EXPECT(choose("0", &chip, &limits, note) == NULL, "head_dim = 96");
     limits = limits_of(POD_BF16, 128, 16);
-    const pod_cuda_variant *two = choose("0", &chip, &limits, note), *four = choose("0,ctas=4", &chip, &limits, note);
-    EXPECT(two != NULL && strcmp(two->kernel, "pod_sm80_fused_bf16_d128_c2") == 0, "%s", two->kernel);
-    EXPECT(four != NULL && pod__cuda_tiling(four, 108).num_ctas == 432, "%s", four->kernel);
+    limits.page_size = 1;
+    expect_ctas("0", &chip, &limits, 2, 2 * 132);
+    expect_ctas("0,ctas=4", &chip, &limits, 4, 4 * 132);
     for (int32_t i = 0; i < POD_CUDA_NUM_VARIANTS; i++) {
         if (pod__cuda_variants[i].arch == POD_ARCH_sm90) test_sm90_row(&pod__cuda_variants[i]);
     }
@@ -271,6 +330,8 @@ int main(int argc, char **argv) {
         test_old_driver(cuda);
     } else {
         test_choice();
+        test_ctas_per_sm();
+        test_a100();
         test_info(device);
         test_layouts(cuda);
         test_boxes(cuda);
