@@ -3,7 +3,10 @@
 export PATH := $(CURDIR)/.cache/tools/bin:$(PATH)
 PREFIX ?= /usr/local
 PYTHON ?= python3
-BENCH_BATCH = --prefill 512@2048 --decode 32@2048
+# Kernels are compiled for the benchmark only where there is a GPU.
+BENCH_PRESET = $(if $(wildcard /dev/nvidia[0-9]*),bench,demo)
+BENCH_OUT ?= bench/out
+BENCH_FLAGS ?= --short --overwrite --time-limit 240
 
 .PHONY: help demo test lint bench install clean
 
@@ -27,18 +30,22 @@ lint: ## formatting and static analysis of everything
 	cmake --preset clang
 	tools/lint.sh build/clang
 
-bench: ## time a hybrid batch on the CPU, beside PyTorch where PYTHON (default python3) has it
+bench: ## the short suites of podattn bench and their figures, into bench/out; on a CPU also PyTorch beside it
 	@tools/setup.sh demo
-	cmake --preset demo
-	cmake --build --preset demo
-	build/demo/cli/podattn run --model llama-3-8b $(BENCH_BATCH) --dtype f32
-	build/demo/cli/podattn run --model llama-3-8b $(BENCH_BATCH) --dtype bf16
+	cmake --preset $(BENCH_PRESET)
+	cmake --build --preset $(BENCH_PRESET)
+	build/$(BENCH_PRESET)/cli/podattn bench all --out $(BENCH_OUT) --peers bench/batches/llama_3_8b.csv $(BENCH_FLAGS)
+	@for python in "$$(bench/venv.sh)" $(PYTHON); do \
+	    if "$$python" -c 'import matplotlib' 2>/dev/null; then exec "$$python" bench/plot.py $(BENCH_OUT); fi; \
+	done; echo 'bench: no figures: they need matplotlib'
+ifeq ($(BENCH_PRESET),demo)
 	@if $(PYTHON) -c 'import torch' 2>/dev/null; then \
-	    $(PYTHON) bench/cpu_vs_torch.py --library build/demo/libpodattn.so $(BENCH_BATCH) \
+	    $(PYTHON) bench/cpu_vs_torch.py --library build/demo/libpodattn.so --prefill 512@2048 --decode 32@2048 \
 	        --page-size 0 --page-size 16 --repeats 15 --threads $$(nproc); \
 	else \
 	    echo 'bench: for the comparison, make bench PYTHON=a Python that has torch (measured with 2.15.0)'; \
 	fi
+endif
 
 install: ## build and install into PREFIX (default /usr/local; DESTDIR is honoured)
 	@tools/setup.sh demo

@@ -44,8 +44,10 @@ cli_exit list_fig1(bench *bench, bench_cases *cases, cli_error *error) {
 
 cli_exit list_fig6(bench *bench, bench_cases *cases, cli_error *error) {
     enum { CHUNK = 512, PROMPT = 16384, SHORT_STEP = 4 };
+    static const int32_t counts[] = {54, 55}, small_counts[] = {52, 56}; /* which stay two when divided */
     int32_t step = bench->is_short ? SHORT_STEP : 1;
-    for (int32_t decodes = 54; decodes <= 55; decodes++) {
+    for (int i = 0; i < COUNT(counts); i++) {
+        int32_t decodes = cases->is_small ? small_counts[i] : counts[i];
         for (int32_t chunk = step; chunk * CHUNK <= PROMPT; chunk += step) {
             CLI_TRY(add(cases, "yi-6b", chunk, CHUNK, chunk * CHUNK, decodes, PROMPT, error));
         }

@@ -82,3 +82,44 @@ cli_exit fusion_queue(fusion *fusion, fusion_strategy strategy, cli_error *error
     CLI_TRY(launch(fusion, FUSION_MEMORY, STREAM_SIDE, error));
     return device_memory_join(fusion->memory, error);
 }
+
+/* ---- check ---- */
+
+static const size_t array_bytes = FUSION_FLOATS * sizeof(float);
+
+static cli_exit fetch(fusion *fusion, const float *from, float *to, cli_error *error) {
+    const device_array array = {to, (void *)(uintptr_t)from, array_bytes};
+    return device_array_fetch(fusion->memory, &array, error);
+}
+
+/** Spoils c with a: no sum is the same, as no b is zero. */
+static cli_exit check_strategy(fusion *fusion, fusion_strategy strategy, const float *sums, float *c,
+                               cli_error *error) {
+    double unused_us;
+    CLI_TRY(device_memory_copy(fusion->memory, fusion->params.c, fusion->params.a, array_bytes, error));
+    CLI_TRY(device_memory_begin(fusion->memory, error));
+    CLI_TRY(fusion_queue(fusion, strategy, error));
+    CLI_TRY(device_memory_end(fusion->memory, &unused_us, error));
+    CLI_TRY(fetch(fusion, fusion->params.c, c, error));
+    if (memcmp(c, sums, array_bytes) == 0) return CLI_OK;
+    return cli_fail(error, "the micro-benchmark's way %s computes wrong sums", fusion_name(strategy));
+}
+
+static cli_exit check_strategies(fusion *fusion, float *sums, float *c, cli_error *error) {
+    fusion->params.iterations = 1;
+    CLI_TRY(fetch(fusion, fusion->params.a, sums, error));
+    CLI_TRY(fetch(fusion, fusion->params.b, c, error));
+    for (size_t i = 0; i < FUSION_FLOATS; i++) sums[i] += c[i];
+    for (int s = FUSION_MEMORY; s < NUM_FUSION_STRATEGIES; s++) {
+        CLI_TRY(check_strategy(fusion, (fusion_strategy)s, sums, c, error));
+    }
+    return CLI_OK;
+}
+
+cli_exit fusion_check(fusion *fusion, cli_error *error) {
+    float *sums = malloc(array_bytes), *c = malloc(array_bytes);
+    cli_exit code = sums != NULL && c != NULL ? check_strategies(fusion, sums, c, error) : cli_fail_memory(error);
+    free(sums);
+    free(c);
+    return code;
+}

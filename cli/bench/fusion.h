@@ -34,6 +34,9 @@ typedef struct fusion {
 cli_exit fusion_open(device_memory *memory, void *arrays, fusion *made, cli_error *error);
 void fusion_close(fusion *fusion);
 
+/** Runs every way to do both over a spoiled result, and compares it with the host's sums. */
+cli_exit fusion_check(fusion *fusion, cli_error *error);
+
 cli_exit fusion_queue(fusion *fusion, fusion_strategy strategy, cli_error *error);
 
 /** The kernels' code; NULL in a build without them. */

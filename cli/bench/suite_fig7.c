@@ -84,6 +84,7 @@ cli_exit run_fig7(bench *bench, cli_error *error) {
     double *took_us = malloc((NUM_FUSION_STRATEGIES + 2) * (size_t)bench->repeat * sizeof *took_us);
     cli_exit code = took_us == NULL ? cli_fail_memory(error)
                                     : fusion_open(bench->device.memory, bench->arena.random, &fusion, error);
+    if (code == CLI_OK) code = fusion_check(&fusion, error);
     if (code == CLI_OK) code = measure(bench, &fusion, took_us, error);
     fusion_close(&fusion);
     free(took_us);

@@ -102,7 +102,7 @@ def check_files(bench):
     check_limits(bench)
     check_batches(bench, "fig1", 3, ["sm_percent", "tensor_percent", "dram_percent", "source"])
     assert {row["source"] for row in bench.rows("fig1")} == {"limits"}
-    check_batches(bench, "fig6", 8)
+    check_batches(bench, "fig6", 16)
     check_trace(bench)
 
 
@@ -114,10 +114,10 @@ def check_resume(bench):
     assert bench.lines("fig6") == whole
     with open(bench.path("fig6"), "w", encoding="utf-8") as file:
         file.write("\n".join(whole[: 8 + 4 * 3]) + "\n" + "yi-6b,32@5")
-    assert "cases done 5, there before 3" in bench.run("fig6", "--resume")
+    assert "cases done 13, there before 3" in bench.run("fig6", "--resume")
     assert bench.lines("fig6")[: 8 + 4 * 3] == whole[: 8 + 4 * 3]
-    check_batches(bench, "fig6", 8)
-    assert "cases done 0, there before 8" in bench.run("fig6", "--resume")
+    check_batches(bench, "fig6", 16)
+    assert "cases done 0, there before 16" in bench.run("fig6", "--resume")
     assert bench.lines("fig6").count("# done") == 1
 
 
@@ -127,8 +127,8 @@ def check_left_out(bench):
     name = bench.rows("fig6")[0]["case"]
     with open(bench.path("fig6"), "w", encoding="utf-8") as file:
         file.write("\n".join(lines[:-1]) + f"\n# left out: {name}: the time limit\n")
-    assert "cases done 1, there before 7" in bench.run("fig6", "--resume")
-    check_batches(bench, "fig6", 8)
+    assert "cases done 1, there before 15" in bench.run("fig6", "--resume")
+    check_batches(bench, "fig6", 16)
     assert not any("left out" in comment for comment in bench.comments("fig6"))
 
 
