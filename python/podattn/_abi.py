@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The structs and functions of podattn.h, as ctypes sees them. A test compares them with what a C compiler makes of it."""
+"""The structs and functions of podattn.h for ctypes. A test compares them with what a C compiler makes of it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def as_values(struct: ctypes.Structure, names: tuple[str, ...]) -> list[Any]:
     return [value.decode() if isinstance(value, bytes) else value for value in values]
 
 
-def _fields(*groups: tuple[object, str]) -> list[tuple[str, object]]:
+def _fields(*groups: tuple[Any, str]) -> list[tuple[str, Any]]:
     """`(type, "name name ...")` groups, in the order of the header."""
     return [("struct_size", c_size_t), *((name, kind) for kind, names in groups for name in names.split())]
 
@@ -92,7 +92,8 @@ class PlanInfo(Struct):
         ),
         (
             c_int64,
-            "num_prefill_items num_prefill_splits num_prefill_tiles num_decode_slices num_decode_items num_decode_tiles",
+            "num_prefill_items num_prefill_splits num_prefill_tiles"
+            " num_decode_slices num_decode_items num_decode_tiles",
         ),
         (c_char * 64, "kernel"),
         (c_char * 256, "kernel_note"),

@@ -26,9 +26,12 @@ def is_torch(array: Any) -> bool:
     return torch is not None and isinstance(array, torch.Tensor)
 
 
-def torch_view(tensor: Any) -> View:
-    """The view of a torch.Tensor."""
-    return tensor.data_ptr(), (tensor.shape, tensor.stride(), tensor.dtype, tensor.device, False), tensor
+def shape_of(array: Any, field: str) -> tuple[int, ...]:
+    """Its shape, before a view of it is made."""
+    shape = getattr(array, "shape", None)
+    if shape is None:
+        raise ArgumentError(f"{field} is a {type(array).__name__}, which has no shape")
+    return shape  # type: ignore[no-any-return]
 
 
 def _interface_view(interface: Any, owner: Any, device: str) -> View:
@@ -51,8 +54,8 @@ def view(array: Any, field: str, stream: int = 0) -> View:
     Takes torch.Tensor, numpy.ndarray, and whatever has `__dlpack__`, `__cuda_array_interface__` or
     `__array_interface__`.
     """
-    if is_torch(array):
-        return torch_view(array)
+    if torch is not None and isinstance(array, torch.Tensor):
+        return array.data_ptr(), (array.shape, array.stride(), array.dtype, array.device, False), array
     if isinstance(array, np.ndarray):
         address = array.__array_interface__["data"][0]
         return address, (array.shape, array.strides, array.dtype, "cpu", True), array
@@ -65,7 +68,7 @@ def view(array: Any, field: str, stream: int = 0) -> View:
         return _interface_view(array.__cuda_array_interface__, array, f"cuda:{_cuda_ordinal_of(array)}")
     if hasattr(array, "__array_interface__"):
         return _interface_view(array.__array_interface__, array, "cpu")
-    raise ArgumentError(f"{field} is a {type(array).__name__}, no array of PyTorch, NumPy, DLPack or an array interface")
+    raise ArgumentError(f"{field} is a {type(array).__name__}, none of PyTorch, NumPy, DLPack or an array interface")
 
 
 class Borrowed(NamedTuple):
@@ -94,7 +97,7 @@ def _element_strides(layout: Layout, field: str) -> tuple[int, ...]:
         return tuple(strides)
     itemsize = np.dtype(dtype).itemsize
     if any(extent > 1 and step % itemsize for extent, step in zip(shape, strides)):
-        raise ArgumentError(f"{field} has strides {tuple(strides)} in bytes, no multiples of its {itemsize} byte elements")
+        raise ArgumentError(f"{field} has strides {tuple(strides)} in bytes, no multiples of its {itemsize} bytes")
     return tuple(step // itemsize for step in strides)
 
 

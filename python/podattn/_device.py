@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import ctypes
-from functools import lru_cache
+from functools import cache
 from typing import Any, NamedTuple
 
 from . import _abi
@@ -66,7 +66,7 @@ def device_name(device: Any) -> str:
     return "cuda:0" if device == "cuda" else str(device)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _open(name: str) -> Device:
     return Device(name)
 

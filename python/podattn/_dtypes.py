@@ -31,7 +31,7 @@ def dtype_name(dtype: Any) -> str:
         return text
     if text.startswith("torch."):
         return text[len("torch.") :]
-    return np.dtype(dtype).name
+    return str(np.dtype(dtype).name)
 
 
 def dtype_code(dtype: Any, field: str = "dtype") -> int:
@@ -48,7 +48,8 @@ def numpy_dtype(code: int) -> np.dtype[Any]:
         return np.dtype(_NAMES[code])
     import ml_dtypes
 
-    return np.dtype(getattr(ml_dtypes, _NAMES[code]))
+    found: np.dtype[Any] = np.dtype(getattr(ml_dtypes, _NAMES[code]))
+    return found
 
 
 def canonical_name(code: int) -> str:

@@ -71,10 +71,10 @@ def plan_once(q: Any, out_dtype: Any, kv_dtype: Any, pages: tuple[int, int, int]
               num_requests: int, max_kv_len: int) -> Plan:  # fmt: skip
     """A plan for such a batch, with memory that is this call's alone.
 
-    The memory comes from PyTorch's caching allocator where there is one: it is ordered by the stream, and what a captured
-    CUDA graph uses stays with the graph.
+    The memory comes from PyTorch's caching allocator where there is one: it is ordered by the stream, and what a
+    captured CUDA graph uses stays with the graph.
     """
-    num_pages, page_size, kv_heads = pages
+    _, page_size, kv_heads = pages
     num_tokens, q_heads, head_dim = _shape(q, "q", (3,))
     plan = _plans.get(
         q_heads=q_heads,

@@ -11,16 +11,18 @@ from typing import Any, NamedTuple, Optional
 import numpy as np
 
 from . import _abi, _arrays, _streams
-from ._arrays import Dense, Layout, View
+from ._arrays import View
 from ._device import Device, open_device
-from ._dtypes import canonical_name, dtype_code, numpy_dtype
-from ._errors import ArgumentError, UnsupportedError, WorkspaceError
+from ._dtypes import F32, canonical_name, dtype_code, numpy_dtype
+from ._errors import ArgumentError, WorkspaceError
+from ._layer import Layer
 from ._library import check, lib
 from ._torch import torch
 
 _next_id = itertools.count(1)
 _alive: weakref.WeakValueDictionary[int, Plan] = weakref.WeakValueDictionary()
 
+_attention = lib.pod_attention
 _is_compiling = torch.compiler.is_compiling if torch is not None else (lambda: False)
 _plain_tensors = (torch.Tensor, torch.nn.Parameter) if torch is not None else ()
 
@@ -94,7 +96,7 @@ class Plan:
             dtype: of the queries: "float32", "float16", "bfloat16", or PyTorch's or NumPy's object for it.
             kv_dtype: of the cache; as `dtype` if None.
             out_dtype: of the results; as `dtype` if None.
-            kv_layout: "NHD" for caches `[pages, tokens, heads, head_dim]`, "HND" for `[pages, heads, tokens, head_dim]`.
+            kv_layout: "NHD" for caches `[pages, tokens, heads, dim]`, "HND" for `[pages, heads, tokens, dim]`.
             device: "auto" (the first GPU that works, else the CPU), "cpu", "cuda:0", a `torch.device`, or any other
                 name that `pod_device_open` takes, such as "cpu:4".
             workspace: bytes of the device that the plan works in, at least `workspace_bytes`; if None, they are
@@ -125,15 +127,11 @@ class Plan:
         check(lib.pod_plan_create(self._device.handle, ctypes.byref(self._limits), ctypes.byref(self._handle)))
         self._is_cuda = self._device.is_cuda
         self._ordinal = self._device.ordinal
-        self._is_hnd = kv_layout == "HND"
-        self._num_pages = num_pages
+        self._device_name = f"cuda:{self._ordinal}" if self._is_cuda else "cpu"
         self._num_q_tokens = 0
         self._batch = _abi.Batch()
         self._batch_owners: tuple[Any, ...] = ()
-        self._tensors = _abi.Tensors()
-        self._tensors_address = ctypes.addressof(self._tensors)
-        self._checked: Optional[tuple[Layout, ...]] = None
-        self._has_head_values = False
+        self._layer = Layer(self._limits, self._device_name, kv_layout == "HND", num_pages)
         self._workspace: Any = None
         self._workspace_address = 0
         self._workspace_bytes = 0
@@ -169,7 +167,7 @@ class Plan:
         if found.device != self._device_name:
             raise WorkspaceError(f"workspace is on {found.device}; the plan is on {self._device_name}")
         if len(found.shape) != 1 or found.dtype not in ("uint8", "int8"):
-            raise WorkspaceError(f"workspace has shape {found.shape} of {found.dtype}; one dimension of bytes is needed")
+            raise WorkspaceError(f"workspace has shape {found.shape} of {found.dtype}; a row of bytes is needed")
         skipped = -address % _abi.WORKSPACE_ALIGN
         if found.shape[0] - skipped < self.workspace_bytes:
             raise WorkspaceError(
@@ -187,10 +185,6 @@ class Plan:
             self.set_workspace(_streams.allocate_cuda_bytes(num_bytes, self._ordinal))
         else:
             self.set_workspace(np.empty(num_bytes, np.uint8))
-
-    @property
-    def _device_name(self) -> str:
-        return f"cuda:{self._ordinal}" if self._is_cuda else "cpu"
 
     # ---- once per step ----
 
@@ -233,9 +227,9 @@ class Plan:
         self._set_requests(q_start, kv_len, page_table, handle)
         batch = self._batch
         batch.causal, batch.window_tokens = bool(causal), window_tokens
-        if num_pages is not None and num_pages != self._num_pages:
-            self._num_pages, self._checked = num_pages, None
-        batch.num_pages = self._num_pages
+        if num_pages is not None:
+            self._layer.num_pages = num_pages
+        batch.num_pages = self._layer.num_pages
         check(
             lib.pod_plan_build(
                 self._handle, ctypes.addressof(batch), self._workspace_address, self._workspace_bytes, handle
@@ -248,7 +242,7 @@ class Plan:
         views = [_arrays.int32_view(q_start, "q_start", stream), _arrays.int32_view(kv_len, "kv_len", stream)]
         starts, lengths = _arrays.dense(views[0][1], "q_start"), _arrays.dense(views[1][1], "kv_len")
         if len(lengths.shape) != 1 or starts.shape != (lengths.shape[0] + 1,):
-            raise ArgumentError(f"q_start has shape {starts.shape} and kv_len {lengths.shape}; (n + 1,) and (n,) are needed")
+            raise ArgumentError(f"q_start has shape {starts.shape}, kv_len {lengths.shape}; (n + 1,), (n,) are needed")
         self._set_page_table(page_table, lengths.shape[0], stream, views)
         batch = self._batch
         batch.memory = self._memory_of(views)
@@ -351,20 +345,18 @@ class Plan:
         handle = 0
         if self._is_cuda:
             handle = _streams.current_stream(q, self._ordinal) if stream is None else _streams.stream_handle(stream)
+        shape = _arrays.shape_of(q, "q")
         if out is None:
-            out = self._empty(q, tuple(q.shape), self._limits.out_dtype)
+            out = self._empty(q, shape, self._limits.out_dtype)
         if return_lse and lse is None:
-            lse = self._empty(q, tuple(q.shape[:2]), 0)
-        owners = self._set_tensors(q, k_cache, v_cache, out, lse, handle)
-        tensors = self._tensors
-        tensors.scale, tensors.softcap = scale, softcap
-        head_values = (sinks, alibi_slopes, k_scale, v_scale)
-        if head_values != (None, None, None, None) or self._has_head_values:
-            owners += self._set_head_values(head_values, handle)
-        if q.shape[0]:
-            status = lib.pod_attention(
-                self._handle, self._tensors_address, self._workspace_address, self._workspace_bytes, handle
-            )
+            lse = self._empty(q, shape[:2], F32)
+        layer = self._layer
+        owners = layer.set_tensors(q, k_cache, v_cache, out, lse, handle)
+        owners += layer.set_options(scale, softcap, (sinks, alibi_slopes, k_scale, v_scale), handle)
+        if shape[0] < self._num_q_tokens:
+            raise ArgumentError(f"q has {shape[0]} tokens; the plan was built for {self._num_q_tokens}")
+        if shape[0]:
+            status = _attention(self._handle, layer.address, self._workspace_address, self._workspace_bytes, handle)
             if status:
                 check(status)
         return out if lse is None else (out, lse)
@@ -373,99 +365,6 @@ class Plan:
         if not self._is_cuda:
             return 0
         return _streams.current_stream(array, self._ordinal) if stream is None else _streams.stream_handle(stream)
-
-    def _set_tensors(self, q: Any, k: Any, v: Any, out: Any, lse: Any, stream: int) -> tuple[Any, ...]:
-        """Points the struct at the arrays; layouts that were seen in the last call are not checked again."""
-        if _arrays.is_torch(q) and q.requires_grad and torch.is_grad_enabled():
-            raise UnsupportedError("q requires grad, and there is no backward pass; call it under torch.no_grad()")
-        view = _arrays.view
-        q_address, q_layout, q_owner = view(q, "q", stream)
-        k_address, k_layout, k_owner = view(k, "k_cache", stream)
-        v_address, v_layout, v_owner = view(v, "v_cache", stream)
-        out_address, out_layout, out_owner = view(out, "out", stream)
-        lse_address, lse_layout, lse_owner = (None, None, None) if lse is None else view(lse, "lse", stream)
-        layouts = (q_layout, k_layout, v_layout, out_layout, lse_layout)
-        if layouts != self._checked:
-            self._check_layouts(layouts)
-        if q_layout[0][0] < self._num_q_tokens:
-            raise ArgumentError(f"q has {q_layout[0][0]} tokens; the plan was built for {self._num_q_tokens}")
-        if not (_arrays.is_writable(out) and _arrays.is_writable(lse)):
-            raise ArgumentError("out or lse is read-only")
-        tensors = self._tensors
-        tensors.q, tensors.k, tensors.v = q_address, k_address, v_address
-        tensors.out, tensors.lse = out_address, lse_address
-        return q_owner, k_owner, v_owner, out_owner, lse_owner
-
-    def _check_layouts(self, layouts: tuple[Any, ...]) -> None:
-        self._checked = None
-        limits, tensors = self._limits, self._tensors
-        q_shape = (None, limits.q_heads, limits.head_dim)
-        q = self._dense(layouts[0], "q", q_shape, limits.q_dtype)
-        out = self._dense(layouts[3], "out", (q.shape[0], *q_shape[1:]), limits.out_dtype)
-        tensors.q_token_stride, tensors.q_head_stride = q.strides[:2]
-        tensors.out_token_stride, tensors.out_head_stride = out.strides[:2]
-        strides = self._cache_strides(layouts[1], "k_cache")
-        tensors.k_page_stride, tensors.k_token_stride, tensors.k_head_stride = strides
-        strides = self._cache_strides(layouts[2], "v_cache")
-        tensors.v_page_stride, tensors.v_token_stride, tensors.v_head_stride = strides
-        tensors.lse_token_stride = tensors.lse_head_stride = 0
-        if layouts[4] is not None:
-            tensors.lse_token_stride, tensors.lse_head_stride = self._lse_strides(layouts[4], q.shape[0])
-        self._checked = layouts
-
-    def _dense(self, layout: Layout, field: str, shape: tuple[Optional[int], ...], code: int) -> Dense:
-        """The layout, if it has that shape (None: any extent), that dtype, and is on the plan's device."""
-        found = _arrays.dense(layout, field)
-        fits = len(found.shape) == len(shape) and all(b is None or a == b for a, b in zip(found.shape, shape))
-        if not fits:
-            wanted = ", ".join("any" if extent is None else str(extent) for extent in shape)
-            raise ArgumentError(f"{field} has shape {found.shape}; ({wanted}) is needed")
-        if found.dtype != canonical_name(code):
-            raise ArgumentError(f"{field} holds {found.dtype}; the plan is for {canonical_name(code)}")
-        if found.device != self._device_name:
-            raise ArgumentError(f"{field} is on {found.device}; the plan is on {self._device_name}")
-        return found
-
-    def _cache_strides(self, layout: Layout, field: str) -> tuple[int, int, int]:
-        """Page, token and head stride."""
-        limits = self._limits
-        page_size, heads, dim = limits.page_size, limits.kv_heads, limits.head_dim
-        if len(layout[0]) == 3 and not self._is_hnd:
-            flat = self._dense(layout, field, (None, heads, dim), limits.kv_dtype)
-            self._check_num_pages(flat.shape[0] // page_size, field)
-            return page_size * flat.strides[0], flat.strides[0], flat.strides[1]
-        inner = (heads, page_size) if self._is_hnd else (page_size, heads)
-        cache = self._dense(layout, field, (None, *inner, dim), limits.kv_dtype)
-        self._check_num_pages(cache.shape[0], field)
-        page, first, second, _ = cache.strides
-        return (page, second, first) if self._is_hnd else (page, first, second)
-
-    def _check_num_pages(self, num_pages: int, field: str) -> None:
-        if num_pages < self._num_pages:
-            raise ArgumentError(f"{field} has {num_pages} pages; the plan is for num_pages = {self._num_pages}")
-
-    def _lse_strides(self, layout: Layout, num_tokens: int) -> tuple[int, int]:
-        """The last dimension need not be dense."""
-        shape, strides, dtype, device, in_bytes = layout
-        widened = ((*shape, 1), (*strides, 4 if in_bytes else 1), dtype, device, in_bytes)
-        found = self._dense(widened, "lse", (num_tokens, self._limits.q_heads, 1), 0)
-        return found.strides[0], found.strides[1]
-
-    def _set_head_values(self, values: tuple[Any, ...], stream: int) -> tuple[Any, ...]:
-        """Points the struct at the float32 arrays that have one value per head, or at none."""
-        limits, tensors = self._limits, self._tensors
-        heads = (limits.q_heads, limits.q_heads, limits.kv_heads, limits.kv_heads)
-        owners = []
-        for field, array, extent in zip(("sinks", "alibi_slopes", "k_scale", "v_scale"), values, heads):
-            if array is None:
-                setattr(tensors, field, None)
-                continue
-            address, layout, owner = _arrays.view(array, field, stream)
-            self._dense(layout, field, (extent,), 0)
-            setattr(tensors, field, address)
-            owners.append(owner)
-        self._has_head_values = bool(owners)
-        return tuple(owners)
 
     def _empty(self, q: Any, shape: tuple[int, ...], code: int) -> Any:
         """Room for a result, made by the library that made `q`; where it makes no writable arrays, by another."""

@@ -72,8 +72,8 @@ def fused_attention_with_kvcache(
     """Prefill and decode, given apart as POD-Attention takes them, in one fused call. PyTorch only.
 
     For code that comes from `true_fused_attn_with_kvcache`. The schedule's parameters of that call (`num_splits_p`,
-    `num_splits_d`, `fused_params`) do not exist here: the planner decides. New keys and values are written into the cache
-    before the call. `Plan` saves the planning of all layers but one, and lets one batch hold any mix of requests.
+    `num_splits_d`, `fused_params`) do not exist here: the planner decides. New keys and values are written into the
+    cache before the call. `Plan` saves the planning of all layers but one, and lets one batch hold any mix of requests.
 
     Caches are not copied. Two caches at two addresses have to have the same token and head strides, and to be as far
     apart in their keys as in their values, as two slices of one tensor are. Queries are copied together unless they lie
@@ -184,7 +184,8 @@ def _pack_queries(queries: list[Any]) -> Any:
 
 def _split(parts: list[_Part], packed: Any) -> tuple[Any, Any]:
     """Each part's rows, in the shape of its queries."""
-    found, begin = [], 0
+    found: list[Any] = []
+    begin = 0
     for part in parts:
         if part.q is None:
             found.append(None)
@@ -243,8 +244,8 @@ def _check_joinable(part: _Part, base: _Part) -> None:
             raise ArgumentError(f"{field}_p and {field}_d differ in dtype, device, heads or head_dim")
         if tensor.stride()[1:] != other.stride()[1:]:
             raise UnsupportedError(
-                f"{field}_p and {field}_d have strides {other.stride()[1:]} and {tensor.stride()[1:]} within a page; one "
-                "call needs the same"
+                f"{field}_p and {field}_d have strides {other.stride()[1:]} and {tensor.stride()[1:]} within a page; "
+                "one call needs the same"
             )
     if (part.block_table is None) != (base.block_table is None):
         raise UnsupportedError("block_table_p and block_table_d: one call needs both, or none")

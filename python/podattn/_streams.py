@@ -59,8 +59,8 @@ def allocate_cuda_bytes(num_bytes: int, ordinal: int) -> Any:
         import cupy
     except ImportError:
         raise ArgumentError(
-            f"neither PyTorch with CUDA nor CuPy is installed to allocate {num_bytes} bytes on cuda:{ordinal}; give them "
-            "as `workspace`"
+            f"neither PyTorch with CUDA nor CuPy is installed to allocate {num_bytes} bytes on cuda:{ordinal}; give "
+            "them as `workspace`"
         ) from None
     with cupy.cuda.Device(ordinal):
         return cupy.empty(num_bytes, dtype=cupy.uint8)

@@ -3,10 +3,15 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
-torch: Any
-try:
-    import torch
-except ImportError:
-    torch = None
+
+def _import() -> Any:
+    try:
+        return import_module("torch")
+    except ImportError:
+        return None
+
+
+torch = _import()

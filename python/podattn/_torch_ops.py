@@ -69,9 +69,7 @@ def _hybrid_fake(q: Any, *_: Any) -> Any:
 
 
 def _hybrid_lse(q: Any, k: Any, v: Any, q_start: Any, kv_len: Any, page_table: Any = None, *options: Any) -> Any:
-    return hybrid_attention(
-        q, k, v, q_start, kv_len, page_table, return_lse=True, **_named(_BATCH_OPTIONS, options)
-    )
+    return hybrid_attention(q, k, v, q_start, kv_len, page_table, return_lse=True, **_named(_BATCH_OPTIONS, options))
 
 
 def _hybrid_lse_fake(q: Any, *_: Any) -> Any:

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One layer's tensors, checked and written into the struct that the library takes."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any, Optional
+
+from . import _abi, _arrays
+from ._arrays import Dense, Layout
+from ._dtypes import F32, canonical_name
+from ._errors import ArgumentError, UnsupportedError
+from ._torch import torch
+
+_HEAD_VALUES = ("sinks", "alibi_slopes", "k_scale", "v_scale")
+
+
+class Layer:
+    """Kept between calls: what changes from layer to layer are addresses, and strides are checked when they change."""
+
+    def __init__(self, limits: _abi.Limits, device: str, is_hnd: bool, num_pages: int) -> None:
+        """`device` as arrays name theirs."""
+        self._limits = limits
+        self._device = device
+        self._is_hnd = is_hnd
+        self._num_pages = num_pages
+        self._struct = _abi.Tensors()
+        self._checked: Optional[tuple[Any, ...]] = None
+        self._has_head_values = False
+        self.address = ctypes.addressof(self._struct)
+
+    @property
+    def num_pages(self) -> int:
+        """Pages that a cache has at least."""
+        return self._num_pages
+
+    @num_pages.setter
+    def num_pages(self, value: int) -> None:
+        if value != self._num_pages:
+            self._num_pages, self._checked = value, None
+
+    def set_tensors(self, q: Any, k: Any, v: Any, out: Any, lse: Any, stream: int) -> tuple[Any, ...]:
+        """Points the struct at the arrays and returns what keeps them alive."""
+        view = _arrays.view
+        if torch is not None and isinstance(q, torch.Tensor):
+            if q.requires_grad and torch.is_grad_enabled():
+                raise UnsupportedError("q requires grad, and there is no backward pass; call it under torch.no_grad()")
+        elif not (_arrays.is_writable(out) and _arrays.is_writable(lse)):
+            raise ArgumentError("out or lse is read-only")
+        struct = self._struct
+        struct.q, q_layout, q_owner = view(q, "q", stream)
+        struct.k, k_layout, k_owner = view(k, "k_cache", stream)
+        struct.v, v_layout, v_owner = view(v, "v_cache", stream)
+        struct.out, out_layout, out_owner = view(out, "out", stream)
+        struct.lse, lse_layout, lse_owner = (None, None, None) if lse is None else view(lse, "lse", stream)
+        layouts = (q_layout, k_layout, v_layout, out_layout, lse_layout)
+        if layouts != self._checked:
+            self._check(layouts)
+        return q_owner, k_owner, v_owner, out_owner, lse_owner
+
+    def set_options(self, scale: float, softcap: float, head_values: tuple[Any, ...], stream: int) -> tuple[Any, ...]:
+        """Sets the numbers, and the float32 arrays that have one value per head; returns what keeps those alive."""
+        self._struct.scale, self._struct.softcap = scale, softcap
+        if not self._has_head_values and head_values == (None, None, None, None):
+            return ()
+        limits = self._limits
+        owners = []
+        for field, array, heads in zip(_HEAD_VALUES, head_values, 2 * [limits.q_heads] + 2 * [limits.kv_heads]):
+            if array is None:
+                setattr(self._struct, field, None)
+                continue
+            address, layout, owner = _arrays.view(array, field, stream)
+            self._dense(layout, field, (heads,), F32)
+            setattr(self._struct, field, address)
+            owners.append(owner)
+        self._has_head_values = bool(owners)
+        return tuple(owners)
+
+    def _check(self, layouts: tuple[Any, ...]) -> None:
+        self._checked = None
+        limits, struct = self._limits, self._struct
+        q_layout, k_layout, v_layout, out_layout, lse_layout = layouts
+        heads = (limits.q_heads, limits.head_dim)
+        q = self._dense(q_layout, "q", (None, *heads), limits.q_dtype)
+        out = self._dense(out_layout, "out", (q.shape[0], *heads), limits.out_dtype)
+        struct.q_token_stride, struct.q_head_stride = q.strides[:2]
+        struct.out_token_stride, struct.out_head_stride = out.strides[:2]
+        struct.k_page_stride, struct.k_token_stride, struct.k_head_stride = self._cache_strides(k_layout, "k_cache")
+        struct.v_page_stride, struct.v_token_stride, struct.v_head_stride = self._cache_strides(v_layout, "v_cache")
+        if lse_layout is not None:
+            struct.lse_token_stride, struct.lse_head_stride = self._lse_strides(lse_layout, q.shape[0])
+        self._checked = layouts
+
+    def _dense(self, layout: Layout, field: str, shape: tuple[Optional[int], ...], dtype: int) -> Dense:
+        """The layout, if it has that shape (None: any extent), that dtype, and is on the plan's device."""
+        found = _arrays.dense(layout, field)
+        fits = len(found.shape) == len(shape) and all(b is None or a == b for a, b in zip(found.shape, shape))
+        if not fits:
+            wanted = ", ".join("any" if extent is None else str(extent) for extent in shape)
+            raise ArgumentError(f"{field} has shape {found.shape}; ({wanted}) is needed")
+        if found.dtype != canonical_name(dtype):
+            raise ArgumentError(f"{field} holds {found.dtype}; the plan is for {canonical_name(dtype)}")
+        if found.device != self._device:
+            raise ArgumentError(f"{field} is on {found.device}; the plan is on {self._device}")
+        return found
+
+    def _cache_strides(self, layout: Layout, field: str) -> tuple[int, int, int]:
+        """Page, token and head stride."""
+        limits = self._limits
+        page_size, heads, dim = limits.page_size, limits.kv_heads, limits.head_dim
+        if len(layout[0]) == 3 and not self._is_hnd:
+            flat = self._dense(layout, field, (None, heads, dim), limits.kv_dtype)
+            self._check_num_pages(flat.shape[0] // page_size, field)
+            return page_size * flat.strides[0], flat.strides[0], flat.strides[1]
+        inner = (heads, page_size) if self._is_hnd else (page_size, heads)
+        cache = self._dense(layout, field, (None, *inner, dim), limits.kv_dtype)
+        self._check_num_pages(cache.shape[0], field)
+        page, first, second, _ = cache.strides
+        return (page, second, first) if self._is_hnd else (page, first, second)
+
+    def _check_num_pages(self, num_pages: int, field: str) -> None:
+        if num_pages < self._num_pages:
+            raise ArgumentError(f"{field} has {num_pages} pages; the plan is for num_pages = {self._num_pages}")
+
+    def _lse_strides(self, layout: Layout, num_tokens: int) -> tuple[int, int]:
+        """Token and head stride; here the last dimension need not be dense."""
+        shape, strides, dtype, device, in_bytes = layout
+        widened = ((*shape, 1), (*strides, 4 if in_bytes else 1), dtype, device, in_bytes)
+        return self._dense(widened, "lse", (num_tokens, self._limits.q_heads, 1), F32).strides[:2]  # type: ignore[return-value]

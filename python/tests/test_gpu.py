@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What only a GPU has: streams, lengths that the host does not know, captured graphs."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hybrid_case import Case, check_lse, check_out
+
+import podattn
+
+pytestmark = pytest.mark.gpu
+
+REQUESTS = [(200, 900), (1, 700), (0, 0), (1, 1), (3, 333), (1, 1024)]
+
+
+def large(gpu: str, **changes: object) -> Case:
+    shape = {"q_heads": 16, "kv_heads": 4, "head_dim": 128, "dtype": torch.bfloat16, "device": gpu, "requests": REQUESTS}
+    return Case(**{**shape, **changes})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("page_size", [1, 16, 64, 256])
+def test_lengths_on_the_device(gpu: str, page_size: int) -> None:
+    case = large(gpu, page_size=page_size)
+    plan = case.plan()
+    plan.build(*case.on_device())
+    out, lse = plan.attention(case.q, case.k, case.v, return_lse=True)
+    plan.check()
+    expected_out, expected_lse = case.reference()
+    check_out(case, out, expected_out)
+    check_lse(lse, expected_lse)
+
+
+def test_nothing_is_allocated_with_results_given(gpu: str) -> None:
+    case = large(gpu)
+    plan, requests = case.plan(), case.on_device()
+    out, lse = torch.empty_like(case.q), torch.empty(case.q.shape[:2], device=gpu)
+    plan.build(*requests)
+
+    def count() -> int:
+        return torch.cuda.memory_stats()["allocation.all.allocated"]
+
+    before = count()
+    for _ in range(3):
+        plan.build(*requests)
+        plan.attention(case.q, case.k, case.v, out, lse)
+    assert count() == before
+    check_out(case, out, case.reference()[0])
+
+
+def test_side_stream(gpu: str) -> None:
+    """Work waits for what its stream holds, and for nothing else."""
+    case = large(gpu)
+    plan, requests = case.plan(), case.on_device()
+    plan.build(*requests)
+    torch.cuda.synchronize()
+    stream = torch.cuda.Stream()
+    q = torch.full_like(case.q, float("nan"))
+    with torch.cuda.stream(stream):
+        torch.cuda._sleep(200_000_000)
+        q.copy_(case.q)
+        plan.build(*requests)
+        out = plan.attention(q, case.k, case.v)
+        done = stream.record_event()
+    assert not done.query()
+    done.synchronize()
+    check_out(case, out, case.reference()[0])
+
+
+@pytest.mark.parametrize("kind", ["object", "address"])
+def test_given_stream(gpu: str, kind: str) -> None:
+    case = large(gpu)
+    plan, requests = case.plan(), case.on_device()
+    stream = torch.cuda.Stream()
+    given = stream if kind == "object" else stream.cuda_stream
+    out = torch.zeros_like(case.q)
+    torch.cuda.synchronize()
+    plan.build(*requests, stream=given)
+    plan.attention(case.q, case.k, case.v, out, stream=given)
+    plan.check(stream=given)
+    stream.synchronize()
+    check_out(case, out, case.reference()[0])
+
+
+def captured(plan: podattn.Plan, case: Case, requests: tuple[torch.Tensor, ...], out: torch.Tensor) -> torch.cuda.CUDAGraph:
+    """Plan and two layers as a graph, after a call that makes what is made once."""
+    plan.build(*requests)
+    plan.attention(case.q, case.k, case.v, out)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        plan.build(*requests)
+        plan.attention(case.q, case.k, case.v, out)
+        plan.attention(out, case.k, case.v, out_of := torch.empty_like(out))
+    graph.second = out_of  # type: ignore[attr-defined]
+    return graph
+
+
+def test_graph_replays_with_new_lengths(gpu: str) -> None:
+    case = large(gpu)
+    plan, requests = case.plan(), case.on_device()
+    out = torch.empty_like(case.q)
+    graph = captured(plan, case, requests, out)
+    for less in (0, 1, 60):
+        lengths = [(q_len, max(q_len, kv_len - less)) for q_len, kv_len in REQUESTS]
+        case.requests = lengths
+        case.kv_len = torch.tensor([kv_len for _, kv_len in lengths], dtype=torch.int32)
+        requests[1].copy_(case.kv_len)
+        out.fill_(float("nan"))
+        graph.replay()
+        torch.cuda.synchronize()
+        check_out(case, out, case.reference()[0])
+
+
+def test_graph_of_the_one_call_form(gpu: str) -> None:
+    case = large(gpu)
+    requests = case.on_device()
+    podattn.hybrid_attention(case.q, case.k, case.v, *requests)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        out = podattn.hybrid_attention(case.q, case.k, case.v, *requests)
+    others = [podattn.hybrid_attention(case.q * 2, case.k, case.v, *requests) for _ in range(3)]
+    out.zero_()
+    graph.replay()
+    torch.cuda.synchronize()
+    check_out(case, out, case.reference()[0])
+    assert not torch.equal(others[0], out)
+
+
+def test_host_arrays_cannot_be_captured(gpu: str) -> None:
+    case = large(gpu)
+    plan = case.built()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        graph.capture_begin()
+        with pytest.raises(podattn.UnsupportedError, match="while the stream is being captured"):
+            plan.build(case.q_start, case.kv_len, case.page_table)
+        torch.zeros(1, device=gpu)
+        graph.capture_end()
+
+
+def test_compiled_with_graphs(gpu: str) -> None:
+    """mode="reduce-overhead" captures the operators into CUDA graphs."""
+    torch._dynamo.reset()
+    case = large(gpu)
+    plan = case.built()
+    layer = torch.compile(lambda q, k, v: plan.attention(q * 1.0, k, v) + 0, fullgraph=True, mode="reduce-overhead")
+    for _ in range(4):
+        torch.compiler.cudagraph_mark_step_begin()
+        out = layer(case.q, case.k, case.v).clone()
+    check_out(case, out, case.reference()[0])
+
+
+def test_two_plans_on_two_streams(gpu: str) -> None:
+    cases = [large(gpu, seed=seed) for seed in range(2)]
+    plans = [case.plan() for case in cases]
+    requests = [case.on_device() for case in cases]
+    streams = [torch.cuda.Stream() for _ in cases]
+    torch.cuda.synchronize()
+    outs = []
+    for case, plan, arrays, stream in zip(cases, plans, requests, streams):
+        with torch.cuda.stream(stream):
+            for _ in range(10):
+                plan.build(*arrays)
+                out = plan.attention(case.q, case.k, case.v)
+            outs.append(out)
+    torch.cuda.synchronize()
+    for case, out in zip(cases, outs):
+        check_out(case, out, case.reference()[0])
