@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""What podattn bench writes on a CPU: whether its files are sound, and whether it goes on with them.
+"""What podattn bench writes: whether its files are sound, and whether it goes on with them.
 
-usage: check_bench.py PODATTN
+usage: check_bench.py PODATTN [--gpu]
+
+With --gpu only what a GPU adds, small enough for one that is not really there.
 """
 import csv
 import os
@@ -10,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 
+HERE = os.path.dirname(os.path.abspath(__file__))
 TIMEOUT_S = 300
 SHAPE = "q_heads;kv_heads;head_dim;dtype;page_size;prefill_q;prefill_kv;decode_n;decode_kv"
 BATCH_COLUMNS = (
@@ -20,13 +23,15 @@ VARIANTS = ["fused", "serial", "prefill", "decode"]
 
 
 class Bench:
-    def __init__(self, podattn, folder):
+    def __init__(self, podattn, device, folder):
         self.podattn = podattn
+        self.device = device
         self.folder = folder
 
     def run(self, *arguments, commit="1234567", code=0):
-        """Runs on one thread and returns what is printed."""
-        command = [self.podattn, "bench", *arguments, "--device", "cpu:1", "--repeat", "1", "--out", self.folder]
+        """Returns what is printed."""
+        command = [self.podattn, "bench", *arguments, "--device", self.device, "--repeat", "1"]
+        command += ["--out", self.folder]
         environment = dict(os.environ, PODATTN_COMMIT=commit)
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S)
         assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
@@ -137,12 +142,33 @@ def check_overwrite(bench):
     assert "# commit: other" in bench.comments("limits")
 
 
+def check_gpu(bench):
+    """Streams, both kinds of cache, times from the table, and sides that are empty."""
+    batch = ["fused", "serial", "streams", "prefill", "decode"]
+    expected = [batch + ["other"], ["fused", "serial", "streams", "decode"]]
+    expected.append(["fused", "serial", "streams", "prefill", "other"])
+    bench.run("peers", "--peers", os.path.join(HERE, "peers", "tiny.csv"))
+    assert bench.comments("peers")[-1] == "# done"
+    for page_size in ("0", "16"):
+        rows = [row for row in bench.rows("peers") if row["page_size"] == page_size]
+        cases = list(dict.fromkeys(row["case"] for row in rows))
+        assert [[row["variant"] for row in rows if row["case"] == case] for case in cases] == expected
+        for row in rows:
+            if row["variant"] == "other":
+                assert row["kernel"] == "" and row["repeats"] == "" and float(row["median_us"]) in (12.5, 3)
+            else:
+                assert "fused_bf16_d64" in row["kernel"] and float(row["median_us"]) > 0 and row["repeats"] == "1"
+
+
 def main(arguments):
-    if len(arguments) != 1:
+    if not 1 <= len(arguments) <= 2 or arguments[1:] not in ([], ["--gpu"]):
         sys.exit(__doc__)
+    is_gpu = len(arguments) == 2
+    checks = [check_gpu] if is_gpu else [check_files, check_resume, check_left_out, check_overwrite]
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(os.path.abspath(arguments[0]), os.path.join(folder, "a", "b"))
-        for check in (check_files, check_resume, check_left_out, check_overwrite):
+        device = "cuda:0" if is_gpu else "cpu:1"
+        bench = Bench(os.path.abspath(arguments[0]), device, os.path.join(folder, "a", "b"))
+        for check in checks:
             check(bench)
             print("ok", check.__name__)
 
