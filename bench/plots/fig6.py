@@ -11,6 +11,7 @@ from .results import ResultError, Results
 
 TITLE = "Chunk by chunk, and waves of CTAs (the paper's figure 6)"
 PAPER = "One decode more than fills whole waves of CTAs costs separate kernels much; fused attention hides it."
+LINE = {"-": "solid", "--": "dashed", ":": "dotted"}
 VARIANTS = ("serial", "streams", "fused")
 
 
@@ -21,9 +22,7 @@ def _by_decodes(results: Results) -> dict[int, list[Case]]:
         groups.setdefault(case.integer("decode_n"), []).append(case)
     for cases in groups.values():
         cases.sort(key=lambda case: case.integer("prefill_kv"))
-    if len(groups) < 2:
-        raise ResultError(f"{results.name}: one number of decodes ({next(iter(groups))}); two are compared")
-    return groups
+    return dict(sorted(groups.items()))
 
 
 def _extra(groups: dict[int, list[Case]], variant: str) -> float:
@@ -38,39 +37,48 @@ def _extra(groups: dict[int, list[Case]], variant: str) -> float:
     return mean(a / b for a, b in pairs)
 
 
+def _message(groups: dict[int, list[Case]]) -> str:
+    gain = mean(case.us["serial"] / case.us["fused"] for cases in groups.values() for case in cases)
+    message = f"Fused is {than(gain)} than serial over a prompt's chunks"
+    if len(groups) < 2:
+        return message
+    costs = ", ".join(f"{variant} {_extra(groups, variant) - 1:+.1%}" for variant in ("fused", "serial"))
+    return f"{message}; decode number {max(groups)} costs {costs}"
+
+
 def draw(results: Results) -> Figure:
     groups = _by_decodes(results)
-    few, many = min(groups), max(groups)
-    gain = mean(case.us["serial"] / case.us["fused"] for cases in groups.values() for case in cases)
+    styles = dict(zip(groups, ("-", "--", ":")))
     fig, (ax,) = figure(
         results,
-        f"Fused is {than(gain)} than serial over a prompt's chunks; decode number {many} costs fused "
-        f"{_extra(groups, 'fused') - 1:+.1%}, serial {_extra(groups, 'serial') - 1:+.1%}",
-        f"One layer's time, chunk after chunk of one prompt. Solid: beside {few} decodes; dashed: {many}.",
+        _message(groups),
+        "One layer's time, chunk after chunk of one prompt. Beside "
+        + ", ".join(f"{decodes} decodes: {LINE[style]}" for decodes, style in styles.items()),
     )
-    ends = []
+    ends = {}
     for variant in VARIANTS:
-        for decodes, style in ((few, "-"), (many, "--")):
+        for decodes, style in styles.items():
             cases = [case for case in groups[decodes] if variant in case.us]
             if not cases:
                 continue
             x, y = [case.integer("prefill_kv") / 1024 for case in cases], [case.us[variant] for case in cases]
             ax.plot(x, y, style, color=colour_of(variant), linewidth=2.2 if variant == "fused" else 1.6)
-            if decodes == few:
-                ends.append((x[-1], y[-1], name_of(variant), colour_of(variant)))
+            ends.setdefault(variant, (x[-1], y[-1], name_of(variant), colour_of(variant)))
     ax.set(
         xlabel="prompt tokens so far, in units of 1,024",
         ylabel="time of one layer, us",
         ylim=(0, None),
-        xlim=(0, max(end[0] for end in ends)),
+        xlim=(0, max(end[0] for end in ends.values())),
     )
     fig.subplots_adjust(right=0.83)
-    label_ends(ax, ends)
+    label_ends(ax, list(ends.values()))
     return fig
 
 
 def findings(results: Results) -> str:
     groups = _by_decodes(results)
+    if len(groups) < 2:
+        return f"{_message(groups)}. One number of decodes was measured, so that waves are not compared."
     few, many = min(groups), max(groups)
     lines = [f"| | {few} decodes, mean us | {many} decodes, mean us | one more costs |", "|---|---|---|---|"]
     for variant in VARIANTS:

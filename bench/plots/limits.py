@@ -22,6 +22,10 @@ def _points(results: Results) -> dict[str, tuple[float, float]]:
     return points
 
 
+def _figures(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
+
+
 def _at_once(points: dict[str, tuple[float, float]]) -> tuple[float, float] | None:
     """Parts of the ceilings of memory and arithmetic that are kept when both run."""
     both = points.get("both", (0.0, 0.0))
@@ -31,7 +35,7 @@ def _at_once(points: dict[str, tuple[float, float]]) -> tuple[float, float] | No
 def _message(points: dict[str, tuple[float, float]]) -> str:
     kept = _at_once(points)
     if kept is None:
-        return f"This device reads {points['read'][0]:,.0f} GB/s and computes {points['math'][1]:,.1f} TFLOP/s"
+        return f"This device reads {_figures(points['read'][0])} GB/s and computes {_figures(points['math'][1])} TFLOP/s"
     reading = "full reading" if kept[0] > 0.985 else f"{kept[0]:.0%} of its reading"
     return f"Beside {reading}, the chip keeps {kept[1]:.0%} of its arithmetic"
 
@@ -53,7 +57,7 @@ def draw(results: Results) -> Figure:
             continue
         gb, tflops = points[name]
         ax.plot(gb, tflops, "o", color=colour, markersize=11, clip_on=False, zorder=3)
-        shown = " and ".join(f"{value:,.0f} {unit}" for value, unit in ((tflops, "TFLOP/s"), (gb, "GB/s")) if value)
+        shown = " and ".join(f"{_figures(value)} {unit}" for value, unit in ((tflops, "TFLOP/s"), (gb, "GB/s")) if value)
         ax.annotate(
             f"{text}\n{shown}",
             (gb, tflops),
@@ -68,7 +72,7 @@ def draw(results: Results) -> Figure:
         xlim=(0, read * 1.08),
         ylim=(0, math * 1.08),
         xlabel="read from memory, GB/s",
-        ylabel="products on the tensor cores, TFLOP/s",
+        ylabel="products, TFLOP/s",
     )
     return fig
 

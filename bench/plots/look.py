@@ -106,7 +106,7 @@ def figure(
     top = 0.3 + 0.25 * len(lines) + 0.32
     fig = Figure(figsize=(WIDTH, height))
     axes = fig.subplots(1, panels, squeeze=False, **subplots)
-    fig.subplots_adjust(left=0.1, right=0.97, top=1 - top / height, bottom=0.95 / height)
+    fig.subplots_adjust(left=0.11, right=0.97, top=1 - top / height, bottom=0.95 / height)
     fig.text(0.02, 1 - 0.14 / height, "\n".join(lines), va="top", size=13, weight="bold", linespacing=1.25)
     fig.text(0.02, 1 - (0.2 + 0.25 * len(lines)) / height, how_to_read, va="top", color=GREY)
     small_print = " · ".join(part for part in (results.machine, results.command) if part)
