@@ -63,7 +63,9 @@ def _panel(ax, case: Case) -> None:
     ax.plot(*zip(*points), color="#bbbbbb", linewidth=1.5, zorder=1)
     for variant, (x, y) in zip(there, points):
         ax.plot(x, y, "o", markersize=11, color=colour_of(variant), zorder=3)
-        place, side, above = LABEL[variant if x > 30 else "streams"]
+        place, side, above = LABEL[variant]
+        if x < 30:
+            place, side = (8, place[1]), "left"
         ax.annotate(
             variant,
             (x, y),

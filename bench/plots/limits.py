@@ -35,7 +35,8 @@ def _at_once(points: dict[str, tuple[float, float]]) -> tuple[float, float] | No
 def _message(points: dict[str, tuple[float, float]]) -> str:
     kept = _at_once(points)
     if kept is None:
-        return f"This device reads {_figures(points['read'][0])} GB/s and computes {_figures(points['math'][1])} TFLOP/s"
+        read, math = _figures(points["read"][0]), _figures(points["math"][1])
+        return f"This device reads {read} GB/s and computes {math} TFLOP/s"
     reading = "full reading" if kept[0] > 0.985 else f"{kept[0]:.0%} of its reading"
     return f"Beside {reading}, the chip keeps {kept[1]:.0%} of its arithmetic"
 
@@ -57,7 +58,9 @@ def draw(results: Results) -> Figure:
             continue
         gb, tflops = points[name]
         ax.plot(gb, tflops, "o", color=colour, markersize=11, clip_on=False, zorder=3)
-        shown = " and ".join(f"{_figures(value)} {unit}" for value, unit in ((tflops, "TFLOP/s"), (gb, "GB/s")) if value)
+        shown = " and ".join(
+            f"{_figures(value)} {unit}" for value, unit in ((tflops, "TFLOP/s"), (gb, "GB/s")) if value
+        )
         ax.annotate(
             f"{text}\n{shown}",
             (gb, tflops),
