@@ -9,7 +9,7 @@ from .look import COLOURS, GREY, figure, key, times
 from .results import ResultError, Results
 
 TITLE = "Strategies of fusion (the paper's figure 7)"
-PAPER = "SM-aware CTA scheduling comes closest to the ideal; streams and CTA-parallel fusion hardly beat serial."
+PAPER = "Of all strategies SM-aware CTA scheduling comes closest to the ideal."
 STRATEGIES = {
     "serial": "serial",
     "streams": "streams",

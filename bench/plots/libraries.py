@@ -10,7 +10,7 @@ from .look import COLOURS, GREY, colour_of, figure, name_of, than, times
 from .results import ResultError, Results
 
 TITLE = "Other libraries in one run with ours"
-PAPER = "Fused attention is faster than FlashInfer's serial and batched kernels (figure 11)."
+PAPER = "Fused attention is faster than FlashInfer's serial and batched kernels."
 
 
 def _rivals(results: Results) -> tuple[list[Case], list[str]]:

@@ -9,7 +9,7 @@ from .look import COLOURS, figure
 from .results import ResultError, Results
 
 TITLE = "Ceilings"
-PAPER = "A GPU can compute and read at the same time (section 2): prefill and decode need different parts of it."
+PAPER = "A GPU can compute and read at once; prefill needs the one, decode the other."
 
 
 def _points(results: Results) -> dict[str, tuple[float, float]]:

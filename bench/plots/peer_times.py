@@ -12,7 +12,7 @@ from .look import COLOURS, MARKERS, colour_of, figure, label_ends, name_of, than
 from .results import Results
 
 TITLE = "Against other libraries"
-PAPER = "One fused kernel beats the best of separate kernels (section 5.1)."
+PAPER = "One fused kernel beats the best of separate kernels."
 SHOWN = ("fused", "fa3_best", "fa3_sm_partition", "pod_best", "streams", "serial")
 BINS = 6
 
