@@ -189,7 +189,7 @@ static cli_exit choose_suites(const command_line *line, const bench_suite *chose
         }
         chosen[(*count)++] = suite;
     }
-    return *count > 0 ? CLI_OK : cli_fail(error, "no SUITE is given; podattn bench --help lists them");
+    return CLI_OK;
 }
 
 /** What is left of the time limit is divided among the suites that are left. */
@@ -310,6 +310,7 @@ cli_exit cmd_bench(int argc, char **argv, cli_error *error) {
         return CLI_OK;
     }
     CLI_TRY(choose_suites(&line, chosen, &count, error));
+    if (count == 0) return cli_fail(error, "no SUITE is given; podattn bench --help lists them");
     if (options.resumes && options.overwrites) return cli_fail(error, "--resume and --overwrite are both given");
     return bench_with_options(&options, chosen, count, error);
 }

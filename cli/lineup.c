@@ -76,10 +76,13 @@ static cli_exit play(lineup *lineup, double *took_us, progress *progress, cli_er
 
 cli_exit lineup_time(lineup *lineup, progress *progress, cli_error *error) {
     size_t count = (size_t)lineup->num_variants * (size_t)lineup->repeat;
+    lineup->took_us = calloc(count, sizeof(double));
     double *took_us = calloc(count, sizeof *took_us);
-    lineup->took_us = calloc(count, sizeof *took_us);
-    cli_exit code =
-        lineup->took_us == NULL || took_us == NULL ? cli_fail_memory(error) : play(lineup, took_us, progress, error);
+    if (lineup->took_us == NULL || took_us == NULL) {
+        free(took_us);
+        return cli_fail_memory(error);
+    }
+    cli_exit code = play(lineup, took_us, progress, error);
     free(took_us);
     if (code != CLI_OK) return code;
     clear_idle(lineup);

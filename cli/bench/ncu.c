@@ -29,18 +29,17 @@ int ncu_is_there(void) {
     return 0;
 }
 
-/** Splits a line of quoted fields in place. */
+/** Splits a line of quoted or bare fields in place. */
 static int split(char *line, char *fields[MAX_FIELDS]) {
     int count = 0;
     while (count < MAX_FIELDS && *line != '\0' && *line != '\n' && *line != '\r') {
-        char end = *line == '"' ? *line++ : ',';
-        fields[count++] = line;
-        line += end == '"' ? strcspn(line, "\"") : strcspn(line, ",\r\n");
-        if (*line == '\0') break;
-        int is_last = end != '"' && *line != ',';
-        *line++ = '\0';
+        int is_quoted = *line == '"';
+        fields[count++] = line += is_quoted;
+        line += strcspn(line, is_quoted ? "\"" : ",\r\n");
+        int is_last = *line == '\0' || (!is_quoted && *line != ',');
+        if (*line != '\0') *line++ = '\0';
         if (is_last) break;
-        if (end == '"' && *line == ',') line++;
+        if (is_quoted && *line == ',') line++;
     }
     return count;
 }

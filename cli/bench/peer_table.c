@@ -103,7 +103,7 @@ static cli_exit read_row(const char *name, char *line, const layout *layout, con
 }
 
 static cli_exit parse(const char *path, char *text, peer_table *table, cli_error *error) {
-    layout layout;
+    layout layout = {.shape = {0}};
     int number = 0;
     char *cursor = text, *line = next_line(&cursor, &number);
     if (line == NULL) return cli_fail(error, "%.200s: the file is empty", path);
