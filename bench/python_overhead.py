@@ -3,7 +3,8 @@
 """Host time of podattn's calls from Python.
 
 On a CPU the batch has requests without query tokens: a call does everything but compute. On a GPU the calls are queued
-and not waited for, as a server does; the driver's launch is then part of the time. The row "C call" is the library alone.
+and not waited for, as a server does; the driver's launch is then part of the time. The row "C call" is the library
+alone.
 
     python3 bench/python_overhead.py --device cpu --limit-us 10
 """

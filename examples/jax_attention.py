@@ -35,7 +35,7 @@ def attention(plan: podattn.Plan, q: jax.Array, k: jax.Array, v: jax.Array) -> j
 
 
 def attention_in_jit(plan: podattn.Plan, q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
-    """The same as an operation of a jitted function: a callback to the host, which a CPU backend needs no copies for."""
+    """The same as an operation of a jitted function: a callback to the host."""
     return jax.pure_callback(plan.attention, jax.ShapeDtypeStruct(q.shape, q.dtype), q, k, v)
 
 

@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Decodes a tiny Llama with random weights in hybrid batches, and checks every token against PyTorch's attention.
 
-Requests arrive one after another. A step holds the next token of every running request and a chunk of one prompt, whose
-keys and values go to pages of a shared cache; podattn computes the step's attention in one call per layer, planned once.
-Afterwards each request's text goes through the same model again, alone and at once, with scaled_dot_product_attention:
-it has to choose the same token at every place.
+Requests arrive one after another. A step holds the next token of every running request and a chunk of one prompt,
+whose keys and values go to pages of a shared cache; podattn computes the step's attention in one call per layer,
+planned once. Afterwards each request's text goes through the same model again, alone and at once, with
+scaled_dot_product_attention: it has to choose the same token at every place.
 
     python3 examples/tiny_llama.py --device cpu
 """
@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Callable, Optional
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 import podattn

@@ -2,7 +2,7 @@
 # Installs what one front door of the Makefile needs, on Debian and Ubuntu. Says what it installs and why; does nothing,
 # and needs no network, when everything is there. Elsewhere it names what is missing and stops.
 #
-#   tools/setup.sh demo|test|lint|ci
+#   tools/setup.sh demo|test|lint|python|ci
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -38,6 +38,10 @@ compiles() { # COMPILER FLAGS...: an empty program, so that a compiler without i
     local status=$?
     rm -f "$program"
     return $status
+}
+
+python_headers() {
+    test -f "$(python3 -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h"
 }
 
 cmake_is_new() { # VERSION
@@ -76,9 +80,20 @@ need_lint() {
     need libcmocka-dev "test library" pkg-config --exists cmocka
 }
 
+need_python() {
+    need gcc "C compiler" compiles cc -fopenmp
+    need g++ "compiles for torch.compile" have c++
+    need libc6-dev "C library headers" compiles cc -fopenmp
+    need cmake "build system" have cmake
+    need ninja-build "runs the build" have ninja
+    need python3-venv "a private place for Python packages" python3 -c 'import ensurepip'
+    need python3-dev "headers of Python for torch.compile" python_headers
+}
+
 need_ci() {
     need_test
     need_lint
+    need_python
     need "libclang-rt-$LLVM_PINNED-dev" "sanitizers and fuzzer" \
         compiles "clang-$LLVM_PINNED" -fsanitize=address,undefined,fuzzer-no-link
     need "llvm-$LLVM_PINNED" "names in sanitizer reports" have "llvm-symbolizer-$LLVM_PINNED"
@@ -120,12 +135,24 @@ install_cmake() {
     cmake_is_new "$(cmake_version)" || fail "cmake $(cmake_version) is still older than $CMAKE_MINIMUM"
 }
 
+# PyTorch is large: the environment is made again only when the list of packages changes.
+install_python_packages() {
+    local list=python/requirements.txt place=.cache/python
+    if cmp -s "$list" "$place/requirements.txt"; then return; fi
+    echo "setup: putting PyTorch and the tools for Python into $place, as $list says"
+    rm -rf "$place"
+    python3 -m venv "$place"
+    "$place/bin/pip" -q install -r "$list"
+    cp "$list" "$place/"
+}
+
 door=${1:-}
 case $door in
-demo | test | lint | ci) ;;
-*) fail "usage: tools/setup.sh demo|test|lint|ci" ;;
+demo | test | lint | python | ci) ;;
+*) fail "usage: tools/setup.sh demo|test|lint|python|ci" ;;
 esac
 PATH="$PWD/.cache/tools/bin:$PATH"
 "need_$door"
 install_packages
 install_cmake
+case $door in python | ci) install_python_packages ;; esac

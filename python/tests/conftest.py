@@ -8,7 +8,10 @@ import torch
 from hypothesis import HealthCheck, settings
 
 settings.register_profile(
-    "podattn", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+    "podattn",
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("podattn")
 

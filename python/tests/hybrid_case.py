@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Optional
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 
 import podattn
 
@@ -83,9 +83,7 @@ class Case:
     def built(self, **changes: Any) -> podattn.Plan:
         """A plan of the case's batch, from arrays in the host's memory."""
         plan = self.plan(**changes)
-        plan.build(
-            self.q_start, self.kv_len, self.page_table, causal=self.causal, window_tokens=self.window_tokens
-        )
+        plan.build(self.q_start, self.kv_len, self.page_table, causal=self.causal, window_tokens=self.window_tokens)
         return plan
 
     def context(self, cache: torch.Tensor, request: int) -> torch.Tensor:
@@ -114,7 +112,9 @@ class Case:
         for r, (q_len, kv_len) in enumerate(self.requests):
             begin = int(self.q_start[r])
             q = self.q[begin : begin + q_len].cpu().double().transpose(0, 1)
-            k, v = (self.context(cache, r).repeat_interleave(self.q_heads // self.kv_heads, 0) for cache in (self.k, self.v))
+            k, v = (
+                self.context(cache, r).repeat_interleave(self.q_heads // self.kv_heads, 0) for cache in (self.k, self.v)
+            )
             bias = torch.zeros(self.q_heads, q_len, kv_len, dtype=torch.float64)
             if alibi_slopes is not None:
                 distance = torch.arange(kv_len).unsqueeze(0) - torch.arange(kv_len - q_len, kv_len).unsqueeze(1)

@@ -38,7 +38,9 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
     expressions += ["POD_WORKSPACE_ALIGN", *_statuses()]
     lines = "".join(f'printf("%s=%lld\\n", "{x}", (long long)({x}));\n' for x in expressions)
     folder = tmp_path_factory.mktemp("abi")
-    (folder / "abi.c").write_text(f"#include <podattn.h>\n#include <stdio.h>\nint main(void) {{\n{lines}return 0;\n}}\n")
+    (folder / "abi.c").write_text(
+        f"#include <podattn.h>\n#include <stdio.h>\nint main(void) {{\n{lines}return 0;\n}}\n"
+    )
     subprocess.run([compiler, "-I", str(HEADER.parent), "abi.c", "-o", "abi"], cwd=folder, check=True)
     output = subprocess.run([folder / "abi"], check=True, capture_output=True, text=True).stdout
     return {name: int(value) for name, value in (line.rsplit("=", 1) for line in output.splitlines())}

@@ -100,9 +100,7 @@ def test_dlpack_strides_and_offsets() -> None:
     case = mixed("cpu")
     both = torch.stack([case.k, case.v], dim=1)
     wide = torch.cat([case.q, case.q], dim=1)
-    out = case.built().attention(
-        OnlyDLPack(wide[:, case.q_heads :]), OnlyDLPack(both[:, 0]), OnlyDLPack(both[:, 1])
-    )
+    out = case.built().attention(OnlyDLPack(wide[:, case.q_heads :]), OnlyDLPack(both[:, 0]), OnlyDLPack(both[:, 1]))
     assert isinstance(out, np.ndarray)
     check_out(case, out, case.reference()[0])
 

@@ -77,12 +77,20 @@ def changed(**changes: Callable[[Case], Any]) -> Callable[[Case], dict[str, Any]
 @pytest.mark.parametrize(
     ("arguments", "kind", "message"),
     [
-        (changed(q=lambda c: c.q[:, :2]), podattn.ArgumentError, r"q has shape \(43, 2, 64\); \(any, 4, 64\) is needed"),
+        (
+            changed(q=lambda c: c.q[:, :2]),
+            podattn.ArgumentError,
+            r"q has shape \(43, 2, 64\); \(any, 4, 64\) is needed",
+        ),
         (changed(q=lambda c: c.q[0]), podattn.ArgumentError, "q has shape"),
         (changed(q=lambda c: c.q[:-1]), podattn.ArgumentError, "q has 42 tokens; the plan was built for 43"),
         (changed(q=lambda c: c.q.half()), podattn.ArgumentError, "q holds float16; the plan is for float32"),
         (changed(q=lambda c: "text"), podattn.ArgumentError, "q is a str"),
-        (changed(k_cache=lambda c: c.k[:-1]), podattn.ArgumentError, "k_cache has 22 pages; the plan is for num_pages = 23"),
+        (
+            changed(k_cache=lambda c: c.k[:-1]),
+            podattn.ArgumentError,
+            "k_cache has 22 pages; the plan is for num_pages = 23",
+        ),
         (changed(v_cache=lambda c: c.v.transpose(1, 2)), podattn.ArgumentError, "v_cache has shape"),
         (changed(out=lambda c: c.q[1:].clone()), podattn.ArgumentError, "out has shape"),
         (changed(lse=lambda c: c.q[:, :, 0].double()), podattn.ArgumentError, "lse holds float64"),
@@ -93,9 +101,7 @@ def changed(**changes: Callable[[Case], Any]) -> Callable[[Case], dict[str, Any]
         (changed(q=lambda c: c.q.clone().requires_grad_()), podattn.UnsupportedError, "no backward pass"),
     ],
 )
-def test_tensors(
-    arguments: Callable[[Case], dict[str, Any]], kind: type[Exception], message: str
-) -> None:
+def test_tensors(arguments: Callable[[Case], dict[str, Any]], kind: type[Exception], message: str) -> None:
     case = mixed("cpu")
     with pytest.raises(kind, match=message):
         case.built().attention(**arguments(case))

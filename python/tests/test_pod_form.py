@@ -7,7 +7,7 @@ from typing import Any, Optional
 
 import pytest
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from hybrid_case import MAX_ERROR, relative_error
 from test_plan import dtype_of
 
@@ -26,7 +26,9 @@ def reference(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, seqlens: list[i
     """`[requests, tokens, heads, dim]` in float64."""
     outs = []
     for i, length in enumerate(seqlens):
-        keys, values = (x[i, :length].cpu().double().transpose(0, 1).repeat_interleave(HEADS // KV_HEADS, 0) for x in (k, v))
+        keys, values = (
+            x[i, :length].cpu().double().transpose(0, 1).repeat_interleave(HEADS // KV_HEADS, 0) for x in (k, v)
+        )
         tokens = q.shape[1]
         mask = torch.ones(tokens, length, dtype=torch.bool)
         if causal:
@@ -117,7 +119,7 @@ def test_what_one_call_cannot_do() -> None:
     k, v = normal("cpu", 3, 64, KV_HEADS, DIM), normal("cpu", 3, 64, KV_HEADS, DIM)
     q_p, q_d = normal("cpu", 1, 30, HEADS, DIM), normal("cpu", 2, 1, HEADS, DIM)
     call = podattn.fused_attention_with_kvcache
-    with pytest.raises(podattn.UnsupportedError, match="elements apart.*slices of one tensor"):
+    with pytest.raises(podattn.UnsupportedError, match=r"elements apart.*slices of one tensor"):
         call(q_p, k[:1], v[:1], q_d, k[1:], v[:2])
     with pytest.raises(podattn.UnsupportedError, match="strides"):
         call(q_p, k[:1], v[:1], q_d, k[1:].transpose(1, 2).contiguous().transpose(1, 2), v[1:])

@@ -36,8 +36,8 @@ def test_opcheck_of_the_one_call_form(device: str) -> None:
     batch = (case.q, case.k, case.v, *case.on_device())
     torch.library.opcheck(OPS.hybrid_attention.default, batch)
     torch.library.opcheck(OPS.hybrid_attention_lse.default, batch, {"window_tokens": 4})
-    contiguous = (case.q[:1], case.k, case.v, case.q_start[:2].clamp(max=1).to(device), case.q_start[1:2].clamp(max=1).to(device))
-    torch.library.opcheck(OPS.hybrid_attention.default, contiguous)
+    one_token = torch.tensor([0, 1], dtype=torch.int32, device=device)
+    torch.library.opcheck(OPS.hybrid_attention.default, (case.q[:1], case.k, case.v, one_token, one_token[1:]))
 
 
 def test_operators_compute(device: str) -> None:

@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Lints the Python package, builds its wheel and tests it as installed: alone with NumPy, then with PyTorch.
+# Leaves the wheel in build/python/dist.
+#
+#   tools/test_python.sh [CMAKE_VARIABLE=VALUE...]      as in PODATTN_CUDA=OFF, which builds in seconds
+set -euo pipefail
+cd "$(dirname "$0")/.."
+readonly TOOLS=$PWD/.cache/python/bin OUT=$PWD/build/python
+# What the tools' environment has, and nothing that a shell may have set.
+export PATH="$TOOLS:$PATH" PIP_DISABLE_PIP_VERSION_CHECK=1
+unset PYTHONPATH PODATTN_LIBRARY
+
+sources=(python examples bench/python_overhead.py)
+ruff check "${sources[@]}"
+ruff format --check "${sources[@]}"
+mypy
+
+defines=()
+for define in "$@"; do defines+=(--config-settings="cmake.define.$define"); done
+rm -rf "$OUT"
+mkdir -p "$OUT"
+pip -q wheel --no-deps --no-build-isolation --wheel-dir "$OUT/built" "${defines[@]}" .
+auditwheel -q repair --wheel-dir "$OUT/dist" "$OUT"/built/*.whl 2>"$OUT/auditwheel.log" || {
+    cat "$OUT/auditwheel.log"
+    exit 1
+}
+wheel=$(echo "$OUT"/dist/podattn-*-py3-none-manylinux_*.whl)
+echo "wheel: ${wheel##*/}, $(stat -c %s "$wheel") bytes"
+
+echo "alone: a new environment that has the wheel and what it depends on"
+python3 -m venv "$OUT/alone"
+"$OUT/alone/bin/pip" -q install "$wheel"
+diff <("$OUT/alone/bin/python" examples/hello.py) <(printf 'token %s\n' '0: 0.0' '1: 0.5' '2: 1.0' '3: 9.5')
+
+echo "with PyTorch:"
+pip -q install --no-deps --target "$OUT/site" "$wheel"
+export PYTHONPATH=$OUT/site
+python -c 'import sys, podattn; sys.exit(not podattn.__file__.startswith(sys.argv[1]))' "$OUT/site"
+python -m pytest -q -p no:cacheprovider python/tests
+python bench/python_overhead.py --device cpu --limit-us 10
