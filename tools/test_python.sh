@@ -20,10 +20,10 @@ for define in "$@"; do defines+=(--config-settings="cmake.define.$define"); done
 rm -rf "$OUT"
 mkdir -p "$OUT"
 pip -q wheel --no-deps --no-build-isolation --wheel-dir "$OUT/built" "${defines[@]}" .
-auditwheel -q repair --wheel-dir "$OUT/dist" "$OUT"/built/*.whl 2>"$OUT/auditwheel.log" || {
+if ! auditwheel repair --wheel-dir "$OUT/dist" "$OUT"/built/*.whl >"$OUT/auditwheel.log" 2>&1; then
     cat "$OUT/auditwheel.log"
     exit 1
-}
+fi
 wheel=$(echo "$OUT"/dist/podattn-*-py3-none-manylinux_*.whl)
 echo "wheel: ${wheel##*/}, $(stat -c %s "$wheel") bytes"
 
