@@ -42,7 +42,8 @@ def run_batch(
     batch: Batch, contenders: dict[str, Callable[[Inputs], Call]], arguments: argparse.Namespace, report: Report
 ) -> dict[str, float]:
     """Writes the rows of one batch; returns the median of every contender in microseconds. Contenders whose library is
-    missing are dropped."""
+    missing are dropped.
+    """
     inputs = Inputs(batch, arguments.device, DTYPES[arguments.dtype])
     oracle = Oracle(inputs)
     calls: dict[str, Call] = {}

@@ -16,7 +16,7 @@ ROTATED_BYTES = 200e6
 MAX_LAYERS = 16
 
 
-class LeftOut(Exception):
+class LeftOut(Exception):  # noqa: N818
     """A contender does not compute this batch; the message says why."""
 
 
@@ -122,7 +122,8 @@ class Inputs:
 
     def contiguous(self, layer: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """Keys and values of the prefill [kv, kv_heads, head_dim] and of the decodes [n, kv, kv_heads, head_dim], for
-        contenders that read no pages."""
+        contenders that read no pages.
+        """
         if layer not in self._contiguous:
             self._contiguous[layer] = tuple(
                 self._gather(cache, decode)

@@ -71,7 +71,7 @@ def findings(results: Results) -> str:
         )
     missing = [f"* {text}" for text in results.left_out if "@" not in text]
     lines += ["", _message(cases, rivals) + "."]
-    return "\n".join(lines + ["", "Not measured:", "", *missing] if missing else lines)
+    return "\n".join([*lines, "", "Not measured:", "", *missing] if missing else lines)
 
 
 def _turns(results: Results, case: Case, name: str) -> tuple[float, float]:

@@ -118,7 +118,8 @@ def figure(
 
 def label_ends(ax: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:
     """Names of lines right of the axes, joined to the lines' ends (x, y, text, colour), moved apart where they would
-    overlap. Axes' limits must stand."""
+    overlap. Axes' limits must stand.
+    """
     line_px = 12.5 * ax.figure.dpi / 72
     edge = ax.get_xlim()[1]
     placed = sorted(

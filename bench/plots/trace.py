@@ -70,7 +70,7 @@ def draw(results: Results) -> Figure:
     for row, case_steps in enumerate(reversed(cases.values())):
         _bars(ax, row, case_steps)
     ax.set_yticks(
-        [row for row in range(len(cases))],
+        range(len(cases)),
         [
             f"{name}\n{len(steps)} steps, {sum(map(_is_hybrid, steps))} hybrid"
             for name, steps in reversed(cases.items())

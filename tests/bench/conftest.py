@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests of bench/: small files in the form of `podattn bench`, and what must be seen in the figures made from them."""
+
 import sys
 from pathlib import Path
 

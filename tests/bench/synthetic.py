@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Small result files with known numbers."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """bench/peers.py on the CPU: same inputs for all, wrong outputs are caught, whoever is missing is named."""
+
 import argparse
 import csv
 
@@ -11,6 +12,7 @@ import peers  # noqa: E402
 from contenders import report, torch_sdpa  # noqa: E402
 from contenders.batch import Batch, Inputs, LeftOut, Missing, read_batches  # noqa: E402
 from contenders.oracle import Oracle, spread  # noqa: E402
+from contenders.table import ON_CPU  # noqa: E402
 
 SMALL = Batch(q_heads=8, kv_heads=2, prefill_q=24, prefill_kv=100, decode_n=3, decode_kv=50)
 
@@ -21,7 +23,7 @@ def inputs():
 
 
 def test_the_gathered_cache_is_what_the_pages_hold(inputs):
-    k, v, decode_k, decode_v = inputs.contiguous(0)
+    k, _, _, decode_v = inputs.contiguous(0)
     assert k.shape == (100, 2, 128) and decode_v.shape == (3, 50, 2, 128)
     layer = inputs.layers[0]
     for token in (0, 17, 99):
@@ -130,3 +132,11 @@ def test_failures_are_named_and_the_missing_are_not_asked_again(tmp_path, capsys
 def test_an_unknown_contender_is_refused(tmp_path):
     with pytest.raises(SystemExit, match="no contender fa9"):
         peers.main([str(batch_file(tmp_path)), "--device", "cpu", "--only", "fa9"])
+
+
+@pytest.mark.parametrize("way", ["fused", "serial"])
+def test_podattn_computes_what_the_oracle_says(inputs, way):
+    pytest.importorskip("podattn")
+    outputs = ON_CPU[way](inputs)(0)
+    oracle = Oracle(inputs)
+    assert oracle.passes(oracle.error(outputs))

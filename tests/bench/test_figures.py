@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every suite's figure and findings: their messages follow the numbers."""
+
 import pytest
 import synthetic
 from matplotlib.text import Text

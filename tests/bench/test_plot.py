@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The door: bench/plot.py draws what is there, fills pages, and says what is wrong."""
+
 import plot
 import pytest
 import synthetic

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reading result files: what is understood, and what is said of files that are wrong."""
+
 import pytest
 import synthetic
 from plots import batches, results
@@ -39,7 +40,7 @@ def test_a_malformed_file_is_refused(tmp_path, text, said):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(results.ResultError, match="absent.csv: No such file"):
+    with pytest.raises(results.ResultError, match=r"absent\.csv: No such file"):
         results.read(tmp_path / "absent.csv")
 
 
@@ -47,7 +48,7 @@ def test_a_field_that_is_no_number_is_named_with_its_case(tmp_path):
     rows = synthetic.case({"fused": 100})
     rows[0]["median_us"] = "fast"
     found = results.read(synthetic.write(tmp_path / "a.csv", synthetic.BATCH_COLUMNS, rows))
-    with pytest.raises(results.ResultError, match="median_us of m,512@4096.* is 'fast', not a number"):
+    with pytest.raises(results.ResultError, match=r"median_us of m,512@4096.* is 'fast', not a number"):
         batches.cases_of(found)
 
 
