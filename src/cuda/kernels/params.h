@@ -18,6 +18,9 @@ typedef struct pod_tensor_map {
     uint64_t words[16];
 } __attribute__((aligned(64))) pod_tensor_map;
 
+/** A probability may reach 2^8 before its row's maximum is raised: rescaling is rare, and f16 reaches 2^16. */
+#define POD_RESCALE_LOG2 8.0f
+
 typedef struct pod_kernel_params {
     pod_shape shape; /**< q_start and kv_len are not read: the planned requests are */
     pod_tiling tiling;
@@ -41,6 +44,8 @@ typedef struct pod_kernel_params {
 
     float scale_log2;   /**< scale * log2(e) without a softcap; with one: scale / softcap */
     float softcap_log2; /**< softcap * log2(e); 0: off */
+    float score_scale;  /**< scores to log2 units: scale_log2 without a softcap, with one 1 */
+    float score_slack;  /**< by how much a row's maximum may rise unnoticed, in score units */
     int32_t policy;
 
     /* sm90 alone: K and V as (head_dim, kv_heads, token in page, page), copied in boxes of (64, 1, box_tokens, 1). */

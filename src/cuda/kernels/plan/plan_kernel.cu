@@ -1,66 +1,95 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Planning on the device, one launch per step: CTA 0 runs the core planner with all its threads as the team; the other
  * CTAs look every page number of the batch up, one request at a time each. The two write different arrays
- * (requests[], page_errors[]), so nobody waits for anybody. */
+ * (requests[], page_errors[]), so nobody waits for anybody.
+ *
+ * Planning is a chain of short steps, so what counts is latency: lanes meet once per collective, what they read back is
+ * in shared memory wherever the batch fits, and the workspace is only written. */
 #include <stdint.h>
 
-#define POD_CORE_FN static __device__ inline
+#define POD_CORE_FN static __device__ __forceinline__
 #define POD_CORE_TEAM
 
 constexpr int WARP_LANES = 32;
 constexpr unsigned ALL_LANES = 0xffffffffu;
+constexpr int MAX_VALUES = 9; /* of one collective */
 
-/** The threads of a CTA; a multiple of 32. */
+/** The threads of a CTA: whole warps, at most 32. */
 typedef struct pod_team {
     int32_t lane, num_lanes;
     int32_t radix_bits;
     int32_t *digits;
-    int64_t *warp_values; /**< [num_lanes / 32] in shared memory */
+    int32_t (*warp_values)[MAX_VALUES][WARP_LANES]; /**< [2], in shared memory; written by turns, read after one sync */
+    mutable int32_t turn;
 } pod_team;
 
 POD_CORE_FN void pod_team_sync(const pod_team *) {
     __syncthreads();
 }
 
-POD_CORE_FN int64_t pod_team_scan(const pod_team *team, int64_t value, int64_t *total) {
-    int warp = team->lane / WARP_LANES, lane = team->lane % WARP_LANES;
-    long long inclusive = value;
-    for (int distance = 1; distance < WARP_LANES; distance *= 2) {
-        long long before = __shfl_up_sync(ALL_LANES, inclusive, distance);
-        if (lane >= distance) inclusive += before;
-    }
-    if (lane == WARP_LANES - 1) team->warp_values[warp] = inclusive;
-    __syncthreads();
-    int64_t before = 0, all = 0;
-    for (int w = 0; w < team->num_lanes / WARP_LANES; w++) {
-        int64_t sum = team->warp_values[w];
-        if (w < warp) before += sum;
-        all += sum;
-    }
-    __syncthreads(); /* warp_values may be written again */
-    *total = all;
-    return before + inclusive - value;
+static __device__ __forceinline__ int32_t warp_sum(int32_t value) {
+    return (int32_t)__reduce_add_sync(ALL_LANES, (unsigned)value);
 }
 
-POD_CORE_FN int32_t pod_team_max(const pod_team *team, int32_t value) {
-    int32_t warp_max = __reduce_max_sync(ALL_LANES, value);
-    if (team->lane % WARP_LANES == 0) team->warp_values[team->lane / WARP_LANES] = warp_max;
+POD_CORE_FN void pod_team_scan(const pod_team *team, int32_t count, int32_t *values, int32_t *totals) {
+    int warp = team->lane / WARP_LANES, lane = team->lane % WARP_LANES;
+    int32_t(*shared)[WARP_LANES] = team->warp_values[team->turn];
+    team->turn ^= 1;
+    for (int i = 0; i < count; i++) {
+        unsigned inclusive = (unsigned)values[i];
+        for (int distance = 1; distance < WARP_LANES; distance *= 2) {
+            unsigned before = __shfl_up_sync(ALL_LANES, inclusive, distance);
+            if (lane >= distance) inclusive += before;
+        }
+        if (lane == WARP_LANES - 1) shared[i][warp] = (int32_t)inclusive;
+        values[i] = (int32_t)(inclusive - (unsigned)values[i]);
+    }
     __syncthreads();
-    int32_t max = (int32_t)team->warp_values[0];
-    for (int w = 1; w < team->num_lanes / WARP_LANES; w++) max = ::max(max, (int32_t)team->warp_values[w]);
+    for (int i = 0; i < count; i++) {
+        int32_t of_warp = lane < team->num_lanes / WARP_LANES ? shared[i][lane] : 0;
+        totals[i] = warp_sum(of_warp);
+        values[i] += warp_sum(lane < warp ? of_warp : 0);
+    }
+}
+
+POD_CORE_FN void pod_team_reduce(const pod_team *team, int32_t num_sums, int32_t *sums, int32_t num_maxima,
+                                 int32_t *maxima) {
+    int warp = team->lane / WARP_LANES, lane = team->lane % WARP_LANES;
+    int32_t(*shared)[WARP_LANES] = team->warp_values[team->turn];
+    team->turn ^= 1;
+    for (int i = 0; i < num_sums; i++) {
+        int32_t sum = warp_sum(sums[i]);
+        if (lane == 0) shared[i][warp] = sum;
+    }
+    for (int i = 0; i < num_maxima; i++) {
+        int32_t maximum = __reduce_max_sync(ALL_LANES, maxima[i]);
+        if (lane == 0) shared[num_sums + i][warp] = maximum;
+    }
     __syncthreads();
-    return max;
+    bool is_warp = lane < team->num_lanes / WARP_LANES;
+    for (int i = 0; i < num_sums; i++) sums[i] = warp_sum(is_warp ? shared[i][lane] : 0);
+    for (int i = 0; i < num_maxima; i++) {
+        maxima[i] = __reduce_max_sync(ALL_LANES, is_warp ? shared[num_sums + i][lane] : INT32_MIN);
+    }
 }
 
 #include "plan_params.h"
 
 constexpr int RADIX_BITS = 3;
-constexpr int NUM_WARPS = POD_PLAN_THREADS / WARP_LANES;
+constexpr int MAX_REQUESTS = 1024; /* in shared memory; beyond, and for more entries, the workspace serves */
+constexpr int MAX_ENTRIES = 448;
 
 struct plan_smem {
+    int32_t warp_values[2][MAX_VALUES][WARP_LANES];
+    int32_t decode_tiles[MAX_REQUESTS + 1];
+    int32_t row_tile_begin[MAX_REQUESTS + 1];
     int32_t digits[POD_PLAN_THREADS << RADIX_BITS];
-    int64_t warp_values[NUM_WARPS];
+    __align__(16) pod_prefill_entry row_tiles[MAX_ENTRIES];
+    __align__(16) pod_prefill_entry unsorted[MAX_ENTRIES];
 };
+static_assert(sizeof(plan_smem) <= 48 << 10, "static shared memory");
+static_assert(2 * POD_CORE_MAX_WAVES + POD_CORE_MAX_WAVES <= MAX_VALUES && POD_NUM_COUNTS <= MAX_VALUES, "collectives");
+static_assert(POD_PLAN_THREADS <= WARP_LANES * WARP_LANES, "a warp holds one value of every warp");
 
 /** First entry of the request's page table row that is missing or names no page, INT32_MAX if none; this lane's part.
  * The lengths are the checked ones, so that a request with wrong lengths reads nothing. */
@@ -82,19 +111,41 @@ static __device__ int32_t first_bad_page(const pod_plan_params &params, int32_t 
 
 static __device__ void check_pages(const pod_plan_params &params, const pod_team &team) {
     for (int32_t r = blockIdx.x - 1; r < params.shape.num_requests; r += gridDim.x - 1) {
-        int32_t bad = INT32_MAX - pod_team_max(&team, INT32_MAX - first_bad_page(params, r));
-        if (team.lane == 0) params.schedule.page_errors[r] = bad == INT32_MAX ? 0 : (uint32_t)bad + 1;
+        int32_t from_last = INT32_MAX - first_bad_page(params, r);
+        pod_team_reduce(&team, 0, nullptr, 1, &from_last);
+        if (team.lane == 0) params.schedule.page_errors[r] = from_last == 0 ? 0 : (uint32_t)(INT32_MAX - from_last) + 1;
     }
+}
+
+/** The core planner, with what it reads back in shared memory as far as that goes. */
+static __device__ void plan(const pod_plan_params &params, const pod_team &team, plan_smem &smem) {
+    const pod_schedule &schedule = params.schedule;
+    pod_core_scratch scratch = pod_core_workspace_scratch(&schedule);
+    int32_t totals[POD_NUM_COUNTS];
+    if (params.shape.num_requests <= MAX_REQUESTS) {
+        scratch.decode_tiles = smem.decode_tiles;
+        scratch.row_tile_begin = smem.row_tile_begin;
+    }
+    pod_core_lines(&team, &params.shape, &params.tiling, &schedule, &scratch, totals);
+    int32_t num_slices = pod_core_num_slices(&params.tiling, totals[POD_COUNT_DECODE_TILES]);
+    /* Splits add at most one entry per share of the work and KV head. */
+    int32_t most_shares = params.tiling.num_ctas * params.tiling.max_prefill_waves;
+    if (totals[POD_COUNT_ROW_TILES] + most_shares / params.shape.kv_heads <= MAX_ENTRIES) {
+        scratch.row_tiles = smem.row_tiles;
+        scratch.unsorted = smem.unsorted;
+    }
+    int32_t num_slots = pod_core_entries(&team, &params.shape, &params.tiling, &schedule, &scratch, totals);
+    pod_core_reset(&team, &schedule, num_slices, num_slots);
+    if (team.lane == 0) schedule.header->signature = params.signature;
 }
 
 extern "C" __global__ void __launch_bounds__(POD_PLAN_THREADS, 1)
     pod_plan(const __grid_constant__ pod_plan_params params) {
     __shared__ plan_smem smem;
-    pod_team team = {(int32_t)threadIdx.x, POD_PLAN_THREADS, RADIX_BITS, smem.digits, smem.warp_values};
-    if (blockIdx.x > 0) {
+    pod_team team = {(int32_t)threadIdx.x, POD_PLAN_THREADS, RADIX_BITS, smem.digits, smem.warp_values, 0};
+    if (blockIdx.x == 0) {
+        plan(params, team, smem);
+    } else {
         check_pages(params, team);
-        return;
     }
-    pod_core_plan(&team, &params.shape, &params.tiling, &params.schedule);
-    if (team.lane == 0) params.schedule.header->signature = params.signature;
 }

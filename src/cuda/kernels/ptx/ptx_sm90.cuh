@@ -79,25 +79,9 @@ template <int REGISTERS> static __device__ __forceinline__ void ptx_take_registe
     asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(REGISTERS));
 }
 
-/** barrier.red.or (9.7.13.1): bar_sync that also says whether any of the threads has `value`. */
-static __device__ __forceinline__ bool ptx_bar_any(int id, int num_threads, bool value) {
-    uint32_t any;
-    asm volatile("{\n"
-                 ".reg .pred mine, all;\n"
-                 "setp.ne.u32 mine, %3, 0;\n"
-                 "barrier.cta.red.or.pred all, %1, %2, mine;\n"
-                 "selp.u32 %0, 1, 0, all;\n"
-                 "}"
-                 : "=r"(any)
-                 : "r"(id), "r"(num_threads), "r"((uint32_t)value)
-                 : "memory");
-    return any != 0;
-}
-
-/** stmatrix (9.7.14.5.16): two or four 8x8 matrices of 16-bit elements, transposed, one row address per lane. */
-static __device__ __forceinline__ void ptx_stmatrix_x2_trans(uint32_t row_smem, uint32_t r0, uint32_t r1) {
-    asm volatile("stmatrix.sync.aligned.m8n8.x2.trans.shared.b16 [%0], {%1, %2};" ::"r"(row_smem), "r"(r0), "r"(r1)
-                 : "memory");
+/** st: 16 bytes of zeros into shared memory. */
+static __device__ __forceinline__ void ptx_st_smem_zeros(uint32_t to_smem) {
+    asm volatile("st.shared.v4.u32 [%0], {%1, %1, %1, %1};" ::"r"(to_smem), "r"(0) : "memory");
 }
 
 #endif

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* wgmma (PTX ISA 9.7.15): d (+)= a b by a warpgroup, 64 rows of d, 16-bit operands, sums in float.
  *
- *   wgmma_ss      a and b in shared memory, both with the product's inner dimension contiguous
- *   wgmma_ss_ta   a in shared memory the other way round (its 64 rows contiguous)
- *   wgmma_rs_tb   a in registers, b in shared memory with its columns contiguous
+ *   ss      a and b in shared memory, both with the product's inner dimension contiguous
+ *   rs_tb   a in registers, b in shared memory with its columns contiguous
  *
  * Operands in shared memory are named by descriptors (wgmma_operand); tiles lie as the copy engine's 128-byte swizzle
  * writes them: rows of 128 bytes, the 16-byte chunk's index xor-ed with row % 8, tiles aligned to 1024 bytes. */
@@ -12,16 +11,18 @@
 
 #include <stdint.h>
 
-/** Descriptor of an operand at `smem`; `leading` and `stride` in bytes, as docs/sm90-pipeline.md lists them. */
-static __device__ __forceinline__ uint64_t wgmma_operand(uint32_t smem, uint32_t leading, uint32_t stride) {
-    const uint32_t swizzle_128b = 1u << 30;
-    uint32_t low = ((smem & 0x3ffff) >> 4) | (leading >> 4) << 16, high = (stride >> 4) | swizzle_128b;
-    return (uint64_t)high << 32 | low;
+/** An operand in shared memory: the low half of its descriptor, which alone tells where it is. `leading`, between
+ * halves of 64 contiguous elements, in bytes. */
+static __device__ __forceinline__ uint32_t wgmma_operand(uint32_t smem, uint32_t leading) {
+    return (smem & 0x3ffff) >> 4 | (leading >> 4) << 16;
 }
 
-/** The operand `bytes` further on. */
-static __device__ __forceinline__ uint64_t wgmma_advance(uint64_t operand, uint32_t bytes) {
-    return operand + (bytes >> 4);
+/** The descriptor of what stands `bytes` behind the operand: groups of eight rows 1024 bytes apart, 128-byte swizzle.
+ */
+static __device__ __forceinline__ uint64_t wgmma_at(uint32_t operand, uint32_t bytes) {
+    uint64_t descriptor;
+    asm("mov.b64 %0, {%1, %2};" : "=l"(descriptor) : "r"(operand + (bytes >> 4)), "n"(1 << 30 | 1024 >> 4));
+    return descriptor;
 }
 
 /** Orders register and shared-memory accesses before the next product. */
@@ -45,8 +46,6 @@ template <int COUNT> static __device__ __forceinline__ void wgmma_touch(float (&
 }
 
 /* Register lists of an accumulator: names in the instruction, and operands. */
-#define WGMMA_REGS_4 "%0, %1, %2, %3"
-#define WGMMA_REGS_8 "%0, %1, %2, %3, %4, %5, %6, %7"
 #define WGMMA_REGS_32                                                                                                  \
     "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "                                           \
     "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
@@ -55,8 +54,6 @@ template <int COUNT> static __device__ __forceinline__ void wgmma_touch(float (&
     "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "                                 \
     "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "                                 \
     "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
-#define WGMMA_OPERANDS_4 "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-#define WGMMA_OPERANDS_8 "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7])
 #define WGMMA_OPERANDS_32                                                                                              \
     "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]), "+f"(d[8]),        \
         "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]), "+f"(d[16]),         \
@@ -73,11 +70,11 @@ template <int COUNT> static __device__ __forceinline__ void wgmma_touch(float (&
         "+f"(d[57]), "+f"(d[58]), "+f"(d[59]), "+f"(d[60]), "+f"(d[61]), "+f"(d[62]), "+f"(d[63])
 
 /* One product; COUNT = N / 2 accumulator registers, A and B their operands' places behind them. */
-#define WGMMA_SS(NAME, TYPE, N, COUNT, A, B, P, TRANS_A)                                                               \
+#define WGMMA_SS(NAME, TYPE, N, COUNT, A, B, P)                                                                        \
     static __device__ __forceinline__ void NAME(float(&d)[COUNT], uint64_t a, uint64_t b, bool adds) {                 \
         asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" #P ", 0;\n"                                                  \
                      "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." #TYPE "." #TYPE " {" WGMMA_REGS_##COUNT         \
-                     "}, %" #A ", %" #B ", p, 1, 1, " #TRANS_A ", 0;\n}"                                               \
+                     "}, %" #A ", %" #B ", p, 1, 1, 0, 0;\n}"                                                          \
                      : WGMMA_OPERANDS_##COUNT                                                                          \
                      : "l"(a), "l"(b), "r"((int32_t)adds));                                                            \
     }
@@ -93,11 +90,7 @@ template <int COUNT> static __device__ __forceinline__ void wgmma_touch(float (&
 /** The products of one element type. */
 #define WGMMA_ELEMENT(ELEMENT, TYPE)                                                                                   \
     struct wgmma_##ELEMENT {                                                                                           \
-        WGMMA_SS(ss, TYPE, 128, 64, 64, 65, 66, 0)                                                                     \
-        WGMMA_SS(ss, TYPE, 8, 4, 4, 5, 6, 0)                                                                           \
-        WGMMA_SS(ss, TYPE, 16, 8, 8, 9, 10, 0)                                                                         \
-        WGMMA_SS(ss_ta, TYPE, 8, 4, 4, 5, 6, 1)                                                                        \
-        WGMMA_SS(ss_ta, TYPE, 16, 8, 8, 9, 10, 1)                                                                      \
+        WGMMA_SS(ss, TYPE, 128, 64, 64, 65, 66)                                                                        \
         WGMMA_RS_TB(rs_tb, TYPE, 128, 64, 64, 65, 66, 67, 68, 69)                                                      \
         WGMMA_RS_TB(rs_tb, TYPE, 64, 32, 32, 33, 34, 35, 36, 37)                                                       \
     };

@@ -1,31 +1,36 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Decode on sm_90a: one warpgroup, operands swapped. 64 cached keys are the M of the product, the group's query rows
- * its N, so that a decode of eight rows costs an eighth of a padded tile.
+/* Decode on sm_90a: one warpgroup whose warps work alone on the tiles that they share.
  *
- *     S' = K Q'    64 keys x rows; a warp holds 16 keys of every row
- *     P'           written to shared memory as [row][key]
- *     O' = V' P'   HEAD_DIM columns x rows
+ * A warp takes eight query rows and its part of a tile's 64 keys: 16 keys if there are no more rows (GROUPS 1), 32 if
+ * two warps each share the first and the second eight rows (GROUPS 2). Operands are swapped, so that eight rows waste
+ * nothing:
  *
- * All four warps must use the same maximum of a row. They agree on a new one only when a score exceeds the old one by
- * more than RESCALE_LOG2; whether that happened is asked in the same barrier that P' needs anyway. */
+ *     S' = K Q'    16 keys x 8 rows per mma; Q stays in registers
+ *     O' = V' P'   16 columns x 8 rows per mma; P' comes from S' by movmatrix
+ *
+ * mma.sync and not wgmma: an m64n8k16 would keep the tensor cores from prefill four times as long for the same product,
+ * and would make the four warps agree on maxima in every tile. Here they meet once per item, over the slot of the last
+ * tile. */
 #ifndef POD_SM90_DECODE_CUH
 #define POD_SM90_DECODE_CUH
 
 #include "../merge_parts.cuh"
 #include "element_sm90.cuh"
-#include "prefill_sm90.cuh"
 #include "shape_sm90.cuh"
 
 template <class ELEMENT, class SHAPE> struct decode_sm90 {
     typedef smem_sm90<SHAPE> smem_type;
     typedef ring_place<SHAPE::DECODE_SLOTS> ring;
-    static constexpr int HEAD_DIM = SHAPE::HEAD_DIM, TOKENS = SHAPE::DECODE_TOKENS, HALVES = SHAPE::HALVES;
+    static constexpr int HEAD_DIM = SHAPE::HEAD_DIM, TOKENS = SHAPE::DECODE_TOKENS;
+    static constexpr int STEP_KEYS = 16, K_STEPS = HEAD_DIM / 16, O_TILES = HEAD_DIM / 16, BLOCKS = HEAD_DIM / 8;
+    static_assert(SHAPE::DECODE_SLOT_BYTES == WARPGROUP_WARPS * DECODE_WARP_ROWS * HEAD_DIM * sizeof(float),
+                  "a slot holds every warp's output");
 
-    /** Scores and output of N_TILES * 8 rows; a thread has columns 2 (lane % 4) and + 1 of each eight. */
-    template <int N_TILES> struct accumulators {
-        float out[HALVES][N_TILES * 4]; /* of head columns 16 warp + lane / 4 and + 8 of each half */
-        float max[N_TILES][2];          /* in score units; -inf: no key was seen */
-        float sum[N_TILES][2];          /* of this thread's keys only, until the end */
+    /** A warp's eight rows: a lane has rows 2 (lane % 4) and + 1. */
+    struct accumulators {
+        float out[O_TILES][4]; /* of columns lane / 4 and + 8 of each 16 */
+        float max[2];          /* in score units; -inf: no key was seen */
+        float sum[2];          /* of this lane's keys only, until the end */
     };
 
     static __device__ __forceinline__ int own_warp() {
@@ -38,129 +43,121 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
         ptx_bar_sync(BARRIER_DECODE, WARPGROUP_THREADS);
     }
 
-    template <int N_TILES>
-    static __device__ __forceinline__ void scores(float (&s)[N_TILES * 4], uint32_t q_smem, uint32_t k_smem) {
-        uint64_t q = wgmma_operand(q_smem, CHUNK_BYTES, SWIZZLE_BYTES);
-        uint64_t k = wgmma_operand(k_smem, CHUNK_BYTES, SWIZZLE_BYTES);
-        wgmma_fence();
+    /** The rows as B operands: lane / 4 is the row, its columns 2 (lane % 4) and + 8 of each step. */
+    static __device__ __forceinline__ void load_q(const pod_kernel_params &params, const decode_work &work,
+                                                  uint32_t (&q)[K_STEPS][2], int first_row) {
+        int row = first_row + own_lane() / 4;
+        bool exists = row < work.num_rows;
+        int64_t offset = q_offset(params, work.request, work.item.kv_head, exists ? row : 0);
+        const uint32_t *words = (const uint32_t *)((const uint16_t *)params.q + offset) + own_lane() % 4;
 #pragma unroll
-        for (int step = 0; step < HEAD_DIM / 16; step++) {
-            uint32_t column_bytes = step % 4 * 32;
-            ELEMENT::ss(s, wgmma_advance(k, step / 4 * SHAPE::DECODE_HALF_BYTES + column_bytes),
-                        wgmma_advance(q, step / 4 * SHAPE::DECODE_Q_HALF_BYTES + column_bytes), step > 0);
-        }
-        wgmma_commit();
-        wgmma_wait<0>();
-        wgmma_touch(s);
-    }
-
-    template <int N_TILES>
-    static __device__ __forceinline__ void accumulate(accumulators<N_TILES> &acc, uint32_t p_smem, uint32_t v_smem) {
-        uint64_t p = wgmma_operand(p_smem, CHUNK_BYTES, SWIZZLE_BYTES);
-        uint64_t v = wgmma_operand(v_smem, SHAPE::DECODE_HALF_BYTES, SWIZZLE_BYTES);
-        wgmma_fence();
-#pragma unroll
-        for (int step = 0; step < TOKENS / 16; step++) {
-#pragma unroll
-            for (int half = 0; half < HALVES; half++) {
-                ELEMENT::ss_ta(acc.out[half],
-                               wgmma_advance(v, half * SHAPE::DECODE_HALF_BYTES + step * 16 * HALF_ROW_BYTES),
-                               wgmma_advance(p, step * 32), true);
-            }
-        }
-        wgmma_commit();
-        wgmma_wait<0>();
-#pragma unroll
-        for (int half = 0; half < HALVES; half++) wgmma_touch(acc.out[half]);
-    }
-
-    template <int N_TILES>
-    static __device__ void mask(const pod_kernel_params &params, const decode_work &work, float (&s)[N_TILES * 4],
-                                int32_t first_key) {
-        int32_t key = first_key + own_warp() * 16 + own_lane() / 4;
-#pragma unroll
-        for (int n = 0; n < N_TILES; n++) {
-#pragma unroll
-            for (int j = 0; j < 2; j++) {
-                int row = n * 8 + own_lane() % 4 * 2 + j;
-                key_range range = visible_keys(params, work.request, row / params.shape.group);
-                if (key < range.begin || key >= range.end) s[n * 4 + j] = -INFINITY;
-                if (key + 8 < range.begin || key + 8 >= range.end) s[n * 4 + 2 + j] = -INFINITY;
-            }
+        for (int step = 0; step < K_STEPS; step++) {
+            q[step][0] = exists ? __ldg(words + step * 8) : 0;
+            q[step][1] = exists ? __ldg(words + step * 8 + 4) : 0;
         }
     }
 
-    /** Whether a score is so much above its row's maximum that this must be raised. */
-    template <int N_TILES>
-    static __device__ __forceinline__ bool rises(const float (&s)[N_TILES * 4], const accumulators<N_TILES> &acc,
-                                                 float slack) {
-        bool any = false;
-#pragma unroll
-        for (int n = 0; n < N_TILES; n++) {
-#pragma unroll
-            for (int j = 0; j < 2; j++) any |= fmaxf(s[n * 4 + j], s[n * 4 + 2 + j]) > acc.max[n][j] + slack;
-        }
-        return any;
-    }
-
-    /** The warps agree on new maxima; output and sums follow. */
-    template <int N_TILES>
-    static __device__ __forceinline__ void raise_max(smem_type &smem, const float (&s)[N_TILES * 4],
-                                                     accumulators<N_TILES> &acc, float scale) {
+    /** Scores of GROUPS * 16 keys, whose rows in the first half of a K tile begin at `keys_smem`. Two chains of
+     * products hide half of their latency. */
+    template <int GROUPS>
+    static __device__ __forceinline__ void scores(float (&s)[GROUPS][4], const uint32_t (&q)[K_STEPS][2],
+                                                  uint32_t keys_smem) {
+        constexpr int STEPS_AT_ONCE = 2 / GROUPS;
         int lane = own_lane();
+        uint32_t k_lane = keys_smem + swizzle_chunk<HALF_ROW_BYTES>(lane % 16, lane / 16);
+        float chains[2][4];
 #pragma unroll
-        for (int n = 0; n < N_TILES; n++) {
+        for (int j = 0; j < 4; j++) chains[0][j] = chains[1][j] = 0.0f;
 #pragma unroll
-            for (int j = 0; j < 2; j++) {
-                float max = fmaxf(s[n * 4 + j], s[n * 4 + 2 + j]);
-                max = fmaxf(max, __shfl_xor_sync(~0u, max, 4));
-                max = fmaxf(max, __shfl_xor_sync(~0u, max, 8));
-                max = fmaxf(max, __shfl_xor_sync(~0u, max, 16));
-                if (lane < 4) smem.decode_reduce[own_warp()][n * 8 + lane * 2 + j] = max;
+        for (int step = 0; step < K_STEPS; step += STEPS_AT_ONCE) {
+            uint32_t k[2][4];
+#pragma unroll
+            for (int i = 0; i < 2; i++) {
+                int own_step = step + i % STEPS_AT_ONCE, key = i / STEPS_AT_ONCE * STEP_KEYS;
+                ptx_ldmatrix_x4(k[i], (k_lane + own_step / 4 * SHAPE::DECODE_HALF_BYTES + key * HALF_ROW_BYTES) ^
+                                          (own_step % 4 * 2 * CHUNK_BYTES));
+            }
+#pragma unroll
+            for (int i = 0; i < 2; i++) {
+                int own_step = step + i % STEPS_AT_ONCE;
+                ELEMENT::mma(chains[i], k[i], q[own_step][0], q[own_step][1]);
             }
         }
-        sync();
 #pragma unroll
-        for (int n = 0; n < N_TILES; n++) {
+        for (int j = 0; j < 4; j++) {
+            s[0][j] = GROUPS == 1 ? chains[0][j] + chains[1][j] : chains[0][j];
+            s[GROUPS - 1][j] = GROUPS == 1 ? s[0][j] : chains[1][j];
+        }
+    }
+
+    static __device__ __forceinline__ void mask(const pod_kernel_params &params, const decode_work &work, float (&s)[4],
+                                                int first_row, int32_t first_key) {
+        int32_t key = first_key + own_lane() / 4;
 #pragma unroll
-            for (int j = 0; j < 2; j++) {
-                float max = acc.max[n][j];
+        for (int j = 0; j < 2; j++) {
+            int row = first_row + own_lane() % 4 * 2 + j;
+            key_range range = visible_keys(params, work.request, row / params.shape.group);
+            if (key < range.begin || key >= range.end) s[j] = -INFINITY;
+            if (key + 8 < range.begin || key + 8 >= range.end) s[2 + j] = -INFINITY;
+        }
+    }
+
+    /** Raises the maxima to what the warp's keys say; output and sums follow. */
+    template <int GROUPS>
+    static __device__ __forceinline__ void raise_max(const float (&s)[GROUPS][4], accumulators &acc, float scale) {
 #pragma unroll
-                for (int warp = 0; warp < WARPGROUP_WARPS; warp++) {
-                    max = fmaxf(max, smem.decode_reduce[warp][n * 8 + lane % 4 * 2 + j]);
-                }
-                float factor = acc.max[n][j] == -INFINITY ? 0.0f : ptx_ex2((acc.max[n][j] - max) * scale);
-                acc.max[n][j] = max;
-                acc.sum[n][j] *= factor;
+        for (int j = 0; j < 2; j++) {
+            float max = acc.max[j];
 #pragma unroll
-                for (int half = 0; half < HALVES; half++) {
-                    acc.out[half][n * 4 + j] *= factor;
-                    acc.out[half][n * 4 + 2 + j] *= factor;
-                }
+            for (int g = 0; g < GROUPS; g++) max = fmaxf(max, fmaxf(s[g][j], s[g][2 + j]));
+            max = fmaxf(max, __shfl_xor_sync(~0u, max, 4));
+            max = fmaxf(max, __shfl_xor_sync(~0u, max, 8));
+            max = fmaxf(max, __shfl_xor_sync(~0u, max, 16));
+            float factor = acc.max[j] == -INFINITY ? 0.0f : ptx_ex2((acc.max[j] - max) * scale);
+            acc.max[j] = max;
+            acc.sum[j] *= factor;
+#pragma unroll
+            for (int m = 0; m < O_TILES; m++) {
+                acc.out[m][j] *= factor;
+                acc.out[m][2 + j] *= factor;
             }
         }
     }
 
-    /** Scores become probabilities, in shared memory. Returns what they add to the sums. */
-    template <int N_TILES>
-    static __device__ __forceinline__ void write_probabilities(const float (&s)[N_TILES * 4],
-                                                               const accumulators<N_TILES> &acc, uint32_t p_smem,
-                                                               float (&sum)[N_TILES][2], float scale) {
-        int lane = own_lane(), chunk = own_warp() * 2 + lane / 8 % 2;
+    /** Scores become probabilities, as B operands. */
+    template <int GROUPS>
+    static __device__ __forceinline__ void softmax(const float (&s)[GROUPS][4], accumulators &acc,
+                                                   uint32_t (&p)[GROUPS][2], float scale, float slack) {
+        bool rises = false;
 #pragma unroll
-        for (int n = 0; n < N_TILES; n++) {
-            float p[4];
-#pragma unroll
-            for (int i = 0; i < 4; i++) {
-                float max = acc.max[n][i % 2], origin = max == -INFINITY ? 0.0f : max * scale;
-                p[i] = ptx_ex2(fmaf(s[n * 4 + i], scale, -origin));
-            }
-            sum[n][0] = p[0] + p[2];
-            sum[n][1] = p[1] + p[3];
-            ptx_stmatrix_x2_trans(p_smem + swizzle_chunk<HALF_ROW_BYTES>(n * 8 + lane % 8, chunk),
-                                  ELEMENT::pack(p[0], p[1]), ELEMENT::pack(p[2], p[3]));
+        for (int g = 0; g < GROUPS; g++) {
+            rises |= fmaxf(s[g][0], s[g][2]) > acc.max[0] + slack || fmaxf(s[g][1], s[g][3]) > acc.max[1] + slack;
         }
-        ptx_fence_async_smem();
+        if (__any_sync(~0u, rises)) raise_max<GROUPS>(s, acc, scale);
+        float origin[2];
+#pragma unroll
+        for (int j = 0; j < 2; j++) origin[j] = acc.max[j] == -INFINITY ? 0.0f : acc.max[j] * scale;
+#pragma unroll
+        for (int g = 0; g < GROUPS; g++) {
+            float e[4];
+#pragma unroll
+            for (int i = 0; i < 4; i++) e[i] = ptx_ex2(fmaf(s[g][i], scale, -origin[i % 2]));
+            acc.sum[0] += e[0] + e[2];
+            acc.sum[1] += e[1] + e[3];
+            p[g][0] = ptx_movmatrix_trans(ELEMENT::pack(e[0], e[1]));
+            p[g][1] = ptx_movmatrix_trans(ELEMENT::pack(e[2], e[3]));
+        }
+    }
+
+    static __device__ __forceinline__ void accumulate(accumulators &acc, const uint32_t (&p)[2], uint32_t keys_smem) {
+        int lane = own_lane();
+        uint32_t v_lane = keys_smem + swizzle_chunk<HALF_ROW_BYTES>(lane % 8 + lane / 16 * 8, lane / 8 % 2);
+#pragma unroll
+        for (int m = 0; m < O_TILES; m++) {
+            uint32_t v[4];
+            ptx_ldmatrix_x4_trans(v, (v_lane + m / 4 * SHAPE::DECODE_HALF_BYTES) ^ (m % 4 * 2 * CHUNK_BYTES));
+            ELEMENT::mma(acc.out[m], v, p[0], p[1]);
+        }
     }
 
     /** Values behind the request's end are whatever the cache holds there, also NaN: they become zeros. */
@@ -168,149 +165,137 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
         constexpr int ROW_CHUNKS = HEAD_DIM / CHUNK_ELEMENTS;
         int t = ptx_tid() % WARPGROUP_THREADS;
         for (int row = num_keys + t / ROW_CHUNKS; row < TOKENS; row += WARPGROUP_THREADS / ROW_CHUNKS) {
-            uint32_t to = v_smem + tile_chunk(row, t % ROW_CHUNKS, SHAPE::DECODE_HALF_BYTES);
-            asm volatile("st.shared.v4.u32 [%0], {%1, %1, %1, %1};" ::"r"(to), "r"(0) : "memory");
+            ptx_st_smem_zeros(v_smem + tile_chunk(row, t % ROW_CHUNKS, SHAPE::DECODE_HALF_BYTES));
         }
-        ptx_fence_async_smem();
         sync();
     }
 
-    template <int N_TILES>
+    /** All tiles of the work. `at` stays at the last tile's V, which is not released. */
+    template <int GROUPS>
     static __device__ __forceinline__ void run(const pod_kernel_params &params, smem_type &smem,
-                                               const decode_work &work, uint32_t q_smem, ring &at,
-                                               accumulators<N_TILES> &acc) {
+                                               const decode_work &work, ring &at, accumulators &acc) {
+        constexpr int WARPS_PER_GROUP = WARPGROUP_WARPS / GROUPS;
         bool has_softcap = params.softcap_log2 > 0.0f;
-        float scale = has_softcap ? 1.0f : params.scale_log2, slack = RESCALE_LOG2 / scale;
+        int first_row = own_warp() / WARPS_PER_GROUP * DECODE_WARP_ROWS;
+        int own_keys = own_warp() % WARPS_PER_GROUP * STEP_KEYS * GROUPS;
+        uint32_t q[K_STEPS][2], slots_smem = ptx_smem(smem.decode_kv) + own_keys * HALF_ROW_BYTES;
+        load_q(params, work, q, first_row);
+        acc.max[0] = acc.max[1] = -INFINITY;
+        acc.sum[0] = acc.sum[1] = 0.0f;
 #pragma unroll
-        for (int n = 0; n < N_TILES; n++) {
-            acc.max[n][0] = acc.max[n][1] = -INFINITY;
-            acc.sum[n][0] = acc.sum[n][1] = 0.0f;
-        }
-#pragma unroll
-        for (int half = 0; half < HALVES; half++) {
-#pragma unroll
-            for (int i = 0; i < N_TILES * 4; i++) acc.out[half][i] = 0.0f;
-        }
+        for (int m = 0; m < O_TILES; m++) acc.out[m][0] = acc.out[m][1] = acc.out[m][2] = acc.out[m][3] = 0.0f;
+        int32_t tiles_left = work.item.num_tiles, first_key = work.first_key;
 #pragma unroll 1
-        for (int32_t tile = 0; tile < work.item.num_tiles; tile++) {
-            float s[N_TILES * 4], sum[N_TILES][2];
-            int32_t first_key = work.first_key + tile * TOKENS;
-            /* P' of the tile before may still be read by a slower warp. */
-            uint32_t p_smem = ptx_smem(smem.decode_p) + tile % 2 * SHAPE::DECODE_P_BYTES;
+        for (;;) {
+            float s[GROUPS][4];
+            uint32_t p[GROUPS][2];
             ptx_mbarrier_wait(barrier_at(smem.decode_kv_full, at.slot), at.parity);
-            scores<N_TILES>(s, q_smem, ptx_smem(smem.decode_kv) + at.slot * SHAPE::DECODE_SLOT_BYTES);
+            scores<GROUPS>(s, q, slots_smem + at.slot * SHAPE::DECODE_SLOT_BYTES);
             warp_arrive(barrier_at(smem.decode_kv_empty, at.slot));
             at.advance();
             if (has_softcap) {
 #pragma unroll
-                for (int i = 0; i < N_TILES * 4; i++) s[i] = softcap_score(params, s[i]);
+                for (int i = 0; i < GROUPS * 4; i++) s[i / 4][i % 4] = softcap_score(params, s[i / 4][i % 4]);
             }
             if (first_key + TOKENS > work.unmasked_end || first_key < work.unmasked_begin) {
-                mask<N_TILES>(params, work, s, first_key);
+#pragma unroll
+                for (int g = 0; g < GROUPS; g++) {
+                    mask(params, work, s[g], first_row, first_key + own_keys + g * STEP_KEYS);
+                }
             }
-            write_probabilities<N_TILES>(s, acc, p_smem, sum, scale);
-            if (ptx_bar_any(BARRIER_DECODE, WARPGROUP_THREADS, rises<N_TILES>(s, acc, slack))) {
-                raise_max<N_TILES>(smem, s, acc, scale);
-                write_probabilities<N_TILES>(s, acc, p_smem, sum, scale);
-                sync();
+            softmax<GROUPS>(s, acc, p, params.score_scale, params.score_slack);
+            ptx_mbarrier_wait(barrier_at(smem.decode_kv_full, at.slot), at.parity);
+            int32_t num_keys = work.request.kv_len - first_key;
+            if (num_keys < TOKENS) {
+                clear_values(ptx_smem(smem.decode_kv) + at.slot * SHAPE::DECODE_SLOT_BYTES, max(0, num_keys));
             }
 #pragma unroll
-            for (int n = 0; n < N_TILES; n++) {
-                acc.sum[n][0] += sum[n][0];
-                acc.sum[n][1] += sum[n][1];
+            for (int g = 0; g < GROUPS; g++) {
+                accumulate(acc, p[g], slots_smem + at.slot * SHAPE::DECODE_SLOT_BYTES + g * STEP_KEYS * HALF_ROW_BYTES);
             }
-            ptx_mbarrier_wait(barrier_at(smem.decode_kv_full, at.slot), at.parity);
-            uint32_t v_smem = ptx_smem(smem.decode_kv) + at.slot * SHAPE::DECODE_SLOT_BYTES;
-            int32_t num_keys = work.request.kv_len - first_key;
-            if (num_keys < TOKENS) clear_values(v_smem, max(0, num_keys));
-            accumulate<N_TILES>(acc, p_smem, v_smem);
+            if (--tiles_left == 0) break;
             warp_arrive(barrier_at(smem.decode_kv_empty, at.slot));
             at.advance();
+            first_key += TOKENS;
         }
-        join_sums<N_TILES>(smem, acc, scale);
+#pragma unroll
+        for (int j = 0; j < 2; j++) {
+            float sum = acc.sum[j];
+            sum += __shfl_xor_sync(~0u, sum, 4);
+            sum += __shfl_xor_sync(~0u, sum, 8);
+            acc.sum[j] = sum + __shfl_xor_sync(~0u, sum, 16);
+            acc.max[j] *= params.score_scale; /* scale > 0 is the host's promise */
+        }
     }
 
-    /** Sums over all lanes and warps; maxima in log2 units. */
-    template <int N_TILES>
-    static __device__ __forceinline__ void join_sums(smem_type &smem, accumulators<N_TILES> &acc, float scale) {
-        int lane = own_lane();
-        sync(); /* all have read the maxima that may stand there */
+    /** Where a warp's output stands in the slot: blocks of eight columns, placed so that rows meet different banks. */
+    static __device__ __forceinline__ int block_offset(int warp, int row, int block) {
+        return ((warp * DECODE_WARP_ROWS + row) * BLOCKS + (block ^ row / 2)) * 8;
+    }
+
+    /** Puts the warp's rows into the last tile's slot. */
+    static __device__ __forceinline__ void write_slot(float *slot, smem_type &smem, const accumulators &acc) {
+        int lane = own_lane(), warp = own_warp();
+        sync(); /* all are done with the tile */
 #pragma unroll
-        for (int n = 0; n < N_TILES; n++) {
+        for (int j = 0; j < 2; j++) {
+            int row = lane % 4 * 2 + j;
+            if (lane < 4) smem.decode_sums[warp][row] = make_float2(acc.max[j], acc.sum[j]);
 #pragma unroll
-            for (int j = 0; j < 2; j++) {
-                float sum = acc.sum[n][j];
-                sum += __shfl_xor_sync(~0u, sum, 4);
-                sum += __shfl_xor_sync(~0u, sum, 8);
-                sum += __shfl_xor_sync(~0u, sum, 16);
-                if (lane < 4) smem.decode_reduce[own_warp()][n * 8 + lane * 2 + j] = sum;
-                acc.max[n][j] *= scale; /* scale > 0 is the host's promise */
+            for (int m = 0; m < O_TILES; m++) {
+                slot[block_offset(warp, row, 2 * m) + lane / 4] = acc.out[m][j];
+                slot[block_offset(warp, row, 2 * m + 1) + lane / 4] = acc.out[m][2 + j];
             }
         }
         sync();
-#pragma unroll
-        for (int n = 0; n < N_TILES; n++) {
-#pragma unroll
-            for (int j = 0; j < 2; j++) {
-                const float(*sums)[SHAPE::DECODE_ROWS] = smem.decode_reduce;
-                int row = n * 8 + lane % 4 * 2 + j;
-                acc.sum[n][j] = (sums[0][row] + sums[1][row]) + (sums[2][row] + sums[3][row]);
-            }
-        }
-        sync(); /* all have read the sums before the next item's maxima stand there */
     }
 
-    template <int N_TILES>
-    static __device__ void write_out(const pod_kernel_params &params, const decode_work &work,
-                                     const accumulators<N_TILES> &acc) {
-        int lane = own_lane();
+    /** Eight neighbouring columns of a row, joined over the warps that share it. */
+    template <int GROUPS>
+    static __device__ __forceinline__ void join_warps(const float *slot, const smem_type &smem, int row, int block,
+                                                      float (&out)[8], float2 &sum) {
+        constexpr int WARPS_PER_GROUP = WARPGROUP_WARPS / GROUPS;
+        int first_warp = row / DECODE_WARP_ROWS * WARPS_PER_GROUP, warp_row = row % DECODE_WARP_ROWS;
+        sum.x = -INFINITY;
+        sum.y = 0.0f;
 #pragma unroll
-        for (int n = 0; n < N_TILES; n++) {
-            float factor[2] = {0.0f, 0.0f};
+        for (int w = 0; w < WARPS_PER_GROUP; w++) sum.x = fmaxf(sum.x, smem.decode_sums[first_warp + w][warp_row].x);
 #pragma unroll
-            for (int j = 0; j < 2; j++) {
-                int row = n * 8 + lane % 4 * 2 + j;
-                if (row >= work.num_rows) continue;
-                factor[j] = finish_row(params, work.request, work.item.kv_head, row, acc.max[n][j], acc.sum[n][j],
-                                       own_warp() == 0 && lane < 4);
-            }
-            int row = n * 8 + lane / 4; /* after the transposition a lane holds neighbouring columns of one row */
-            bool exists = row < work.num_rows;
-            int64_t offset = out_offset(params, work.request, work.item.kv_head, exists ? row : 0);
-            uint32_t *words = (uint32_t *)((uint16_t *)params.out + offset) + own_warp() * 8 + lane % 4;
+        for (int c = 0; c < 8; c++) out[c] = 0.0f;
 #pragma unroll
-            for (int half = 0; half < HALVES; half++) {
-                const float *o = &acc.out[half][n * 4];
-                uint32_t low = ptx_movmatrix_trans(ELEMENT::pack(o[0] * factor[0], o[1] * factor[1]));
-                uint32_t high = ptx_movmatrix_trans(ELEMENT::pack(o[2] * factor[0], o[3] * factor[1]));
-                if (!exists) continue;
-                words[half * 32] = low;
-                words[half * 32 + 4] = high;
-            }
+        for (int w = 0; w < WARPS_PER_GROUP; w++) {
+            float2 part = smem.decode_sums[first_warp + w][warp_row];
+            float factor = pod_merge_factor(part.x, sum.x);
+            const float *from = slot + block_offset(first_warp + w, warp_row, block);
+            sum.y += part.y * factor;
+#pragma unroll
+            for (int c = 0; c < 8; c++) out[c] += from[c] * factor;
         }
     }
 
-    template <int N_TILES>
-    static __device__ void write_partial(const pod_kernel_params &params, const decode_work &work,
-                                         const accumulators<N_TILES> &acc, int32_t slot) {
-        int lane = own_lane();
-        int64_t first_row = (int64_t)slot * params.tiling.decode_rows;
-        float *outs = params.schedule.decode_partial_out + first_row * HEAD_DIM + own_warp() * 16 + lane / 4;
-        float *sums = params.schedule.decode_partial_sum + first_row * 2;
-#pragma unroll
-        for (int n = 0; n < N_TILES; n++) {
-#pragma unroll
-            for (int j = 0; j < 2; j++) {
-                int row = n * 8 + lane % 4 * 2 + j;
-                if (row >= work.num_rows) continue;
-                if (own_warp() == 0 && lane < 4) {
-                    *(float2 *)(sums + row * 2) = make_float2(acc.max[n][j], acc.sum[n][j]);
-                }
-#pragma unroll
-                for (int half = 0; half < HALVES; half++) {
-                    outs[row * HEAD_DIM + half * HALF_COLUMNS] = acc.out[half][n * 4 + j];
-                    outs[row * HEAD_DIM + half * HALF_COLUMNS + 8] = acc.out[half][n * 4 + 2 + j];
-                }
+    /** Ends an item whose warps' results stand in the slot: writes its rows, or keeps them as a part. */
+    template <int GROUPS>
+    static __device__ __forceinline__ void write_rows(const pod_kernel_params &params, const decode_work &work,
+                                                      const float *slot, const smem_type &smem) {
+        bool is_whole = work.item.num_parts == 1;
+        int64_t partial_row = (int64_t)pod_core_decode_slot(&work.item, work.item.part) * params.tiling.decode_rows;
+        int32_t t = ptx_tid() % WARPGROUP_THREADS, block = t % BLOCKS;
+        for (int row = t / BLOCKS; row < work.num_rows; row += WARPGROUP_THREADS / BLOCKS) {
+            float out[8];
+            float2 sum;
+            join_warps<GROUPS>(slot, smem, row, block, out, sum);
+            if (is_whole) {
+                float factor = finish_row(params, work.request, work.item.kv_head, row, sum.x, sum.y, block == 0);
+                uint16_t *to = (uint16_t *)params.out + out_offset(params, work.request, work.item.kv_head, row);
+                *(uint4 *)(to + block * 8) = make_uint4(
+                    ELEMENT::pack(out[0] * factor, out[1] * factor), ELEMENT::pack(out[2] * factor, out[3] * factor),
+                    ELEMENT::pack(out[4] * factor, out[5] * factor), ELEMENT::pack(out[6] * factor, out[7] * factor));
+            } else {
+                float4 *to =
+                    (float4 *)(params.schedule.decode_partial_out + (partial_row + row) * HEAD_DIM + block * 8);
+                to[0] = make_float4(out[0], out[1], out[2], out[3]);
+                to[1] = make_float4(out[4], out[5], out[6], out[7]);
+                if (block == 0) ((float2 *)params.schedule.decode_partial_sum)[partial_row + row] = sum;
             }
         }
     }
@@ -342,16 +327,9 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
         }
     }
 
-    template <int N_TILES>
-    static __device__ __forceinline__ void work_on(const pod_kernel_params &params, smem_type &smem,
-                                                   const decode_work &work, uint32_t q_smem, ring &at) {
-        accumulators<N_TILES> acc;
-        run<N_TILES>(params, smem, work, q_smem, at, acc);
-        if (work.item.num_parts == 1) {
-            write_out<N_TILES>(params, work, acc);
-            return;
-        }
-        write_partial<N_TILES>(params, work, acc, pod_core_decode_slot(&work.item, work.item.part));
+    /** Whether this CTA finished the last part of the item. */
+    static __device__ __forceinline__ bool count_part(const pod_kernel_params &params, smem_type &smem,
+                                                      const decode_work &work) {
         __threadfence();
         sync();
         if (ptx_tid() % WARPGROUP_THREADS == 0) {
@@ -361,9 +339,23 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
             smem.is_last[PREFILL_WARPGROUPS] = is_last;
         }
         sync();
-        if (!smem.is_last[PREFILL_WARPGROUPS]) return;
+        if (!smem.is_last[PREFILL_WARPGROUPS]) return false;
         __threadfence();
-        merge(params, work);
+        return true;
+    }
+
+    template <int GROUPS>
+    static __device__ __forceinline__ void work_on(const pod_kernel_params &params, smem_type &smem,
+                                                   const decode_work &work, ring &at) {
+        accumulators acc;
+        run<GROUPS>(params, smem, work, at, acc);
+        float *slot = (float *)smem.decode_kv[at.slot];
+        write_slot(slot, smem, acc);
+        write_rows<GROUPS>(params, work, slot, smem);
+        ptx_fence_async_smem(); /* the next copy into the slot comes after what was written there */
+        warp_arrive(barrier_at(smem.decode_kv_empty, at.slot));
+        at.advance();
+        if (work.item.num_parts > 1 && count_part(params, smem, work)) merge(params, work);
     }
 
     static __device__ void consume(const pod_kernel_params &params, smem_type &smem) {
@@ -372,12 +364,10 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
             ptx_mbarrier_wait(barrier_at(smem.decode_full, slot.slot), slot.parity);
             const decode_work &work = smem.decode[slot.slot];
             if (work.item.kv_head < 0) break;
-            ptx_mbarrier_wait(barrier_at(smem.decode_q_full, slot.slot), slot.parity);
-            uint32_t q_smem = ptx_smem(smem.decode_q[slot.slot]);
-            if (work.num_rows <= 8)
-                work_on<1>(params, smem, work, q_smem, at);
+            if (work.num_rows <= DECODE_WARP_ROWS)
+                work_on<1>(params, smem, work, at);
             else
-                work_on<2>(params, smem, work, q_smem, at);
+                work_on<2>(params, smem, work, at);
             warp_arrive(barrier_at(smem.decode_empty, slot.slot));
         }
     }

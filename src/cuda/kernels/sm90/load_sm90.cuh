@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The loaders: four warps that find work and keep the rings and query tiles full.
+/* The loaders: three warps that find work and keep the rings and prefill's query tile full.
  *
  * A KV tile is a number of boxes of params.box_tokens tokens that lie in one page each; a lane owns one box of one
  * half, looks its page up a tile ahead and issues its own copy. Boxes that no key of the request is in name page -1,
@@ -9,8 +9,6 @@
 
 #include "../decode_line.cuh"
 #include "shape_sm90.cuh"
-
-enum { PREFILL_KV_LANES = 32 };
 
 /** Where a box of tokens stands in the cache. */
 struct box_place {
@@ -46,38 +44,41 @@ template <class SHAPE> struct load_sm90 {
         }
     };
 
-    /** Fills one slot: waits until it is empty, then every lane copies its box. */
-    template <int TOKENS>
+    /** Fills one slot: waits until it is empty, then every lane copies its box. KEEPS: other CTAs will read the same
+     * tiles from L2. */
+    template <int TOKENS, bool KEEPS>
     static __device__ __forceinline__ void load_slot(const lane_box<TOKENS> &box, box_place place, int32_t kv_head,
                                                      const pod_tensor_map &map, uint32_t slot_smem, uint32_t full,
-                                                     uint32_t empty, uint32_t parity, uint64_t policy, int lane) {
+                                                     uint32_t empty, uint32_t parity, int lane) {
         constexpr uint32_t HALF_BYTES = TOKENS * HALF_ROW_BYTES;
         ptx_mbarrier_wait(empty, parity ^ 1);
         if (lane == 0) ptx_mbarrier_arrive_expect(full, SHAPE::HALVES * HALF_BYTES);
         __syncwarp();
         if (!box.exists) return;
         uint32_t to = slot_smem + box.column / HALF_COLUMNS * HALF_BYTES + box.token * HALF_ROW_BYTES;
-        ptx_tma_load_4d(to, &map, full, box.column, kv_head, place.slot, place.page, policy);
+        ptx_tma_load_4d(to, &map, full, box.column, kv_head, place.slot, place.page,
+                        KEEPS ? ptx_policy_evict_last() : ptx_policy_evict_first());
     }
 
-    /** K and V tiles [0, num_tiles) behind `first_key` through a ring. */
-    template <int TOKENS, int SLOTS>
-    static __device__ __forceinline__ void
-    load_tiles(const pod_kernel_params &params, const lane_box<TOKENS> &box, int32_t request, int32_t kv_len,
-               int32_t kv_head, int32_t first_key, int32_t num_tiles, const uint64_t *full, const uint64_t *empty,
-               const void *ring, ring_place<SLOTS> &at, uint64_t policy, int lane) {
+    /** The tiles of a piece of work through a ring: K(0) V(0) K(1) V(1) … The work is read anew for every tile, which
+     * costs less than registers that live that long. */
+    template <int TOKENS, bool KEEPS, int SLOTS>
+    static __device__ __forceinline__ void load_tiles(const pod_kernel_params &params, const load_work &work,
+                                                      const uint64_t *full, const uint64_t *empty, const void *ring,
+                                                      ring_place<SLOTS> &at, int lane) {
         constexpr uint32_t SLOT_BYTES = SHAPE::HALVES * TOKENS * HALF_ROW_BYTES;
-        int32_t token = first_key + box.token;
-        box_place place = locate_box(params, request, kv_len, token);
-        for (int32_t tile = 0; tile < num_tiles; tile++) {
+        lane_box<TOKENS> box(params, lane);
+        int32_t token = work.first_key + box.token;
+        box_place place = locate_box(params, work.request_idx, work.kv_len, token);
+        for (int32_t tile = 0; tile < work.num_tiles; tile++) {
             token += TOKENS;
             box_place next = {-1, 0};
-            if (tile + 1 < num_tiles) next = locate_box(params, request, kv_len, token);
-            load_slot<TOKENS>(box, place, kv_head, params.k_map, ptx_smem(ring) + at.slot * SLOT_BYTES,
-                              barrier_at(full, at.slot), barrier_at(empty, at.slot), at.parity, policy, lane);
+            if (tile + 1 < work.num_tiles) next = locate_box(params, work.request_idx, work.kv_len, token);
+            load_slot<TOKENS, KEEPS>(box, place, work.kv_head, params.k_map, ptx_smem(ring) + at.slot * SLOT_BYTES,
+                                     barrier_at(full, at.slot), barrier_at(empty, at.slot), at.parity, lane);
             at.advance();
-            load_slot<TOKENS>(box, place, kv_head, params.v_map, ptx_smem(ring) + at.slot * SLOT_BYTES,
-                              barrier_at(full, at.slot), barrier_at(empty, at.slot), at.parity, policy, lane);
+            load_slot<TOKENS, KEEPS>(box, place, work.kv_head, params.v_map, ptx_smem(ring) + at.slot * SLOT_BYTES,
+                                     barrier_at(full, at.slot), barrier_at(empty, at.slot), at.parity, lane);
             at.advance();
             place = next;
         }
@@ -102,8 +103,8 @@ template <class SHAPE> struct load_sm90 {
         ptx_mbarrier_arrive(full);
     }
 
-    static __device__ prefill_work find_prefill(const pod_kernel_params &params, int32_t ticket) {
-        prefill_work work;
+    static __device__ __forceinline__ void find_prefill(const pod_kernel_params &params, int32_t ticket,
+                                                        prefill_work &work) {
         int32_t kv_heads = params.shape.kv_heads;
         work.entry = params.schedule.entries[ticket / kv_heads];
         work.kv_head = ticket % kv_heads;
@@ -111,109 +112,120 @@ template <class SHAPE> struct load_sm90 {
         work.num_rows =
             min((int32_t)SHAPE::PREFILL_ROWS, work.request.q_len * params.shape.group - work.entry.row_begin);
         work.first_key = work.entry.tile_begin * SHAPE::PREFILL_TOKENS;
-        return work;
+        work.load = {work.entry.request, work.request.kv_len, work.kv_head, work.first_key, work.entry.num_tiles};
     }
 
     /** Warp 0. The first ticket of a CTA is its own number, the others are drawn. */
     static __device__ void prefill(const pod_kernel_params &params, smem_type &smem, int lane) {
         pod_schedule_header *header = params.schedule.header;
-        int32_t num_tickets = header->num_prefill_entries * params.shape.kv_heads;
         int32_t ticket = blockIdx.x;
-        uint64_t policy = ptx_policy_evict_last();
-        lane_box<SHAPE::PREFILL_TOKENS> box(params, lane);
         ring_place<SHAPE::PREFILL_SLOTS> at = {0, 0};
-        for (ring_place<WORK_SLOTS> slot = {0, 0};; slot.advance()) {
-            prefill_work work;
-            work.kv_head = -1;
-            bool exists = ticket < num_tickets;
-            if (exists) work = find_prefill(params, ticket);
-            ptx_mbarrier_wait(barrier_at(smem.prefill_empty, slot.slot), slot.parity ^ 1);
+        uint32_t first_pair = 0;
+        for (uint32_t number = 0;; number++) {
+            uint32_t slot = number % WORK_SLOTS;
+            prefill_work &work = smem.prefill[slot];
+            ptx_mbarrier_wait(barrier_at(smem.prefill_empty, slot), number / WORK_SLOTS % 2 ^ 1);
+            bool exists = ticket < header->num_prefill_entries * params.shape.kv_heads;
             if (lane == 0) {
-                smem.prefill[slot.slot] = work;
-                ptx_mbarrier_arrive(barrier_at(smem.prefill_full, slot.slot));
+                work.kv_head = -1;
+                if (exists) find_prefill(params, ticket, work);
+                work.first_pair = first_pair;
+                work.number = number;
+                ptx_mbarrier_arrive(barrier_at(smem.prefill_full, slot));
+                if (exists) ticket = (int32_t)(gridDim.x + atomicAdd(&header->prefill_ticket, 1));
             }
+            __syncwarp();
             if (!exists) break;
-            int32_t next = 0;
-            if (lane == 0) next = (int32_t)(gridDim.x + atomicAdd(&header->prefill_ticket, 1));
-            load_tiles<SHAPE::PREFILL_TOKENS, SHAPE::PREFILL_SLOTS>(
-                params, box, work.entry.request, work.request.kv_len, work.kv_head, work.first_key,
-                work.entry.num_tiles, smem.kv_full, smem.kv_empty, smem.kv, at, policy, lane);
-            ticket = __shfl_sync(~0u, next, 0);
+            load_tiles<SHAPE::PREFILL_TOKENS, true, SHAPE::PREFILL_SLOTS>(params, work.load, smem.kv_full,
+                                                                          smem.kv_empty, smem.kv, at, lane);
+            first_pair += work.entry.num_tiles;
+            ticket = __shfl_sync(~0u, ticket, 0);
         }
     }
 
-    static __device__ decode_work find_decode(const pod_kernel_params &params, int32_t position, int32_t slice,
-                                              int32_t slice_end, int lane) {
-        decode_work work;
-        int32_t request = find_decode_request(params.schedule, position, lane);
+    static __device__ __forceinline__ void find_decode(const pod_kernel_params &params, int32_t request,
+                                                       int32_t position, int32_t slice, int32_t slice_end,
+                                                       decode_work &work) {
         work.request = load_request(params, request);
         pod_core_decode_item_of(&params.shape, &params.tiling, &params.schedule, request, position, slice, slice_end,
                                 &work.item);
         work.num_rows = work.request.q_len * params.shape.group;
         work.first_key = work.item.tile_begin * SHAPE::DECODE_TOKENS;
+        work.load = {request, work.request.kv_len, work.item.kv_head, work.first_key, work.item.num_tiles};
         work.unmasked_end = visible_keys(params, work.request, 0).end;
         work.unmasked_begin = visible_keys(params, work.request, work.request.q_len - 1).begin;
-        return work;
+    }
+
+    /** The item that comes next: of this slice, or of the slice drawn before. False: there is none. */
+    static __device__ __forceinline__ bool next_decode(const pod_kernel_params &params, decode_cursor &cursor,
+                                                       decode_work &work, int lane) {
+        pod_schedule_header *header = params.schedule.header;
+        if (cursor.position >= cursor.slice_end) {
+            int32_t slice = cursor.next_slice;
+            __syncwarp();
+            if (slice >= header->num_slices) return false;
+            if (lane == 0) {
+                cursor.slice = slice;
+                cursor.position = pod_core_slice_begin(header, slice);
+                cursor.slice_end = pod_core_slice_begin(header, slice + 1);
+                cursor.next_slice = (int32_t)(gridDim.x + atomicAdd(&header->decode_ticket, 1));
+            }
+            __syncwarp();
+        }
+        int32_t position = cursor.position;
+        int32_t request = find_decode_request(params.schedule, position, lane);
+        if (lane == 0) {
+            find_decode(params, request, position, cursor.slice, cursor.slice_end, work);
+            cursor.position = position + work.item.num_tiles;
+        }
+        return true;
     }
 
     /** Warp 1: slice after slice, item after item. */
     static __device__ void decode(const pod_kernel_params &params, smem_type &smem, int lane) {
-        pod_schedule_header *header = params.schedule.header;
-        int32_t num_slices = header->num_slices, slice = blockIdx.x, next = 0, position = 0, slice_end = 0;
-        uint64_t policy = ptx_policy_evict_first();
-        lane_box<SHAPE::DECODE_TOKENS> box(params, lane);
         ring_place<SHAPE::DECODE_SLOTS> at = {0, 0};
-        bool begins = true;
+        if (lane == 0) smem.cursor = {0, 0, 0, (int32_t)blockIdx.x};
+        __syncwarp();
         for (ring_place<WORK_SLOTS> slot = {0, 0};; slot.advance()) {
-            decode_work work;
-            work.item.kv_head = -1;
-            bool exists = slice < num_slices;
-            if (exists) {
-                if (begins) {
-                    position = pod_core_slice_begin(header, slice);
-                    slice_end = pod_core_slice_begin(header, slice + 1);
-                    if (lane == 0) next = (int32_t)(gridDim.x + atomicAdd(&header->decode_ticket, 1));
-                }
-                work = find_decode(params, position, slice, slice_end, lane);
-            }
+            decode_work &work = smem.decode[slot.slot];
             ptx_mbarrier_wait(barrier_at(smem.decode_empty, slot.slot), slot.parity ^ 1);
+            bool exists = next_decode(params, smem.cursor, work, lane);
             if (lane == 0) {
-                smem.decode[slot.slot] = work;
+                if (!exists) work.item.kv_head = -1;
                 ptx_mbarrier_arrive(barrier_at(smem.decode_full, slot.slot));
             }
+            __syncwarp();
             if (!exists) break;
-            load_tiles<SHAPE::DECODE_TOKENS, SHAPE::DECODE_SLOTS>(
-                params, box, work.item.request, work.request.kv_len, work.item.kv_head, work.first_key,
-                work.item.num_tiles, smem.decode_kv_full, smem.decode_kv_empty, smem.decode_kv, at, policy, lane);
-            position += work.item.num_tiles;
-            begins = position >= slice_end;
-            if (begins) slice = __shfl_sync(~0u, next, 0);
+            load_tiles<SHAPE::DECODE_TOKENS, false, SHAPE::DECODE_SLOTS>(
+                params, work.load, smem.decode_kv_full, smem.decode_kv_empty, smem.decode_kv, at, lane);
         }
+    }
+
+    static __device__ __forceinline__ tile_range find_plain(const pod_kernel_params &params, const prefill_work &work,
+                                                            int warpgroup) {
+        constexpr int ROWS = SHAPE::PREFILL_ROWS / PREFILL_WARPGROUPS;
+        int32_t first_row = work.entry.row_begin + warpgroup * ROWS;
+        int32_t last_row = work.entry.row_begin + min(work.num_rows, (warpgroup + 1) * ROWS) - 1;
+        int32_t begin = visible_keys(params, work.request, last_row / params.shape.group).begin - work.first_key;
+        int32_t end = visible_keys(params, work.request, first_row / params.shape.group).end - work.first_key;
+        tile_range plain = {pod_core_ceil_div(max(begin, 0), SHAPE::PREFILL_TOKENS),
+                            min(max(end, 0) / SHAPE::PREFILL_TOKENS, work.entry.num_tiles - 1)};
+        if (params.softcap_log2 > 0.0f) plain.end = plain.begin;
+        return plain;
     }
 
     /** Warp 2. */
     static __device__ void prefill_rows(const pod_kernel_params &params, smem_type &smem, int lane) {
-        uint32_t parity = 0;
-        for (ring_place<WORK_SLOTS> slot = {0, 0};; slot.advance(), parity ^= 1) {
-            ptx_mbarrier_wait(barrier_at(smem.prefill_full, slot.slot), slot.parity);
-            const prefill_work &work = smem.prefill[slot.slot];
+        for (uint32_t number = 0;; number++) {
+            uint32_t slot = number % WORK_SLOTS;
+            ptx_mbarrier_wait(barrier_at(smem.prefill_full, slot), number / WORK_SLOTS % 2);
+            prefill_work &work = smem.prefill[slot];
             if (work.kv_head < 0) break;
-            ptx_mbarrier_wait(barrier_at(&smem.q_empty, 0), parity ^ 1);
+            if (lane < PREFILL_WARPGROUPS) work.plain[lane] = find_plain(params, work, lane);
+            ptx_mbarrier_wait(barrier_at(&smem.q_empty, 0), number % 2 ^ 1);
             load_rows<SHAPE::PREFILL_ROWS>(params, work.request, work.kv_head, work.entry.row_begin, work.num_rows,
                                            smem.q, barrier_at(&smem.q_full, 0), lane);
-            warp_arrive(barrier_at(smem.prefill_empty, slot.slot));
-        }
-    }
-
-    /** Warp 3. A work slot is empty once its rows are: they need no barrier of their own. */
-    static __device__ void decode_rows(const pod_kernel_params &params, smem_type &smem, int lane) {
-        for (ring_place<WORK_SLOTS> slot = {0, 0};; slot.advance()) {
-            ptx_mbarrier_wait(barrier_at(smem.decode_full, slot.slot), slot.parity);
-            const decode_work &work = smem.decode[slot.slot];
-            if (work.item.kv_head < 0) break;
-            load_rows<SHAPE::DECODE_ROWS>(params, work.request, work.item.kv_head, 0, work.num_rows,
-                                          smem.decode_q[slot.slot], barrier_at(smem.decode_q_full, slot.slot), lane);
-            warp_arrive(barrier_at(smem.decode_empty, slot.slot));
+            warp_arrive(barrier_at(smem.prefill_empty, slot));
         }
     }
 

@@ -5,7 +5,7 @@
  *     the threads         | softmax |         softmax |         |         softmax | …
  *
  * While O += P V of a tile runs, the threads turn the next tile's scores into probabilities, which stay in registers.
- * O is rescaled only when a row's maximum has risen by more than RESCALE_LOG2 (in log2 units). */
+ * O is rescaled only when a row's maximum has risen by much (POD_RESCALE_LOG2). */
 #ifndef POD_SM90_PREFILL_CUH
 #define POD_SM90_PREFILL_CUH
 
@@ -13,21 +13,18 @@
 #include "element_sm90.cuh"
 #include "shape_sm90.cuh"
 
-/** Probabilities reach up to 2^8 before a maximum is raised: far from what f16 can hold (2^16). */
-#define RESCALE_LOG2 8.0f
-
 template <class ELEMENT, class SHAPE> struct prefill_sm90 {
     typedef smem_sm90<SHAPE> smem_type;
     static constexpr int HEAD_DIM = SHAPE::HEAD_DIM, ROWS = 64, TOKENS = SHAPE::PREFILL_TOKENS;
-    static constexpr int SLOTS = SHAPE::PREFILL_SLOTS;
+    static constexpr int PAIRS = SHAPE::PREFILL_SLOTS / 2;
     static constexpr int S_REGS = TOKENS / 2, O_REGS = HEAD_DIM / 2, P_REGS = S_REGS / 2;
     static constexpr uint32_t HALF_BYTES = SHAPE::PREFILL_HALF_BYTES;
     static constexpr uint32_t Q_HALF_BYTES = SHAPE::PREFILL_ROWS * HALF_ROW_BYTES;
 
     /** A thread's two rows: lane / 4 of its warp's sixteen, and eight further down. */
     struct row_state {
-        float max[2];    /* that the probabilities are relative to, in score units; -inf: no key was seen */
-        float origin[2]; /* the same in log2 units; 0 where no key was seen */
+        float limit[2];  /* a score above it raises the maximum; -inf: no key was seen */
+        float origin[2]; /* the maximum that probabilities are relative to, in log2 units; 0 where no key was seen */
         float sum[2];    /* of this thread's columns only, until the end */
     };
 
@@ -45,27 +42,40 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         ptx_bar_sync(BARRIER_PREFILL_0 + warpgroup(), WARPGROUP_THREADS);
     }
 
-    /* Tile n of the ring's endless sequence K(0) V(0) K(1) V(1) … */
-    static __device__ __forceinline__ uint32_t tile_smem(const smem_type &smem, uint32_t n) {
-        return ptx_smem(smem.kv) + n % SLOTS * SHAPE::PREFILL_SLOT_BYTES;
+    /* Pair n of the ring's endless sequence K(0) V(0) K(1) V(1) … */
+    static __device__ __forceinline__ uint32_t k_smem(const smem_type &smem, uint32_t n) {
+        return ptx_smem(smem.kv) + n % PAIRS * (2 * SHAPE::PREFILL_SLOT_BYTES);
     }
-    static __device__ __forceinline__ void wait_tile(const smem_type &smem, uint32_t n) {
-        ptx_mbarrier_wait(barrier_at(smem.kv_full, n % SLOTS), n / SLOTS & 1);
+    static __device__ __forceinline__ uint32_t v_smem(const smem_type &smem, uint32_t n) {
+        return k_smem(smem, n) + SHAPE::PREFILL_SLOT_BYTES;
     }
-    static __device__ __forceinline__ void release_tile(const smem_type &smem, uint32_t n) {
-        warp_arrive(barrier_at(smem.kv_empty, n % SLOTS));
+    static __device__ __forceinline__ uint32_t k_full(const smem_type &smem, uint32_t n) {
+        return barrier_at(smem.kv_full, n % PAIRS * 2);
+    }
+    static __device__ __forceinline__ uint32_t v_full(const smem_type &smem, uint32_t n) {
+        return barrier_at(smem.kv_full, n % PAIRS * 2 + 1);
+    }
+    static __device__ __forceinline__ uint32_t parity(uint32_t n) {
+        return n / PAIRS % 2;
+    }
+    /** Behind wgmma_wait(), where the warp is one. */
+    static __device__ __forceinline__ void release_k(const smem_type &smem, uint32_t n) {
+        if (ptx_tid() % 32 == 0) ptx_mbarrier_arrive(barrier_at(smem.kv_empty, n % PAIRS * 2));
+    }
+    static __device__ __forceinline__ void release_v(const smem_type &smem, uint32_t n) {
+        if (ptx_tid() % 32 == 0) ptx_mbarrier_arrive(barrier_at(smem.kv_empty, n % PAIRS * 2 + 1));
     }
 
     /** Starts S = Q K'. */
-    static __device__ __forceinline__ void start_scores(float (&s)[S_REGS], uint32_t q_smem, uint32_t k_smem) {
-        uint64_t q = wgmma_operand(q_smem, CHUNK_BYTES, SWIZZLE_BYTES);
-        uint64_t k = wgmma_operand(k_smem, CHUNK_BYTES, SWIZZLE_BYTES);
+    static __device__ __forceinline__ void start_scores(const smem_type &smem, float (&s)[S_REGS], uint32_t k_smem) {
+        uint32_t q_smem = ptx_smem(smem.q) + warpgroup() * ROWS * HALF_ROW_BYTES;
+        uint32_t q = wgmma_operand(q_smem, CHUNK_BYTES), k = wgmma_operand(k_smem, CHUNK_BYTES);
         wgmma_fence();
 #pragma unroll
         for (int step = 0; step < HEAD_DIM / 16; step++) {
             uint32_t column_bytes = step % 4 * 32;
-            ELEMENT::ss(s, wgmma_advance(q, step / 4 * Q_HALF_BYTES + column_bytes),
-                        wgmma_advance(k, step / 4 * HALF_BYTES + column_bytes), step > 0);
+            ELEMENT::ss(s, wgmma_at(q, step / 4 * Q_HALF_BYTES + column_bytes),
+                        wgmma_at(k, step / 4 * HALF_BYTES + column_bytes), step > 0);
         }
         wgmma_commit();
     }
@@ -73,11 +83,11 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
     /** Starts O += P V. */
     static __device__ __forceinline__ void start_output(float (&o)[O_REGS], const uint32_t (&p)[P_REGS],
                                                         uint32_t v_smem) {
-        uint64_t v = wgmma_operand(v_smem, HALF_BYTES, SWIZZLE_BYTES);
+        uint32_t v = wgmma_operand(v_smem, HALF_BYTES);
         wgmma_fence();
 #pragma unroll
         for (int step = 0; step < TOKENS / 16; step++) {
-            ELEMENT::rs_tb(o, &p[step * 4], wgmma_advance(v, step * 16 * HALF_ROW_BYTES), true);
+            ELEMENT::rs_tb(o, &p[step * 4], wgmma_at(v, step * 16 * HALF_ROW_BYTES), true);
         }
         wgmma_commit();
     }
@@ -100,10 +110,8 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         }
     }
 
-    /** Raises the rows' maxima where they must; says whether any of the warp's did, and what O is multiplied by. */
-    static __device__ __forceinline__ bool raise_max(const float (&s)[S_REGS], row_state &rows, float (&factor)[2],
-                                                     float scale, float slack) {
-        float max[2];
+    /** Whether a score of the warp's rows is so high that a maximum must be raised. */
+    static __device__ __forceinline__ bool rises(const float (&s)[S_REGS], const row_state &rows, float (&max)[2]) {
 #pragma unroll
         for (int half = 0; half < 2; half++) {
             float m[2] = {s[half * 2], s[half * 2 + 1]}; /* two chains hide half of the latency */
@@ -113,20 +121,26 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
                 m[1] = fmaxf(m[1], s[i + half * 2 + 1]);
             }
             max[half] = fmaxf(m[0], m[1]);
-            max[half] = fmaxf(max[half], __shfl_xor_sync(~0u, max[half], 1));
-            max[half] = fmaxf(max[half], __shfl_xor_sync(~0u, max[half], 2));
         }
-        bool rises = max[0] > rows.max[0] + slack || max[1] > rows.max[1] + slack;
-        if (!__any_sync(~0u, rises)) return false;
+        return __any_sync(~0u, max[0] > rows.limit[0] || max[1] > rows.limit[1]);
+    }
+
+    /** Raises the maxima of the warp's rows; `factor` is what O is to be multiplied by. */
+    static __device__ __forceinline__ void raise(float (&max)[2], row_state &rows, float (&factor)[2], float scale,
+                                                 float slack) {
 #pragma unroll
         for (int half = 0; half < 2; half++) {
-            float raised = fmaxf(rows.max[half], max[half]);
-            factor[half] = rows.max[half] == -INFINITY ? 0.0f : ptx_ex2((rows.max[half] - raised) * scale);
+            max[half] = fmaxf(max[half], __shfl_xor_sync(~0u, max[half], 1));
+            max[half] = fmaxf(max[half], __shfl_xor_sync(~0u, max[half], 2));
+            float origin = max[half] == -INFINITY ? 0.0f : max[half] * scale;
+            bool was_seen = rows.limit[half] != -INFINITY;
+            if (was_seen) origin = fmaxf(origin, rows.origin[half]);
+            if (was_seen && max[half] == -INFINITY) origin = rows.origin[half];
+            factor[half] = was_seen ? ptx_ex2(rows.origin[half] - origin) : 0.0f;
             rows.sum[half] *= factor[half];
-            rows.max[half] = raised;
-            rows.origin[half] = raised == -INFINITY ? 0.0f : raised * scale;
+            rows.origin[half] = origin;
+            rows.limit[half] = fmaxf(rows.limit[half], max[half] + slack);
         }
-        return true;
     }
 
     /** Scores become probabilities. */
@@ -164,7 +178,7 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         constexpr int THREADS = PREFILL_WARPGROUPS * WARPGROUP_THREADS, ROW_CHUNKS = HEAD_DIM / CHUNK_ELEMENTS;
         for (int row = num_keys + t / ROW_CHUNKS; row < TOKENS; row += THREADS / ROW_CHUNKS) {
             uint32_t to = v_smem + tile_chunk(row, t % ROW_CHUNKS, HALF_BYTES);
-            asm volatile("st.shared.v4.u32 [%0], {%1, %1, %1, %1};" ::"r"(to), "r"(0) : "memory");
+            ptx_st_smem_zeros(to);
         }
         ptx_fence_async_smem();
         ptx_bar_sync(BARRIER_PREFILL_BOTH, THREADS);
@@ -177,82 +191,105 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         return max(0, work.request.kv_len - work.first_key - (work.entry.num_tiles - 1) * TOKENS);
     }
 
-    /** All tiles of the work. `n` is its first tile's place in the ring's sequence. */
-    static __device__ __forceinline__ void run(const pod_kernel_params &params, smem_type &smem,
-                                               const prefill_work &work, uint32_t n, uint32_t q_parity,
-                                               float (&o)[O_REGS], row_state &rows) {
-        float s[S_REGS], factor[2];
-        uint32_t p[P_REGS];
-        bool has_softcap = params.softcap_log2 > 0.0f;
-        float scale = has_softcap ? 1.0f : params.scale_log2, slack = RESCALE_LOG2 / scale;
-        uint32_t q_smem = ptx_smem(smem.q) + warpgroup() * ROWS * HALF_ROW_BYTES;
-        int32_t first_row = work.entry.row_begin + warpgroup() * ROWS;
-        int32_t last_row = work.entry.row_begin + min(work.num_rows, (warpgroup() + 1) * ROWS) - 1;
-        int32_t unmasked_end = visible_keys(params, work.request, first_row / params.shape.group).end;
-        int32_t unmasked_begin = visible_keys(params, work.request, last_row / params.shape.group).begin;
-        int32_t first_key = work.first_key, tiles_left = work.entry.num_tiles;
+    static __device__ __forceinline__ void softcap(const pod_kernel_params &params, float (&s)[S_REGS]) {
 #pragma unroll
-        for (int i = 0; i < O_REGS; i++) o[i] = 0.0f;
-        rows.max[0] = rows.max[1] = -INFINITY;
+        for (int i = 0; i < S_REGS; i++) s[i] = softcap_score(params, s[i]);
+    }
+
+    /** What a warpgroup holds of its rows. */
+    struct accumulators {
+        float s[S_REGS];
+        uint32_t p[P_REGS];
+        float o[O_REGS];
+        row_state rows;
+    };
+
+    /** Scores of a tile become P, while O += P V of the tile before runs. PLAIN: every row sees every key and there is
+     * no softcap. `n` is the tile's place in the ring. */
+    static __device__ __forceinline__ void softmax(const pod_kernel_params &params, smem_type &smem,
+                                                   const prefill_work &work, int32_t tile, uint32_t n, bool is_plain,
+                                                   accumulators &acc) {
+        float max[2];
+        if (!is_plain) {
+            if (params.softcap_log2 > 0.0f) softcap(params, acc.s);
+            mask(params, work, acc.s, work.first_key + tile * TOKENS);
+        }
+        if (rises(acc.s, acc.rows, max)) {
+            float factor[2];
+            raise(max, acc.rows, factor, params.score_scale, params.score_slack);
+            wgmma_wait<0>();
+            wgmma_touch(acc.o);
+            rescale(acc.o, factor);
+        }
+        exponentials(acc.s, acc.rows, params.score_scale);
+        wgmma_wait<0>();
+        wgmma_touch(acc.o);
+        if (tile > 0) release_v(smem, n - 1);
+        pack(acc.p, acc.s);
+    }
+
+    /** Starts the next tile's scores, then O += P V of this one; waits for the former. */
+    static __device__ __forceinline__ void advance(smem_type &smem, uint32_t n, accumulators &acc) {
+        ptx_mbarrier_wait(k_full(smem, n + 1), parity(n + 1));
+        start_scores(smem, acc.s, k_smem(smem, n + 1));
+        ptx_mbarrier_wait(v_full(smem, n), parity(n));
+        start_output(acc.o, acc.p, v_smem(smem, n));
+        wgmma_wait<1>();
+        wgmma_touch(acc.s);
+        release_k(smem, n + 1);
+    }
+
+    /** All tiles of the work. */
+    static __device__ __forceinline__ void run(const pod_kernel_params &params, smem_type &smem,
+                                               const prefill_work &work, accumulators &acc) {
+        uint32_t n = work.first_pair;
+        row_state &rows = acc.rows;
+#pragma unroll
+        for (int i = 0; i < O_REGS; i++) acc.o[i] = 0.0f;
+        rows.limit[0] = rows.limit[1] = -INFINITY;
         rows.origin[0] = rows.origin[1] = rows.sum[0] = rows.sum[1] = 0.0f;
 
-        ptx_mbarrier_wait(barrier_at(&smem.q_full, 0), q_parity);
-        wait_tile(smem, n);
-        start_scores(s, q_smem, tile_smem(smem, n));
+        ptx_mbarrier_wait(barrier_at(&smem.q_full, 0), work.number % 2);
+        ptx_mbarrier_wait(k_full(smem, n), parity(n));
+        start_scores(smem, acc.s, k_smem(smem, n));
         wgmma_wait<0>();
-        wgmma_touch(s);
-        release_tile(smem, n);
-        for (;;) {
-            tiles_left--;
-            if (has_softcap) {
-#pragma unroll
-                for (int i = 0; i < S_REGS; i++) s[i] = softcap_score(params, s[i]);
-            }
-            if (first_key + TOKENS > unmasked_end || first_key < unmasked_begin) mask(params, work, s, first_key);
-            first_key += TOKENS;
-            bool rises = raise_max(s, rows, factor, scale, slack);
-            exponentials(s, rows, scale);
-            wgmma_wait<0>(); /* of the values before */
-            wgmma_touch(o);
-            if (first_key > work.first_key + TOKENS) release_tile(smem, n - 1);
-            if (rises) rescale(o, factor);
-            pack(p, s);
-            if (tiles_left == 0) break;
-            wait_tile(smem, n + 2);
-            start_scores(s, q_smem, tile_smem(smem, n + 2));
-            wait_tile(smem, n + 1);
-            start_output(o, p, tile_smem(smem, n + 1));
-            wgmma_wait<1>();
-            wgmma_touch(s);
-            release_tile(smem, n + 2);
-            n += 2;
+        wgmma_touch(acc.s);
+        release_k(smem, n);
+        for (int32_t tile = 0;; tile++, n++) {
+            tile_range plain = work.plain[warpgroup()];
+            softmax(params, smem, work, tile, n, tile >= plain.begin && tile < plain.end, acc);
+            if (tile == work.entry.num_tiles - 1) break;
+            advance(smem, n, acc);
         }
         warp_arrive(barrier_at(&smem.q_empty, 0));
-        wait_tile(smem, n + 1);
-        if (ends_inside(work)) clear_values(tile_smem(smem, n + 1), last_tile_keys(work));
-        start_output(o, p, tile_smem(smem, n + 1));
+        ptx_mbarrier_wait(v_full(smem, n), parity(n));
+        if (ends_inside(work)) clear_values(v_smem(smem, n), last_tile_keys(work));
+        start_output(acc.o, acc.p, v_smem(smem, n));
         wgmma_wait<0>();
-        wgmma_touch(o);
-        release_tile(smem, n + 1);
+        wgmma_touch(acc.o);
+        release_v(smem, n);
 #pragma unroll
         for (int half = 0; half < 2; half++) {
             float sum = rows.sum[half];
             sum += __shfl_xor_sync(~0u, sum, 1);
             rows.sum[half] = sum + __shfl_xor_sync(~0u, sum, 2);
-            rows.max[half] *= scale; /* scale > 0 is the host's promise */
+            if (rows.limit[half] == -INFINITY) rows.origin[half] = -INFINITY;
         }
     }
 
     /** A warpgroup without rows lets the tiles pass. */
-    static __device__ void skip(smem_type &smem, const prefill_work &work, uint32_t n, uint32_t q_parity) {
-        ptx_mbarrier_wait(barrier_at(&smem.q_full, 0), q_parity);
+    static __device__ void skip(smem_type &smem, const prefill_work &work) {
+        uint32_t n = work.first_pair;
+        ptx_mbarrier_wait(barrier_at(&smem.q_full, 0), work.number % 2);
         warp_arrive(barrier_at(&smem.q_empty, 0));
-        for (int32_t i = 0; i < 2 * work.entry.num_tiles; i++) {
-            wait_tile(smem, n + i);
-            if (i == 2 * work.entry.num_tiles - 1 && ends_inside(work)) {
-                clear_values(tile_smem(smem, n + i), last_tile_keys(work));
+        for (int32_t tile = 0; tile < work.entry.num_tiles; tile++, n++) {
+            ptx_mbarrier_wait(k_full(smem, n), parity(n));
+            release_k(smem, n);
+            ptx_mbarrier_wait(v_full(smem, n), parity(n));
+            if (tile == work.entry.num_tiles - 1 && ends_inside(work)) {
+                clear_values(v_smem(smem, n), last_tile_keys(work));
             }
-            release_tile(smem, n + i);
+            release_v(smem, n);
         }
     }
 
@@ -263,8 +300,8 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         for (int half = 0; half < 2; half++) {
             int tile_row = own_row() + half * 8, row = work.entry.row_begin + tile_row;
             if (tile_row >= work.num_rows) continue;
-            float factor =
-                finish_row(params, work.request, work.kv_head, row, rows.max[half], rows.sum[half], ptx_tid() % 4 == 0);
+            float factor = finish_row(params, work.request, work.kv_head, row, rows.origin[half], rows.sum[half],
+                                      ptx_tid() % 4 == 0);
             uint32_t *words =
                 (uint32_t *)((uint16_t *)params.out + out_offset(params, work.request, work.kv_head, row)) +
                 ptx_tid() % 4;
@@ -285,7 +322,7 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         for (int half = 0; half < 2; half++) {
             int tile_row = own_row() + half * 8;
             if (tile_row >= work.num_rows) continue;
-            if (ptx_tid() % 4 == 0) *(float2 *)(sums + tile_row * 2) = make_float2(rows.max[half], rows.sum[half]);
+            if (ptx_tid() % 4 == 0) *(float2 *)(sums + tile_row * 2) = make_float2(rows.origin[half], rows.sum[half]);
             float *out = outs + tile_row * HEAD_DIM + ptx_tid() % 4 * 2;
 #pragma unroll
             for (int i = 0; i < O_REGS / 4; i++) {
@@ -342,25 +379,23 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
     }
 
     static __device__ void consume(const pod_kernel_params &params, smem_type &smem) {
-        uint32_t n = 0, q_parity = 0;
-        for (ring_place<WORK_SLOTS> slot = {0, 0};; slot.advance(), q_parity ^= 1) {
-            ptx_mbarrier_wait(barrier_at(smem.prefill_full, slot.slot), slot.parity);
-            const prefill_work &work = smem.prefill[slot.slot];
+        /* Nothing but the work's number lives through it, and that stands in the work: registers are for the tiles. */
+        for (uint32_t i = 0;;) {
+            ptx_mbarrier_wait(barrier_at(smem.prefill_full, i % WORK_SLOTS), i / WORK_SLOTS % 2);
+            const prefill_work &work = smem.prefill[i % WORK_SLOTS];
             if (work.kv_head < 0) break;
-            uint32_t num_tiles = work.entry.num_tiles;
             if (warpgroup() * ROWS >= work.num_rows) {
-                skip(smem, work, n, q_parity);
+                skip(smem, work);
             } else {
-                float o[O_REGS];
-                row_state rows;
-                run(params, smem, work, n, q_parity, o, rows);
+                accumulators acc;
+                run(params, smem, work, acc);
                 if (work.entry.num_parts == 1)
-                    write_out(params, work, o, rows);
+                    write_out(params, work, acc.o, acc.rows);
                 else
-                    finish_part(params, smem, work, o, rows);
+                    finish_part(params, smem, work, acc.o, acc.rows);
             }
-            n += 2 * num_tiles;
-            warp_arrive(barrier_at(smem.prefill_empty, slot.slot));
+            i = work.number + 1;
+            warp_arrive(barrier_at(smem.prefill_empty, work.number % WORK_SLOTS));
         }
     }
 };

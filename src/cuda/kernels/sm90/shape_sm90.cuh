@@ -3,7 +3,7 @@
  *
  *   warp 0 (prefill loader)   ticket -> work slot -> K and V tiles into the prefill ring
  *   warp 1 (decode loader)    ticket -> work slot -> K and V tiles into the decode ring
- *   warp 2, warp 3            the query rows of that work, prefill's and decode's
+ *   warp 2                    prefill's query rows
  *   warpgroups 1, 2           prefill: 64 query rows each
  *   warpgroup 3               decode
  *
@@ -20,21 +20,45 @@ enum { WARPGROUP_THREADS = 128, WARPGROUP_WARPS = 4, PREFILL_WARPGROUPS = 2 };
 enum { BARRIER_PREFILL_0 = 1, BARRIER_PREFILL_1 = 2, BARRIER_PREFILL_BOTH = 3, BARRIER_DECODE = 4 };
 
 enum { HALF_COLUMNS = 64, HALF_ROW_BYTES = 128, SWIZZLE_ROWS = 8, SWIZZLE_BYTES = SWIZZLE_ROWS * HALF_ROW_BYTES };
+enum { DECODE_WARP_ROWS = 8 };
 enum { WORK_SLOTS = 2 }; /* the loaders find the next work while this one is done */
+
+/** What a loader asks of a piece of work for every tile. */
+struct load_work {
+    int32_t request_idx, kv_len, kv_head;
+    int32_t first_key, num_tiles;
+};
+
+/** Some of a work's KV tiles. */
+struct tile_range {
+    int32_t begin, end;
+};
 
 /** A row tile of a prefill request and a KV head, or the end of work. */
 struct prefill_work {
     pod_request request;
     pod_prefill_entry entry;
-    int32_t kv_head;   /* -1: there is no more work */
-    int32_t num_rows;  /* of this tile */
-    int32_t first_key; /* of its first KV tile */
+    load_work load;
+    /* Of a warpgroup's tiles, those whose keys all of its rows see, the last tile never; known with the rows. */
+    tile_range plain[PREFILL_WARPGROUPS];
+    uint32_t number;     /* of this CTA's works */
+    int32_t kv_head;     /* -1: there is no more work */
+    int32_t num_rows;    /* of this tile */
+    int32_t first_key;   /* of its first KV tile */
+    uint32_t first_pair; /* that tile's place in the endless sequence of K and V that goes through the ring */
+};
+
+/** Where the decode loader stands on the decode line. */
+struct decode_cursor {
+    int32_t slice, position, slice_end;
+    int32_t next_slice; /* drawn while this one is loaded */
 };
 
 /** A run of KV tiles of a decode request and KV head, or the end of work. */
 struct decode_work {
     pod_request request;
     pod_decode_item item; /* kv_head -1: there is no more work */
+    load_work load;
     int32_t num_rows;
     int32_t first_key;
     int32_t unmasked_begin; /* every row sees the keys [unmasked_begin, unmasked_end) */
@@ -45,31 +69,27 @@ struct decode_work {
 template <int HEAD_DIM_> struct shape_sm90 {
     static constexpr int HEAD_DIM = HEAD_DIM_, HALVES = HEAD_DIM / HALF_COLUMNS;
     static constexpr int PREFILL_ROWS = 128, PREFILL_TOKENS = 128, PREFILL_SLOTS = 4;
-    static constexpr int DECODE_ROWS = 16, DECODE_TOKENS = 64, DECODE_SLOTS = HEAD_DIM == 128 ? 3 : 8;
+    static constexpr int DECODE_ROWS = 16, DECODE_TOKENS = 64, DECODE_SLOTS = HEAD_DIM == 128 ? 4 : 8;
     static constexpr uint32_t PREFILL_HALF_BYTES = PREFILL_TOKENS * HALF_ROW_BYTES;
     static constexpr uint32_t PREFILL_SLOT_BYTES = HALVES * PREFILL_HALF_BYTES;
     static constexpr uint32_t DECODE_HALF_BYTES = DECODE_TOKENS * HALF_ROW_BYTES;
     static constexpr uint32_t DECODE_SLOT_BYTES = HALVES * DECODE_HALF_BYTES;
-    static constexpr uint32_t DECODE_Q_HALF_BYTES = DECODE_ROWS * HALF_ROW_BYTES;
-    static constexpr uint32_t DECODE_P_BYTES = DECODE_ROWS * HALF_ROW_BYTES;
 };
 
 template <class SHAPE> struct alignas(SWIZZLE_BYTES) smem_sm90 {
     uint16_t q[SHAPE::HALVES][SHAPE::PREFILL_ROWS][HALF_COLUMNS];
     uint16_t kv[SHAPE::PREFILL_SLOTS][SHAPE::HALVES][SHAPE::PREFILL_TOKENS][HALF_COLUMNS]; /* K(0) V(0) K(1) V(1) … */
     uint16_t decode_kv[SHAPE::DECODE_SLOTS][SHAPE::HALVES][SHAPE::DECODE_TOKENS][HALF_COLUMNS];
-    uint16_t decode_q[WORK_SLOTS][SHAPE::HALVES][SHAPE::DECODE_ROWS][HALF_COLUMNS];
-    uint16_t decode_p[2][SHAPE::DECODE_ROWS][SHAPE::DECODE_TOKENS]; /* of even and odd tiles */
-    float decode_reduce[WARPGROUP_WARPS][SHAPE::DECODE_ROWS];
+    float2 decode_sums[WARPGROUP_WARPS][DECODE_WARP_ROWS]; /* max and sum of each warp's rows */
     prefill_work prefill[WORK_SLOTS];
     decode_work decode[WORK_SLOTS];
+    decode_cursor cursor;
     uint32_t is_last[PREFILL_WARPGROUPS + 1]; /* that warpgroup finished the last part of its rows */
 
     uint64_t kv_full[SHAPE::PREFILL_SLOTS], kv_empty[SHAPE::PREFILL_SLOTS];
     uint64_t q_full, q_empty;
     uint64_t prefill_full[WORK_SLOTS], prefill_empty[WORK_SLOTS];
     uint64_t decode_kv_full[SHAPE::DECODE_SLOTS], decode_kv_empty[SHAPE::DECODE_SLOTS];
-    uint64_t decode_q_full[WORK_SLOTS];
     uint64_t decode_full[WORK_SLOTS], decode_empty[WORK_SLOTS];
 };
 
@@ -113,8 +133,7 @@ template <class SHAPE> static __device__ void init_barriers(smem_sm90<SHAPE> &sm
         ptx_mbarrier_init(barrier_at(smem.prefill_full, i), 1);
         ptx_mbarrier_init(barrier_at(smem.prefill_empty, i), PREFILL_WARPS + 1);
         ptx_mbarrier_init(barrier_at(smem.decode_full, i), 1);
-        ptx_mbarrier_init(barrier_at(smem.decode_empty, i), WARPGROUP_WARPS + 1);
-        ptx_mbarrier_init(barrier_at(smem.decode_q_full, i), 32);
+        ptx_mbarrier_init(barrier_at(smem.decode_empty, i), WARPGROUP_WARPS);
     }
     ptx_mbarrier_init(barrier_at(&smem.q_full, 0), 32);
     ptx_mbarrier_init(barrier_at(&smem.q_empty, 0), PREFILL_WARPS);
