@@ -5,6 +5,7 @@
 #   tools/test_python.sh [CMAKE_VARIABLE=VALUE...]      as in PODATTN_CUDA=OFF, which builds in seconds
 set -euo pipefail
 cd "$(dirname "$0")/.."
+tools/setup.sh python
 readonly TOOLS=$PWD/.cache/python/bin OUT=$PWD/build/python
 # What the tools' environment has, and nothing that a shell may have set.
 export PATH="$TOOLS:$PATH" PIP_DISABLE_PIP_VERSION_CHECK=1
