@@ -12,7 +12,7 @@
  * things to merge.
  *
  * The including file may define POD_CORE_FN (function specifiers) and, with POD_CORE_TEAM, its own team (type pod_team,
- * pod_team_sync, pod_team_scan, pod_team_max); by default the team is one lane. */
+ * pod_team_sync, pod_team_scan, pod_team_reduce); by default the team is one lane. */
 #ifndef POD_CORE_PLAN_H
 #define POD_CORE_PLAN_H
 
@@ -138,17 +138,23 @@ POD_CORE_FN void pod_team_sync(const pod_team *team) {
     (void)team;
 }
 
-/** Sum of `value` over the lanes before this one; `*total` over all lanes. Syncs. */
-POD_CORE_FN int64_t pod_team_scan(const pod_team *team, int64_t value, int64_t *total) {
+/** Replaces each value by its sum over the lanes before this one; `totals`: over all lanes. Syncs. */
+POD_CORE_FN void pod_team_scan(const pod_team *team, int32_t count, int32_t *values, int32_t *totals) {
     (void)team;
-    *total = value;
-    return 0;
+    for (int32_t i = 0; i < count; i++) {
+        totals[i] = values[i];
+        values[i] = 0;
+    }
 }
 
-/** Largest `value` of all lanes. Syncs. */
-POD_CORE_FN int32_t pod_team_max(const pod_team *team, int32_t value) {
+/** Replaces each sum by the sum over all lanes, and each maximum by the largest of all lanes. Syncs. */
+POD_CORE_FN void pod_team_reduce(const pod_team *team, int32_t num_sums, int32_t *sums, int32_t num_maxima,
+                                 int32_t *maxima) {
     (void)team;
-    return value;
+    (void)num_sums;
+    (void)sums;
+    (void)num_maxima;
+    (void)maxima;
 }
 #endif
 
@@ -164,6 +170,12 @@ POD_CORE_FN int32_t pod_core_max(int32_t a, int32_t b) {
 
 POD_CORE_FN int32_t pod_core_ceil_div(int32_t a, int32_t b) {
     return a / b + (a % b != 0);
+}
+
+/** a / b of numbers from 0 up; in 32 bits where they fit, which is several times faster on a GPU. */
+POD_CORE_FN int64_t pod_core_div(int64_t a, int64_t b) {
+    if (((uint64_t)a | (uint64_t)b) >> 32 == 0) return (int64_t)((uint32_t)a / (uint32_t)b);
+    return a / b;
 }
 
 /** Beginning of piece `index` when `total` is cut into `count` pieces that differ by at most one. */
@@ -289,123 +301,104 @@ POD_CORE_FN pod_request pod_core_request(const pod_shape *shape, int32_t r) {
     return request;
 }
 
-/** Parts that a tile of `num_tiles` is cut into when an item is to hold `1 / num_items` of the work: as many as the
- * whole shares that it spans, none shorter than min_part_tiles. All parts of all KV heads together are at most
- * num_items. */
-POD_CORE_FN int32_t pod_core_parts(const pod_tiling *tiling, int64_t all_tiles, int32_t num_items, int32_t num_tiles) {
-    int64_t parts = (int64_t)num_tiles * num_items / all_tiles;
-    if (parts > num_tiles / tiling->min_part_tiles) parts = num_tiles / tiling->min_part_tiles;
-    return parts < 1 ? 1 : (int32_t)parts;
+/** What the planner writes and reads again until the plan stands; where a GPU has faster memory, that is there. */
+typedef struct pod_core_scratch {
+    int32_t *decode_tiles;        /**< [num_requests + 1] of each request, one place further; may be decode_begin */
+    int32_t *row_tile_begin;      /**< [num_requests + 1] */
+    pod_prefill_entry *row_tiles; /**< [num_prefill_entries] whole row tiles, then for sorting; may be entries */
+    pod_prefill_entry *unsorted;  /**< [num_prefill_entries] */
+} pod_core_scratch;
+
+/** In the workspace. */
+POD_CORE_FN pod_core_scratch pod_core_workspace_scratch(const pod_schedule *schedule) {
+    pod_core_scratch scratch = {schedule->decode_begin, schedule->row_tile_begin, schedule->entries,
+                                schedule->entries_temp};
+    return scratch;
 }
 
-/** The KV tiles of row tile `index` of all; also its request and first row. */
-POD_CORE_FN void pod_core_row_tile(const pod_shape *shape, const pod_tiling *tiling, const pod_schedule *schedule,
-                                   int32_t index, int32_t *request_idx, int32_t *row_begin, int32_t *tile_begin,
-                                   int32_t *num_tiles) {
-    int32_t r = *request_idx;
-    while (schedule->row_tile_begin[r + 1] <= index) r++; /* indices come in order: this walks, it does not search */
-    const pod_request *request = &schedule->requests[r];
-    int32_t rows = request->q_len * shape->group;
-    *request_idx = r;
-    *row_begin = (index - schedule->row_tile_begin[r]) * tiling->prefill_tile_rows;
-    pod_core_tiles(shape, request, *row_begin, pod_core_min(rows, *row_begin + tiling->prefill_tile_rows),
-                   tiling->prefill_tile_tokens, tile_begin, num_tiles);
+/** This lane's share of `count` things that stand in a row. */
+POD_CORE_FN void pod_core_share(const pod_team *team, int32_t count, int32_t *begin, int32_t *end) {
+    uint32_t share = (uint32_t)pod_core_ceil_div(count, team->num_lanes), all = (uint32_t)count;
+    uint32_t first = share * (uint32_t)team->lane;
+    *begin = (int32_t)(first < all ? first : all);
+    *end = (int32_t)(first + share < all ? first + share : all);
 }
 
-/** Stable sort of the entries by num_tiles, longest first: least significant digit first. */
-POD_CORE_FN void pod_core_sort(const pod_team *team, const pod_schedule *schedule, int32_t count, int32_t longest) {
-    pod_prefill_entry *from = schedule->entries, *to = schedule->entries_temp;
-    int32_t num_digits = 1 << team->radix_bits, mask = num_digits - 1, passes = 0;
-    int32_t begin = pod_core_cut(count, team->num_lanes, team->lane);
-    int32_t end = pod_core_cut(count, team->num_lanes, team->lane + 1);
-    for (int32_t shift = 0; shift < 31 && longest >> shift != 0; shift += team->radix_bits, passes++) {
-        /* digits[d * num_lanes + lane]: entries of this lane with digit d, largest length first */
-        for (int32_t d = 0; d < num_digits; d++) team->digits[d * team->num_lanes + team->lane] = 0;
-        for (int32_t i = begin; i < end; i++) {
-            int32_t digit = mask - (from[i].num_tiles >> shift & mask);
-            team->digits[digit * team->num_lanes + team->lane]++;
-        }
-        pod_team_sync(team);
-        /* Exclusive scan over the whole table: each lane sums its num_digits neighbouring cells. */
-        int32_t *cells = team->digits + team->lane * num_digits;
-        int64_t sum = 0, total;
-        for (int32_t d = 0; d < num_digits; d++) sum += cells[d];
-        int64_t offset = pod_team_scan(team, sum, &total);
-        for (int32_t d = 0; d < num_digits; d++) {
-            int32_t n = cells[d];
-            cells[d] = (int32_t)offset;
-            offset += n;
-        }
-        pod_team_sync(team);
-        for (int32_t i = begin; i < end; i++) {
-            int32_t digit = mask - (from[i].num_tiles >> shift & mask);
-            to[team->digits[digit * team->num_lanes + team->lane]++] = from[i];
-        }
-        pod_team_sync(team);
-        pod_prefill_entry *swap = from;
-        from = to;
-        to = swap;
-    }
-    if (passes % 2 == 0) return;
-    for (int32_t i = begin; i < end; i++) schedule->entries[i] = from[i];
-    pod_team_sync(team);
+/** A sum of up to 2^50 goes through the 32-bit sums of up to 1,024 lanes as two: of 2^20 and of ones. */
+enum { POD_CORE_HALF_BITS = 20 };
+POD_CORE_FN void pod_core_split(int64_t value, int32_t halves[2]) {
+    halves[0] = (int32_t)(value & ((1 << POD_CORE_HALF_BITS) - 1));
+    halves[1] = (int32_t)(value >> POD_CORE_HALF_BITS);
 }
 
-/** Step 1: check the requests and put their work on the two lines. */
-POD_CORE_FN void pod_core_lines(const pod_team *team, const pod_shape *shape, const pod_tiling *tiling,
-                                const pod_schedule *schedule) {
-    int32_t n = shape->num_requests;
-    int32_t begin = pod_core_cut(n, team->num_lanes, team->lane);
-    int32_t end = pod_core_cut(n, team->num_lanes, team->lane + 1);
-    int64_t decode_tiles = 0, row_tiles = 0, decodes = 0, prefills = 0, q_tokens = 0, totals[4];
-    int32_t first_error = INT32_MAX;
+POD_CORE_FN int64_t pod_core_join(const int32_t halves[2]) {
+    return ((int64_t)halves[1] << POD_CORE_HALF_BITS) + halves[0];
+}
+
+/* ---- step 1: the requests, and their work on the two lines ---- */
+
+/** What is counted over the requests. */
+enum {
+    POD_COUNT_DECODE_TILES,
+    POD_COUNT_ROW_TILES,
+    POD_COUNT_DECODES,
+    POD_COUNT_PREFILLS,
+    POD_COUNT_ERRORS,
+    POD_COUNT_DISORDER, /**< of these, q_start's */
+    POD_NUM_COUNTS
+};
+
+/** Checks and counts requests [begin, end). `q_tokens`: query tokens of all before; negative: they are not counted, and
+ * the first q_start that is wrong ends it. */
+POD_CORE_FN void pod_core_count(const pod_shape *shape, const pod_tiling *tiling, const pod_schedule *schedule,
+                                const pod_core_scratch *scratch, int32_t begin, int32_t end, int64_t q_tokens,
+                                int32_t counts[POD_NUM_COUNTS]) {
+    for (int32_t i = 0; i < POD_NUM_COUNTS; i++) counts[i] = 0;
     for (int32_t r = begin; r < end; r++) {
-        schedule->requests[r] = pod_core_request(shape, r);
-        q_tokens += schedule->requests[r].q_len;
-    }
-    q_tokens = pod_team_scan(team, q_tokens, &totals[0]);
-    for (int32_t r = begin; r < end; r++) {
-        pod_request request = schedule->requests[r];
-        /* A q_start that goes back makes requests overlap; together they might outgrow the workspace. */
-        q_tokens += request.q_len;
-        if (q_tokens > shape->max_q_tokens && request.q_len > 0) request = pod_core_bad_q_start();
+        pod_request request = pod_core_request(shape, r);
+        if (q_tokens >= 0) {
+            q_tokens += request.q_len;
+            if (q_tokens > shape->max_q_tokens && request.q_len > 0) request = pod_core_bad_q_start();
+        }
         schedule->requests[r] = request;
-        if (request.error != POD_REQUEST_OK && first_error == INT32_MAX) first_error = r;
-        int32_t rows = request.q_len * shape->group, first, tiles = 0, row_tile_count = 0;
+        counts[POD_COUNT_ERRORS] += request.error != POD_REQUEST_OK;
+        counts[POD_COUNT_DISORDER] += request.error == POD_REQUEST_Q_START;
+        if (q_tokens < 0 && request.error == POD_REQUEST_Q_START) return;
+        int32_t rows = request.q_len * shape->group, first, tiles = 0, row_tiles = 0;
         if (rows > tiling->decode_rows) {
-            row_tile_count = pod_core_ceil_div(rows, tiling->prefill_tile_rows);
-            prefills++;
+            row_tiles = pod_core_ceil_div(rows, tiling->prefill_tile_rows);
         } else if (rows > 0) {
             pod_core_tiles(shape, &request, 0, rows, tiling->decode_tile_tokens, &first, &tiles);
             tiles *= shape->kv_heads;
-            decodes++;
         }
-        schedule->decode_begin[r + 1] = tiles;
-        schedule->row_tile_begin[r + 1] = row_tile_count;
-        decode_tiles += tiles;
-        row_tiles += row_tile_count;
+        scratch->decode_tiles[r + 1] = tiles;
+        scratch->row_tile_begin[r + 1] = row_tiles;
+        counts[POD_COUNT_DECODE_TILES] += tiles;
+        counts[POD_COUNT_ROW_TILES] += row_tiles;
+        counts[POD_COUNT_DECODES] += tiles > 0;
+        counts[POD_COUNT_PREFILLS] += row_tiles > 0;
     }
-    int32_t decode_line = (int32_t)pod_team_scan(team, decode_tiles, &totals[0]);
-    int32_t row_tile_line = (int32_t)pod_team_scan(team, row_tiles, &totals[1]);
-    pod_team_scan(team, decodes, &totals[2]);
-    pod_team_scan(team, prefills, &totals[3]);
-    first_error = INT32_MAX - pod_team_max(team, INT32_MAX - first_error);
-    if (team->lane == 0) {
-        schedule->decode_begin[0] = 0;
-        schedule->row_tile_begin[0] = 0;
-        schedule->header->num_requests = n;
-        schedule->header->num_decode_tiles = (int32_t)totals[0];
-        schedule->header->num_decode_requests = (int32_t)totals[2];
-        schedule->header->num_prefill_requests = (int32_t)totals[3];
-        schedule->header->first_error = first_error;
-    }
-    for (int32_t r = begin; r < end; r++) {
-        decode_line += schedule->decode_begin[r + 1];
-        row_tile_line += schedule->row_tile_begin[r + 1];
-        schedule->decode_begin[r + 1] = decode_line;
-        schedule->row_tile_begin[r + 1] = row_tile_line;
-    }
-    pod_team_sync(team);
+}
+
+/** A q_start that goes back makes requests overlap; together they might outgrow the workspace. So where one does, query
+ * tokens are counted over the requests, and those behind max_q_tokens are wrong too. */
+POD_CORE_FN int64_t pod_core_tokens_before(const pod_team *team, const pod_shape *shape, int32_t begin, int32_t end) {
+    const int64_t enough = (int64_t)1 << (2 * POD_CORE_HALF_BITS - 1);
+    int64_t q_tokens = 0;
+    int32_t halves[2], totals[2];
+    for (int32_t r = begin; r < end && q_tokens < enough; r++) q_tokens += pod_core_request(shape, r).q_len;
+    pod_core_split(q_tokens < enough ? q_tokens : enough, halves);
+    pod_team_scan(team, 2, halves, totals);
+    return pod_core_join(halves);
+}
+
+POD_CORE_FN int32_t pod_core_first_error(const pod_team *team, const pod_schedule *schedule, int32_t begin,
+                                         int32_t end) {
+    int32_t first = begin;
+    while (first < end && schedule->requests[first].error == POD_REQUEST_OK) first++;
+    int32_t from_last = first < end ? INT32_MAX - first : 0;
+    pod_team_reduce(team, 0, &from_last, 1, &from_last);
+    return INT32_MAX - from_last;
 }
 
 /** How many slices the decode line is cut into. */
@@ -415,109 +408,260 @@ POD_CORE_FN int32_t pod_core_num_slices(const pod_tiling *tiling, int32_t num_de
     return pod_core_min(slices, tiling->max_slices);
 }
 
-/** Step 2: cut the prefill row tiles into entries and sort them. */
-POD_CORE_FN void pod_core_entries(const pod_team *team, const pod_shape *shape, const pod_tiling *tiling,
-                                  const pod_schedule *schedule) {
-    int32_t num_row_tiles = schedule->row_tile_begin[shape->num_requests];
-    int32_t begin = pod_core_cut(num_row_tiles, team->num_lanes, team->lane);
-    int32_t end = pod_core_cut(num_row_tiles, team->num_lanes, team->lane + 1);
-    int32_t first_request = 0, request, row_begin, tile_begin, num_tiles, longest = 0;
-    int64_t tiles = 0, all_tiles, items, parts_total;
-    if (begin < end) first_request = pod_core_find(schedule->row_tile_begin, shape->num_requests, begin);
-    request = first_request;
-    for (int32_t i = begin; i < end; i++) {
-        pod_core_row_tile(shape, tiling, schedule, i, &request, &row_begin, &tile_begin, &num_tiles);
-        tiles += num_tiles;
-        longest = pod_core_max(longest, num_tiles);
+/** Fills in requests, both lines and their part of the header; `totals` for every lane. */
+POD_CORE_FN void pod_core_lines(const pod_team *team, const pod_shape *shape, const pod_tiling *tiling,
+                                const pod_schedule *schedule, const pod_core_scratch *scratch,
+                                int32_t totals[POD_NUM_COUNTS]) {
+    int32_t begin, end, counts[POD_NUM_COUNTS], first_error = INT32_MAX;
+    pod_core_share(team, shape->num_requests, &begin, &end);
+    pod_core_count(shape, tiling, schedule, scratch, begin, end, -1, counts);
+    pod_team_scan(team, POD_NUM_COUNTS, counts, totals);
+    if (totals[POD_COUNT_DISORDER] > 0) {
+        int64_t q_tokens = pod_core_tokens_before(team, shape, begin, end);
+        pod_core_count(shape, tiling, schedule, scratch, begin, end, q_tokens, counts);
+        pod_team_scan(team, POD_NUM_COUNTS, counts, totals);
     }
-    pod_team_scan(team, tiles, &all_tiles);
-    all_tiles *= shape->kv_heads;
-    longest = pod_team_max(team, longest);
-
-    /* A decode tile takes about as long as a prefill tile (1.4 and 1.75 us of an H100's SM). */
-    int decode_lasts = 4 * (int64_t)schedule->header->num_decode_tiles > 3 * all_tiles;
-    int32_t ctas = decode_lasts ? tiling->num_prefill_ctas : tiling->num_ctas;
-    /* Try 1, 2 and 4 items per CTA and keep the split whose busiest CTA ends first, merging counted as one tile. */
-    int32_t waves = 1;
-    int64_t best_cost = INT64_MAX;
-    for (int32_t w = 1; w <= tiling->max_prefill_waves && num_row_tiles > 0; w *= 2) {
-        int64_t entries = 0, splits = 0, all_splits;
-        int32_t longest_item = 0;
-        request = first_request;
-        for (int32_t i = begin; i < end; i++) {
-            pod_core_row_tile(shape, tiling, schedule, i, &request, &row_begin, &tile_begin, &num_tiles);
-            int32_t parts = pod_core_parts(tiling, all_tiles, w * ctas, num_tiles);
-            entries += parts;
-            if (parts > 1) splits += parts;
-            longest_item = pod_core_max(longest_item, pod_core_ceil_div(num_tiles, parts));
-        }
-        pod_team_scan(team, entries, &items);
-        pod_team_scan(team, splits, &all_splits);
-        items *= shape->kv_heads;
-        all_splits *= shape->kv_heads;
-        int64_t rounds = (items + ctas - 1) / ctas;
-        int64_t merges = (all_splits + ctas - 1) / ctas;
-        int64_t cost = rounds * all_tiles * 16 / items; /* in sixteenths of a tile */
-        longest_item = pod_team_max(team, longest_item);
-        if (cost < (int64_t)longest_item * 16) cost = (int64_t)longest_item * 16;
-        cost += merges * 16;
-        if (cost < best_cost) {
-            best_cost = cost;
-            waves = w;
-        }
-    }
-
-    int64_t entries = 0, slots = 0;
-    request = first_request;
-    for (int32_t i = begin; i < end; i++) {
-        pod_core_row_tile(shape, tiling, schedule, i, &request, &row_begin, &tile_begin, &num_tiles);
-        int32_t parts = pod_core_parts(tiling, all_tiles, waves * ctas, num_tiles);
-        entries += parts;
-        if (parts > 1) slots += (int64_t)parts * shape->kv_heads;
-    }
-    int32_t entry = (int32_t)pod_team_scan(team, entries, &items);
-    int32_t slot = (int32_t)pod_team_scan(team, slots, &parts_total);
-    request = first_request;
-    for (int32_t i = begin; i < end; i++) {
-        pod_core_row_tile(shape, tiling, schedule, i, &request, &row_begin, &tile_begin, &num_tiles);
-        int32_t parts = pod_core_parts(tiling, all_tiles, waves * ctas, num_tiles);
-        for (int32_t part = 0; part < parts; part++) {
-            int32_t part_begin = pod_core_cut(num_tiles, parts, part);
-            pod_prefill_entry made = {
-                request, row_begin, tile_begin + part_begin, pod_core_cut(num_tiles, parts, part + 1) - part_begin,
-                part,    parts,     parts > 1 ? slot : 0,    0};
-            schedule->entries[entry++] = made;
-        }
-        if (parts > 1) slot += parts * shape->kv_heads;
+    if (totals[POD_COUNT_ERRORS] > 0) first_error = pod_core_first_error(team, schedule, begin, end);
+    int32_t decode_line = counts[POD_COUNT_DECODE_TILES], row_tile_line = counts[POD_COUNT_ROW_TILES];
+    for (int32_t r = begin; r < end; r++) {
+        decode_line += scratch->decode_tiles[r + 1];
+        row_tile_line += scratch->row_tile_begin[r + 1];
+        schedule->decode_begin[r + 1] = decode_line;
+        scratch->row_tile_begin[r + 1] = row_tile_line;
     }
     if (team->lane == 0) {
-        schedule->header->num_prefill_entries = (int32_t)items;
-        schedule->header->num_prefill_slots = (int32_t)parts_total;
-        schedule->header->num_prefill_tiles = all_tiles;
-        schedule->header->num_slices = pod_core_num_slices(tiling, schedule->header->num_decode_tiles);
+        schedule->decode_begin[0] = 0;
+        scratch->row_tile_begin[0] = 0;
+        schedule->header->num_requests = shape->num_requests;
+        schedule->header->num_decode_tiles = totals[POD_COUNT_DECODE_TILES];
+        schedule->header->num_decode_requests = totals[POD_COUNT_DECODES];
+        schedule->header->num_prefill_requests = totals[POD_COUNT_PREFILLS];
+        schedule->header->num_slices = pod_core_num_slices(tiling, totals[POD_COUNT_DECODE_TILES]);
+        schedule->header->first_error = first_error;
     }
-    pod_team_sync(team); /* entries and header are read by other lanes than wrote them */
-    pod_core_sort(team, schedule, (int32_t)items, longest);
+    pod_team_sync(team); /* row_tile_begin is read by other lanes than wrote it */
 }
 
-/** Plans a batch. Every lane of the team calls it with the same arguments. */
-POD_CORE_FN void pod_core_plan(const pod_team *team, const pod_shape *shape, const pod_tiling *tiling,
-                               const pod_schedule *schedule) {
-    pod_core_lines(team, shape, tiling, schedule);
-    pod_core_entries(team, shape, tiling, schedule);
+/* ---- step 2: the prefill queue ---- */
+
+/** Parts that a tile of `num_tiles` is cut into when an item is to hold `1 / num_items` of the work: as many as the
+ * whole shares that it spans, none shorter than min_part_tiles. All parts of all KV heads together are at most
+ * num_items. */
+POD_CORE_FN int32_t pod_core_parts(const pod_tiling *tiling, int64_t all_tiles, int32_t num_items, int32_t num_tiles) {
+    int64_t parts = pod_core_div((int64_t)num_tiles * num_items, all_tiles);
+    int32_t most = num_tiles / tiling->min_part_tiles;
+    if (parts > most) parts = most;
+    return parts < 1 ? 1 : (int32_t)parts;
+}
+
+/** Row tiles [begin, end) with the KV tiles that each needs. Returns their KV tiles; also the longest. */
+POD_CORE_FN int64_t pod_core_row_tiles(const pod_shape *shape, const pod_tiling *tiling,
+                                       const pod_core_scratch *scratch, int32_t begin, int32_t end, int32_t *longest) {
+    int64_t tiles = 0;
+    int32_t r = begin < end ? pod_core_find(scratch->row_tile_begin, shape->num_requests, begin) : 0;
+    pod_request request = {0, 0, 0, 0};
+    *longest = 0;
+    for (int32_t i = begin; i < end; i++) {
+        while (scratch->row_tile_begin[r + 1] <= i) r++;
+        int32_t first_row_tile = scratch->row_tile_begin[r];
+        if (i == begin || i == first_row_tile) request = pod_core_request(shape, r);
+        int32_t row_begin = (i - first_row_tile) * tiling->prefill_tile_rows, tile_begin, num_tiles;
+        int32_t row_end = pod_core_min(request.q_len * shape->group, row_begin + tiling->prefill_tile_rows);
+        pod_core_tiles(shape, &request, row_begin, row_end, tiling->prefill_tile_tokens, &tile_begin, &num_tiles);
+        pod_prefill_entry whole = {r, row_begin, tile_begin, num_tiles, 0, 1, 0, 0};
+        scratch->row_tiles[i] = whole;
+        tiles += num_tiles;
+        *longest = pod_core_max(*longest, num_tiles);
+    }
+    return tiles;
+}
+
+/** What a split into `num_items` shares comes to. */
+enum { POD_CORE_MAX_WAVES = 3 }; /* 1, 2 and 4 items per CTA */
+typedef struct pod_core_splits {
+    int32_t sums[2][POD_CORE_MAX_WAVES]; /**< entries; of these, parts of split tiles */
+    int32_t longest[POD_CORE_MAX_WAVES];
+} pod_core_splits;
+
+/** In sixteenths of a tile: when the busiest CTA ends, merging counted as one tile. */
+POD_CORE_FN int64_t pod_core_split_cost(const pod_core_splits *splits, int32_t wave, int32_t kv_heads, int32_t ctas,
+                                        int64_t all_tiles) {
+    int64_t items = (int64_t)splits->sums[0][wave] * kv_heads, parts = (int64_t)splits->sums[1][wave] * kv_heads;
+    int64_t rounds = pod_core_div(items + ctas - 1, ctas);
+    int64_t merges = pod_core_div(parts + ctas - 1, ctas);
+    int64_t cost = pod_core_div(rounds * all_tiles * 16, items);
+    int64_t longest = (int64_t)splits->longest[wave] * 16;
+    return (cost < longest ? longest : cost) + merges * 16;
+}
+
+/** Shares to cut the prefill work into: 1, 2 or 4 for every CTA that it has, whichever ends first. */
+POD_CORE_FN int32_t pod_core_num_items(const pod_team *team, const pod_shape *shape, const pod_tiling *tiling,
+                                       const pod_core_scratch *scratch, int32_t begin, int32_t end, int64_t all_tiles,
+                                       int32_t num_decode_tiles) {
+    /* A decode tile takes about as long as a prefill tile (1.4 and 1.75 us of an H100's SM). */
+    int decode_lasts = 4 * (int64_t)num_decode_tiles > 3 * all_tiles;
+    int32_t ctas = decode_lasts ? tiling->num_prefill_ctas : tiling->num_ctas;
+    pod_core_splits splits = {{{0}}, {0}};
+    for (int32_t i = begin; i < end; i++) {
+        int32_t num_tiles = scratch->row_tiles[i].num_tiles;
+        for (int32_t wave = 0; wave < POD_CORE_MAX_WAVES && 1 << wave <= tiling->max_prefill_waves; wave++) {
+            int32_t parts = pod_core_parts(tiling, all_tiles, ctas << wave, num_tiles);
+            splits.sums[0][wave] += parts;
+            if (parts > 1) splits.sums[1][wave] += parts;
+            splits.longest[wave] = pod_core_max(splits.longest[wave], pod_core_ceil_div(num_tiles, parts));
+        }
+    }
+    pod_team_reduce(team, 2 * POD_CORE_MAX_WAVES, &splits.sums[0][0], POD_CORE_MAX_WAVES, splits.longest);
+    int32_t best = 0;
+    int64_t best_cost = INT64_MAX;
+    for (int32_t wave = 0; wave < POD_CORE_MAX_WAVES && 1 << wave <= tiling->max_prefill_waves; wave++) {
+        int64_t cost = pod_core_split_cost(&splits, wave, shape->kv_heads, ctas, all_tiles);
+        if (cost >= best_cost) continue;
+        best_cost = cost;
+        best = wave;
+    }
+    return ctas << best;
+}
+
+/** Cuts row tiles [begin, end) into entries, in their order. Returns the number of all lanes' entries; also of slots.
+ */
+POD_CORE_FN int32_t pod_core_cut_tiles(const pod_team *team, const pod_shape *shape, const pod_tiling *tiling,
+                                       const pod_core_scratch *scratch, int32_t begin, int32_t end, int64_t all_tiles,
+                                       int32_t num_items, int32_t *num_slots) {
+    int32_t places[2] = {0, 0}, totals[2]; /* entries, slots */
+    for (int32_t i = begin; i < end; i++) {
+        int32_t parts = pod_core_parts(tiling, all_tiles, num_items, scratch->row_tiles[i].num_tiles);
+        places[0] += parts;
+        if (parts > 1) places[1] += parts * shape->kv_heads;
+    }
+    pod_team_scan(team, 2, places, totals);
+    for (int32_t i = begin; i < end; i++) {
+        pod_prefill_entry entry = scratch->row_tiles[i];
+        int32_t tile_begin = entry.tile_begin, num_tiles = entry.num_tiles, cut = 0;
+        entry.num_parts = pod_core_parts(tiling, all_tiles, num_items, num_tiles);
+        entry.slot = entry.num_parts > 1 ? places[1] : 0;
+        for (entry.part = 0; entry.part < entry.num_parts; entry.part++) {
+            int32_t next = (int32_t)pod_core_div((int64_t)num_tiles * (entry.part + 1), entry.num_parts);
+            entry.tile_begin = tile_begin + cut;
+            entry.num_tiles = next - cut;
+            scratch->unsorted[places[0]++] = entry;
+            cut = next;
+        }
+        if (entry.num_parts > 1) places[1] += entry.num_parts * shape->kv_heads;
+    }
+    *num_slots = totals[1];
+    return totals[0];
+}
+
+/** Stable sort of a few entries by num_tiles, longest first: each finds its place by comparing with all. */
+POD_CORE_FN void pod_core_sort_few(const pod_prefill_entry *from, pod_prefill_entry *to, int32_t begin, int32_t end,
+                                   int32_t count) {
+    for (int32_t i = begin; i < end; i++) {
+        pod_prefill_entry entry = from[i];
+        int32_t place = 0;
+        for (int32_t j = 0; j < count; j++) place += from[j].num_tiles + (j < i) > entry.num_tiles;
+        to[place] = entry;
+    }
+}
+
+/** One pass of a stable radix sort: by the digit at `shift`, largest first. */
+POD_CORE_FN void pod_core_sort_digit(const pod_team *team, const pod_prefill_entry *from, pod_prefill_entry *to,
+                                     int32_t begin, int32_t end, int32_t shift) {
+    int32_t num_digits = 1 << team->radix_bits, mask = num_digits - 1;
+    /* digits[d * num_lanes + lane]: entries of this lane with digit d, largest length first */
+    for (int32_t d = 0; d < num_digits; d++) team->digits[d * team->num_lanes + team->lane] = 0;
+    for (int32_t i = begin; i < end; i++) {
+        int32_t digit = mask - (from[i].num_tiles >> shift & mask);
+        team->digits[digit * team->num_lanes + team->lane]++;
+    }
+    pod_team_sync(team);
+    /* Exclusive scan over the whole table: each lane sums its num_digits neighbouring cells. */
+    int32_t *cells = team->digits + team->lane * num_digits;
+    int32_t offset = 0, total;
+    for (int32_t d = 0; d < num_digits; d++) offset += cells[d];
+    pod_team_scan(team, 1, &offset, &total);
+    for (int32_t d = 0; d < num_digits; d++) {
+        int32_t n = cells[d];
+        cells[d] = offset;
+        offset += n;
+    }
+    pod_team_sync(team);
+    for (int32_t i = begin; i < end; i++) {
+        int32_t digit = mask - (from[i].num_tiles >> shift & mask);
+        to[team->digits[digit * team->num_lanes + team->lane]++] = from[i];
+    }
+    pod_team_sync(team);
+}
+
+/** Sorts scratch->unsorted into schedule->entries: stable, longest first. */
+POD_CORE_FN void pod_core_sort(const pod_team *team, const pod_schedule *schedule, const pod_core_scratch *scratch,
+                               int32_t count, int32_t longest) {
+    pod_prefill_entry *from = scratch->unsorted, *to = scratch->row_tiles;
+    int32_t begin, end;
+    pod_core_share(team, count, &begin, &end);
+    if (count <= team->num_lanes) {
+        pod_core_sort_few(from, schedule->entries, begin, end, count);
+        return;
+    }
+    for (int32_t shift = 0; shift < 31 && longest >> shift != 0; shift += team->radix_bits) {
+        pod_core_sort_digit(team, from, to, begin, end, shift);
+        pod_prefill_entry *swap = from;
+        from = to;
+        to = swap;
+    }
+    if (from == schedule->entries) return;
+    for (int32_t i = begin; i < end; i++) schedule->entries[i] = from[i];
+}
+
+/** Cuts the prefill row tiles into entries, sorts them and fills in their part of the header. Returns the number of
+ * partial slots, for every lane. */
+POD_CORE_FN int32_t pod_core_entries(const pod_team *team, const pod_shape *shape, const pod_tiling *tiling,
+                                     const pod_schedule *schedule, const pod_core_scratch *scratch,
+                                     const int32_t totals[POD_NUM_COUNTS]) {
+    int32_t begin, end, halves[2], longest, num_entries = 0, num_slots = 0;
+    pod_core_share(team, totals[POD_COUNT_ROW_TILES], &begin, &end);
+    int64_t all_tiles = 0;
+    if (totals[POD_COUNT_ROW_TILES] > 0) {
+        pod_core_split(pod_core_row_tiles(shape, tiling, scratch, begin, end, &longest), halves);
+        pod_team_reduce(team, 2, halves, 1, &longest);
+        all_tiles = pod_core_join(halves) * shape->kv_heads;
+        int32_t num_items =
+            pod_core_num_items(team, shape, tiling, scratch, begin, end, all_tiles, totals[POD_COUNT_DECODE_TILES]);
+        num_entries = pod_core_cut_tiles(team, shape, tiling, scratch, begin, end, all_tiles, num_items, &num_slots);
+        pod_team_sync(team); /* entries are read by other lanes than wrote them */
+        pod_core_sort(team, schedule, scratch, num_entries, longest);
+    }
+    if (team->lane == 0) {
+        schedule->header->num_prefill_entries = num_entries;
+        schedule->header->num_prefill_slots = num_slots;
+        schedule->header->num_prefill_tiles = all_tiles;
+    }
+    return num_slots;
+}
+
+/* ---- all of it ---- */
+
+/** Tickets and counters at zero. */
+POD_CORE_FN void pod_core_reset(const pod_team *team, const pod_schedule *schedule, int32_t num_slices,
+                                int32_t num_slots) {
     for (int32_t i = team->lane; i < POD_MAX_SMS; i += team->num_lanes) schedule->sm_tickets[i] = 0;
-    for (int32_t i = team->lane; i < schedule->header->num_slices; i += team->num_lanes) {
-        schedule->slice_counters[i] = 0;
-    }
-    for (int32_t i = team->lane; i < schedule->header->num_prefill_slots; i += team->num_lanes) {
-        schedule->part_counters[i] = 0;
-    }
+    for (int32_t i = team->lane; i < num_slices; i += team->num_lanes) schedule->slice_counters[i] = 0;
+    for (int32_t i = team->lane; i < num_slots; i += team->num_lanes) schedule->part_counters[i] = 0;
     if (team->lane == 0) {
         schedule->header->prefill_ticket = 0;
         schedule->header->decode_ticket = 0;
         schedule->header->ctas_done = 0;
     }
-    pod_team_sync(team);
+}
+
+/** Plans a batch. Every lane of the team calls it with the same arguments; the plan stands when all have returned. */
+POD_CORE_FN void pod_core_plan(const pod_team *team, const pod_shape *shape, const pod_tiling *tiling,
+                               const pod_schedule *schedule) {
+    pod_core_scratch scratch = pod_core_workspace_scratch(schedule);
+    int32_t totals[POD_NUM_COUNTS];
+    pod_core_lines(team, shape, tiling, schedule, &scratch, totals);
+    int32_t num_slots = pod_core_entries(team, shape, tiling, schedule, &scratch, totals);
+    pod_core_reset(team, schedule, pod_core_num_slices(tiling, totals[POD_COUNT_DECODE_TILES]), num_slots);
 }
 
 #endif

@@ -5,10 +5,12 @@
 #include <stdint.h>
 #include <stdlib.h>
 
+enum { MAX_VALUES = 16 };
+
 /** What the lanes share. */
 typedef struct team_shared {
     pthread_barrier_t barrier;
-    int64_t *values; /**< [num_lanes] */
+    int32_t *values; /**< [num_lanes][MAX_VALUES] */
 } team_shared;
 
 #define POD_CORE_TEAM
@@ -23,27 +25,38 @@ static inline void pod_team_sync(const pod_team *team) {
     pthread_barrier_wait(&team->shared->barrier);
 }
 
-static inline int64_t pod_team_scan(const pod_team *team, int64_t value, int64_t *total) {
-    team->shared->values[team->lane] = value;
+/** Every lane's values, for all to read until the next sync. */
+static inline void publish(const pod_team *team, int32_t count, const int32_t *values) {
+    for (int32_t i = 0; i < count; i++) team->shared->values[team->lane * MAX_VALUES + i] = values[i];
     pod_team_sync(team);
-    int64_t before = 0;
-    *total = 0;
-    for (int32_t lane = 0; lane < team->num_lanes; lane++) {
-        if (lane < team->lane) before += team->shared->values[lane];
-        *total += team->shared->values[lane];
-    }
-    pod_team_sync(team);
-    return before;
 }
 
-static inline int32_t pod_team_max(const pod_team *team, int32_t value) {
-    team->shared->values[team->lane] = value;
-    pod_team_sync(team);
-    for (int32_t lane = 0; lane < team->num_lanes; lane++) {
-        if (team->shared->values[lane] > value) value = (int32_t)team->shared->values[lane];
+static inline void pod_team_scan(const pod_team *team, int32_t count, int32_t *values, int32_t *totals) {
+    publish(team, count, values);
+    for (int32_t i = 0; i < count; i++) {
+        values[i] = totals[i] = 0;
+        for (int32_t lane = 0; lane < team->num_lanes; lane++) {
+            int32_t value = team->shared->values[lane * MAX_VALUES + i];
+            if (lane < team->lane) values[i] += value;
+            totals[i] += value;
+        }
     }
     pod_team_sync(team);
-    return value;
+}
+
+static inline void pod_team_reduce(const pod_team *team, int32_t num_sums, int32_t *sums, int32_t num_maxima,
+                                   int32_t *maxima) {
+    int32_t before[MAX_VALUES];
+    pod_team_scan(team, num_sums, sums, before);
+    for (int32_t i = 0; i < num_sums; i++) sums[i] = before[i];
+    publish(team, num_maxima, maxima);
+    for (int32_t i = 0; i < num_maxima; i++) {
+        for (int32_t lane = 0; lane < team->num_lanes; lane++) {
+            int32_t value = team->shared->values[lane * MAX_VALUES + i];
+            if (value > maxima[i]) maxima[i] = value;
+        }
+    }
+    pod_team_sync(team);
 }
 
 #include "plan_core.h"
@@ -78,7 +91,7 @@ int team_plan(int num_lanes, int radix_bits, const pod_shape *shape, const pod_t
     team_shared shared;
     lane_arguments *lanes = calloc(count, sizeof *lanes);
     int32_t *digits = calloc(count << radix_bits, sizeof *digits);
-    shared.values = calloc(count, sizeof *shared.values);
+    shared.values = calloc(count * MAX_VALUES, sizeof *shared.values);
     int done = lanes != NULL && digits != NULL && shared.values != NULL &&
                pthread_barrier_init(&shared.barrier, NULL, (unsigned)num_lanes) == 0;
     if (done) {
