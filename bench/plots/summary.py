@@ -20,8 +20,17 @@ def _ratio(variant: str, *cases: Case | None) -> float | None:
     return None
 
 
+def _introduction(cases: list[Case], peers: Results) -> str:
+    row = cases[0].row
+    return (
+        f"{peers.machine}; {row['q_heads']} query and {row['kv_heads']} KV heads, head_dim {row['head_dim']}, "
+        f"{row['dtype']}. The other's time over that of podattn's fused call: above 1, fused is faster. The evenest of "
+        f"{len(cases)} batches on which each side takes at least 20 % of both."
+    )
+
+
 def table(peers: Results, libraries: Results | None) -> str:
-    """Markdown: a row a batch, the evenest first; times over fused's, and their means."""
+    """Markdown: what is compared, then a row a batch, the evenest first; times over fused's, and their means."""
     by_shape = {case.shape: case for case in cases_of(libraries, "fused")} if libraries else {}
     cases = [case for case in contiguous_cases(peers) if is_balanced(*sides(case))]
     if not cases:
@@ -30,9 +39,11 @@ def table(peers: Results, libraries: Results | None) -> str:
     rows = []
     for case in cases:
         other = by_shape.get(case.shape)
-        rows.append((case, [_ratio(variant, other, case) for variant in COLUMNS]))
+        rows.append((case, [_ratio(variant, case, other) for variant in COLUMNS]))
     there = [i for i in range(len(COLUMNS)) if any(ratios[i] is not None for _, ratios in rows)]
     lines = [
+        _introduction(cases, peers),
+        "",
         f"| prefill + decodes | fused, us | {' | '.join(name_of(COLUMNS[i]) for i in there)} |",
         "|---|---|" + "---|" * len(there),
     ]
