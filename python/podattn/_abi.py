@@ -103,7 +103,6 @@ class PlanInfo(Struct):
 # name -> (result, arguments)
 FUNCTIONS: dict[str, tuple[object, list[object]]] = {
     "pod_version": (c_char_p, []),
-    "pod_status_name": (c_char_p, [c_int32]),
     "pod_error_message": (c_char_p, []),
     "pod_device_open": (c_int32, [c_char_p, POINTER(c_void_p)]),
     "pod_device_get_info": (c_int32, [c_void_p, POINTER(DeviceInfo)]),

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the library needs to know of an array: its address and its layout, whoever made it.
 
-A *view* is `(address, layout, owner)`; a *layout* is the plain tuple `(shape, strides, dtype, device, in_bytes)`, cheap
-to make and to compare, so that a call can see at once whether it was checked before. `owner` keeps the memory alive.
+A *view* is `(address, layout, owner)`; a *layout* is the plain tuple `(shape, strides, dtype, device, in_bytes,
+requires_grad)`, cheap to make and to compare, so that a call can see at once whether it was checked before. `owner`
+keeps the memory alive.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from ._dtypes import dtype_name
 from ._errors import ArgumentError
 from ._torch import torch
 
-Layout = tuple[Any, Any, Any, Any, bool]
+Layout = tuple[Any, Any, Any, Any, bool, bool]
 View = tuple[int, Layout, Any]
 
 
@@ -40,7 +41,7 @@ def _interface_view(interface: Any, owner: Any, device: str) -> View:
     strides = interface.get("strides")
     if strides is None:
         strides = tuple(step * dtype.itemsize for step in _dlpack._packed_strides(shape))
-    return interface["data"][0], (shape, tuple(strides), dtype, device, True), owner
+    return interface["data"][0], (shape, tuple(strides), dtype, device, True, False), owner
 
 
 def _cuda_ordinal_of(array: Any) -> int:
@@ -55,15 +56,16 @@ def view(array: Any, field: str, stream: int = 0) -> View:
     `__array_interface__`.
     """
     if torch is not None and isinstance(array, torch.Tensor):
-        return array.data_ptr(), (array.shape, array.stride(), array.dtype, array.device, False), array
+        layout = (array.shape, array.stride(), array.dtype, array.device, False, array.requires_grad)
+        return array.data_ptr(), layout, array
     if isinstance(array, np.ndarray):
         address = array.__array_interface__["data"][0]
-        return address, (array.shape, array.strides, array.dtype, "cpu", True), array
+        return address, (array.shape, array.strides, array.dtype, "cpu", True, False), array
     if isinstance(array, Borrowed):
-        return array.address, (array.shape, array.strides, array.dtype, array.device, False), array.owner
+        return array.address, (array.shape, array.strides, array.dtype, array.device, False, False), array.owner
     if hasattr(array, "__dlpack__"):
         address, shape, strides, dtype, device, owner = _dlpack.read(array, stream)
-        return address, (shape, strides, dtype, device, False), owner
+        return address, (shape, strides, dtype, device, False, False), owner
     if hasattr(array, "__cuda_array_interface__"):
         return _interface_view(array.__cuda_array_interface__, array, f"cuda:{_cuda_ordinal_of(array)}")
     if hasattr(array, "__array_interface__"):
@@ -92,7 +94,7 @@ class Dense(NamedTuple):
 
 
 def _element_strides(layout: Layout, field: str) -> tuple[int, ...]:
-    shape, strides, dtype, _, in_bytes = layout
+    shape, strides, dtype, _, in_bytes, _ = layout
     if not in_bytes:
         return tuple(strides)
     itemsize = np.dtype(dtype).itemsize
@@ -116,9 +118,11 @@ def dense(layout: Layout, field: str) -> Dense:
 
 def is_writable(array: Any) -> bool:
     """Whether results may be written into it. DLPack's plain form does not say."""
+    if array is None or is_torch(array):
+        return True
     if isinstance(array, np.ndarray):
-        return array.flags.writeable
-    interface = getattr(array, "__cuda_array_interface__", None) if not is_torch(array) else None
+        return bool(array.flags.writeable)
+    interface = getattr(array, "__cuda_array_interface__", None) or getattr(array, "__array_interface__", None)
     return not (interface and interface["data"][1])
 
 

@@ -42,10 +42,7 @@ class Layer:
     def set_tensors(self, q: Any, k: Any, v: Any, out: Any, lse: Any, stream: int) -> tuple[Any, ...]:
         """Points the struct at the arrays and returns what keeps them alive."""
         view = _arrays.view
-        if torch is not None and isinstance(q, torch.Tensor):
-            if q.requires_grad and torch.is_grad_enabled():
-                raise UnsupportedError("q requires grad, and there is no backward pass; call it under torch.no_grad()")
-        elif not (_arrays.is_writable(out) and _arrays.is_writable(lse)):
+        if not (_arrays.is_writable(out) and _arrays.is_writable(lse)):
             raise ArgumentError("out or lse is read-only")
         struct = self._struct
         struct.q, q_layout, q_owner = view(q, "q", stream)
@@ -89,7 +86,9 @@ class Layer:
         struct.v_page_stride, struct.v_token_stride, struct.v_head_stride = self._cache_strides(v_layout, "v_cache")
         if lse_layout is not None:
             struct.lse_token_stride, struct.lse_head_stride = self._lse_strides(lse_layout, q.shape[0])
-        self._checked = layouts
+        # Grad mode may change from call to call, so that what requires grad is looked at in each.
+        if not _has_grad(layouts):
+            self._checked = layouts
 
     def _dense(self, layout: Layout, field: str, shape: tuple[Optional[int], ...], dtype: int) -> Dense:
         """The layout, if it has that shape (None: any extent), that dtype, and is on the plan's device."""
@@ -124,6 +123,17 @@ class Layer:
 
     def _lse_strides(self, layout: Layout, num_tokens: int) -> tuple[int, int]:
         """Token and head stride; here the last dimension need not be dense."""
-        shape, strides, dtype, device, in_bytes = layout
-        widened = ((*shape, 1), (*strides, 4 if in_bytes else 1), dtype, device, in_bytes)
+        shape, strides, dtype, device, in_bytes, grad = layout
+        widened = ((*shape, 1), (*strides, 4 if in_bytes else 1), dtype, device, in_bytes, grad)
         return self._dense(widened, "lse", (num_tokens, self._limits.q_heads, 1), F32).strides[:2]  # type: ignore[return-value]
+
+
+def _has_grad(layouts: tuple[Any, ...]) -> bool:
+    """Whether one requires grad; raises UnsupportedError if autograd would then expect a backward pass."""
+    for field, layout in zip(("q", "k_cache", "v_cache", "out", "lse"), layouts):
+        if layout is None or not layout[5]:
+            continue
+        if torch.is_grad_enabled():
+            raise UnsupportedError(f"{field} requires grad, and there is no backward pass; call under torch.no_grad()")
+        return True
+    return False

@@ -14,7 +14,7 @@ from . import _abi, _arrays, _streams
 from ._arrays import View
 from ._device import Device, open_device
 from ._dtypes import F32, canonical_name, dtype_code, numpy_dtype
-from ._errors import ArgumentError, WorkspaceError
+from ._errors import ArgumentError, UnsupportedError, WorkspaceError
 from ._layer import Layer
 from ._library import check, lib
 from ._torch import torch
@@ -125,6 +125,7 @@ class Plan:
         self._handle = ctypes.c_void_p()
         self._device: Device = open_device(device)
         check(lib.pod_plan_create(self._device.handle, ctypes.byref(self._limits), ctypes.byref(self._handle)))
+        weakref.finalize(self, lib.pod_plan_destroy, self._handle)
         self._is_cuda = self._device.is_cuda
         self._ordinal = self._device.ordinal
         self._device_name = f"cuda:{self._ordinal}" if self._is_cuda else "cpu"
@@ -144,11 +145,6 @@ class Plan:
         _alive[self.plan_id] = self
         if workspace is not None:
             self.set_workspace(workspace)
-
-    def __del__(self) -> None:
-        handle = getattr(self, "_handle", None)
-        if handle:
-            lib.pod_plan_destroy(handle)
 
     # ---- memory ----
 
@@ -339,6 +335,8 @@ class Plan:
             DeviceError: the driver reported an error.
         """
         if _needs_operator(q):
+            if stream is not None:
+                raise UnsupportedError("stream is not supported while PyTorch traces; make it the current one instead")
             return self._attention_operator(
                 q, k_cache, v_cache, out, lse, return_lse, scale, softcap, sinks, alibi_slopes, k_scale, v_scale
             )

@@ -162,3 +162,13 @@ def test_wrong_request_on_the_device(gpu: str) -> None:
     with pytest.raises(podattn.ArgumentError, match=r"kv_len\[1\]"):
         plan.check()
     assert (out[33] == 0).all() and (out[:33] != 0).any()
+
+
+def test_grad_mode_is_looked_at_in_each_call() -> None:
+    case = mixed("cpu")
+    plan = case.built()
+    cache = case.k.clone().requires_grad_()
+    with torch.no_grad():
+        plan.attention(case.q, cache, case.v)
+    with pytest.raises(podattn.UnsupportedError, match="k_cache requires grad"):
+        plan.attention(case.q, cache, case.v)
