@@ -74,6 +74,6 @@ def test_a_block_that_does_not_end_is_refused():
 def test_each_file_s_ratios_are_its_own(tmp_path):
     table = summary.table(results.read(synthetic.peers(tmp_path)), results.read(synthetic.libraries(tmp_path)))
     row = next(line for line in table.splitlines() if line.startswith("| 1024@8192"))
-    # Serial's 195 and POD-Attention's 140 are over the 110 of their file, FlashInfer's 168 and 180 over the 112 of theirs.
+    # Serial's 195 and POD-Attention's 140 are over the 110 of their file, FlashInfer's 168 and 180 over its 112.
     assert row.split("|")[3:7] == [" 1.77 ", " 1.73 ", " 1.50 ", " 1.61 "]
     assert " 1.27 " in row
