@@ -26,6 +26,11 @@
 #endif
 #endif
 
+/* Stands before loops that seldom go round twice in a large team, where a long program costs more than the jump. */
+#ifndef POD_CORE_ROLLED
+#define POD_CORE_ROLLED
+#endif
+
 /* ---- what goes in ---- */
 
 /** What the planner has to know of the kernel that will run the plan. */
@@ -195,14 +200,21 @@ POD_CORE_FN void pod_core_visible(int32_t q_len, int32_t kv_len, int32_t causal,
     *kv_begin = pod_core_min(begin, end);
 }
 
-/** KV tiles that rows [row_begin, row_end) of a request need: the first one and how many, at least 1. */
-POD_CORE_FN void pod_core_tiles(const pod_shape *shape, const pod_request *request, int32_t row_begin, int32_t row_end,
-                                int32_t tile_tokens, int32_t *tile_begin, int32_t *num_tiles) {
+/** KV tiles that query tokens [token_begin, token_end) of a request need: the first one and how many, at least 1. */
+POD_CORE_FN void pod_core_token_tiles(const pod_shape *shape, const pod_request *request, int32_t token_begin,
+                                      int32_t token_end, int32_t tile_tokens, int32_t *tile_begin, int32_t *num_tiles) {
     int32_t kv_begin, kv_end;
-    pod_core_visible(request->q_len, request->kv_len, shape->causal, shape->window_tokens, row_begin / shape->group,
-                     pod_core_ceil_div(row_end, shape->group), &kv_begin, &kv_end);
+    pod_core_visible(request->q_len, request->kv_len, shape->causal, shape->window_tokens, token_begin, token_end,
+                     &kv_begin, &kv_end);
     *tile_begin = kv_begin / tile_tokens;
     *num_tiles = pod_core_max(1, pod_core_ceil_div(kv_end, tile_tokens) - *tile_begin);
+}
+
+/** The same for rows [row_begin, row_end). */
+POD_CORE_FN void pod_core_tiles(const pod_shape *shape, const pod_request *request, int32_t row_begin, int32_t row_end,
+                                int32_t tile_tokens, int32_t *tile_begin, int32_t *num_tiles) {
+    pod_core_token_tiles(shape, request, row_begin / shape->group, pod_core_ceil_div(row_end, shape->group),
+                         tile_tokens, tile_begin, num_tiles);
 }
 
 /** The request that owns `position` on a line of prefix sums [num_requests + 1]; empty requests own nothing. */
@@ -354,6 +366,7 @@ POD_CORE_FN void pod_core_count(const pod_shape *shape, const pod_tiling *tiling
                                 const pod_core_scratch *scratch, int32_t begin, int32_t end, int64_t q_tokens,
                                 int32_t counts[POD_NUM_COUNTS]) {
     for (int32_t i = 0; i < POD_NUM_COUNTS; i++) counts[i] = 0;
+    POD_CORE_ROLLED
     for (int32_t r = begin; r < end; r++) {
         pod_request request = pod_core_request(shape, r);
         if (q_tokens >= 0) {
@@ -368,7 +381,7 @@ POD_CORE_FN void pod_core_count(const pod_shape *shape, const pod_tiling *tiling
         if (rows > tiling->decode_rows) {
             row_tiles = pod_core_ceil_div(rows, tiling->prefill_tile_rows);
         } else if (rows > 0) {
-            pod_core_tiles(shape, &request, 0, rows, tiling->decode_tile_tokens, &first, &tiles);
+            pod_core_token_tiles(shape, &request, 0, request.q_len, tiling->decode_tile_tokens, &first, &tiles);
             tiles *= shape->kv_heads;
         }
         scratch->decode_tiles[r + 1] = tiles;
@@ -386,6 +399,7 @@ POD_CORE_FN int64_t pod_core_tokens_before(const pod_team *team, const pod_shape
     const int64_t enough = (int64_t)1 << (2 * POD_CORE_HALF_BITS - 1);
     int64_t q_tokens = 0;
     int32_t halves[2], totals[2];
+    POD_CORE_ROLLED
     for (int32_t r = begin; r < end && q_tokens < enough; r++) q_tokens += pod_core_request(shape, r).q_len;
     pod_core_split(q_tokens < enough ? q_tokens : enough, halves);
     pod_team_scan(team, 2, halves, totals);
@@ -423,6 +437,7 @@ POD_CORE_FN void pod_core_lines(const pod_team *team, const pod_shape *shape, co
     }
     if (totals[POD_COUNT_ERRORS] > 0) first_error = pod_core_first_error(team, schedule, begin, end);
     int32_t decode_line = counts[POD_COUNT_DECODE_TILES], row_tile_line = counts[POD_COUNT_ROW_TILES];
+    POD_CORE_ROLLED
     for (int32_t r = begin; r < end; r++) {
         decode_line += scratch->decode_tiles[r + 1];
         row_tile_line += scratch->row_tile_begin[r + 1];
@@ -448,7 +463,9 @@ POD_CORE_FN void pod_core_lines(const pod_team *team, const pod_shape *shape, co
  * whole shares that it spans, none shorter than min_part_tiles. All parts of all KV heads together are at most
  * num_items. */
 POD_CORE_FN int32_t pod_core_parts(const pod_tiling *tiling, int64_t all_tiles, int32_t num_items, int32_t num_tiles) {
-    int64_t parts = pod_core_div((int64_t)num_tiles * num_items, all_tiles);
+    int64_t scaled = (int64_t)num_tiles * num_items;
+    if (scaled < 2 * all_tiles) return 1;
+    int64_t parts = pod_core_div(scaled, all_tiles);
     int32_t most = num_tiles / tiling->min_part_tiles;
     if (parts > most) parts = most;
     return parts < 1 ? 1 : (int32_t)parts;
@@ -461,6 +478,7 @@ POD_CORE_FN int64_t pod_core_row_tiles(const pod_shape *shape, const pod_tiling 
     int32_t r = begin < end ? pod_core_find(scratch->row_tile_begin, shape->num_requests, begin) : 0;
     pod_request request = {0, 0, 0, 0};
     *longest = 0;
+    POD_CORE_ROLLED
     for (int32_t i = begin; i < end; i++) {
         while (scratch->row_tile_begin[r + 1] <= i) r++;
         int32_t first_row_tile = scratch->row_tile_begin[r];
@@ -502,19 +520,22 @@ POD_CORE_FN int32_t pod_core_num_items(const pod_team *team, const pod_shape *sh
     int decode_lasts = 4 * (int64_t)num_decode_tiles > 3 * all_tiles;
     int32_t ctas = decode_lasts ? tiling->num_prefill_ctas : tiling->num_ctas;
     pod_core_splits splits = {{{0}}, {0}};
+    POD_CORE_ROLLED
     for (int32_t i = begin; i < end; i++) {
         int32_t num_tiles = scratch->row_tiles[i].num_tiles;
         for (int32_t wave = 0; wave < POD_CORE_MAX_WAVES && 1 << wave <= tiling->max_prefill_waves; wave++) {
             int32_t parts = pod_core_parts(tiling, all_tiles, ctas << wave, num_tiles);
             splits.sums[0][wave] += parts;
             if (parts > 1) splits.sums[1][wave] += parts;
-            splits.longest[wave] = pod_core_max(splits.longest[wave], pod_core_ceil_div(num_tiles, parts));
+            int32_t longest = parts > 1 ? pod_core_ceil_div(num_tiles, parts) : num_tiles;
+            splits.longest[wave] = pod_core_max(splits.longest[wave], longest);
         }
     }
     pod_team_reduce(team, 2 * POD_CORE_MAX_WAVES, &splits.sums[0][0], POD_CORE_MAX_WAVES, splits.longest);
     int32_t best = 0;
     int64_t best_cost = INT64_MAX;
     for (int32_t wave = 0; wave < POD_CORE_MAX_WAVES && 1 << wave <= tiling->max_prefill_waves; wave++) {
+        if (wave > 0 && splits.sums[0][wave] == splits.sums[0][wave - 1]) continue; /* the same split again */
         int64_t cost = pod_core_split_cost(&splits, wave, shape->kv_heads, ctas, all_tiles);
         if (cost >= best_cost) continue;
         best_cost = cost;
@@ -529,19 +550,25 @@ POD_CORE_FN int32_t pod_core_cut_tiles(const pod_team *team, const pod_shape *sh
                                        const pod_core_scratch *scratch, int32_t begin, int32_t end, int64_t all_tiles,
                                        int32_t num_items, int32_t *num_slots) {
     int32_t places[2] = {0, 0}, totals[2]; /* entries, slots */
+    POD_CORE_ROLLED
     for (int32_t i = begin; i < end; i++) {
         int32_t parts = pod_core_parts(tiling, all_tiles, num_items, scratch->row_tiles[i].num_tiles);
         places[0] += parts;
         if (parts > 1) places[1] += parts * shape->kv_heads;
     }
     pod_team_scan(team, 2, places, totals);
+    POD_CORE_ROLLED
     for (int32_t i = begin; i < end; i++) {
         pod_prefill_entry entry = scratch->row_tiles[i];
         int32_t tile_begin = entry.tile_begin, num_tiles = entry.num_tiles, cut = 0;
         entry.num_parts = pod_core_parts(tiling, all_tiles, num_items, num_tiles);
         entry.slot = entry.num_parts > 1 ? places[1] : 0;
+        POD_CORE_ROLLED
         for (entry.part = 0; entry.part < entry.num_parts; entry.part++) {
-            int32_t next = (int32_t)pod_core_div((int64_t)num_tiles * (entry.part + 1), entry.num_parts);
+            int32_t next = num_tiles;
+            if (entry.part + 1 < entry.num_parts) {
+                next = (int32_t)pod_core_div((int64_t)num_tiles * (entry.part + 1), entry.num_parts);
+            }
             entry.tile_begin = tile_begin + cut;
             entry.num_tiles = next - cut;
             scratch->unsorted[places[0]++] = entry;
@@ -569,7 +596,9 @@ POD_CORE_FN void pod_core_sort_digit(const pod_team *team, const pod_prefill_ent
                                      int32_t begin, int32_t end, int32_t shift) {
     int32_t num_digits = 1 << team->radix_bits, mask = num_digits - 1;
     /* digits[d * num_lanes + lane]: entries of this lane with digit d, largest length first */
+    POD_CORE_ROLLED
     for (int32_t d = 0; d < num_digits; d++) team->digits[d * team->num_lanes + team->lane] = 0;
+    POD_CORE_ROLLED
     for (int32_t i = begin; i < end; i++) {
         int32_t digit = mask - (from[i].num_tiles >> shift & mask);
         team->digits[digit * team->num_lanes + team->lane]++;
@@ -578,14 +607,17 @@ POD_CORE_FN void pod_core_sort_digit(const pod_team *team, const pod_prefill_ent
     /* Exclusive scan over the whole table: each lane sums its num_digits neighbouring cells. */
     int32_t *cells = team->digits + team->lane * num_digits;
     int32_t offset = 0, total;
+    POD_CORE_ROLLED
     for (int32_t d = 0; d < num_digits; d++) offset += cells[d];
     pod_team_scan(team, 1, &offset, &total);
+    POD_CORE_ROLLED
     for (int32_t d = 0; d < num_digits; d++) {
         int32_t n = cells[d];
         cells[d] = offset;
         offset += n;
     }
     pod_team_sync(team);
+    POD_CORE_ROLLED
     for (int32_t i = begin; i < end; i++) {
         int32_t digit = mask - (from[i].num_tiles >> shift & mask);
         to[team->digits[digit * team->num_lanes + team->lane]++] = from[i];
@@ -599,7 +631,7 @@ POD_CORE_FN void pod_core_sort(const pod_team *team, const pod_schedule *schedul
     pod_prefill_entry *from = scratch->unsorted, *to = scratch->row_tiles;
     int32_t begin, end;
     pod_core_share(team, count, &begin, &end);
-    if (count <= team->num_lanes) {
+    if (count <= team->num_lanes) { /* one each */
         pod_core_sort_few(from, schedule->entries, begin, end, count);
         return;
     }
@@ -610,6 +642,7 @@ POD_CORE_FN void pod_core_sort(const pod_team *team, const pod_schedule *schedul
         to = swap;
     }
     if (from == schedule->entries) return;
+    POD_CORE_ROLLED
     for (int32_t i = begin; i < end; i++) schedule->entries[i] = from[i];
 }
 

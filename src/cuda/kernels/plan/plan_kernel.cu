@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #define POD_CORE_FN static __device__ __forceinline__
+#define POD_CORE_ROLLED _Pragma("unroll 1")
 #define POD_CORE_TEAM
 
 constexpr int WARP_LANES = 32;
