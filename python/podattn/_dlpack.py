@@ -11,8 +11,18 @@ from ._errors import ArgumentError
 
 CPU, CUDA, CUDA_HOST, CUDA_MANAGED = 1, 2, 3, 13
 _LEGACY_DEFAULT_STREAM = 1
-_DTYPES = {(0, 8): "int8", (0, 32): "int32", (0, 64): "int64", (2, 16): "float16", (2, 32): "float32",
-           (2, 64): "float64", (4, 16): "bfloat16", (10, 8): "float8_e4m3fn"}  # fmt: skip
+# (code, bits) -> name
+_DTYPES = {
+    (0, 8): "int8",
+    (0, 32): "int32",
+    (0, 64): "int64",
+    (1, 8): "uint8",
+    (2, 16): "float16",
+    (2, 32): "float32",
+    (2, 64): "float64",
+    (4, 16): "bfloat16",
+    (10, 8): "float8_e4m3fn",
+}
 
 
 class _DLTensor(ctypes.Structure):

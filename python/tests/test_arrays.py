@@ -96,6 +96,16 @@ def test_dlpack(device: str) -> None:
     assert q.asked_stream == (None if device == "cpu" else 1)
 
 
+def test_dlpack_memory_for_a_plan(device: str) -> None:
+    case = mixed(device)
+    plan = case.plan()
+    memory = torch.zeros(plan.workspace_bytes + 256, dtype=torch.uint8, device=device)
+    plan.set_workspace(OnlyDLPack(memory))
+    plan.build(case.q_start, case.kv_len, case.page_table)
+    check_out(case, plan.attention(case.q, case.k, case.v), case.reference()[0])
+    assert memory.any()
+
+
 def test_dlpack_strides_and_offsets() -> None:
     case = mixed("cpu")
     both = torch.stack([case.k, case.v], dim=1)
