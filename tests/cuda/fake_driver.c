@@ -350,13 +350,20 @@ EXPORT CUresult cuModuleUnload(CUmodule module) {
     return CUDA_SUCCESS;
 }
 
+/** Bytes of a fatbin: a header of 16, whose second half says how many follow. */
+static size_t image_bytes(const void *fatbin) {
+    uint64_t body_bytes;
+    memcpy(&body_bytes, (const char *)fatbin + 8, sizeof body_bytes);
+    return 16 + (size_t)body_bytes;
+}
+
 /** The image that a module was loaded from, by its bytes: the test's copy of the library has its own. */
 static const char *image_name(CUmodule module) {
-    const unsigned char *bytes = (const void *)module;
+    const void *loaded = (const void *)module;
+    size_t bytes = image_bytes(loaded);
     for (size_t i = 0; i < POD_CUDA_NUM_IMAGES; i++) {
-        uint64_t size; /* behind a fatbin's magic number, version and header's size */
-        memcpy(&size, (const char *)pod__cuda_images[i].fatbin + 8, sizeof size);
-        if (memcmp(pod__cuda_images[i].fatbin, bytes, 16 + size) == 0) return pod__cuda_images[i].name;
+        const void *fatbin = pod__cuda_images[i].fatbin;
+        if (image_bytes(fatbin) == bytes && memcmp(fatbin, loaded, bytes) == 0) return pod__cuda_images[i].name;
     }
     return "";
 }
