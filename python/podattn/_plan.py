@@ -28,7 +28,7 @@ _plain_tensors = (torch.Tensor, torch.nn.Parameter) if torch is not None else ()
 
 
 class PlanInfo(NamedTuple):
-    """What a built plan decided. Of a plan that a GPU made, every count below `num_requests` is -1."""
+    """What a built plan decided. One that a GPU made is waited for and copied to the host."""
 
     num_ctas: int
     prefill_tile_rows: int
