@@ -44,8 +44,8 @@ struct pod_plan {
     pod_tiling tiling;
     pod_layout layout;
     int is_built;
-    void *workspace; /**< that the plan was built in */
-    pod_batch batch; /**< as given */
+    void *workspace;   /**< that the plan was built in */
+    pod_batch batch;   /**< as given */
     pod_stream stream; /**< that it was built on */
     pod_shape shape;
     pod_schedule schedule; /**< the workspace's arrays */

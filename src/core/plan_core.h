@@ -36,7 +36,8 @@
 /** What the planner has to know of the kernel that will run the plan. */
 typedef struct pod_tiling {
     int32_t num_ctas;            /**< workers that take tickets */
-    int32_t num_prefill_ctas;    /**< of these, how many prefill has while decode lasts about as long */
+    int32_t num_prefill_ctas;    /**< workers that take prefill tickets while decode lasts about as long */
+    int32_t num_lone_ctas;       /**< workers that take prefill tickets otherwise */
     int32_t prefill_tile_rows;   /**< query rows of a prefill tile */
     int32_t prefill_tile_tokens; /**< keys per step of a prefill tile */
     int32_t decode_rows;         /**< a request of at most so many rows is decode work */
@@ -518,7 +519,7 @@ POD_CORE_FN int32_t pod_core_num_items(const pod_team *team, const pod_shape *sh
                                        int32_t num_decode_tiles) {
     /* A decode tile takes about as long as a prefill tile (1.4 and 1.75 us of an H100's SM). */
     int decode_lasts = 4 * (int64_t)num_decode_tiles > 3 * all_tiles;
-    int32_t ctas = decode_lasts ? tiling->num_prefill_ctas : tiling->num_ctas;
+    int32_t ctas = decode_lasts ? tiling->num_prefill_ctas : tiling->num_lone_ctas;
     pod_core_splits splits = {{{0}}, {0}};
     POD_CORE_ROLLED
     for (int32_t i = begin; i < end; i++) {

@@ -15,6 +15,7 @@ enum {
 static inline pod_tiling pod__tiling_cpu(void) {
     pod_tiling tiling = {.num_ctas = 32,
                          .num_prefill_ctas = 32,
+                         .num_lone_ctas = 32,
                          .prefill_tile_rows = POD_CPU_PREFILL_ROWS,
                          .prefill_tile_tokens = POD_CPU_TILE_TOKENS,
                          .decode_rows = 16,
@@ -30,6 +31,7 @@ static inline pod_tiling pod__tiling_cpu(void) {
 static inline pod_tiling pod__tiling_sm80(int32_t num_sms) {
     pod_tiling tiling = {.num_ctas = 2 * num_sms,
                          .num_prefill_ctas = num_sms,
+                         .num_lone_ctas = 2 * num_sms,
                          .prefill_tile_rows = 128,
                          .prefill_tile_tokens = 64,
                          .decode_rows = 16,
@@ -41,11 +43,12 @@ static inline pod_tiling pod__tiling_sm80(int32_t num_sms) {
     return tiling;
 }
 
-/** sm_90a: one persistent CTA per SM that does both. */
+/** sm_90a: one persistent CTA per SM that does both; prefill goes to pairs of CTAs. */
 static inline pod_tiling pod__tiling_sm90(int32_t num_sms) {
-    pod_tiling tiling = {.num_ctas = num_sms,
-                         .num_prefill_ctas = num_sms,
-                         .prefill_tile_rows = 128,
+    pod_tiling tiling = {.num_ctas = num_sms / 2 * 2,
+                         .num_prefill_ctas = num_sms / 2,
+                         .num_lone_ctas = num_sms / 2,
+                         .prefill_tile_rows = 256,
                          .prefill_tile_tokens = 128,
                          .decode_rows = 16,
                          .decode_tile_tokens = 64,

@@ -29,7 +29,8 @@ static uint64_t layout_signature(const pod_limits *limits, const pod_tiling *til
                                tiling->prefill_tile_rows, tiling->prefill_tile_tokens,
                                tiling->decode_rows,       tiling->decode_tile_tokens,
                                tiling->max_slices,        tiling->min_slice_tiles,
-                               tiling->min_part_tiles,    tiling->max_prefill_waves};
+                               tiling->min_part_tiles,    tiling->max_prefill_waves,
+                               tiling->num_lone_ctas};
     uint64_t hash = 14695981039346656037u;
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
         hash = (hash ^ (uint32_t)numbers[i]) * 1099511628211u;

@@ -105,8 +105,11 @@ pod_tiling pod__cuda_tiling(int32_t row, const pod_cuda_chip *chip) {
     const pod_cuda_variant *variant = &pod__cuda_variants[row];
     int is_sm90 = variant->arch == POD_ARCH_sm90;
     pod_tiling tiling = is_sm90 ? pod__tiling_sm90(chip->num_sms) : pod__tiling_sm80(chip->num_sms);
-    tiling.num_ctas = pod__cuda_ctas_per_sm(row, chip) * chip->num_sms;
-    if (!is_sm90) tiling.num_prefill_ctas = (tiling.num_ctas + 1) / 2;
+    if (!is_sm90) {
+        tiling.num_ctas = pod__cuda_ctas_per_sm(row, chip) * chip->num_sms;
+        tiling.num_prefill_ctas = (tiling.num_ctas + 1) / 2;
+        tiling.num_lone_ctas = tiling.num_ctas;
+    }
     tiling.prefill_tile_rows = variant->prefill_tile_rows;
     tiling.prefill_tile_tokens = variant->prefill_tile_tokens;
     tiling.decode_rows = variant->decode_rows;

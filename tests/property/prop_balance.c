@@ -85,7 +85,7 @@ static int check_step(balance *b) {
     for (size_t i = 0; i < b->decode.num_tickets; i++) queue_add(&b->both, b->decode.tickets[i]);
     const pod_tiling *tiling = &b->plan->tiling;
     int decode_lasts = 4 * b->decode.tiles > 3 * b->prefill.tiles; /* then the planner leaves decode its workers */
-    int32_t prefill_ctas = decode_lasts ? tiling->num_prefill_ctas : tiling->num_ctas;
+    int32_t prefill_ctas = decode_lasts ? tiling->num_prefill_ctas : tiling->num_lone_ctas;
     /* Splitting leaves no ticket longer than two shares of its queue, but where its parts would be too short. */
     double prefill_share = (double)b->prefill.tiles / prefill_ctas;
     PROPERTY(b->prefill.longest < 2 * tiling->min_part_tiles || (double)b->prefill.longest <= 2 * prefill_share + 1,

@@ -38,6 +38,58 @@ static __device__ __forceinline__ void ptx_mbarrier_wait(uint32_t barrier_smem, 
                  : "memory");
 }
 
+/* ---- clusters ---- */
+
+/** %cluster_ctarank: which CTA of the cluster this is. */
+static __device__ __forceinline__ uint32_t ptx_cta_rank(void) {
+    uint32_t rank;
+    asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+    return rank;
+}
+
+/** barrier.cluster (9.7.13.4): all threads of all CTAs of the cluster meet. */
+static __device__ __forceinline__ void ptx_cluster_sync(void) {
+    asm volatile("barrier.cluster.arrive.release.aligned;\n"
+                 "barrier.cluster.wait.acquire.aligned;" ::
+                     : "memory");
+}
+
+/** mapa (9.7.9.24): the address that another CTA's shared memory has here. */
+static __device__ __forceinline__ uint32_t ptx_map_smem(uint32_t smem, uint32_t cta) {
+    uint32_t mapped;
+    asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(mapped) : "r"(smem), "r"(cta));
+    return mapped;
+}
+
+/** Arrives at the same barrier of a CTA of the cluster. What this thread wrote need not be visible there: what wgmma
+ * has read may be overwritten. (With .release.cluster it would be, at the cost of a membar.gl in every call.) */
+static __device__ __forceinline__ void ptx_mbarrier_arrive_at(uint32_t barrier_smem, uint32_t cta) {
+    asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(ptx_map_smem(barrier_smem, cta)) : "memory");
+}
+
+/** The same; what this thread wrote before is visible to who waits. */
+static __device__ __forceinline__ void ptx_mbarrier_release_at(uint32_t barrier_smem, uint32_t cta) {
+    asm volatile("mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];" ::"r"(ptx_map_smem(barrier_smem, cta))
+                 : "memory");
+}
+
+/** Waits for a phase that a release of another CTA ends. */
+static __device__ __forceinline__ void ptx_mbarrier_wait_cluster(uint32_t barrier_smem, uint32_t parity) {
+    asm volatile("{\n"
+                 ".reg .pred done;\n"
+                 "again:\n"
+                 "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], %1;\n"
+                 "@!done bra again;\n"
+                 "}" ::"r"(barrier_smem),
+                 "r"(parity)
+                 : "memory");
+}
+
+/** st of a word into the shared memory of a CTA of the cluster. */
+static __device__ __forceinline__ void ptx_st_smem_at(uint32_t smem, uint32_t cta, int32_t value) {
+    asm volatile("st.shared::cluster.s32 [%0], %1;" ::"r"(ptx_map_smem(smem, cta)), "r"(value) : "memory");
+}
+
 /* ---- the copy engine ---- */
 
 /** cp.async.bulk.tensor (9.7.9.27.1.2): a box of a rank-4 map into shared memory; what lies outside of the tensor
@@ -48,6 +100,17 @@ static __device__ __forceinline__ void ptx_tma_load_4d(uint32_t to_smem, const v
     asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.L2::cache_hint "
                  "[%0], [%1, {%3, %4, %5, %6}], [%2], %7;" ::"r"(to_smem),
                  "l"(map), "r"(barrier_smem), "r"(x0), "r"(x1), "r"(x2), "r"(x3), "l"(policy)
+                 : "memory");
+}
+
+/** The same into the shared memory of all CTAs whose bits `ctas` has, at the same address; each one's barrier counts
+ * the bytes that land there. */
+static __device__ __forceinline__ void ptx_tma_load_4d_to(uint16_t ctas, uint32_t to_smem, const void *map,
+                                                          uint32_t barrier_smem, int32_t x0, int32_t x1, int32_t x2,
+                                                          int32_t x3, uint64_t policy) {
+    asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster"
+                 ".L2::cache_hint [%0], [%1, {%3, %4, %5, %6}], [%2], %8, %7;" ::"r"(to_smem),
+                 "l"(map), "r"(barrier_smem), "r"(x0), "r"(x1), "r"(x2), "r"(x3), "l"(policy), "h"(ctas)
                  : "memory");
 }
 

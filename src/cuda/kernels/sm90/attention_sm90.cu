@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The attention kernels of Hopper: one persistent CTA per SM whose warpgroups do prefill and decode at once
+/* The attention kernels of Hopper: one persistent CTA per SM whose warpgroups do prefill and decode at once,
+ * in clusters of two
  * (docs/sm90-pipeline.md). One instantiation per sm90 row of variants.def. */
 #include "decode_sm90.cuh"
 #include "load_sm90.cuh"
@@ -36,7 +37,7 @@ template <class ELEMENT, int HEAD_DIM> struct kernel_sm90 {
             ptx_prefetch_map(&params.k_map);
             ptx_prefetch_map(&params.v_map);
         }
-        __syncthreads();
+        ptx_cluster_sync();
         int warpgroup = ptx_tid() / WARPGROUP_THREADS;
         if (warpgroup == 0) {
             ptx_give_registers<LOAD_REGISTERS>();
@@ -48,6 +49,7 @@ template <class ELEMENT, int HEAD_DIM> struct kernel_sm90 {
             ptx_give_registers<DECODE_REGISTERS>();
             decode_sm90<ELEMENT, shape>::consume(params, smem);
         }
+        ptx_cluster_sync(); /* the other CTA may still write here and arrive at barriers */
     }
 };
 
@@ -61,7 +63,7 @@ template <int HAS, int ROW_SAYS> struct row_matches {
 #define KERNEL_sm80_fused(...)
 #define KERNEL_sm80_hfuse(...)
 #define KERNEL_sm90_fused(NAME, DTYPE, HEAD_DIM, CTAS, THREADS, ROWS, KEYS, DROWS, SMEM)                               \
-    extern "C" __global__ void __launch_bounds__(THREADS, CTAS)                                                        \
+    extern "C" __global__ void __cluster_dims__(CLUSTER_CTAS, 1, 1) __launch_bounds__(THREADS, CTAS)                   \
         NAME(const __grid_constant__ pod_kernel_params params) {                                                       \
         typedef kernel_sm90<sm90_##DTYPE, HEAD_DIM> kernel;                                                            \
         (void)sizeof(row_matches<FUSED_THREADS, THREADS>);                                                             \

@@ -44,10 +44,10 @@ template <class SHAPE> struct load_sm90 {
         }
     };
 
-    /** Fills one slot: waits until it is empty, then every lane copies its box. KEEPS: other CTAs will read the same
-     * tiles from L2. */
-    template <int TOKENS, bool KEEPS>
-    static __device__ __forceinline__ void load_slot(const lane_box<TOKENS> &box, box_place place, int32_t kv_head,
+    /** Fills one slot: waits until it is empty, then every lane copies its box. SHARES: into both CTAs, each loader one
+     * half of the tile's tokens; `box` is then one of that half. */
+    template <int TOKENS, bool SHARES, class BOX>
+    static __device__ __forceinline__ void load_slot(const BOX &box, box_place place, int32_t kv_head,
                                                      const pod_tensor_map &map, uint32_t slot_smem, uint32_t full,
                                                      uint32_t empty, uint32_t parity, int lane) {
         constexpr uint32_t HALF_BYTES = TOKENS * HALF_ROW_BYTES;
@@ -56,29 +56,35 @@ template <class SHAPE> struct load_sm90 {
         __syncwarp();
         if (!box.exists) return;
         uint32_t to = slot_smem + box.column / HALF_COLUMNS * HALF_BYTES + box.token * HALF_ROW_BYTES;
-        ptx_tma_load_4d(to, &map, full, box.column, kv_head, place.slot, place.page,
-                        KEEPS ? ptx_policy_evict_last() : ptx_policy_evict_first());
+        if (SHARES) {
+            ptx_tma_load_4d_to((1 << CLUSTER_CTAS) - 1, to, &map, full, box.column, kv_head, place.slot, place.page,
+                               ptx_policy_evict_last());
+        } else {
+            ptx_tma_load_4d(to, &map, full, box.column, kv_head, place.slot, place.page, ptx_policy_evict_first());
+        }
     }
 
     /** The tiles of a piece of work through a ring: K(0) V(0) K(1) V(1) … The work is read anew for every tile, which
      * costs less than registers that live that long. */
-    template <int TOKENS, bool KEEPS, int SLOTS>
+    template <int TOKENS, bool SHARES, int SLOTS>
     static __device__ __forceinline__ void load_tiles(const pod_kernel_params &params, const load_work &work,
                                                       const uint64_t *full, const uint64_t *empty, const void *ring,
                                                       ring_place<SLOTS> &at, int lane) {
         constexpr uint32_t SLOT_BYTES = SHAPE::HALVES * TOKENS * HALF_ROW_BYTES;
-        lane_box<TOKENS> box(params, lane);
+        constexpr int OWN_TOKENS = SHARES ? SHAPE::LOADER_TOKENS : TOKENS;
+        lane_box<OWN_TOKENS> box(params, lane);
+        if (SHARES) box.token += ptx_cta_rank() * OWN_TOKENS;
         int32_t token = work.first_key + box.token;
         box_place place = locate_box(params, work.request_idx, work.kv_len, token);
         for (int32_t tile = 0; tile < work.num_tiles; tile++) {
             token += TOKENS;
             box_place next = {-1, 0};
             if (tile + 1 < work.num_tiles) next = locate_box(params, work.request_idx, work.kv_len, token);
-            load_slot<TOKENS, KEEPS>(box, place, work.kv_head, params.k_map, ptx_smem(ring) + at.slot * SLOT_BYTES,
-                                     barrier_at(full, at.slot), barrier_at(empty, at.slot), at.parity, lane);
+            load_slot<TOKENS, SHARES>(box, place, work.kv_head, params.k_map, ptx_smem(ring) + at.slot * SLOT_BYTES,
+                                      barrier_at(full, at.slot), barrier_at(empty, at.slot), at.parity, lane);
             at.advance();
-            load_slot<TOKENS, KEEPS>(box, place, work.kv_head, params.v_map, ptx_smem(ring) + at.slot * SLOT_BYTES,
-                                     barrier_at(full, at.slot), barrier_at(empty, at.slot), at.parity, lane);
+            load_slot<TOKENS, SHARES>(box, place, work.kv_head, params.v_map, ptx_smem(ring) + at.slot * SLOT_BYTES,
+                                      barrier_at(full, at.slot), barrier_at(empty, at.slot), at.parity, lane);
             at.advance();
             place = next;
         }
@@ -109,22 +115,35 @@ template <class SHAPE> struct load_sm90 {
         work.entry = params.schedule.entries[ticket / kv_heads];
         work.kv_head = ticket % kv_heads;
         work.request = load_request(params, work.entry.request);
-        work.num_rows =
-            min((int32_t)SHAPE::PREFILL_ROWS, work.request.q_len * params.shape.group - work.entry.row_begin);
+        work.row_begin = work.entry.row_begin + ptx_cta_rank() * SHAPE::CTA_ROWS;
+        work.num_rows = min((int32_t)SHAPE::CTA_ROWS, work.request.q_len * params.shape.group - work.row_begin);
         work.first_key = work.entry.tile_begin * SHAPE::PREFILL_TOKENS;
         work.load = {work.entry.request, work.request.kv_len, work.kv_head, work.first_key, work.entry.num_tiles};
     }
 
-    /** Warp 0. The first ticket of a CTA is its own number, the others are drawn. */
+    /** Hands a ticket to the other CTA, which reads it before this one can come back to the same slot: the tiles of
+     * every work need both loaders. */
+    static __device__ __forceinline__ void pass_ticket(smem_type &smem, uint32_t slot, int32_t ticket) {
+        ptx_st_smem_at(ptx_smem(&smem.ticket[slot]), 1, ticket);
+        ptx_mbarrier_release_at(barrier_at(smem.ticket_full, slot), 1);
+    }
+
+    /** Warp 0. The first ticket of a cluster is its own number, the others are drawn. */
     static __device__ void prefill(const pod_kernel_params &params, smem_type &smem, int lane) {
         pod_schedule_header *header = params.schedule.header;
-        int32_t ticket = blockIdx.x;
+        int32_t ticket = blockIdx.x / CLUSTER_CTAS;
         ring_place<SHAPE::PREFILL_SLOTS> at = {0, 0};
         uint32_t first_pair = 0;
         for (uint32_t number = 0;; number++) {
-            uint32_t slot = number % WORK_SLOTS;
+            uint32_t slot = number % WORK_SLOTS, parity = number / WORK_SLOTS % 2;
             prefill_work &work = smem.prefill[slot];
-            ptx_mbarrier_wait(barrier_at(smem.prefill_empty, slot), number / WORK_SLOTS % 2 ^ 1);
+            ptx_mbarrier_wait(barrier_at(smem.prefill_empty, slot), parity ^ 1);
+            if (ptx_cta_rank() == 0) {
+                if (lane == 0) pass_ticket(smem, slot, ticket);
+            } else {
+                ptx_mbarrier_wait_cluster(barrier_at(smem.ticket_full, slot), parity);
+                ticket = smem.ticket[slot];
+            }
             bool exists = ticket < header->num_prefill_entries * params.shape.kv_heads;
             if (lane == 0) {
                 work.kv_head = -1;
@@ -132,7 +151,9 @@ template <class SHAPE> struct load_sm90 {
                 work.first_pair = first_pair;
                 work.number = number;
                 ptx_mbarrier_arrive(barrier_at(smem.prefill_full, slot));
-                if (exists) ticket = (int32_t)(gridDim.x + atomicAdd(&header->prefill_ticket, 1));
+                if (exists && ptx_cta_rank() == 0) {
+                    ticket = (int32_t)(gridDim.x / CLUSTER_CTAS + atomicAdd(&header->prefill_ticket, 1));
+                }
             }
             __syncwarp();
             if (!exists) break;
@@ -203,9 +224,9 @@ template <class SHAPE> struct load_sm90 {
 
     static __device__ __forceinline__ tile_range find_plain(const pod_kernel_params &params, const prefill_work &work,
                                                             int warpgroup) {
-        constexpr int ROWS = SHAPE::PREFILL_ROWS / PREFILL_WARPGROUPS;
-        int32_t first_row = work.entry.row_begin + warpgroup * ROWS;
-        int32_t last_row = work.entry.row_begin + min(work.num_rows, (warpgroup + 1) * ROWS) - 1;
+        constexpr int ROWS = SHAPE::CTA_ROWS / PREFILL_WARPGROUPS;
+        int32_t first_row = work.row_begin + warpgroup * ROWS;
+        int32_t last_row = work.row_begin + min(work.num_rows, (warpgroup + 1) * ROWS) - 1;
         int32_t begin = visible_keys(params, work.request, last_row / params.shape.group).begin - work.first_key;
         int32_t end = visible_keys(params, work.request, first_row / params.shape.group).end - work.first_key;
         tile_range plain = {pod_core_ceil_div(max(begin, 0), SHAPE::PREFILL_TOKENS),
@@ -223,8 +244,8 @@ template <class SHAPE> struct load_sm90 {
             if (work.kv_head < 0) break;
             if (lane < PREFILL_WARPGROUPS) work.plain[lane] = find_plain(params, work, lane);
             ptx_mbarrier_wait(barrier_at(&smem.q_empty, 0), number % 2 ^ 1);
-            load_rows<SHAPE::PREFILL_ROWS>(params, work.request, work.kv_head, work.entry.row_begin, work.num_rows,
-                                           smem.q, barrier_at(&smem.q_full, 0), lane);
+            load_rows<SHAPE::CTA_ROWS>(params, work.request, work.kv_head, work.row_begin, work.num_rows, smem.q,
+                                       barrier_at(&smem.q_full, 0), lane);
             warp_arrive(barrier_at(smem.prefill_empty, slot));
         }
     }

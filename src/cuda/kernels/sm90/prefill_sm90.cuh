@@ -19,7 +19,7 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
     static constexpr int PAIRS = SHAPE::PREFILL_SLOTS / 2;
     static constexpr int S_REGS = TOKENS / 2, O_REGS = HEAD_DIM / 2, P_REGS = S_REGS / 2;
     static constexpr uint32_t HALF_BYTES = SHAPE::PREFILL_HALF_BYTES;
-    static constexpr uint32_t Q_HALF_BYTES = SHAPE::PREFILL_ROWS * HALF_ROW_BYTES;
+    static constexpr uint32_t Q_HALF_BYTES = SHAPE::CTA_ROWS * HALF_ROW_BYTES;
 
     /** A thread's two rows: lane / 4 of its warp's sixteen, and eight further down. */
     struct row_state {
@@ -58,12 +58,12 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
     static __device__ __forceinline__ uint32_t parity(uint32_t n) {
         return n / PAIRS % 2;
     }
-    /** Behind wgmma_wait(), where the warp is one. */
+    /** Behind wgmma_wait() or __syncwarp(), where the warp is one. */
     static __device__ __forceinline__ void release_k(const smem_type &smem, uint32_t n) {
-        if (ptx_tid() % 32 == 0) ptx_mbarrier_arrive(barrier_at(smem.kv_empty, n % PAIRS * 2));
+        if (ptx_tid() % 32 == 0) cluster_arrive(barrier_at(smem.kv_empty, n % PAIRS * 2));
     }
     static __device__ __forceinline__ void release_v(const smem_type &smem, uint32_t n) {
-        if (ptx_tid() % 32 == 0) ptx_mbarrier_arrive(barrier_at(smem.kv_empty, n % PAIRS * 2 + 1));
+        if (ptx_tid() % 32 == 0) cluster_arrive(barrier_at(smem.kv_empty, n % PAIRS * 2 + 1));
     }
 
     /** Starts S = Q K'. */
@@ -98,7 +98,7 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         int32_t first_column = first_key + ptx_tid() % 4 * 2;
 #pragma unroll
         for (int half = 0; half < 2; half++) {
-            int32_t token = (work.entry.row_begin + own_row() + half * 8) / params.shape.group;
+            int32_t token = (work.row_begin + own_row() + half * 8) / params.shape.group;
             key_range range = visible_keys(params, work.request, token);
             int32_t begin = range.begin - first_column, end = range.end - first_column;
 #pragma unroll
@@ -284,8 +284,10 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         warp_arrive(barrier_at(&smem.q_empty, 0));
         for (int32_t tile = 0; tile < work.entry.num_tiles; tile++, n++) {
             ptx_mbarrier_wait(k_full(smem, n), parity(n));
+            __syncwarp();
             release_k(smem, n);
             ptx_mbarrier_wait(v_full(smem, n), parity(n));
+            __syncwarp();
             if (tile == work.entry.num_tiles - 1 && ends_inside(work)) {
                 clear_values(v_smem(smem, n), last_tile_keys(work));
             }
@@ -298,7 +300,7 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
                                                      const float (&o)[O_REGS], const row_state &rows) {
 #pragma unroll
         for (int half = 0; half < 2; half++) {
-            int tile_row = own_row() + half * 8, row = work.entry.row_begin + tile_row;
+            int tile_row = own_row() + half * 8, row = work.row_begin + tile_row;
             if (tile_row >= work.num_rows) continue;
             float factor = finish_row(params, work.request, work.kv_head, row, rows.origin[half], rows.sum[half],
                                       ptx_tid() % 4 == 0);
@@ -316,8 +318,9 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
     static __device__ __forceinline__ void write_partial(const pod_kernel_params &params, const prefill_work &work,
                                                          const float (&o)[O_REGS], const row_state &rows,
                                                          int32_t slot) {
-        float *sums = params.schedule.prefill_partial_sum + (int64_t)slot * SHAPE::PREFILL_ROWS * 2;
-        float *outs = params.schedule.prefill_partial_out + (int64_t)slot * SHAPE::PREFILL_ROWS * HEAD_DIM;
+        int64_t first_row = (int64_t)slot * SHAPE::PREFILL_ROWS + work.row_begin - work.entry.row_begin;
+        float *sums = params.schedule.prefill_partial_sum + first_row * 2;
+        float *outs = params.schedule.prefill_partial_out + first_row * HEAD_DIM;
 #pragma unroll
         for (int half = 0; half < 2; half++) {
             int tile_row = own_row() + half * 8;
@@ -335,8 +338,9 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
     static __device__ void merge(const pod_kernel_params &params, const prefill_work &work, int32_t first_slot) {
         constexpr int LANES = HEAD_DIM / 4, ROW_STEP = WARPGROUP_THREADS / LANES, ROWS_AT_ONCE = 4;
         int t = own_thread(), column = t % LANES * 4;
-        int row_end = min(work.num_rows, (warpgroup() + 1) * ROWS);
-        for (int first_row = warpgroup() * ROWS + t / LANES; first_row < row_end;
+        int cta_row = work.row_begin - work.entry.row_begin; /* rows count from the tile's first one */
+        int row_end = cta_row + min(work.num_rows, (warpgroup() + 1) * ROWS);
+        for (int first_row = cta_row + warpgroup() * ROWS + t / LANES; first_row < row_end;
              first_row += ROW_STEP * ROWS_AT_ONCE) {
             merged_rows<ROWS_AT_ONCE, 4> merged;
             merge_parts(
@@ -359,7 +363,7 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
     }
 
     /** Keeps a part; the warpgroup that finishes its rows' last part merges them. A tile has at least two slots: the
-     * first two slots' counters are the two warpgroups'. */
+     * first two slots' counters are the two CTAs', 16 bits for each warpgroup. */
     static __device__ void finish_part(const pod_kernel_params &params, smem_type &smem, const prefill_work &work,
                                        const float (&o)[O_REGS], const row_state &rows) {
         int32_t first_slot = work.entry.slot + work.kv_head * work.entry.num_parts;
@@ -367,9 +371,10 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         __threadfence();
         sync_warpgroup();
         if (own_thread() == 0) {
-            uint32_t *counter = &params.schedule.part_counters[first_slot + warpgroup()];
-            uint32_t is_last = atomicAdd(counter, 1) == (uint32_t)work.entry.num_parts - 1;
-            if (is_last) *counter = 0;
+            uint32_t *counter = &params.schedule.part_counters[first_slot + ptx_cta_rank()];
+            uint32_t shift = 16 * warpgroup(), before = atomicAdd(counter, 1u << shift) >> shift & 0xffff;
+            uint32_t is_last = before == (uint32_t)work.entry.num_parts - 1;
+            if (is_last) atomicSub(counter, (before + 1) << shift);
             smem.is_last[warpgroup()] = is_last;
         }
         sync_warpgroup();

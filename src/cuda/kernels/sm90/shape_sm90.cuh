@@ -7,6 +7,9 @@
  *   warpgroups 1, 2           prefill: 64 query rows each
  *   warpgroup 3               decode
  *
+ * Two CTAs are a cluster. A prefill tile of 256 rows goes to both, 128 each; every K and V tile comes once from L2 and
+ * lands in both, each loader fetching half of its tokens: decode needs what L2 can deliver.
+ *
  * All tiles are what wgmma and the copy engine call 128-byte swizzled: halves of 64 columns, rows of 128 bytes. */
 #ifndef POD_SM90_SHAPE_CUH
 #define POD_SM90_SHAPE_CUH
@@ -14,7 +17,7 @@
 #include "../access.cuh"
 #include "../ptx/ptx_sm90.cuh"
 
-enum { WARPGROUP_THREADS = 128, WARPGROUP_WARPS = 4, PREFILL_WARPGROUPS = 2 };
+enum { WARPGROUP_THREADS = 128, WARPGROUP_WARPS = 4, PREFILL_WARPGROUPS = 2, CLUSTER_CTAS = 2 };
 
 /* Named barriers; 0 is __syncthreads(). */
 enum { BARRIER_PREFILL_0 = 1, BARRIER_PREFILL_1 = 2, BARRIER_PREFILL_BOTH = 3, BARRIER_DECODE = 4 };
@@ -34,7 +37,7 @@ struct tile_range {
     int32_t begin, end;
 };
 
-/** A row tile of a prefill request and a KV head, or the end of work. */
+/** A CTA's half of a row tile of a prefill request and a KV head, or the end of work. */
 struct prefill_work {
     pod_request request;
     pod_prefill_entry entry;
@@ -43,8 +46,9 @@ struct prefill_work {
     tile_range plain[PREFILL_WARPGROUPS];
     uint32_t number;     /* of this CTA's works */
     int32_t kv_head;     /* -1: there is no more work */
-    int32_t num_rows;    /* of this tile */
-    int32_t first_key;   /* of its first KV tile */
+    int32_t row_begin;   /* this CTA's first row */
+    int32_t num_rows;    /* of this CTA; none or negative: the other one has all */
+    int32_t first_key;   /* of the first KV tile */
     uint32_t first_pair; /* that tile's place in the endless sequence of K and V that goes through the ring */
 };
 
@@ -68,7 +72,9 @@ struct decode_work {
 /** Tiles of a kernel. */
 template <int HEAD_DIM_> struct shape_sm90 {
     static constexpr int HEAD_DIM = HEAD_DIM_, HALVES = HEAD_DIM / HALF_COLUMNS;
-    static constexpr int PREFILL_ROWS = 128, PREFILL_TOKENS = 128, PREFILL_SLOTS = 4;
+    static constexpr int CTA_ROWS = 128, PREFILL_ROWS = CLUSTER_CTAS * CTA_ROWS;
+    static constexpr int PREFILL_TOKENS = 128, PREFILL_SLOTS = 4;
+    static constexpr int LOADER_TOKENS = PREFILL_TOKENS / CLUSTER_CTAS; /* of a prefill tile */
     static constexpr int DECODE_ROWS = 16, DECODE_TOKENS = 64, DECODE_SLOTS = HEAD_DIM == 128 ? 4 : 8;
     static constexpr uint32_t PREFILL_HALF_BYTES = PREFILL_TOKENS * HALF_ROW_BYTES;
     static constexpr uint32_t PREFILL_SLOT_BYTES = HALVES * PREFILL_HALF_BYTES;
@@ -77,7 +83,7 @@ template <int HEAD_DIM_> struct shape_sm90 {
 };
 
 template <class SHAPE> struct alignas(SWIZZLE_BYTES) smem_sm90 {
-    uint16_t q[SHAPE::HALVES][SHAPE::PREFILL_ROWS][HALF_COLUMNS];
+    uint16_t q[SHAPE::HALVES][SHAPE::CTA_ROWS][HALF_COLUMNS];
     uint16_t kv[SHAPE::PREFILL_SLOTS][SHAPE::HALVES][SHAPE::PREFILL_TOKENS][HALF_COLUMNS]; /* K(0) V(0) K(1) V(1) … */
     uint16_t decode_kv[SHAPE::DECODE_SLOTS][SHAPE::HALVES][SHAPE::DECODE_TOKENS][HALF_COLUMNS];
     float2 decode_sums[WARPGROUP_WARPS][DECODE_WARP_ROWS]; /* max and sum of each warp's rows */
@@ -88,6 +94,8 @@ template <class SHAPE> struct alignas(SWIZZLE_BYTES) smem_sm90 {
 
     uint64_t kv_full[SHAPE::PREFILL_SLOTS], kv_empty[SHAPE::PREFILL_SLOTS];
     uint64_t q_full, q_empty;
+    int32_t ticket[WORK_SLOTS]; /* of the prefill queue, drawn by the cluster's first CTA for both */
+    uint64_t ticket_full[WORK_SLOTS];
     uint64_t prefill_full[WORK_SLOTS], prefill_empty[WORK_SLOTS];
     uint64_t decode_kv_full[SHAPE::DECODE_SLOTS], decode_kv_empty[SHAPE::DECODE_SLOTS];
     uint64_t decode_full[WORK_SLOTS], decode_empty[WORK_SLOTS];
@@ -108,6 +116,12 @@ static __device__ __forceinline__ uint32_t barrier_at(const uint64_t *barriers, 
     return ptx_smem(barriers) + index * (uint32_t)sizeof(uint64_t);
 }
 
+/** An arrival at a barrier of both CTAs. */
+static __device__ __forceinline__ void cluster_arrive(uint32_t barrier_smem) {
+#pragma unroll
+    for (uint32_t cta = 0; cta < CLUSTER_CTAS; cta++) ptx_mbarrier_arrive_at(barrier_smem, cta);
+}
+
 /** One arrival per warp, once all of its lanes are here. */
 static __device__ __forceinline__ void warp_arrive(uint32_t barrier_smem) {
     __syncwarp();
@@ -123,13 +137,14 @@ template <class SHAPE> static __device__ void init_barriers(smem_sm90<SHAPE> &sm
     constexpr int PREFILL_WARPS = PREFILL_WARPGROUPS * WARPGROUP_WARPS;
     for (int i = 0; i < SHAPE::PREFILL_SLOTS; i++) {
         ptx_mbarrier_init(barrier_at(smem.kv_full, i), 1);
-        ptx_mbarrier_init(barrier_at(smem.kv_empty, i), PREFILL_WARPS);
+        ptx_mbarrier_init(barrier_at(smem.kv_empty, i), CLUSTER_CTAS * PREFILL_WARPS);
     }
     for (int i = 0; i < SHAPE::DECODE_SLOTS; i++) {
         ptx_mbarrier_init(barrier_at(smem.decode_kv_full, i), 1);
         ptx_mbarrier_init(barrier_at(smem.decode_kv_empty, i), WARPGROUP_WARPS);
     }
     for (int i = 0; i < WORK_SLOTS; i++) {
+        ptx_mbarrier_init(barrier_at(smem.ticket_full, i), 1);
         ptx_mbarrier_init(barrier_at(smem.prefill_full, i), 1);
         ptx_mbarrier_init(barrier_at(smem.prefill_empty, i), PREFILL_WARPS + 1);
         ptx_mbarrier_init(barrier_at(smem.decode_full, i), 1);
