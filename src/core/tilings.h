@@ -52,7 +52,7 @@ static inline pod_tiling pod__tiling_sm90(int32_t num_sms) {
                          .prefill_tile_tokens = 128,
                          .decode_rows = 16,
                          .decode_tile_tokens = 64,
-                         .max_slices = 4 * num_sms,
+                         .max_slices = num_sms / 2 * 2,
                          .min_slice_tiles = 8,
                          .min_part_tiles = 8,
                          .max_prefill_waves = 4};

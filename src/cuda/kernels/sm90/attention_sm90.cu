@@ -34,6 +34,7 @@ template <class ELEMENT, int HEAD_DIM> struct kernel_sm90 {
     static __device__ __forceinline__ void fused(const pod_kernel_params &params, smem_type &smem) {
         if (ptx_tid() == 0) {
             init_barriers(smem);
+            smem.pace.decode_tiles = 0;
             ptx_prefetch_map(&params.k_map);
             ptx_prefetch_map(&params.v_map);
         }

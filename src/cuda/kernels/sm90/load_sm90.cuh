@@ -64,12 +64,29 @@ template <class SHAPE> struct load_sm90 {
         }
     }
 
+    /** Prefill waits for decode where it is ahead by more than its share: then decode is the longer side, and prefill
+     * has all of its time. At once the two get more into each other's way than spread over it. */
+    static __device__ __forceinline__ void keep_pace(const smem_type &smem, uint32_t tiles_loaded) {
+        const volatile load_pace &pace = smem.pace;
+        while ((float)tiles_loaded > pace.prefill_per_decode * (float)pace.decode_tiles + PACE_LEAD_TILES) {
+            __nanosleep(PACE_SLEEP_NS);
+        }
+        __syncwarp();
+    }
+
+    /** Lane 0 of the prefill loader. */
+    static __device__ __forceinline__ void set_pace(const pod_kernel_params &params, smem_type &smem) {
+        const pod_schedule_header *header = params.schedule.header;
+        float prefill_tiles = (float)header->num_prefill_tiles * CLUSTER_CTAS;
+        smem.pace.prefill_per_decode = PACE_LEAD * prefill_tiles / (float)max(header->num_decode_tiles, 1);
+    }
+
     /** The tiles of a piece of work through a ring: K(0) V(0) K(1) V(1) … The work is read anew for every tile, which
      * costs less than registers that live that long. */
     template <int TOKENS, bool SHARES, int SLOTS>
     static __device__ __forceinline__ void load_tiles(const pod_kernel_params &params, const load_work &work,
                                                       const uint64_t *full, const uint64_t *empty, const void *ring,
-                                                      ring_place<SLOTS> &at, int lane) {
+                                                      ring_place<SLOTS> &at, smem_type &smem, int lane) {
         constexpr uint32_t SLOT_BYTES = SHAPE::HALVES * TOKENS * HALF_ROW_BYTES;
         constexpr int OWN_TOKENS = SHARES ? SHAPE::LOADER_TOKENS : TOKENS;
         lane_box<OWN_TOKENS> box(params, lane);
@@ -77,6 +94,10 @@ template <class SHAPE> struct load_sm90 {
         int32_t token = work.first_key + box.token;
         box_place place = locate_box(params, work.request_idx, work.kv_len, token);
         for (int32_t tile = 0; tile < work.num_tiles; tile++) {
+            if (SHARES)
+                keep_pace(smem, work.first_tile + tile);
+            else if (lane == 0)
+                *(volatile int32_t *)&smem.pace.decode_tiles += 1;
             token += TOKENS;
             box_place next = {-1, 0};
             if (tile + 1 < work.num_tiles) next = locate_box(params, work.request_idx, work.kv_len, token);
@@ -118,7 +139,7 @@ template <class SHAPE> struct load_sm90 {
         work.row_begin = work.entry.row_begin + ptx_cta_rank() * SHAPE::CTA_ROWS;
         work.num_rows = min((int32_t)SHAPE::CTA_ROWS, work.request.q_len * params.shape.group - work.row_begin);
         work.first_key = work.entry.tile_begin * SHAPE::PREFILL_TOKENS;
-        work.load = {work.entry.request, work.request.kv_len, work.kv_head, work.first_key, work.entry.num_tiles};
+        work.load = {work.entry.request, work.request.kv_len, work.kv_head, work.first_key, work.entry.num_tiles, 0};
     }
 
     /** Hands a ticket to the other CTA, which reads it before this one can come back to the same slot: the tiles of
@@ -133,7 +154,9 @@ template <class SHAPE> struct load_sm90 {
         pod_schedule_header *header = params.schedule.header;
         int32_t ticket = blockIdx.x / CLUSTER_CTAS;
         ring_place<SHAPE::PREFILL_SLOTS> at = {0, 0};
-        uint32_t first_pair = 0;
+        uint32_t first_tile = 0;
+        if (lane == 0) set_pace(params, smem);
+        __syncwarp();
         for (uint32_t number = 0;; number++) {
             uint32_t slot = number % WORK_SLOTS, parity = number / WORK_SLOTS % 2;
             prefill_work &work = smem.prefill[slot];
@@ -148,7 +171,7 @@ template <class SHAPE> struct load_sm90 {
             if (lane == 0) {
                 work.kv_head = -1;
                 if (exists) find_prefill(params, ticket, work);
-                work.first_pair = first_pair;
+                work.load.first_tile = first_tile;
                 work.number = number;
                 ptx_mbarrier_arrive(barrier_at(smem.prefill_full, slot));
                 if (exists && ptx_cta_rank() == 0) {
@@ -158,8 +181,8 @@ template <class SHAPE> struct load_sm90 {
             __syncwarp();
             if (!exists) break;
             load_tiles<SHAPE::PREFILL_TOKENS, true, SHAPE::PREFILL_SLOTS>(params, work.load, smem.kv_full,
-                                                                          smem.kv_empty, smem.kv, at, lane);
-            first_pair += work.entry.num_tiles;
+                                                                          smem.kv_empty, smem.kv, at, smem, lane);
+            first_tile += work.entry.num_tiles;
             ticket = __shfl_sync(~0u, ticket, 0);
         }
     }
@@ -172,7 +195,7 @@ template <class SHAPE> struct load_sm90 {
                                 &work.item);
         work.num_rows = work.request.q_len * params.shape.group;
         work.first_key = work.item.tile_begin * SHAPE::DECODE_TOKENS;
-        work.load = {request, work.request.kv_len, work.item.kv_head, work.first_key, work.item.num_tiles};
+        work.load = {request, work.request.kv_len, work.item.kv_head, work.first_key, work.item.num_tiles, 0};
         work.unmasked_end = visible_keys(params, work.request, 0).end;
         work.unmasked_begin = visible_keys(params, work.request, work.request.q_len - 1).begin;
     }
@@ -216,9 +239,12 @@ template <class SHAPE> struct load_sm90 {
                 ptx_mbarrier_arrive(barrier_at(smem.decode_full, slot.slot));
             }
             __syncwarp();
-            if (!exists) break;
+            if (!exists) {
+                *(volatile int32_t *)&smem.pace.decode_tiles = INT32_MAX; /* nobody waits for it any more */
+                break;
+            }
             load_tiles<SHAPE::DECODE_TOKENS, false, SHAPE::DECODE_SLOTS>(
-                params, work.load, smem.decode_kv_full, smem.decode_kv_empty, smem.decode_kv, at, lane);
+                params, work.load, smem.decode_kv_full, smem.decode_kv_empty, smem.decode_kv, at, smem, lane);
         }
     }
 

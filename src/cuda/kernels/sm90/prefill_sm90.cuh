@@ -242,7 +242,7 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
     /** All tiles of the work. */
     static __device__ __forceinline__ void run(const pod_kernel_params &params, smem_type &smem,
                                                const prefill_work &work, accumulators &acc) {
-        uint32_t n = work.first_pair;
+        uint32_t n = work.load.first_tile;
         row_state &rows = acc.rows;
 #pragma unroll
         for (int i = 0; i < O_REGS; i++) acc.o[i] = 0.0f;
@@ -279,7 +279,7 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
 
     /** A warpgroup without rows lets the tiles pass. */
     static __device__ void skip(smem_type &smem, const prefill_work &work) {
-        uint32_t n = work.first_pair;
+        uint32_t n = work.load.first_tile;
         ptx_mbarrier_wait(barrier_at(&smem.q_full, 0), work.number % 2);
         warp_arrive(barrier_at(&smem.q_empty, 0));
         for (int32_t tile = 0; tile < work.entry.num_tiles; tile++, n++) {

@@ -30,6 +30,18 @@ enum { WORK_SLOTS = 2 }; /* the loaders find the next work while this one is don
 struct load_work {
     int32_t request_idx, kv_len, kv_head;
     int32_t first_key, num_tiles;
+    uint32_t first_tile; /* how many tiles all works before had; of prefill only */
+};
+
+/* Prefill may be ahead of its share of decode's progress by a quarter and some tiles. */
+#define PACE_LEAD 1.25f
+#define PACE_LEAD_TILES 6.0f
+enum { PACE_SLEEP_NS = 100 };
+
+/** How far decode is, for prefill's loader. */
+struct load_pace {
+    int32_t decode_tiles;     /* loaded by this CTA; INT32_MAX once there are no more */
+    float prefill_per_decode; /* tiles of prefill that may be loaded for each of decode */
 };
 
 /** Some of a work's KV tiles. */
@@ -44,12 +56,11 @@ struct prefill_work {
     load_work load;
     /* Of a warpgroup's tiles, those whose keys all of its rows see, the last tile never; known with the rows. */
     tile_range plain[PREFILL_WARPGROUPS];
-    uint32_t number;     /* of this CTA's works */
-    int32_t kv_head;     /* -1: there is no more work */
-    int32_t row_begin;   /* this CTA's first row */
-    int32_t num_rows;    /* of this CTA; none or negative: the other one has all */
-    int32_t first_key;   /* of the first KV tile */
-    uint32_t first_pair; /* that tile's place in the endless sequence of K and V that goes through the ring */
+    uint32_t number;   /* of this CTA's works */
+    int32_t kv_head;   /* -1: there is no more work */
+    int32_t row_begin; /* this CTA's first row */
+    int32_t num_rows;  /* of this CTA; none or negative: the other one has all */
+    int32_t first_key; /* of the first KV tile */
 };
 
 /** Where the decode loader stands on the decode line. */
@@ -90,6 +101,7 @@ template <class SHAPE> struct alignas(SWIZZLE_BYTES) smem_sm90 {
     prefill_work prefill[WORK_SLOTS];
     decode_work decode[WORK_SLOTS];
     decode_cursor cursor;
+    load_pace pace;
     uint32_t is_last[PREFILL_WARPGROUPS + 1]; /* that warpgroup finished the last part of its rows */
 
     uint64_t kv_full[SHAPE::PREFILL_SLOTS], kv_empty[SHAPE::PREFILL_SLOTS];
