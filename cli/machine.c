@@ -2,15 +2,15 @@
 #include "machine.h"
 
 #define SM90_TEXT                                                                                                      \
-    "Each row is a CTA, its upper lane prefill, its lower lane decode: where both are full, compute and memory are "   \
-    "busy at once."
+    "Each row is a pair of CTAs, its upper lane prefill, its lower lane decode: where both are full, compute and "     \
+    "memory are busy at once."
 
 #define SM80_TEXT "Each row is an SM with two CTAs: where one is prefill and one decode, compute and memory are busy."
 
 static const machine machines[] = {
     /* Measured on an H100 80GB with 132 SMs: 640 TFLOP/s, 3.10 TB/s, and 22 % of the shorter side when both run. */
-    {"h100", "sm90", "CTA", SM90_TEXT, 1, 2, 1, 640.0 / 132, 3100.0 / 132, 0.22},
-    {"sms=", "sm90", "CTA", SM90_TEXT, 1, 2, 1, 640.0 / 132, 3100.0 / 132, 0.22},
+    {"h100", "sm90", "pair", SM90_TEXT, 2, 2, 1, 640.0 / 66, 3100.0 / 66, 0.22},
+    {"sms=", "sm90", "pair", SM90_TEXT, 2, 2, 1, 640.0 / 66, 3100.0 / 66, 0.22},
     /* The same chip as the sm_80 kernel was measured on it: 320 TFLOP/s of prefill alone. */
     {"h100", "sm80", "SM", SM80_TEXT, 2, 2, 0, 320.0 / 132, 3100.0 / 132, 0.22},
     {"sms=", "sm80", "SM", SM80_TEXT, 2, 2, 0, 320.0 / 132, 3100.0 / 132, 0.22},

@@ -45,14 +45,15 @@ static inline pod_tiling pod__tiling_sm80(int32_t num_sms) {
 
 /** sm_90a: one persistent CTA per SM that does both; prefill goes to pairs of CTAs. */
 static inline pod_tiling pod__tiling_sm90(int32_t num_sms) {
-    pod_tiling tiling = {.num_ctas = num_sms / 2 * 2,
-                         .num_prefill_ctas = num_sms / 2,
-                         .num_lone_ctas = num_sms / 2,
+    int32_t num_pairs = num_sms > 1 ? num_sms / 2 : 1;
+    pod_tiling tiling = {.num_ctas = 2 * num_pairs,
+                         .num_prefill_ctas = num_pairs,
+                         .num_lone_ctas = num_pairs,
                          .prefill_tile_rows = 256,
                          .prefill_tile_tokens = 128,
                          .decode_rows = 16,
                          .decode_tile_tokens = 64,
-                         .max_slices = num_sms / 2 * 2,
+                         .max_slices = 2 * num_pairs,
                          .min_slice_tiles = 8,
                          .min_part_tiles = 8,
                          .max_prefill_waves = 4};

@@ -49,7 +49,7 @@ static void sim_targets(void **state) {
     assert_int_equal(open_and_describe("sim:h100").num_ctas, 132);
     assert_int_equal(open_and_describe("sim:h100,kernel=sm80").num_ctas, 2 * 132);
     assert_int_equal(open_and_describe("sim:a100").num_ctas, 2 * 108);
-    assert_int_equal(open_and_describe("sim:sms=1").num_ctas, 1);
+    assert_int_equal(open_and_describe("sim:sms=1").num_ctas, 2);
     pod_device_info info = open_and_describe("sim:sms=1024");
     assert_int_equal(info.num_ctas, 1024);
     assert_string_equal(info.backend, "sim");
