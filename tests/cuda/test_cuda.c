@@ -58,7 +58,10 @@ static int random_batch(test_rng *rng, void *argument) {
     pod_memory memory = rng_chance(rng, 30) ? POD_MEMORY_HOST : POD_MEMORY_DEVICE;
     gpu_case_upload(&c, &t->gpu, t->devices[d]);
     gpu_case_plan(&c, memory, NULL);
-    REQUIRE(gpu_plan_check(&c, &t->gpu), "device %s", t->names[d]);
+    /* the check copies all of the workspace, of which initcheck wants to know only what kernels read */
+    if (getenv("PODATTN_RAW_WORKSPACE") == NULL) {
+        REQUIRE(gpu_plan_check(&c, &t->gpu), "device %s", t->names[d]);
+    }
     gpu_case_run(&c, NULL);
     REQUIRE_OK(pod_plan_status(c.plan, NULL));
     gpu_case_download(&c, &t->gpu);

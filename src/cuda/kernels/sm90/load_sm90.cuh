@@ -217,6 +217,7 @@ template <class SHAPE> struct load_sm90 {
             __syncwarp();
         }
         int32_t position = cursor.position;
+        __syncwarp(); /* all have read it before lane 0 writes it */
         int32_t request = find_decode_request(params.schedule, position, lane);
         if (lane == 0) {
             find_decode(params, request, position, cursor.slice, cursor.slice_end, work);
