@@ -204,8 +204,8 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         row_state rows;
     };
 
-    /** Scores of a tile become P, while O += P V of the tile before runs. PLAIN: every row sees every key and there is
-     * no softcap. `n` is the tile's place in the ring. */
+    /** Scores of a tile become P, while O += P V of the tile before runs. `is_plain`: every row sees every key and
+     * there is no softcap. `n` is the tile's place in the ring. */
     static __device__ __forceinline__ void softmax(const pod_kernel_params &params, smem_type &smem,
                                                    const prefill_work &work, int32_t tile, uint32_t n, bool is_plain,
                                                    accumulators &acc) {

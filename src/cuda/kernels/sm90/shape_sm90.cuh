@@ -7,8 +7,8 @@
  *   warpgroups 1, 2           prefill: 64 query rows each
  *   warpgroup 3               decode
  *
- * Two CTAs are a cluster. A prefill tile of 256 rows goes to both, 128 each; every K and V tile comes once from L2 and
- * lands in both, each loader fetching half of its tokens: decode needs what L2 can deliver.
+ * Two CTAs are a cluster. A prefill tile of 256 rows goes to both, 128 each; every K and V tile of it comes once from
+ * L2 and lands in both, each loader fetching half of its tokens: decode needs what L2 can deliver.
  *
  * All tiles are what wgmma and the copy engine call 128-byte swizzled: halves of 64 columns, rows of 128 bytes. */
 #ifndef POD_SM90_SHAPE_CUH
