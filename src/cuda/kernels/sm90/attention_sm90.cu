@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The attention kernels of Hopper: one persistent CTA per SM, in clusters of two, whose warpgroups do prefill and decode
- * at once (docs/sm90-pipeline.md). One instantiation per sm90 row of variants.def. */
+/* The attention kernels of Hopper: one persistent CTA per SM, in clusters of two, whose warpgroups do prefill and
+ * decode at once (docs/sm90-pipeline.md). One instantiation per sm90 row of variants.def. */
 #include "decode_sm90.cuh"
 #include "load_sm90.cuh"
 #include "prefill_sm90.cuh"
