@@ -191,7 +191,7 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
             uint32_t p[GROUPS][2];
             ptx_mbarrier_wait(barrier_at(smem.decode_kv_full, at.slot), at.parity);
             scores<GROUPS>(s, q, slots_smem + at.slot * SHAPE::DECODE_SLOT_BYTES);
-            warp_arrive(barrier_at(smem.decode_kv_empty, at.slot));
+            uint32_t k_empty = barrier_at(smem.decode_kv_empty, at.slot);
             at.advance();
             if (has_softcap) {
 #pragma unroll
@@ -204,6 +204,7 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
                 }
             }
             softmax<GROUPS>(s, acc, p, params.score_scale, params.score_slack);
+            warp_arrive(k_empty); /* behind the vote on the scores: all of K has then been read */
             ptx_mbarrier_wait(barrier_at(smem.decode_kv_full, at.slot), at.parity);
             int32_t num_keys = work.request.kv_len - first_key;
             if (num_keys < TOKENS) {
