@@ -209,11 +209,11 @@ static void test_info(pod_device *device) {
 /* ---- tensor maps ---- */
 
 typedef struct map_case {
-    pod_cuda_device *cuda;
-    pod_plan plan;
-    pod_tensors tensors;
     pod_kernel_params params;
+    pod_cuda_device *cuda;
     fake_map k, v;
+    pod_tensors tensors;
+    pod_plan plan;
 } map_case;
 
 static void init_case(map_case *c, pod_cuda_device *cuda) {
