@@ -28,6 +28,7 @@ test: ## build, then run every test
 lint: ## formatting and static analysis of everything
 	@tools/setup.sh lint
 	cmake --preset clang
+	cmake --build build/clang --target podattn_commit
 	tools/lint.sh build/clang
 
 bench: ## the short suites of podattn bench and their figures, into bench/out; on a CPU also PyTorch beside it
