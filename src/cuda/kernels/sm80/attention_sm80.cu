@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The attention kernels of sm_80 and later: `fused` binds CTAs to prefill or decode by tickets (POD), `hfuse` is the
  * baseline that puts both into every CTA in fixed pairs. One instantiation per row of variants.def. */
+#include "../variant_row.cuh"
 #include "decode_sm80.cuh"
 #include "prefill_sm80.cuh"
 #include "ticket_sm80.cuh"
@@ -78,10 +79,6 @@ template <class ELEMENT, int HEAD_DIM, int CTAS_PER_SM> struct kernel_sm80 {
 
 extern __shared__ __align__(256) char dynamic_smem[];
 
-/** A row of variants.def says what the kernel has; the compiler's note names both numbers where they differ. */
-template <int HAS, int ROW_SAYS> struct row_matches {
-    static_assert(HAS == ROW_SAYS, "variants.def and the kernel differ");
-};
 #define CHECK_ROW(TILE_ROWS, TILE_KEYS, DECODE_ROWS, SMEM_TYPE, SMEM_BYTES)                                            \
     (void)sizeof(row_matches<kernel::prefill::ROWS, TILE_ROWS>);                                                       \
     (void)sizeof(row_matches<kernel::shape::TILE_TOKENS, TILE_KEYS>);                                                  \
@@ -103,8 +100,5 @@ template <int HAS, int ROW_SAYS> struct row_matches {
         kernel::hfuse(params, *(kernel::hfuse_smem *)dynamic_smem);                                                    \
     }
 #define KERNEL_sm90_fused(...)
-#define POD_VARIANT(ARCH, JOB, DTYPE, HEAD_DIM, CTAS, THREADS, ROWS, KEYS, DROWS, SMEM)                                \
-    KERNEL_##ARCH##_##JOB(pod_##ARCH##_##JOB##_##DTYPE##_d##HEAD_DIM##_c##CTAS, DTYPE, HEAD_DIM, CTAS, THREADS, ROWS,  \
-                          KEYS, DROWS, SMEM)
 
 #include "../variants.def"

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The attention kernels of Hopper: one persistent CTA per SM, in clusters of two, whose warpgroups do prefill and
  * decode at once (docs/sm90-pipeline.md). One instantiation per sm90 row of variants.def. */
+#include "../variant_row.cuh"
 #include "decode_sm90.cuh"
 #include "load_sm90.cuh"
 #include "prefill_sm90.cuh"
@@ -55,11 +56,6 @@ template <class ELEMENT, int HEAD_DIM> struct kernel_sm90 {
 
 extern __shared__ __align__(1024) char dynamic_smem[];
 
-/** A row of variants.def says what the kernel has; the compiler's note names both numbers where they differ. */
-template <int HAS, int ROW_SAYS> struct row_matches {
-    static_assert(HAS == ROW_SAYS, "variants.def and the kernel differ");
-};
-
 #define KERNEL_sm80_fused(...)
 #define KERNEL_sm80_hfuse(...)
 #define KERNEL_sm90_fused(NAME, DTYPE, HEAD_DIM, CTAS, THREADS, ROWS, KEYS, DROWS, SMEM)                               \
@@ -73,8 +69,5 @@ template <int HAS, int ROW_SAYS> struct row_matches {
         (void)sizeof(row_matches<sizeof(kernel::smem_type), SMEM>);                                                    \
         kernel::fused(params, *(kernel::smem_type *)dynamic_smem);                                                     \
     }
-#define POD_VARIANT(ARCH, JOB, DTYPE, HEAD_DIM, CTAS, THREADS, ROWS, KEYS, DROWS, SMEM)                                \
-    KERNEL_##ARCH##_##JOB(pod_##ARCH##_##JOB##_##DTYPE##_d##HEAD_DIM##_c##CTAS, DTYPE, HEAD_DIM, CTAS, THREADS, ROWS,  \
-                          KEYS, DROWS, SMEM)
 
 #include "../variants.def"

@@ -8,9 +8,8 @@
  *     S' = K Q'    16 keys x 8 rows per mma; Q stays in registers
  *     O' = V' P'   16 columns x 8 rows per mma; P' comes from S' by movmatrix
  *
- * mma.sync and not wgmma: an m64n8k16 would keep the tensor cores from prefill four times as long for the same product,
- * and would make the four warps agree on maxima in every tile. Here they meet once per item, over the slot of the last
- * tile. */
+ * mma.sync and not wgmma: with that the four warps would have to agree on maxima in every tile and hand P' over in
+ * shared memory. Here they meet once per item, over the slot of the last tile. */
 #ifndef POD_SM90_DECODE_CUH
 #define POD_SM90_DECODE_CUH
 
