@@ -256,7 +256,7 @@ template <class SHAPE> struct load_sm90 {
         int32_t last_row = work.row_begin + min(work.num_rows, (warpgroup + 1) * ROWS) - 1;
         int32_t begin = visible_keys(params, work.request, last_row / params.shape.group).begin - work.first_key;
         int32_t end = visible_keys(params, work.request, first_row / params.shape.group).end - work.first_key;
-        tile_range plain = {pod_core_ceil_div(max(begin, 0), SHAPE::PREFILL_TOKENS),
+        tile_range plain = {max(1, pod_core_ceil_div(max(begin, 0), SHAPE::PREFILL_TOKENS)),
                             min(max(end, 0) / SHAPE::PREFILL_TOKENS, work.entry.num_tiles - 1)};
         if (params.softcap_log2 > 0.0f) plain.end = plain.begin;
         return plain;

@@ -5,7 +5,9 @@
  *     the threads         | softmax |         softmax |         |         softmax | …
  *
  * While O += P V of a tile runs, the threads turn the next tile's scores into probabilities, which stay in registers.
- * O is rescaled only when a row's maximum has risen by much (POD_RESCALE_LOG2). */
+ * They are relative to an origin that rises only where it has to: a row's maximum at its first tile, then whatever it
+ * was when a probability last came out too large (POD_RESCALE_LOG2). So most tiles look for no maximum: their sums say
+ * whether the origin still serves, and where it does not, the warp computes its scores once more. */
 #ifndef POD_SM90_PREFILL_CUH
 #define POD_SM90_PREFILL_CUH
 
@@ -23,9 +25,19 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
 
     /** A thread's two rows: lane / 4 of its warp's sixteen, and eight further down. */
     struct row_state {
-        float limit[2];  /* a score above it raises the maximum; -inf: no key was seen */
-        float origin[2]; /* the maximum that probabilities are relative to, in log2 units; 0 where no key was seen */
+        float origin[2]; /* what probabilities are relative to, in log2 units; -inf: no key was seen */
         float sum[2];    /* of this thread's columns only, until the end */
+    };
+
+    /* A thread's part of a row's tile may come to this before the origin rises. */
+    static constexpr float MAX_TILE_SUM = S_REGS / 2 * (1 << (int)POD_RESCALE_LOG2);
+
+    /** What a warpgroup holds of its rows. */
+    struct accumulators {
+        float s[S_REGS];
+        uint32_t p[P_REGS];
+        float o[O_REGS];
+        row_state rows;
     };
 
     /** The thread within its warpgroup, and its first row within the CTA's tile. */
@@ -110,8 +122,8 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         }
     }
 
-    /** Whether a score of the warp's rows is so high that a maximum must be raised. */
-    static __device__ __forceinline__ bool rises(const float (&s)[S_REGS], const row_state &rows, float (&max)[2]) {
+    /** The largest score of each row that this thread holds. */
+    static __device__ __forceinline__ void find_max(const float (&s)[S_REGS], float (&max)[2]) {
 #pragma unroll
         for (int half = 0; half < 2; half++) {
             float m[2] = {s[half * 2], s[half * 2 + 1]}; /* two chains hide half of the latency */
@@ -122,29 +134,24 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
             }
             max[half] = fmaxf(m[0], m[1]);
         }
-        return __any_sync(~0u, max[0] > rows.limit[0] || max[1] > rows.limit[1]);
     }
 
-    /** Raises the maxima of the warp's rows; `factor` is what O is to be multiplied by. */
-    static __device__ __forceinline__ void raise(float (&max)[2], row_state &rows, float (&factor)[2], float scale,
-                                                 float slack) {
+    /** Raises the origins of the warp's rows to their maxima; `factor` is what O is to be multiplied by. */
+    static __device__ __forceinline__ void raise(float (&max)[2], row_state &rows, float (&factor)[2], float scale) {
 #pragma unroll
         for (int half = 0; half < 2; half++) {
             max[half] = fmaxf(max[half], __shfl_xor_sync(~0u, max[half], 1));
             max[half] = fmaxf(max[half], __shfl_xor_sync(~0u, max[half], 2));
-            float origin = max[half] == -INFINITY ? 0.0f : max[half] * scale;
-            bool was_seen = rows.limit[half] != -INFINITY;
-            if (was_seen) origin = fmaxf(origin, rows.origin[half]);
-            if (was_seen && max[half] == -INFINITY) origin = rows.origin[half];
-            factor[half] = was_seen ? ptx_ex2(rows.origin[half] - origin) : 0.0f;
+            float origin = fmaxf(rows.origin[half], max[half] * scale);
+            factor[half] = rows.origin[half] == -INFINITY ? 0.0f : ptx_ex2(rows.origin[half] - origin);
             rows.sum[half] *= factor[half];
             rows.origin[half] = origin;
-            rows.limit[half] = fmaxf(rows.limit[half], max[half] + slack);
         }
     }
 
-    /** Scores become probabilities. */
-    static __device__ __forceinline__ void exponentials(float (&s)[S_REGS], row_state &rows, float scale) {
+    /** Scores become probabilities; `sums` are those of this thread's columns. */
+    static __device__ __forceinline__ void exponentials(float (&s)[S_REGS], const float (&origin)[2], float scale,
+                                                        float (&sums)[2]) {
 #pragma unroll
         for (int half = 0; half < 2; half++) {
             float sum[2] = {0.0f, 0.0f};
@@ -153,11 +160,72 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
 #pragma unroll
                 for (int j = 0; j < 2; j++) {
                     float &p = s[i + half * 2 + j];
-                    p = ptx_ex2(fmaf(p, scale, -rows.origin[half]));
+                    p = ptx_ex2(fmaf(p, scale, -origin[half]));
                     sum[j] += p;
                 }
             }
-            rows.sum[half] += sum[0] + sum[1];
+            sums[half] = sum[0] + sum[1];
+        }
+    }
+
+    /** Scores of a tile that every row sees whole become probabilities under the origins that there are; false if one
+     * is too low (-inf, of a row that saw no key yet, always is): then the scores are lost. */
+    static __device__ __forceinline__ bool try_softmax(const pod_kernel_params &params, accumulators &acc) {
+        float sums[2];
+        exponentials(acc.s, acc.rows.origin, params.score_scale, sums);
+        if (__any_sync(~0u, !(sums[0] <= MAX_TILE_SUM && sums[1] <= MAX_TILE_SUM))) return false;
+        acc.rows.sum[0] += sums[0];
+        acc.rows.sum[1] += sums[1];
+        return true;
+    }
+
+    /** Scores of any tile become probabilities: softcap, masks, and origins that rise where they have to. */
+    static __device__ __forceinline__ void careful_softmax(const pod_kernel_params &params, const prefill_work &work,
+                                                           int32_t first_key, accumulators &acc) {
+        row_state &rows = acc.rows;
+        float max[2], sums[2], scale = params.score_scale;
+        if (params.softcap_log2 > 0.0f) softcap(params, acc.s);
+        mask(params, work, acc.s, first_key);
+        find_max(acc.s, max);
+        bool rises[2]; /* -inf twice makes NaN, which does not */
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            rises[half] = fmaf(max[half], scale, -rows.origin[half]) > POD_RESCALE_LOG2;
+        }
+        if (__any_sync(~0u, rises[0] || rises[1])) {
+            float factor[2];
+            raise(max, rows, factor, scale);
+            wgmma_wait<0>();
+            wgmma_touch(acc.o);
+            rescale(acc.o, factor);
+        }
+        float origin[2];
+#pragma unroll
+        for (int half = 0; half < 2; half++) origin[half] = rows.origin[half] == -INFINITY ? 0.0f : rows.origin[half];
+        exponentials(acc.s, origin, scale, sums);
+        rows.sum[0] += sums[0];
+        rows.sum[1] += sums[1];
+    }
+
+    /** S = Q K' of the warp's own 16 rows, by mma.sync, whose results lie as wgmma's do: the other warps go on. */
+    static __device__ __forceinline__ void repeat_scores(const smem_type &smem, float (&s)[S_REGS], uint32_t k_smem) {
+        int lane = ptx_tid() % 32, first_row = warpgroup() * ROWS + own_thread() / 32 * 16;
+        uint32_t q_rows = ptx_smem(smem.q) + tile_chunk(first_row + lane % 16, 0, Q_HALF_BYTES);
+        uint32_t k_rows = k_smem + tile_chunk(lane % 8 + lane / 16 * 8, 0, HALF_BYTES);
+#pragma unroll
+        for (int i = 0; i < S_REGS; i++) s[i] = 0.0f;
+#pragma unroll 1
+        for (int step = 0; step < HEAD_DIM / 16; step++) {
+            uint32_t q[4], flip = step % 4 * 2 * CHUNK_BYTES;
+            ptx_ldmatrix_x4(q, (q_rows + step / 4 * Q_HALF_BYTES) ^ (lane / 16 * CHUNK_BYTES) ^ flip);
+#pragma unroll
+            for (int i = 0; i < S_REGS / 8; i++) {
+                uint32_t k[4];
+                ptx_ldmatrix_x4(k, (k_rows + step / 4 * HALF_BYTES + i * 16 * HALF_ROW_BYTES) ^
+                                       (lane / 8 % 2 * CHUNK_BYTES) ^ flip);
+                ELEMENT::mma(*(float(*)[4]) & s[i * 8], q, k[0], k[1]);
+                ELEMENT::mma(*(float(*)[4]) & s[i * 8 + 4], q, k[2], k[3]);
+            }
         }
     }
 
@@ -196,32 +264,16 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         for (int i = 0; i < S_REGS; i++) s[i] = softcap_score(params, s[i]);
     }
 
-    /** What a warpgroup holds of its rows. */
-    struct accumulators {
-        float s[S_REGS];
-        uint32_t p[P_REGS];
-        float o[O_REGS];
-        row_state rows;
-    };
-
-    /** Scores of a tile become P, while O += P V of the tile before runs. `is_plain`: every row sees every key and
-     * there is no softcap. `n` is the tile's place in the ring. */
+    /** Scores of a tile become P, while O += P V of the tile before runs; both tiles then go back. `is_plain`: every row
+     * sees every key and there is no softcap. `n` is the tile's place in the ring. */
     static __device__ __forceinline__ void softmax(const pod_kernel_params &params, smem_type &smem,
                                                    const prefill_work &work, int32_t tile, uint32_t n, bool is_plain,
                                                    accumulators &acc) {
-        float max[2];
-        if (!is_plain) {
-            if (params.softcap_log2 > 0.0f) softcap(params, acc.s);
-            mask(params, work, acc.s, work.first_key + tile * TOKENS);
+        if (!is_plain || !try_softmax(params, acc)) {
+            if (is_plain) repeat_scores(smem, acc.s, k_smem(smem, n));
+            careful_softmax(params, work, work.first_key + tile * TOKENS, acc);
         }
-        if (rises(acc.s, acc.rows, max)) {
-            float factor[2];
-            raise(max, acc.rows, factor, params.score_scale, params.score_slack);
-            wgmma_wait<0>();
-            wgmma_touch(acc.o);
-            rescale(acc.o, factor);
-        }
-        exponentials(acc.s, acc.rows, params.score_scale);
+        release_k(smem, n);
         wgmma_wait<0>();
         wgmma_touch(acc.o);
         if (tile > 0) release_v(smem, n - 1);
@@ -236,7 +288,6 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         start_output(acc.o, acc.p, v_smem(smem, n));
         wgmma_wait<1>();
         wgmma_touch(acc.s);
-        release_k(smem, n + 1);
     }
 
     /** All tiles of the work. */
@@ -246,15 +297,14 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         row_state &rows = acc.rows;
 #pragma unroll
         for (int i = 0; i < O_REGS; i++) acc.o[i] = 0.0f;
-        rows.limit[0] = rows.limit[1] = -INFINITY;
-        rows.origin[0] = rows.origin[1] = rows.sum[0] = rows.sum[1] = 0.0f;
+        rows.origin[0] = rows.origin[1] = -INFINITY;
+        rows.sum[0] = rows.sum[1] = 0.0f;
 
         ptx_mbarrier_wait(barrier_at(&smem.q_full, 0), work.number % 2);
         ptx_mbarrier_wait(k_full(smem, n), parity(n));
         start_scores(smem, acc.s, k_smem(smem, n));
         wgmma_wait<0>();
         wgmma_touch(acc.s);
-        release_k(smem, n);
         for (int32_t tile = 0;; tile++, n++) {
             tile_range plain = work.plain[warpgroup()];
             softmax(params, smem, work, tile, n, tile >= plain.begin && tile < plain.end, acc);
@@ -273,7 +323,6 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
             float sum = rows.sum[half];
             sum += __shfl_xor_sync(~0u, sum, 1);
             rows.sum[half] = sum + __shfl_xor_sync(~0u, sum, 2);
-            if (rows.limit[half] == -INFINITY) rows.origin[half] = -INFINITY;
         }
     }
 
