@@ -5,12 +5,24 @@
 #include "status.h"
 
 enum {
-    RANK = 4,          /* head_dim, kv_heads, token in page, page */
-    BOX_ELEMENTS = 64, /* 128 bytes: the swizzle's span */
+    KV_RANK = 5,
+    Q_RANK = 3,
+    HALF_ELEMENTS = 64, /* 128 bytes: the swizzle's span */
+    GROUP_TOKENS = 8,   /* the swizzle's period */
     MAX_BOX_TOKENS = 64,
+    Q_TILE_ROWS = 64, /* query rows of a warpgroup */
     ELEMENT_BYTES = 2,
     STRIDE_BITS = 40 /* a stride has to be smaller, in bytes */
 };
+#define MOST_HALVES INT32_MAX /* coordinates have 32 bits */
+
+/** Some dimensions of a tensor in memory, the innermost first; strides in elements, that of the first is 1. */
+typedef struct map_shape {
+    cuuint32_t rank;
+    cuuint64_t extents[KV_RANK];
+    int64_t strides[KV_RANK];
+    cuuint32_t box[KV_RANK];
+} map_shape;
 
 _Static_assert(sizeof(pod_tensor_map) == sizeof(CUtensorMap), "the kernels see the driver's struct");
 
@@ -21,59 +33,134 @@ typedef struct cache {
     int64_t head_stride, token_stride, page_stride;
 } cache;
 
+static pod_status encode(const pod_cuda_device *cuda, const char *what, pod_dtype dtype, const void *base,
+                         const map_shape *shape, pod_tensor_map *map) {
+    cuuint64_t stride_bytes[KV_RANK];
+    cuuint32_t element_strides[KV_RANK];
+    CUtensorMap encoded;
+    for (cuuint32_t d = 0; d < shape->rank; d++) element_strides[d] = 1;
+    for (cuuint32_t d = 1; d < shape->rank; d++) {
+        /* Nothing is ever reached through that of a dimension of extent 1, but it has to be valid. */
+        int64_t stride = shape->extents[d] == 1 ? HALF_ELEMENTS : shape->strides[d];
+        stride_bytes[d - 1] = (cuuint64_t)stride * ELEMENT_BYTES;
+    }
+    POD_CUDA_TRY(cuda,
+                 tensor_map_encode_tiled(
+                     &encoded, dtype == POD_BF16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16,
+                     shape->rank, (void *)(uintptr_t)base, shape->extents, stride_bytes, shape->box, element_strides,
+                     CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+                     CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE),
+                 what);
+    memcpy(map, &encoded, sizeof *map);
+    return POD_OK;
+}
+
+/* ---- K and V ---- */
+
+static int is_far(int64_t stride) {
+    return stride >= (INT64_C(1) << STRIDE_BITS) / ELEMENT_BYTES;
+}
+
+static pod_status check_stride(const char *field, int64_t stride, int64_t extent) {
+    if (extent == 1 || !is_far(stride)) return POD_OK;
+    return pod__fail(POD_E_UNSUPPORTED, "%s = %lld is 2^%d bytes or more, which the sm90 kernels do not support", field,
+                     (long long)stride, STRIDE_BITS);
+}
+
+static int32_t num_halves(const pod_limits *limits) {
+    return limits->head_dim / HALF_ELEMENTS;
+}
+
+/** A wide box holds eight tokens' whole rows of a head, again and again. So heads have to begin at whole halves and, as
+ * no box may reach past a page's end, pages to hold whole groups of tokens. */
+static int is_wide(const pod_limits *limits, const cache *c) {
+    int has_whole_heads = c->head_stride % HALF_ELEMENTS == 0 && c->head_stride <= MOST_HALVES / limits->kv_heads;
+    return (has_whole_heads || limits->kv_heads == 1) && limits->page_size % GROUP_TOKENS == 0 && !is_far(c->token_stride * GROUP_TOKENS);
+}
+
+/** Halves from one head to the next. */
+static int32_t head_halves(const pod_limits *limits, const cache *c) {
+    return limits->kv_heads == 1 ? 0 : (int32_t)(c->head_stride / HALF_ELEMENTS);
+}
+
+static map_shape wide_shape(const pod_plan *plan, const cache *c, int32_t tokens, int32_t num_pages) {
+    const pod_limits *limits = &plan->limits;
+    uint64_t halves = (uint64_t)(limits->kv_heads - 1) * (uint64_t)head_halves(limits, c);
+    return (map_shape){
+        .rank = KV_RANK,
+        .extents = {HALF_ELEMENTS, GROUP_TOKENS, halves + (uint64_t)num_halves(limits),
+                    (cuuint64_t)limits->page_size / GROUP_TOKENS, (cuuint64_t)num_pages},
+        .strides = {1, c->token_stride, HALF_ELEMENTS, c->token_stride * GROUP_TOKENS, c->page_stride},
+        .box = {HALF_ELEMENTS, GROUP_TOKENS, (cuuint32_t)num_halves(limits), (cuuint32_t)(tokens / GROUP_TOKENS), 1},
+    };
+}
+
+static map_shape narrow_shape(const pod_plan *plan, const cache *c, int32_t num_pages) {
+    const pod_limits *limits = &plan->limits;
+    return (map_shape){
+        .rank = KV_RANK,
+        .extents = {(cuuint64_t)limits->head_dim, (cuuint64_t)limits->page_size, (cuuint64_t)limits->kv_heads,
+                    (cuuint64_t)num_pages, 1},
+        .strides = {1, c->token_stride, c->head_stride, c->page_stride, 1},
+        .box = {HALF_ELEMENTS, GROUP_TOKENS, 1, 1, 1},
+    };
+}
+
 /** A box lies within a page: the largest power of two that divides it. A request's only page needs no dividing; what
  * reaches past its end reads zeros. */
-static int32_t box_tokens(const pod_plan *plan) {
+static int32_t wide_tokens(const pod_plan *plan) {
     int32_t page_size = plan->limits.page_size;
     if (plan->batch.page_table == NULL || pod__has_one_page(&plan->limits)) return MAX_BOX_TOKENS;
     return pod_core_min(page_size & -page_size, MAX_BOX_TOKENS);
 }
 
-/** One stride in bytes. Nothing is ever reached through that of a dimension of extent 1, but it has to be valid. */
-static pod_status encode_stride(const char *field, int64_t stride, int64_t extent, cuuint64_t *bytes) {
-    *bytes = BOX_ELEMENTS * ELEMENT_BYTES;
-    if (extent == 1) return POD_OK;
-    if (stride >= (INT64_C(1) << STRIDE_BITS) / ELEMENT_BYTES) {
-        return pod__fail(POD_E_UNSUPPORTED, "%s = %lld is 2^%d bytes or more, which the sm90 kernels do not support",
-                         field, (long long)stride, STRIDE_BITS);
-    }
-    *bytes = (cuuint64_t)stride * ELEMENT_BYTES;
-    return POD_OK;
-}
-
-static pod_status encode(const pod_cuda_device *cuda, const pod_plan *plan, const cache *c, int32_t tokens,
-                         pod_tensor_map *map) {
-    const pod_limits *limits = &plan->limits;
-    int is_bf16 = limits->kv_dtype == POD_BF16;
+static pod_status encode_cache(const pod_cuda_device *cuda, const pod_plan *plan, const cache *c,
+                               const pod_kernel_params *params, pod_tensor_map *map) {
     int32_t num_pages = pod_core_max(1, plan->batch.num_pages); /* without pages nothing is read */
-    const cuuint64_t extents[RANK] = {(cuuint64_t)limits->head_dim, (cuuint64_t)limits->kv_heads,
-                                      (cuuint64_t)limits->page_size, (cuuint64_t)num_pages};
-    const cuuint32_t box[RANK] = {BOX_ELEMENTS, 1, (cuuint32_t)tokens, 1};
-    const cuuint32_t element_strides[RANK] = {1, 1, 1, 1};
-    cuuint64_t strides[RANK - 1];
-    POD_TRY(encode_stride(c->head_field, c->head_stride, limits->kv_heads, &strides[0]));
-    POD_TRY(encode_stride(c->token_field, c->token_stride, limits->page_size, &strides[1]));
-    POD_TRY(encode_stride(c->page_field, c->page_stride, num_pages, &strides[2]));
-    CUtensorMap encoded;
-    POD_CUDA_TRY(cuda,
-                 tensor_map_encode_tiled(
-                     &encoded, is_bf16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16, RANK,
-                     (void *)(uintptr_t)c->base, extents, strides, box, element_strides, CU_TENSOR_MAP_INTERLEAVE_NONE,
-                     CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE),
-                 c->map_name);
-    memcpy(map, &encoded, sizeof *map);
-    return POD_OK;
+    POD_TRY(check_stride(c->head_field, c->head_stride, plan->limits.kv_heads));
+    POD_TRY(check_stride(c->token_field, c->token_stride, plan->limits.page_size));
+    POD_TRY(check_stride(c->page_field, c->page_stride, num_pages));
+    map_shape shape =
+        params->is_wide ? wide_shape(plan, c, params->box_tokens, num_pages) : narrow_shape(plan, c, num_pages);
+    return encode(cuda, c->map_name, plan->limits.kv_dtype, c->base, &shape, map);
 }
 
-pod_status pod__cuda_add_tensor_maps(const pod_cuda_device *cuda, const pod_plan *plan, const pod_tensors *t,
-                                     pod_kernel_params *params) {
+static pod_status add_cache_maps(const pod_cuda_device *cuda, const pod_plan *plan, const pod_tensors *t,
+                                 pod_kernel_params *params) {
     const cache k = {"describing k to the GPU", "k_token_stride",  "k_head_stride", "k_page_stride", t->k,
                      t->k_head_stride,          t->k_token_stride, t->k_page_stride};
     const cache v = {"describing v to the GPU", "v_token_stride",  "v_head_stride", "v_page_stride", t->v,
                      t->v_head_stride,          t->v_token_stride, t->v_page_stride};
-    int32_t tokens = box_tokens(plan);
-    params->box_tokens = tokens;
-    params->box_shift = __builtin_ctz((unsigned)tokens);
-    POD_TRY(encode(cuda, plan, &k, tokens, &params->k_map));
-    return encode(cuda, plan, &v, tokens, &params->v_map);
+    const pod_limits *limits = &plan->limits;
+    params->is_wide = is_wide(limits, &k) && is_wide(limits, &v);
+    params->box_tokens = params->is_wide ? wide_tokens(plan) : GROUP_TOKENS;
+    params->box_shift = __builtin_ctz((unsigned)params->box_tokens);
+    params->k_head_halves = params->is_wide ? head_halves(limits, &k) : 1;
+    params->v_head_halves = params->is_wide ? head_halves(limits, &v) : 1;
+    POD_TRY(encode_cache(cuda, plan, &k, params, &params->k_map));
+    return encode_cache(cuda, plan, &v, params, &params->v_map);
+}
+
+/* ---- Q ---- */
+
+/** Only tiles whose rows all exist are read through it, so it may end behind the query tokens that there are. */
+static pod_status add_q_map(const pod_cuda_device *cuda, const pod_plan *plan, const pod_tensors *t,
+                            pod_kernel_params *params) {
+    const pod_limits *limits = &plan->limits;
+    int32_t group = limits->q_heads / limits->kv_heads;
+    params->has_q_map = Q_TILE_ROWS % group == 0 && !is_far(t->q_head_stride) && !is_far(t->q_token_stride);
+    if (!params->has_q_map) return POD_OK;
+    const map_shape shape = {
+        .rank = Q_RANK,
+        .extents = {(cuuint64_t)limits->head_dim, (cuuint64_t)limits->q_heads, (cuuint64_t)pod_core_max(1, limits->max_q_tokens)},
+        .strides = {1, t->q_head_stride, t->q_token_stride},
+        .box = {HALF_ELEMENTS, (cuuint32_t)group, (cuuint32_t)(Q_TILE_ROWS / group)},
+    };
+    return encode(cuda, "describing q to the GPU", limits->q_dtype, t->q, &shape, &params->q_map);
+}
+
+pod_status pod__cuda_add_tensor_maps(const pod_cuda_device *cuda, const pod_plan *plan, const pod_tensors *t,
+                                     pod_kernel_params *params) {
+    POD_TRY(add_cache_maps(cuda, plan, t, params));
+    return add_q_map(cuda, plan, t, params);
 }

@@ -32,11 +32,14 @@ static __device__ __forceinline__ int32_t load_page(const pod_kernel_params &par
     return __ldg(params.page_table + request * params.page_table_stride + page_idx);
 }
 
+/** Where in its page a key stands. */
+static __device__ __forceinline__ int32_t page_slot(const pod_kernel_params &params, int32_t key) {
+    if (params.page_table == nullptr) return key;
+    return params.page_shift >= 0 ? key & (params.page_size - 1) : key % params.page_size;
+}
+
 static __device__ __forceinline__ key_place locate_key(const pod_kernel_params &params, int32_t page, int32_t key) {
-    int32_t slot = key;
-    if (params.page_table != nullptr) {
-        slot = params.page_shift >= 0 ? key & (params.page_size - 1) : key % params.page_size;
-    }
+    int32_t slot = page_slot(params, key);
     key_place place;
     place.k_chunk = (uint32_t)((page * params.k_page_stride + slot * params.k_token_stride) / CHUNK_ELEMENTS);
     place.v_chunk = (uint32_t)((page * params.v_page_stride + slot * params.v_token_stride) / CHUNK_ELEMENTS);

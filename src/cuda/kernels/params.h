@@ -48,10 +48,17 @@ typedef struct pod_kernel_params {
     float score_slack;  /**< by how much a row's maximum may rise unnoticed, in score units */
     int32_t policy;
 
-    /* sm90 alone: K and V as (head_dim, kv_heads, token in page, page), copied in boxes of (64, 1, box_tokens, 1). */
-    int32_t box_tokens; /**< a power of two, at most 64 */
+    /* sm90 alone. Maps of K and V come in two kinds, both of rank 5:
+     *   wide     (64, token % 8, half, token / 8, page), boxes of (64, 8, halves, box_tokens / 8, 1): whole rows of a
+     *            head, whose halves of 64 elements count through all heads, head_halves apart
+     *   narrow   (head_dim, token, head, page, 1), boxes of (64, 8, 1, 1, 1); for what wide ones cannot express
+     * and that of Q is (head_dim, head, token), boxes of (64, group, 64 / group). */
+    int32_t is_wide;
+    int32_t box_tokens; /**< a power of two from 8 to 64 */
     int32_t box_shift;  /**< log2(box_tokens) */
-    pod_tensor_map k_map, v_map;
+    int32_t k_head_halves, v_head_halves;
+    int32_t has_q_map; /**< 0: a tile of 64 rows is no whole number of tokens */
+    pod_tensor_map k_map, v_map, q_map;
 } pod_kernel_params;
 
 #endif

@@ -92,25 +92,34 @@ static __device__ __forceinline__ void ptx_st_smem_at(uint32_t smem, uint32_t ct
 
 /* ---- the copy engine ---- */
 
-/** cp.async.bulk.tensor (9.7.9.27.1.2): a box of a rank-4 map into shared memory; what lies outside of the tensor
- * becomes zeros. Completes on the barrier. */
-static __device__ __forceinline__ void ptx_tma_load_4d(uint32_t to_smem, const void *map, uint32_t barrier_smem,
-                                                       int32_t x0, int32_t x1, int32_t x2, int32_t x3,
-                                                       uint64_t policy) {
-    asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.L2::cache_hint "
-                 "[%0], [%1, {%3, %4, %5, %6}], [%2], %7;" ::"r"(to_smem),
-                 "l"(map), "r"(barrier_smem), "r"(x0), "r"(x1), "r"(x2), "r"(x3), "l"(policy)
+/** cp.async.bulk.tensor (9.7.9.27.1.2): a box of a rank-5 map, at coordinates x, into shared memory; what lies outside
+ * of the tensor becomes zeros. Completes on the barrier. */
+static __device__ __forceinline__ void ptx_tma_load_5d(uint32_t to_smem, const void *map, uint32_t barrier_smem,
+                                                       const int32_t (&x)[5], uint64_t policy) {
+    asm volatile("cp.async.bulk.tensor.5d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.L2::cache_hint "
+                 "[%0], [%1, {%3, %4, %5, %6, %7}], [%2], %8;" ::"r"(to_smem),
+                 "l"(map), "r"(barrier_smem), "r"(x[0]), "r"(x[1]), "r"(x[2]), "r"(x[3]), "r"(x[4]), "l"(policy)
                  : "memory");
 }
 
 /** The same into the shared memory of all CTAs whose bits `ctas` has, at the same address; each one's barrier counts
  * the bytes that land there. */
-static __device__ __forceinline__ void ptx_tma_load_4d_to(uint16_t ctas, uint32_t to_smem, const void *map,
-                                                          uint32_t barrier_smem, int32_t x0, int32_t x1, int32_t x2,
-                                                          int32_t x3, uint64_t policy) {
-    asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster"
-                 ".L2::cache_hint [%0], [%1, {%3, %4, %5, %6}], [%2], %8, %7;" ::"r"(to_smem),
-                 "l"(map), "r"(barrier_smem), "r"(x0), "r"(x1), "r"(x2), "r"(x3), "l"(policy), "h"(ctas)
+static __device__ __forceinline__ void ptx_tma_load_5d_to(uint16_t ctas, uint32_t to_smem, const void *map,
+                                                          uint32_t barrier_smem, const int32_t (&x)[5],
+                                                          uint64_t policy) {
+    asm volatile("cp.async.bulk.tensor.5d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster"
+                 ".L2::cache_hint [%0], [%1, {%3, %4, %5, %6, %7}], [%2], %9, %8;" ::"r"(to_smem),
+                 "l"(map), "r"(barrier_smem), "r"(x[0]), "r"(x[1]), "r"(x[2]), "r"(x[3]), "r"(x[4]), "l"(policy),
+                 "h"(ctas)
+                 : "memory");
+}
+
+/** A box of a rank-3 map, without a policy. */
+static __device__ __forceinline__ void ptx_tma_load_3d(uint32_t to_smem, const void *map, uint32_t barrier_smem,
+                                                       int32_t x0, int32_t x1, int32_t x2) {
+    asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes "
+                 "[%0], [%1, {%3, %4, %5}], [%2];" ::"r"(to_smem),
+                 "l"(map), "r"(barrier_smem), "r"(x0), "r"(x1), "r"(x2)
                  : "memory");
 }
 

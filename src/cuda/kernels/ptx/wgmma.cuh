@@ -5,7 +5,8 @@
  *   rs_tb   a in registers, b in shared memory with its columns contiguous
  *
  * Operands in shared memory are named by descriptors (wgmma_operand); tiles lie as the copy engine's 128-byte swizzle
- * writes them: rows of 128 bytes, the 16-byte chunk's index xor-ed with row % 8, tiles aligned to 1024 bytes. */
+ * writes them: rows of 128 bytes, the 16-byte chunk's index xor-ed with row % 8, groups of eight rows aligned to 1024
+ * bytes. */
 #ifndef POD_WGMMA_CUH
 #define POD_WGMMA_CUH
 
@@ -17,11 +18,11 @@ static __device__ __forceinline__ uint32_t wgmma_operand(uint32_t smem, uint32_t
     return (smem & 0x3ffff) >> 4 | (leading >> 4) << 16;
 }
 
-/** The descriptor of what stands `bytes` behind the operand: groups of eight rows 1024 bytes apart, 128-byte swizzle.
+/** The descriptor of what stands `bytes` behind the operand: groups of eight rows GROUP_BYTES apart, 128-byte swizzle.
  */
-static __device__ __forceinline__ uint64_t wgmma_at(uint32_t operand, uint32_t bytes) {
+template <int GROUP_BYTES> static __device__ __forceinline__ uint64_t wgmma_at(uint32_t operand, uint32_t bytes) {
     uint64_t descriptor;
-    asm("mov.b64 %0, {%1, %2};" : "=l"(descriptor) : "r"(operand + (bytes >> 4)), "n"(1 << 30 | 1024 >> 4));
+    asm("mov.b64 %0, {%1, %2};" : "=l"(descriptor) : "r"(operand + (bytes >> 4)), "n"(1 << 30 | GROUP_BYTES >> 4));
     return descriptor;
 }
 

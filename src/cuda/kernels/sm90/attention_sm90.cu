@@ -3,8 +3,10 @@
  * decode at once (docs/sm90-pipeline.md). One instantiation per sm90 row of variants.def. */
 #include "../variant_row.cuh"
 #include "decode_sm90.cuh"
+#include "find_sm90.cuh"
 #include "load_sm90.cuh"
 #include "prefill_sm90.cuh"
+#include "rows_sm90.cuh"
 
 /* 48 + 2 * 192 + 80 = 512 registers, times 128 threads: the whole file. */
 enum { LOAD_REGISTERS = 48, PREFILL_REGISTERS = 192, DECODE_REGISTERS = 80 };
@@ -13,30 +15,36 @@ enum { FUSED_THREADS = 4 * WARPGROUP_THREADS };
 template <class ELEMENT, int HEAD_DIM> struct kernel_sm90 {
     typedef shape_sm90<HEAD_DIM> shape;
     typedef smem_sm90<shape> smem_type;
-    typedef load_sm90<shape> loaders;
 
     static __device__ __forceinline__ void load(const pod_kernel_params &params, smem_type &smem) {
         int lane = ptx_tid() % 32;
         switch (ptx_tid() / 32) {
         case 0:
-            loaders::prefill(params, smem, lane);
-            loaders::leave(params, lane);
+            load_sm90<shape>::prefill(params, smem, lane);
             break;
         case 1:
-            loaders::decode(params, smem, lane);
-            loaders::leave(params, lane);
+            load_sm90<shape>::decode(params, smem, lane);
+            if (lane == 0) find_sm90<shape>::leave(params);
             break;
         case 2:
-            loaders::prefill_rows(params, smem, lane);
+            rows_sm90<shape>::prefill(params, smem, lane);
+            break;
+        case 3:
+            if (lane == 0) {
+                find_sm90<shape>::prefill(params, smem);
+                find_sm90<shape>::leave(params);
+            }
         }
+        __syncwarp();
     }
 
     static __device__ __forceinline__ void fused(const pod_kernel_params &params, smem_type &smem) {
         if (ptx_tid() == 0) {
             init_barriers(smem);
-            smem.pace.decode_tiles = 0;
+            smem.pace = {0, 0.0f};
             ptx_prefetch_map(&params.k_map);
             ptx_prefetch_map(&params.v_map);
+            ptx_prefetch_map(&params.q_map);
         }
         ptx_cluster_sync();
         int warpgroup = ptx_tid() / WARPGROUP_THREADS;

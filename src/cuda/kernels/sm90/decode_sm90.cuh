@@ -56,14 +56,14 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
         }
     }
 
-    /** Scores of GROUPS * 16 keys, whose rows in the first half of a K tile begin at `keys_smem`. Two chains of
+    /** Scores of GROUPS * 16 keys, whose rows of a K tile begin at `keys_smem`. Two chains of
      * products hide half of their latency. */
     template <int GROUPS>
     static __device__ __forceinline__ void scores(float (&s)[GROUPS][4], const uint32_t (&q)[K_STEPS][2],
                                                   uint32_t keys_smem) {
         constexpr int STEPS_AT_ONCE = 2 / GROUPS;
         int lane = own_lane();
-        uint32_t k_lane = keys_smem + swizzle_chunk<HALF_ROW_BYTES>(lane % 16, lane / 16);
+        uint32_t k_lane = keys_smem + tile_chunk<SHAPE>(lane % 16, lane / 16);
         float chains[2][4];
 #pragma unroll
         for (int j = 0; j < 4; j++) chains[0][j] = chains[1][j] = 0.0f;
@@ -73,7 +73,7 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
 #pragma unroll
             for (int i = 0; i < 2; i++) {
                 int own_step = step + i % STEPS_AT_ONCE, key = i / STEPS_AT_ONCE * STEP_KEYS;
-                ptx_ldmatrix_x4(k[i], (k_lane + own_step / 4 * SHAPE::DECODE_HALF_BYTES + key * HALF_ROW_BYTES) ^
+                ptx_ldmatrix_x4(k[i], (k_lane + own_step / 4 * SWIZZLE_BYTES + key * SHAPE::ROW_BYTES) ^
                                           (own_step % 4 * 2 * CHUNK_BYTES));
             }
 #pragma unroll
@@ -150,11 +150,11 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
 
     static __device__ __forceinline__ void accumulate(accumulators &acc, const uint32_t (&p)[2], uint32_t keys_smem) {
         int lane = own_lane();
-        uint32_t v_lane = keys_smem + swizzle_chunk<HALF_ROW_BYTES>(lane % 8 + lane / 16 * 8, lane / 8 % 2);
+        uint32_t v_lane = keys_smem + tile_chunk<SHAPE>(lane % 8 + lane / 16 * 8, lane / 8 % 2);
 #pragma unroll
         for (int m = 0; m < O_TILES; m++) {
             uint32_t v[4];
-            ptx_ldmatrix_x4_trans(v, (v_lane + m / 4 * SHAPE::DECODE_HALF_BYTES) ^ (m % 4 * 2 * CHUNK_BYTES));
+            ptx_ldmatrix_x4_trans(v, (v_lane + m / 4 * SWIZZLE_BYTES) ^ (m % 4 * 2 * CHUNK_BYTES));
             ELEMENT::mma(acc.out[m], v, p[0], p[1]);
         }
     }
@@ -164,7 +164,7 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
         constexpr int ROW_CHUNKS = HEAD_DIM / CHUNK_ELEMENTS;
         int t = ptx_tid() % WARPGROUP_THREADS;
         for (int row = num_keys + t / ROW_CHUNKS; row < TOKENS; row += WARPGROUP_THREADS / ROW_CHUNKS) {
-            ptx_st_smem_zeros(v_smem + tile_chunk(row, t % ROW_CHUNKS, SHAPE::DECODE_HALF_BYTES));
+            ptx_st_smem_zeros(v_smem + tile_chunk<SHAPE>(row, t % ROW_CHUNKS));
         }
         sync();
     }
@@ -177,7 +177,7 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
         bool has_softcap = params.softcap_log2 > 0.0f;
         int first_row = own_warp() / WARPS_PER_GROUP * DECODE_WARP_ROWS;
         int own_keys = own_warp() % WARPS_PER_GROUP * STEP_KEYS * GROUPS;
-        uint32_t q[K_STEPS][2], slots_smem = ptx_smem(smem.decode_kv) + own_keys * HALF_ROW_BYTES;
+        uint32_t q[K_STEPS][2], slots_smem = ptx_smem(smem.decode_kv) + own_keys * SHAPE::ROW_BYTES;
         load_q(params, work, q, first_row);
         acc.max[0] = acc.max[1] = -INFINITY;
         acc.sum[0] = acc.sum[1] = 0.0f;
@@ -211,7 +211,7 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
             }
 #pragma unroll
             for (int g = 0; g < GROUPS; g++) {
-                accumulate(acc, p[g], slots_smem + at.slot * SHAPE::DECODE_SLOT_BYTES + g * STEP_KEYS * HALF_ROW_BYTES);
+                accumulate(acc, p[g], slots_smem + at.slot * SHAPE::DECODE_SLOT_BYTES + g * STEP_KEYS * SHAPE::ROW_BYTES);
             }
             if (--tiles_left == 0) break;
             warp_arrive(barrier_at(smem.decode_kv_empty, at.slot));

@@ -17,11 +17,10 @@
 
 template <class ELEMENT, class SHAPE> struct prefill_sm90 {
     typedef smem_sm90<SHAPE> smem_type;
-    static constexpr int HEAD_DIM = SHAPE::HEAD_DIM, ROWS = 64, TOKENS = SHAPE::PREFILL_TOKENS;
+    static constexpr int HEAD_DIM = SHAPE::HEAD_DIM, ROWS = PREFILL_WARPGROUP_ROWS, TOKENS = SHAPE::PREFILL_TOKENS;
     static constexpr int PAIRS = SHAPE::PREFILL_SLOTS / 2;
     static constexpr int S_REGS = TOKENS / 2, O_REGS = HEAD_DIM / 2, P_REGS = S_REGS / 2;
-    static constexpr uint32_t HALF_BYTES = SHAPE::PREFILL_HALF_BYTES;
-    static constexpr uint32_t Q_HALF_BYTES = SHAPE::CTA_ROWS * HALF_ROW_BYTES;
+    static constexpr uint32_t GROUP_BYTES = SHAPE::GROUP_BYTES, Q_HALF_BYTES = SHAPE::Q_HALF_BYTES;
 
     /** A thread's two rows: lane / 4 of its warp's sixteen, and eight further down. */
     struct row_state {
@@ -54,6 +53,10 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         ptx_bar_sync(BARRIER_PREFILL_0 + warpgroup(), WARPGROUP_THREADS);
     }
 
+    static __device__ __forceinline__ uint32_t q_smem(const smem_type &smem) {
+        return ptx_smem(smem.q) + warpgroup() * (SHAPE::HALVES * Q_HALF_BYTES);
+    }
+
     /* Pair n of the ring's endless sequence K(0) V(0) K(1) V(1) … */
     static __device__ __forceinline__ uint32_t k_smem(const smem_type &smem, uint32_t n) {
         return ptx_smem(smem.kv) + n % PAIRS * (2 * SHAPE::PREFILL_SLOT_BYTES);
@@ -80,14 +83,13 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
 
     /** Starts S = Q K'. */
     static __device__ __forceinline__ void start_scores(const smem_type &smem, float (&s)[S_REGS], uint32_t k_smem) {
-        uint32_t q_smem = ptx_smem(smem.q) + warpgroup() * ROWS * HALF_ROW_BYTES;
-        uint32_t q = wgmma_operand(q_smem, CHUNK_BYTES), k = wgmma_operand(k_smem, CHUNK_BYTES);
+        uint32_t q = wgmma_operand(q_smem(smem), CHUNK_BYTES), k = wgmma_operand(k_smem, CHUNK_BYTES);
         wgmma_fence();
 #pragma unroll
         for (int step = 0; step < HEAD_DIM / 16; step++) {
             uint32_t column_bytes = step % 4 * 32;
-            ELEMENT::ss(s, wgmma_at(q, step / 4 * Q_HALF_BYTES + column_bytes),
-                        wgmma_at(k, step / 4 * HALF_BYTES + column_bytes), step > 0);
+            ELEMENT::ss(s, wgmma_at<SWIZZLE_BYTES>(q, step / 4 * Q_HALF_BYTES + column_bytes),
+                        wgmma_at<GROUP_BYTES>(k, step / 4 * SWIZZLE_BYTES + column_bytes), step > 0);
         }
         wgmma_commit();
     }
@@ -95,11 +97,11 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
     /** Starts O += P V. */
     static __device__ __forceinline__ void start_output(float (&o)[O_REGS], const uint32_t (&p)[P_REGS],
                                                         uint32_t v_smem) {
-        uint32_t v = wgmma_operand(v_smem, HALF_BYTES);
+        uint32_t v = wgmma_operand(v_smem, SWIZZLE_BYTES);
         wgmma_fence();
 #pragma unroll
         for (int step = 0; step < TOKENS / 16; step++) {
-            ELEMENT::rs_tb(o, &p[step * 4], wgmma_at(v, step * 16 * HALF_ROW_BYTES), true);
+            ELEMENT::rs_tb(o, &p[step * 4], wgmma_at<GROUP_BYTES>(v, step * 16 * SHAPE::ROW_BYTES), true);
         }
         wgmma_commit();
     }
@@ -207,25 +209,31 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         rows.sum[1] += sums[1];
     }
 
-    /** S = Q K' of the warp's own 16 rows, by mma.sync, whose results lie as wgmma's do: the other warps go on. */
-    static __device__ __forceinline__ void repeat_scores(const smem_type &smem, float (&s)[S_REGS], uint32_t k_smem) {
-        int lane = ptx_tid() % 32, first_row = warpgroup() * ROWS + own_thread() / 32 * 16;
-        uint32_t q_rows = ptx_smem(smem.q) + tile_chunk(first_row + lane % 16, 0, Q_HALF_BYTES);
-        uint32_t k_rows = k_smem + tile_chunk(lane % 8 + lane / 16 * 8, 0, HALF_BYTES);
-#pragma unroll
-        for (int i = 0; i < S_REGS; i++) s[i] = 0.0f;
+    /** S = Q K' of the warp's own 16 rows once more, by mma.sync, whose results lie as wgmma's do: the other warps go on.
+     * The K tile has been given back, so keys come from the cache; all of the tile's are there. Rare, so few registers
+     * count more than time: eight keys in a round, which enter at the end and move up. */
+    static __device__ __forceinline__ void repeat_scores(const pod_kernel_params &params, const smem_type &smem,
+                                                         const prefill_work &work, float (&s)[S_REGS],
+                                                         int32_t first_key) {
 #pragma unroll 1
-        for (int step = 0; step < HEAD_DIM / 16; step++) {
-            uint32_t q[4], flip = step % 4 * 2 * CHUNK_BYTES;
-            ptx_ldmatrix_x4(q, (q_rows + step / 4 * Q_HALF_BYTES) ^ (lane / 16 * CHUNK_BYTES) ^ flip);
-#pragma unroll
-            for (int i = 0; i < S_REGS / 8; i++) {
-                uint32_t k[4];
-                ptx_ldmatrix_x4(k, (k_rows + step / 4 * HALF_BYTES + i * 16 * HALF_ROW_BYTES) ^
-                                       (lane / 8 % 2 * CHUNK_BYTES) ^ flip);
-                ELEMENT::mma(*(float(*)[4]) & s[i * 8], q, k[0], k[1]);
-                ELEMENT::mma(*(float(*)[4]) & s[i * 8 + 4], q, k[2], k[3]);
+        for (int i = 0; i < S_REGS / 4; i++) {
+            int lane = ptx_tid() % 32;
+            int32_t key = first_key + i * 8 + lane / 4;
+            int64_t offset = load_page(params, work.entry.request, key) * params.k_page_stride +
+                             page_slot(params, key) * params.k_token_stride + work.kv_head * params.k_head_stride;
+            const uint32_t *words = (const uint32_t *)((const uint16_t *)params.k + offset) + lane % 4;
+            uint32_t q_rows = q_smem(smem) + q_chunk<SHAPE>(own_thread() / 32 * 16 + lane % 16, lane / 16);
+            float scores[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+#pragma unroll 1
+            for (int step = 0; step < HEAD_DIM / 16; step++) {
+                uint32_t q[4];
+                ptx_ldmatrix_x4(q, (q_rows + step / 4 * Q_HALF_BYTES) ^ (step % 4 * 2 * CHUNK_BYTES));
+                ELEMENT::mma(scores, q, __ldg(words + step * 8), __ldg(words + step * 8 + 4));
             }
+#pragma unroll
+            for (int j = 0; j < S_REGS - 4; j++) s[j] = s[j + 4];
+#pragma unroll
+            for (int j = 0; j < 4; j++) s[S_REGS - 4 + j] = scores[j];
         }
     }
 
@@ -245,8 +253,7 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         int t = ptx_tid() - WARPGROUP_THREADS;
         constexpr int THREADS = PREFILL_WARPGROUPS * WARPGROUP_THREADS, ROW_CHUNKS = HEAD_DIM / CHUNK_ELEMENTS;
         for (int row = num_keys + t / ROW_CHUNKS; row < TOKENS; row += THREADS / ROW_CHUNKS) {
-            uint32_t to = v_smem + tile_chunk(row, t % ROW_CHUNKS, HALF_BYTES);
-            ptx_st_smem_zeros(to);
+            ptx_st_smem_zeros(v_smem + tile_chunk<SHAPE>(row, t % ROW_CHUNKS));
         }
         ptx_fence_async_smem();
         ptx_bar_sync(BARRIER_PREFILL_BOTH, THREADS);
@@ -264,16 +271,16 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         for (int i = 0; i < S_REGS; i++) s[i] = softcap_score(params, s[i]);
     }
 
-    /** Scores of a tile become P, while O += P V of the tile before runs; both tiles then go back. `is_plain`: every row
-     * sees every key and there is no softcap. `n` is the tile's place in the ring. */
+    /** Scores of a tile become P, while O += P V of the tile before runs. `is_plain`: every row sees every key and there
+     * is no softcap. `n` is the tile's place in the ring. */
     static __device__ __forceinline__ void softmax(const pod_kernel_params &params, smem_type &smem,
                                                    const prefill_work &work, int32_t tile, uint32_t n, bool is_plain,
                                                    accumulators &acc) {
         if (!is_plain || !try_softmax(params, acc)) {
-            if (is_plain) repeat_scores(smem, acc.s, k_smem(smem, n));
-            careful_softmax(params, work, work.first_key + tile * TOKENS, acc);
+            int32_t first_key = work.first_key + tile * TOKENS;
+            if (is_plain) repeat_scores(params, smem, work, acc.s, first_key);
+            careful_softmax(params, work, first_key, acc);
         }
-        release_k(smem, n);
         wgmma_wait<0>();
         wgmma_touch(acc.o);
         if (tile > 0) release_v(smem, n - 1);
@@ -288,6 +295,7 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         start_output(acc.o, acc.p, v_smem(smem, n));
         wgmma_wait<1>();
         wgmma_touch(acc.s);
+        release_k(smem, n + 1);
     }
 
     /** All tiles of the work. */
@@ -300,18 +308,19 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         rows.origin[0] = rows.origin[1] = -INFINITY;
         rows.sum[0] = rows.sum[1] = 0.0f;
 
-        ptx_mbarrier_wait(barrier_at(&smem.q_full, 0), work.number % 2);
+        ptx_mbarrier_wait(barrier_at(smem.q_full, warpgroup()), work.number % 2);
         ptx_mbarrier_wait(k_full(smem, n), parity(n));
         start_scores(smem, acc.s, k_smem(smem, n));
         wgmma_wait<0>();
         wgmma_touch(acc.s);
+        release_k(smem, n);
         for (int32_t tile = 0;; tile++, n++) {
             tile_range plain = work.plain[warpgroup()];
             softmax(params, smem, work, tile, n, tile >= plain.begin && tile < plain.end, acc);
             if (tile == work.entry.num_tiles - 1) break;
             advance(smem, n, acc);
         }
-        warp_arrive(barrier_at(&smem.q_empty, 0));
+        warp_arrive(barrier_at(smem.q_empty, warpgroup()));
         ptx_mbarrier_wait(v_full(smem, n), parity(n));
         if (ends_inside(work)) clear_values(v_smem(smem, n), last_tile_keys(work));
         start_output(acc.o, acc.p, v_smem(smem, n));
@@ -329,8 +338,8 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
     /** A warpgroup without rows lets the tiles pass. */
     static __device__ void skip(smem_type &smem, const prefill_work &work) {
         uint32_t n = work.load.first_tile;
-        ptx_mbarrier_wait(barrier_at(&smem.q_full, 0), work.number % 2);
-        warp_arrive(barrier_at(&smem.q_empty, 0));
+        ptx_mbarrier_wait(barrier_at(smem.q_full, warpgroup()), work.number % 2);
+        warp_arrive(barrier_at(smem.q_empty, warpgroup()));
         for (int32_t tile = 0; tile < work.entry.num_tiles; tile++, n++) {
             ptx_mbarrier_wait(k_full(smem, n), parity(n));
             __syncwarp();

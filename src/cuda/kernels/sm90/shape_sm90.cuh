@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the warpgroups of a CTA share: tiles, rings, work slots and the barriers between them.
  *
- *   warp 0 (prefill loader)   ticket -> work slot -> K and V tiles into the prefill ring
- *   warp 1 (decode loader)    ticket -> work slot -> K and V tiles into the decode ring
- *   warp 2                    prefill's query rows
- *   warpgroups 1, 2           prefill: 64 query rows each
- *   warpgroup 3               decode
+ *   warp 0            K and V tiles of the prefill work slots into the prefill ring
+ *   warp 1            ticket -> decode work slot -> its K and V tiles into the decode ring
+ *   warp 2            query rows of the prefill work slots
+ *   warp 3            ticket -> prefill work slot
+ *   warpgroups 1, 2   prefill: 64 query rows each
+ *   warpgroup 3       decode
  *
  * Two CTAs are a cluster. A prefill tile of 256 rows goes to both, 128 each; every K and V tile of it comes once from
  * L2 and lands in both, each loader fetching half of its tokens: decode needs what L2 can deliver.
  *
- * All tiles are what wgmma and the copy engine call 128-byte swizzled: halves of 64 columns, rows of 128 bytes. */
+ * All tiles are what wgmma and the copy engine call 128-byte swizzled: halves of 64 columns, rows of 128 bytes. In a K
+ * or V tile the halves of eight tokens stand side by side, so that one box brings both. */
 #ifndef POD_SM90_SHAPE_CUH
 #define POD_SM90_SHAPE_CUH
 
@@ -23,8 +25,9 @@ enum { WARPGROUP_THREADS = 128, WARPGROUP_WARPS = 4, PREFILL_WARPGROUPS = 2, CLU
 enum { BARRIER_PREFILL_0 = 1, BARRIER_PREFILL_1 = 2, BARRIER_PREFILL_BOTH = 3, BARRIER_DECODE = 4 };
 
 enum { HALF_COLUMNS = 64, HALF_ROW_BYTES = 128, SWIZZLE_ROWS = 8, SWIZZLE_BYTES = SWIZZLE_ROWS * HALF_ROW_BYTES };
+enum { PREFILL_WARPGROUP_ROWS = 64 };
 enum { DECODE_WARP_ROWS = 8 };
-enum { WORK_SLOTS = 2 }; /* the loaders find the next work while this one is done */
+enum { WORK_SLOTS = 2 }; /* the next work is found while this one is done */
 
 /** What a loader asks of a piece of work for every tile. */
 struct load_work {
@@ -83,20 +86,23 @@ struct decode_work {
 /** Tiles of a kernel. */
 template <int HEAD_DIM_> struct shape_sm90 {
     static constexpr int HEAD_DIM = HEAD_DIM_, HALVES = HEAD_DIM / HALF_COLUMNS;
-    static constexpr int CTA_ROWS = 128, PREFILL_ROWS = CLUSTER_CTAS * CTA_ROWS;
+    static constexpr int CTA_ROWS = PREFILL_WARPGROUPS * PREFILL_WARPGROUP_ROWS;
+    static constexpr int PREFILL_ROWS = CLUSTER_CTAS * CTA_ROWS;
     static constexpr int PREFILL_TOKENS = 128, PREFILL_SLOTS = 4;
     static constexpr int LOADER_TOKENS = PREFILL_TOKENS / CLUSTER_CTAS; /* of a prefill tile */
     static constexpr int DECODE_ROWS = 16, DECODE_TOKENS = 64, DECODE_SLOTS = HEAD_DIM == 128 ? 4 : 8;
-    static constexpr uint32_t PREFILL_HALF_BYTES = PREFILL_TOKENS * HALF_ROW_BYTES;
-    static constexpr uint32_t PREFILL_SLOT_BYTES = HALVES * PREFILL_HALF_BYTES;
-    static constexpr uint32_t DECODE_HALF_BYTES = DECODE_TOKENS * HALF_ROW_BYTES;
-    static constexpr uint32_t DECODE_SLOT_BYTES = HALVES * DECODE_HALF_BYTES;
+    static constexpr uint32_t ROW_BYTES = HALVES * HALF_ROW_BYTES, GROUP_BYTES = HALVES * SWIZZLE_BYTES;
+    static constexpr uint32_t PREFILL_SLOT_BYTES = PREFILL_TOKENS * ROW_BYTES;
+    static constexpr uint32_t DECODE_SLOT_BYTES = DECODE_TOKENS * ROW_BYTES;
+    static constexpr uint32_t Q_HALF_BYTES = PREFILL_WARPGROUP_ROWS * HALF_ROW_BYTES;
 };
 
 template <class SHAPE> struct alignas(SWIZZLE_BYTES) smem_sm90 {
-    uint16_t q[SHAPE::HALVES][SHAPE::CTA_ROWS][HALF_COLUMNS];
-    uint16_t kv[SHAPE::PREFILL_SLOTS][SHAPE::HALVES][SHAPE::PREFILL_TOKENS][HALF_COLUMNS]; /* K(0) V(0) K(1) V(1) … */
-    uint16_t decode_kv[SHAPE::DECODE_SLOTS][SHAPE::HALVES][SHAPE::DECODE_TOKENS][HALF_COLUMNS];
+    uint16_t q[PREFILL_WARPGROUPS][SHAPE::HALVES][PREFILL_WARPGROUP_ROWS][HALF_COLUMNS];
+    /* K(0) V(0) K(1) V(1) … */
+    uint16_t kv[SHAPE::PREFILL_SLOTS][SHAPE::PREFILL_TOKENS / SWIZZLE_ROWS][SHAPE::HALVES][SWIZZLE_ROWS][HALF_COLUMNS];
+    uint16_t decode_kv[SHAPE::DECODE_SLOTS][SHAPE::DECODE_TOKENS / SWIZZLE_ROWS][SHAPE::HALVES][SWIZZLE_ROWS]
+                      [HALF_COLUMNS];
     float2 decode_sums[WARPGROUP_WARPS][DECODE_WARP_ROWS]; /* max and sum of each warp's rows */
     prefill_work prefill[WORK_SLOTS];
     decode_work decode[WORK_SLOTS];
@@ -105,7 +111,7 @@ template <class SHAPE> struct alignas(SWIZZLE_BYTES) smem_sm90 {
     uint32_t is_last[PREFILL_WARPGROUPS + 1]; /* that warpgroup finished the last part of its rows */
 
     uint64_t kv_full[SHAPE::PREFILL_SLOTS], kv_empty[SHAPE::PREFILL_SLOTS];
-    uint64_t q_full, q_empty;
+    uint64_t q_full[PREFILL_WARPGROUPS], q_empty[PREFILL_WARPGROUPS];
     int32_t ticket[WORK_SLOTS]; /* of the prefill queue, drawn by the cluster's first CTA for both */
     uint64_t ticket_full[WORK_SLOTS];
     uint64_t prefill_full[WORK_SLOTS], prefill_empty[WORK_SLOTS];
@@ -140,9 +146,15 @@ static __device__ __forceinline__ void warp_arrive(uint32_t barrier_smem) {
     if (ptx_tid() % 32 == 0) ptx_mbarrier_arrive(barrier_smem);
 }
 
-/** Byte offset of a 16-byte chunk (of a row's 8 HALVES ones) in a tile whose halves are `half_bytes` apart. */
-static __device__ __forceinline__ uint32_t tile_chunk(int row, int chunk, uint32_t half_bytes) {
-    return chunk / 8 * half_bytes + swizzle_chunk<HALF_ROW_BYTES>(row, chunk % 8);
+/** Byte offset of a 16-byte chunk of a token (of its 8 HALVES ones) in a K or V tile. */
+template <class SHAPE> static __device__ __forceinline__ uint32_t tile_chunk(int token, int chunk) {
+    return token / SWIZZLE_ROWS * SHAPE::GROUP_BYTES + chunk / 8 * SWIZZLE_BYTES +
+           swizzle_chunk<HALF_ROW_BYTES>(token % SWIZZLE_ROWS, chunk % 8);
+}
+
+/** The same of a query row in a warpgroup's tile. */
+template <class SHAPE> static __device__ __forceinline__ uint32_t q_chunk(int row, int chunk) {
+    return chunk / 8 * SHAPE::Q_HALF_BYTES + swizzle_chunk<HALF_ROW_BYTES>(row, chunk % 8);
 }
 
 template <class SHAPE> static __device__ void init_barriers(smem_sm90<SHAPE> &smem) {
@@ -158,12 +170,14 @@ template <class SHAPE> static __device__ void init_barriers(smem_sm90<SHAPE> &sm
     for (int i = 0; i < WORK_SLOTS; i++) {
         ptx_mbarrier_init(barrier_at(smem.ticket_full, i), 1);
         ptx_mbarrier_init(barrier_at(smem.prefill_full, i), 1);
-        ptx_mbarrier_init(barrier_at(smem.prefill_empty, i), PREFILL_WARPS + 1);
+        ptx_mbarrier_init(barrier_at(smem.prefill_empty, i), PREFILL_WARPS + 2);
         ptx_mbarrier_init(barrier_at(smem.decode_full, i), 1);
         ptx_mbarrier_init(barrier_at(smem.decode_empty, i), WARPGROUP_WARPS);
     }
-    ptx_mbarrier_init(barrier_at(&smem.q_full, 0), 32);
-    ptx_mbarrier_init(barrier_at(&smem.q_empty, 0), PREFILL_WARPS);
+    for (int i = 0; i < PREFILL_WARPGROUPS; i++) {
+        ptx_mbarrier_init(barrier_at(smem.q_full, i), 1);
+        ptx_mbarrier_init(barrier_at(smem.q_empty, i), WARPGROUP_WARPS);
+    }
     ptx_fence_mbarrier_init();
 }
 

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Finding work: tickets of the two queues become work slots. */
+#ifndef POD_SM90_FIND_CUH
+#define POD_SM90_FIND_CUH
+
+#include "../decode_line.cuh"
+#include "shape_sm90.cuh"
+
+template <class SHAPE> struct find_sm90 {
+    typedef smem_sm90<SHAPE> smem_type;
+
+    static __device__ __forceinline__ void find_prefill(const pod_kernel_params &params, int32_t ticket,
+                                                        prefill_work &work) {
+        int32_t kv_heads = params.shape.kv_heads;
+        work.entry = params.schedule.entries[ticket / kv_heads];
+        work.kv_head = ticket % kv_heads;
+        work.request = load_request(params, work.entry.request);
+        work.row_begin = work.entry.row_begin + ptx_cta_rank() * SHAPE::CTA_ROWS;
+        work.num_rows = min((int32_t)SHAPE::CTA_ROWS, work.request.q_len * params.shape.group - work.row_begin);
+        work.first_key = work.entry.tile_begin * SHAPE::PREFILL_TOKENS;
+        work.load = {work.entry.request, work.request.kv_len, work.kv_head, work.first_key, work.entry.num_tiles, 0};
+    }
+
+    /** How far prefill may be ahead of decode; until this is known, by some tiles. */
+    static __device__ __forceinline__ void set_pace(const pod_kernel_params &params, smem_type &smem) {
+        const pod_schedule_header *header = params.schedule.header;
+        float prefill_tiles = (float)header->num_prefill_tiles * CLUSTER_CTAS;
+        *(volatile float *)&smem.pace.prefill_per_decode =
+            PACE_LEAD * prefill_tiles / (float)max(header->num_decode_tiles, 1);
+    }
+
+    /** The ticket that the cluster's first CTA drew, in both CTAs. The second reads it before the first can come back to
+     * the same place: the tiles of every work need both loaders. `number` counts them from 0. */
+    static __device__ __forceinline__ int32_t share_ticket(smem_type &smem, uint32_t number, int32_t ticket) {
+        uint32_t place = number % WORK_SLOTS, full = barrier_at(smem.ticket_full, place);
+        if (ptx_cta_rank() == 0) {
+            ptx_st_smem_at(ptx_smem(&smem.ticket[place]), 1, ticket);
+            ptx_mbarrier_release_at(full, 1);
+            return ticket;
+        }
+        ptx_mbarrier_wait_cluster(full, number / WORK_SLOTS % 2);
+        return smem.ticket[place];
+    }
+
+    /** Warp 3, whose first lane does it all. The first ticket of a cluster is its own number, the others are drawn. */
+    static __device__ void prefill(const pod_kernel_params &params, smem_type &smem) {
+        pod_schedule_header *header = params.schedule.header;
+        int32_t ticket = blockIdx.x / CLUSTER_CTAS;
+        uint32_t first_tile = 0;
+        for (uint32_t number = 0;; number++) {
+            uint32_t slot = number % WORK_SLOTS;
+            prefill_work &work = smem.prefill[slot];
+            ptx_mbarrier_wait(barrier_at(smem.prefill_empty, slot), number / WORK_SLOTS % 2 ^ 1);
+            if (number > 0) ticket = share_ticket(smem, number - 1, ticket);
+            bool exists = ticket < header->num_prefill_entries * params.shape.kv_heads;
+            work.kv_head = -1;
+            if (exists) find_prefill(params, ticket, work);
+            work.load.first_tile = first_tile;
+            work.number = number;
+            ptx_mbarrier_arrive(barrier_at(smem.prefill_full, slot));
+            if (number == 0) set_pace(params, smem);
+            if (!exists) break;
+            first_tile += work.entry.num_tiles;
+            if (ptx_cta_rank() == 0) {
+                ticket = (int32_t)(gridDim.x / CLUSTER_CTAS + atomicAdd(&header->prefill_ticket, 1));
+            }
+        }
+    }
+
+    static __device__ __forceinline__ void find_decode(const pod_kernel_params &params, int32_t request,
+                                                       int32_t position, int32_t slice, int32_t slice_end,
+                                                       decode_work &work) {
+        work.request = load_request(params, request);
+        pod_core_decode_item_of(&params.shape, &params.tiling, &params.schedule, request, position, slice, slice_end,
+                                &work.item);
+        work.num_rows = work.request.q_len * params.shape.group;
+        work.first_key = work.item.tile_begin * SHAPE::DECODE_TOKENS;
+        work.load = {request, work.request.kv_len, work.item.kv_head, work.first_key, work.item.num_tiles, 0};
+        work.unmasked_end = visible_keys(params, work.request, 0).end;
+        work.unmasked_begin = visible_keys(params, work.request, work.request.q_len - 1).begin;
+    }
+
+    /** The item that comes next: of this slice, or of the slice drawn before. False: there is none. */
+    static __device__ __forceinline__ bool next_decode(const pod_kernel_params &params, decode_cursor &cursor,
+                                                       decode_work &work, int lane) {
+        pod_schedule_header *header = params.schedule.header;
+        if (cursor.position >= cursor.slice_end) {
+            int32_t slice = cursor.next_slice;
+            __syncwarp();
+            if (slice >= header->num_slices) return false;
+            if (lane == 0) {
+                cursor.slice = slice;
+                cursor.position = pod_core_slice_begin(header, slice);
+                cursor.slice_end = pod_core_slice_begin(header, slice + 1);
+                cursor.next_slice = (int32_t)(gridDim.x + atomicAdd(&header->decode_ticket, 1));
+            }
+            __syncwarp();
+        }
+        int32_t position = cursor.position;
+        __syncwarp(); /* all have read it before lane 0 writes it */
+        int32_t request = find_decode_request(params.schedule, position, lane);
+        if (lane == 0) {
+            find_decode(params, request, position, cursor.slice, cursor.slice_end, work);
+            cursor.position = position + work.item.num_tiles;
+        }
+        return true;
+    }
+
+    /** The two lanes that draw tickets leave; the last of the grid puts the tickets back for the next launch. */
+    static __device__ __forceinline__ void leave(const pod_kernel_params &params) {
+        pod_schedule_header *header = params.schedule.header;
+        if (atomicAdd(&header->ctas_done, 1) != 2 * gridDim.x - 1) return;
+        header->prefill_ticket = 0;
+        header->decode_ticket = 0;
+        header->ctas_done = 0;
+    }
+};
+
+#endif

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Prefill's query rows: a tile of 64 for each warpgroup, copied as soon as the last scores of the rows before are known. */
+#ifndef POD_SM90_ROWS_CUH
+#define POD_SM90_ROWS_CUH
+
+#include "shape_sm90.cuh"
+
+template <class SHAPE> struct rows_sm90 {
+    typedef smem_sm90<SHAPE> smem_type;
+    static constexpr int ROWS = PREFILL_WARPGROUP_ROWS, ROW_CHUNKS = SHAPE::HEAD_DIM / CHUNK_ELEMENTS;
+
+    static __device__ __forceinline__ tile_range find_plain(const pod_kernel_params &params, const prefill_work &work,
+                                                            int warpgroup) {
+        int32_t first_row = work.row_begin + warpgroup * ROWS;
+        int32_t last_row = work.row_begin + min(work.num_rows, (warpgroup + 1) * ROWS) - 1;
+        int32_t begin = visible_keys(params, work.request, last_row / params.shape.group).begin - work.first_key;
+        int32_t end = visible_keys(params, work.request, first_row / params.shape.group).end - work.first_key;
+        tile_range plain = {max(1, pod_core_ceil_div(max(begin, 0), SHAPE::PREFILL_TOKENS)),
+                            min(max(end, 0) / SHAPE::PREFILL_TOKENS, work.entry.num_tiles - 1)};
+        if (params.softcap_log2 > 0.0f) plain.end = plain.begin;
+        return plain;
+    }
+
+    /** Rows from `row_begin` on, of which `num_rows` exist; the others become zeros. Every lane copies. */
+    static __device__ __forceinline__ void copy_rows(const pod_kernel_params &params, const prefill_work &work,
+                                                     int32_t row_begin, int32_t num_rows, uint32_t tile_smem,
+                                                     int lane) {
+        int chunk = lane % ROW_CHUNKS;
+        for (int row = lane / ROW_CHUNKS; row < ROWS; row += 32 / ROW_CHUNKS) {
+            bool exists = row < num_rows;
+            int64_t offset = q_offset(params, work.request, work.kv_head, row_begin + (exists ? row : 0));
+            ptx_cp_async_16_or_zeros(tile_smem + q_chunk<SHAPE>(row, chunk),
+                                     (const uint16_t *)params.q + offset + chunk * CHUNK_ELEMENTS,
+                                     exists ? CHUNK_BYTES : 0);
+        }
+        ptx_cp_async_commit();
+        ptx_cp_async_wait<0>();
+        ptx_fence_async_smem();
+    }
+
+    /** The same for a tile whose rows all exist and are whole tokens. One lane. */
+    static __device__ __forceinline__ void copy_tile(const pod_kernel_params &params, const prefill_work &work,
+                                                     int32_t row_begin, uint32_t tile_smem, uint32_t full) {
+        int32_t group = params.shape.group;
+        ptx_mbarrier_arrive_expect(full, SHAPE::HALVES * SHAPE::Q_HALF_BYTES);
+#pragma unroll
+        for (int half = 0; half < SHAPE::HALVES; half++) {
+            ptx_tma_load_3d(tile_smem + half * SHAPE::Q_HALF_BYTES, &params.q_map, full, half * HALF_COLUMNS,
+                            work.kv_head * group, work.request.q_begin + row_begin / group);
+        }
+    }
+
+    static __device__ __forceinline__ void load(const pod_kernel_params &params, smem_type &smem,
+                                                const prefill_work &work, int warpgroup, int lane) {
+        int32_t row_begin = work.row_begin + warpgroup * ROWS, num_rows = work.num_rows - warpgroup * ROWS;
+        uint32_t tile_smem = ptx_smem(smem.q) + warpgroup * (SHAPE::HALVES * SHAPE::Q_HALF_BYTES);
+        uint32_t full = barrier_at(smem.q_full, warpgroup);
+        if (num_rows >= ROWS && params.has_q_map) {
+            if (lane == 0) copy_tile(params, work, row_begin, tile_smem, full);
+            return;
+        }
+        if (num_rows > 0) copy_rows(params, work, row_begin, num_rows, tile_smem, lane);
+        warp_arrive(full);
+    }
+
+    /** Warp 2. */
+    static __device__ void prefill(const pod_kernel_params &params, smem_type &smem, int lane) {
+        for (uint32_t number = 0;; number++) {
+            uint32_t slot = number % WORK_SLOTS;
+            ptx_mbarrier_wait(barrier_at(smem.prefill_full, slot), number / WORK_SLOTS % 2);
+            prefill_work &work = smem.prefill[slot];
+            if (work.kv_head < 0) break;
+            if (lane < PREFILL_WARPGROUPS) work.plain[lane] = find_plain(params, work, lane);
+            __syncwarp(); /* the barriers of the rows tell of `plain` too */
+#pragma unroll 1
+            for (int warpgroup = 0; warpgroup < PREFILL_WARPGROUPS; warpgroup++) {
+                ptx_mbarrier_wait(barrier_at(smem.q_empty, warpgroup), number % 2 ^ 1);
+                load(params, smem, work, warpgroup, lane);
+            }
+            warp_arrive(barrier_at(smem.prefill_empty, slot));
+        }
+    }
+};
+
+#endif
