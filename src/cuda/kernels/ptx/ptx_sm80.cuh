@@ -114,6 +114,12 @@ static __device__ __forceinline__ uint32_t ptx_tid(void) {
     return tid;
 }
 
+/** A value that all lanes of the warp have: told so, the compiler keeps it and what follows from it in uniform
+ * registers. */
+static __device__ __forceinline__ int32_t ptx_uniform(int32_t value) {
+    return __shfl_sync(~0u, value, 0);
+}
+
 /** %smid: the SM that this CTA runs on. */
 static __device__ __forceinline__ uint32_t ptx_smid(void) {
     uint32_t smid;

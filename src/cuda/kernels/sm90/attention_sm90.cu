@@ -53,7 +53,7 @@ template <class ELEMENT, int HEAD_DIM> struct kernel_sm90 {
             load(params, smem);
         } else if (warpgroup <= PREFILL_WARPGROUPS) {
             ptx_take_registers<PREFILL_REGISTERS>();
-            prefill_sm90<ELEMENT, shape>::consume(params, smem);
+            prefill_sm90<ELEMENT, shape>{params, smem, ptx_uniform(warpgroup) - 1}.consume();
         } else {
             ptx_give_registers<DECODE_REGISTERS>();
             decode_sm90<ELEMENT, shape>::consume(params, smem);

@@ -91,11 +91,13 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
 
     static __device__ __forceinline__ void mask(const pod_kernel_params &params, const decode_work &work, float (&s)[4],
                                                 int first_row, int32_t first_key) {
-        int32_t key = first_key + own_lane() / 4;
 #pragma unroll
         for (int j = 0; j < 2; j++) {
+            int32_t key = first_key + own_lane() / 4; /* read anew: one row after the other needs fewer registers */
             int row = first_row + own_lane() % 4 * 2 + j;
-            key_range range = visible_keys(params, work.request, row / params.shape.group);
+            /* of small numbers, and in fewer registers than that of integers */
+            int32_t token = (int32_t)__fdividef((float)row + 0.5f, (float)params.shape.group);
+            key_range range = visible_keys(params, work.request, token);
             if (key < range.begin || key >= range.end) s[j] = -INFINITY;
             if (key + 8 < range.begin || key + 8 >= range.end) s[2 + j] = -INFINITY;
         }

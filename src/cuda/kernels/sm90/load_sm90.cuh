@@ -79,54 +79,65 @@ template <class SHAPE> struct load_sm90 {
         __syncwarp();
     }
 
-    /** The tiles of a piece of work through a ring: K(0) V(0) K(1) V(1) … The work is read anew for every tile, which
-     * costs less than registers that live that long. */
-    template <int TOKENS, bool SHARES, int SLOTS>
+    /** The tiles of a piece of work through a ring of pairs, K(0) V(0) K(1) V(1) …; prefill's SHARES, and K(1) comes
+     * before V(0) and so on, as their slots become empty in that order. The work is read anew for every tile, which costs
+     * less than registers that live that long. */
+    template <int TOKENS, bool SHARES, int PAIRS>
     static __device__ __forceinline__ void load_tiles(const pod_kernel_params &params, const load_work &work,
                                                       const uint64_t *full, const uint64_t *empty, const void *ring,
-                                                      ring_place<SLOTS> &at, smem_type &smem, int lane) {
+                                                      ring_place<PAIRS> &at, smem_type &smem, int lane) {
         constexpr uint32_t SLOT_BYTES = TOKENS * SHAPE::ROW_BYTES;
         constexpr int OWN_TOKENS = SHARES ? SHAPE::LOADER_TOKENS : TOKENS;
         lane_box<OWN_TOKENS> box(params, lane);
         if (SHARES) box.token += ptx_cta_rank() * OWN_TOKENS;
         int32_t token = work.first_key + box.token;
-        box_place place = locate_box(params, work.request_idx, work.kv_len, token);
+        auto locate = [&](int32_t tile) {
+            box_place none = {-1, 0};
+            if (tile >= work.num_tiles) return none;
+            return locate_box(params, work.request_idx, work.kv_len, token + tile * TOKENS);
+        };
+        auto load = [&](const load_source &from, box_place place, uint32_t slot, uint32_t parity) {
+            load_slot<TOKENS, SHARES>(params, box, place, from, ptx_smem(ring) + slot * SLOT_BYTES,
+                                      barrier_at(full, slot), barrier_at(empty, slot), parity, lane);
+        };
+        auto load_k = [&](box_place place, ring_place<PAIRS> pair) {
+            load({&params.k_map, work.kv_head * params.k_head_halves}, place, pair.slot * 2, pair.parity);
+        };
+        box_place place = locate(0), next = locate(1);
+        if (SHARES) load_k(place, at);
         for (int32_t tile = 0; tile < work.num_tiles; tile++) {
             if (SHARES)
                 keep_pace(smem, work.first_tile + tile);
             else if (lane == 0)
                 *(volatile int32_t *)&smem.pace.decode_tiles += 1;
-            token += TOKENS;
-            box_place next = {-1, 0};
-            if (tile + 1 < work.num_tiles) next = locate_box(params, work.request_idx, work.kv_len, token);
-            load_source k = {&params.k_map, work.kv_head * params.k_head_halves};
-            load_slot<TOKENS, SHARES>(params, box, place, k, ptx_smem(ring) + at.slot * SLOT_BYTES,
-                                      barrier_at(full, at.slot), barrier_at(empty, at.slot), at.parity, lane);
-            at.advance();
-            load_source v = {&params.v_map, work.kv_head * params.v_head_halves};
-            load_slot<TOKENS, SHARES>(params, box, place, v, ptx_smem(ring) + at.slot * SLOT_BYTES,
-                                      barrier_at(full, at.slot), barrier_at(empty, at.slot), at.parity, lane);
-            at.advance();
+            box_place after_next = locate(tile + 2);
+            ring_place<PAIRS> next_at = at;
+            next_at.advance();
+            if (!SHARES) load_k(place, at);
+            if (SHARES && tile + 1 < work.num_tiles) load_k(next, next_at);
+            load({&params.v_map, work.kv_head * params.v_head_halves}, place, at.slot * 2 + 1, at.parity);
+            at = next_at;
             place = next;
+            next = after_next;
         }
     }
 
     /** Warp 0: the tiles of the work that warp 3 finds. */
     static __device__ void prefill(const pod_kernel_params &params, smem_type &smem, int lane) {
-        ring_place<SHAPE::PREFILL_SLOTS> at = {0, 0};
+        ring_place<SHAPE::PREFILL_SLOTS / 2> at = {0, 0};
         for (ring_place<WORK_SLOTS> slot = {0, 0};; slot.advance()) {
             ptx_mbarrier_wait(barrier_at(smem.prefill_full, slot.slot), slot.parity);
             const prefill_work &work = smem.prefill[slot.slot];
             if (work.kv_head < 0) break;
-            load_tiles<SHAPE::PREFILL_TOKENS, true, SHAPE::PREFILL_SLOTS>(params, work.load, smem.kv_full,
-                                                                          smem.kv_empty, smem.kv, at, smem, lane);
+            load_tiles<SHAPE::PREFILL_TOKENS, true>(params, work.load, smem.kv_full, smem.kv_empty, smem.kv, at, smem,
+                                                    lane);
             warp_arrive(barrier_at(smem.prefill_empty, slot.slot));
         }
     }
 
     /** Warp 1: finds decode work, slice after slice, item after item, and loads its tiles. */
     static __device__ void decode(const pod_kernel_params &params, smem_type &smem, int lane) {
-        ring_place<SHAPE::DECODE_SLOTS> at = {0, 0};
+        ring_place<SHAPE::DECODE_SLOTS / 2> at = {0, 0};
         if (lane == 0) smem.cursor = {0, 0, 0, (int32_t)blockIdx.x};
         __syncwarp();
         for (ring_place<WORK_SLOTS> slot = {0, 0};; slot.advance()) {
@@ -142,8 +153,8 @@ template <class SHAPE> struct load_sm90 {
                 *(volatile int32_t *)&smem.pace.decode_tiles = INT32_MAX; /* nobody waits for it any more */
                 break;
             }
-            load_tiles<SHAPE::DECODE_TOKENS, false, SHAPE::DECODE_SLOTS>(
-                params, work.load, smem.decode_kv_full, smem.decode_kv_empty, smem.decode_kv, at, smem, lane);
+            load_tiles<SHAPE::DECODE_TOKENS, false>(params, work.load, smem.decode_kv_full, smem.decode_kv_empty,
+                                                    smem.decode_kv, at, smem, lane);
         }
     }
 };

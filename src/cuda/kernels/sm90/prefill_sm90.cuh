@@ -18,7 +18,6 @@
 template <class ELEMENT, class SHAPE> struct prefill_sm90 {
     typedef smem_sm90<SHAPE> smem_type;
     static constexpr int HEAD_DIM = SHAPE::HEAD_DIM, ROWS = PREFILL_WARPGROUP_ROWS, TOKENS = SHAPE::PREFILL_TOKENS;
-    static constexpr int PAIRS = SHAPE::PREFILL_SLOTS / 2;
     static constexpr int S_REGS = TOKENS / 2, O_REGS = HEAD_DIM / 2, P_REGS = S_REGS / 2;
     static constexpr uint32_t GROUP_BYTES = SHAPE::GROUP_BYTES, Q_HALF_BYTES = SHAPE::Q_HALF_BYTES;
 
@@ -28,8 +27,8 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         float sum[2];    /* of this thread's columns only, until the end */
     };
 
-    /* A thread's part of a row's tile may come to this before the origin rises. */
-    static constexpr float MAX_TILE_SUM = S_REGS / 2 * (1 << (int)POD_RESCALE_LOG2);
+    /* A thread's part of half a row's tile may come to this before the origin rises. */
+    static constexpr float MAX_SUM = S_REGS / 4 * (1 << (int)POD_RESCALE_LOG2);
 
     /** What a warpgroup holds of its rows. */
     struct accumulators {
@@ -39,51 +38,50 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         row_state rows;
     };
 
+    const pod_kernel_params &params;
+    smem_type &smem;
+    int warpgroup; /* 0 or 1 */
+
     /** The thread within its warpgroup, and its first row within the CTA's tile. */
-    static __device__ __forceinline__ int warpgroup() {
-        return ptx_tid() / WARPGROUP_THREADS - 1;
-    }
     static __device__ __forceinline__ int own_thread() {
         return ptx_tid() % WARPGROUP_THREADS;
     }
-    static __device__ __forceinline__ int own_row() {
-        return warpgroup() * ROWS + own_thread() / 32 * 16 + ptx_tid() % 32 / 4;
+    __device__ __forceinline__ int own_row() {
+        return warpgroup * ROWS + own_thread() / 32 * 16 + ptx_tid() % 32 / 4;
     }
-    static __device__ __forceinline__ void sync_warpgroup() {
-        ptx_bar_sync(BARRIER_PREFILL_0 + warpgroup(), WARPGROUP_THREADS);
-    }
-
-    static __device__ __forceinline__ uint32_t q_smem(const smem_type &smem) {
-        return ptx_smem(smem.q) + warpgroup() * (SHAPE::HALVES * Q_HALF_BYTES);
+    __device__ __forceinline__ void sync_warpgroup() {
+        ptx_bar_sync(BARRIER_PREFILL_0 + warpgroup, WARPGROUP_THREADS);
     }
 
-    /* Pair n of the ring's endless sequence K(0) V(0) K(1) V(1) … */
-    static __device__ __forceinline__ uint32_t k_smem(const smem_type &smem, uint32_t n) {
+    __device__ __forceinline__ uint32_t q_smem() {
+        return ptx_smem(smem.q) + warpgroup * (SHAPE::HALVES * Q_HALF_BYTES);
+    }
+
+    /* Pair n of the ring: K(n) and V(n). */
+    static constexpr uint32_t PAIRS = SHAPE::PREFILL_SLOTS / 2;
+    __device__ __forceinline__ uint32_t k_smem(uint32_t n) {
         return ptx_smem(smem.kv) + n % PAIRS * (2 * SHAPE::PREFILL_SLOT_BYTES);
     }
-    static __device__ __forceinline__ uint32_t v_smem(const smem_type &smem, uint32_t n) {
-        return k_smem(smem, n) + SHAPE::PREFILL_SLOT_BYTES;
+    __device__ __forceinline__ uint32_t v_smem(uint32_t n) {
+        return k_smem(n) + SHAPE::PREFILL_SLOT_BYTES;
     }
-    static __device__ __forceinline__ uint32_t k_full(const smem_type &smem, uint32_t n) {
-        return barrier_at(smem.kv_full, n % PAIRS * 2);
+    __device__ __forceinline__ void wait_k(uint32_t n) {
+        ptx_mbarrier_wait(barrier_at(smem.kv_full, n % PAIRS * 2), n / PAIRS % 2);
     }
-    static __device__ __forceinline__ uint32_t v_full(const smem_type &smem, uint32_t n) {
-        return barrier_at(smem.kv_full, n % PAIRS * 2 + 1);
-    }
-    static __device__ __forceinline__ uint32_t parity(uint32_t n) {
-        return n / PAIRS % 2;
+    __device__ __forceinline__ void wait_v(uint32_t n) {
+        ptx_mbarrier_wait(barrier_at(smem.kv_full, n % PAIRS * 2 + 1), n / PAIRS % 2);
     }
     /** Behind wgmma_wait() or __syncwarp(), where the warp is one. */
-    static __device__ __forceinline__ void release_k(const smem_type &smem, uint32_t n) {
+    __device__ __forceinline__ void release_k(uint32_t n) {
         if (ptx_tid() % 32 == 0) cluster_arrive(barrier_at(smem.kv_empty, n % PAIRS * 2));
     }
-    static __device__ __forceinline__ void release_v(const smem_type &smem, uint32_t n) {
+    __device__ __forceinline__ void release_v(uint32_t n) {
         if (ptx_tid() % 32 == 0) cluster_arrive(barrier_at(smem.kv_empty, n % PAIRS * 2 + 1));
     }
 
     /** Starts S = Q K'. */
-    static __device__ __forceinline__ void start_scores(const smem_type &smem, float (&s)[S_REGS], uint32_t k_smem) {
-        uint32_t q = wgmma_operand(q_smem(smem), CHUNK_BYTES), k = wgmma_operand(k_smem, CHUNK_BYTES);
+    __device__ __forceinline__ void start_scores(float (&s)[S_REGS], uint32_t k_smem) {
+        uint32_t q = wgmma_operand(q_smem(), CHUNK_BYTES), k = ptx_uniform(wgmma_operand(k_smem, CHUNK_BYTES));
         wgmma_fence();
 #pragma unroll
         for (int step = 0; step < HEAD_DIM / 16; step++) {
@@ -95,9 +93,9 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
     }
 
     /** Starts O += P V. */
-    static __device__ __forceinline__ void start_output(float (&o)[O_REGS], const uint32_t (&p)[P_REGS],
+    __device__ __forceinline__ void start_output(float (&o)[O_REGS], const uint32_t (&p)[P_REGS],
                                                         uint32_t v_smem) {
-        uint32_t v = wgmma_operand(v_smem, SWIZZLE_BYTES);
+        uint32_t v = ptx_uniform(wgmma_operand(v_smem, SWIZZLE_BYTES));
         wgmma_fence();
 #pragma unroll
         for (int step = 0; step < TOKENS / 16; step++) {
@@ -107,7 +105,7 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
     }
 
     /** -inf for the keys that a row does not see. Rows that do not exist may keep any score. */
-    static __device__ __forceinline__ void mask(const pod_kernel_params &params, const prefill_work &work,
+    __device__ __forceinline__ void mask(const prefill_work &work,
                                                 float (&s)[S_REGS], int32_t first_key) {
         int32_t first_column = first_key + ptx_tid() % 4 * 2;
 #pragma unroll
@@ -125,7 +123,7 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
     }
 
     /** The largest score of each row that this thread holds. */
-    static __device__ __forceinline__ void find_max(const float (&s)[S_REGS], float (&max)[2]) {
+    __device__ __forceinline__ void find_max(const float (&s)[S_REGS], float (&max)[2]) {
 #pragma unroll
         for (int half = 0; half < 2; half++) {
             float m[2] = {s[half * 2], s[half * 2 + 1]}; /* two chains hide half of the latency */
@@ -139,7 +137,7 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
     }
 
     /** Raises the origins of the warp's rows to their maxima; `factor` is what O is to be multiplied by. */
-    static __device__ __forceinline__ void raise(float (&max)[2], row_state &rows, float (&factor)[2], float scale) {
+    __device__ __forceinline__ void raise(float (&max)[2], row_state &rows, float (&factor)[2], float scale) {
 #pragma unroll
         for (int half = 0; half < 2; half++) {
             max[half] = fmaxf(max[half], __shfl_xor_sync(~0u, max[half], 1));
@@ -151,14 +149,15 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         }
     }
 
-    /** Scores become probabilities; `sums` are those of this thread's columns. */
-    static __device__ __forceinline__ void exponentials(float (&s)[S_REGS], const float (&origin)[2], float scale,
-                                                        float (&sums)[2]) {
+    /** Scores [BEGIN, END) become probabilities; `sums` are those of this thread's columns. */
+    template <int BEGIN, int END>
+    __device__ __forceinline__ void exponentials(float (&s)[S_REGS], const float (&origin)[2], float scale,
+                                                 float (&sums)[2]) {
 #pragma unroll
         for (int half = 0; half < 2; half++) {
             float sum[2] = {0.0f, 0.0f};
 #pragma unroll
-            for (int i = 0; i < S_REGS; i += 4) {
+            for (int i = BEGIN; i < END; i += 4) {
 #pragma unroll
                 for (int j = 0; j < 2; j++) {
                     float &p = s[i + half * 2 + j];
@@ -170,24 +169,37 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         }
     }
 
-    /** Scores of a tile that every row sees whole become probabilities under the origins that there are; false if one
-     * is too low (-inf, of a row that saw no key yet, always is): then the scores are lost. */
-    static __device__ __forceinline__ bool try_softmax(const pod_kernel_params &params, accumulators &acc) {
-        float sums[2];
-        exponentials(acc.s, acc.rows.origin, params.score_scale, sums);
-        if (__any_sync(~0u, !(sums[0] <= MAX_TILE_SUM && sums[1] <= MAX_TILE_SUM))) return false;
-        acc.rows.sum[0] += sums[0];
-        acc.rows.sum[1] += sums[1];
-        return true;
+    /** Half of the scores of a tile that every row sees whole become probabilities under the origins that there are;
+     * false if one is too low (-inf, of a row that saw no key yet, always is): then the scores are lost. */
+    template <int BEGIN, int END>
+    __device__ __forceinline__ bool try_exponentials(accumulators &acc, float (&sums)[2]) {
+        exponentials<BEGIN, END>(acc.s, acc.rows.origin, params.score_scale, sums);
+        return !__any_sync(~0u, !(sums[0] <= MAX_SUM && sums[1] <= MAX_SUM));
+    }
+
+    /** Scores of a tile become probabilities without a look at their maxima, if that may be. In the middle
+     * it looks after the products that run beside it, so that V goes back soon.
+     * NOTE: nvcc 13.0 moves the wait up as far as the branch before it. */
+    enum softmax_result { FITS, FAILED_EARLY, FAILED_LATE, NOT_TRIED };
+    __device__ __forceinline__ softmax_result try_softmax(uint32_t n, accumulators &acc) {
+        float first[2], second[2];
+        if (!try_exponentials<0, S_REGS / 2>(acc, first)) return FAILED_EARLY;
+        wgmma_wait<0>();
+        wgmma_touch(acc.o);
+        release_v(n - 1);
+        if (!try_exponentials<S_REGS / 2, S_REGS>(acc, second)) return FAILED_LATE;
+        acc.rows.sum[0] += first[0] + second[0];
+        acc.rows.sum[1] += first[1] + second[1];
+        return FITS;
     }
 
     /** Scores of any tile become probabilities: softcap, masks, and origins that rise where they have to. */
-    static __device__ __forceinline__ void careful_softmax(const pod_kernel_params &params, const prefill_work &work,
+    __device__ __forceinline__ void careful_softmax(const prefill_work &work,
                                                            int32_t first_key, accumulators &acc) {
         row_state &rows = acc.rows;
         float max[2], sums[2], scale = params.score_scale;
-        if (params.softcap_log2 > 0.0f) softcap(params, acc.s);
-        mask(params, work, acc.s, first_key);
+        if (params.softcap_log2 > 0.0f) softcap(acc.s);
+        mask(work, acc.s, first_key);
         find_max(acc.s, max);
         bool rises[2]; /* -inf twice makes NaN, which does not */
 #pragma unroll
@@ -197,14 +209,12 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         if (__any_sync(~0u, rises[0] || rises[1])) {
             float factor[2];
             raise(max, rows, factor, scale);
-            wgmma_wait<0>();
-            wgmma_touch(acc.o);
             rescale(acc.o, factor);
         }
         float origin[2];
 #pragma unroll
         for (int half = 0; half < 2; half++) origin[half] = rows.origin[half] == -INFINITY ? 0.0f : rows.origin[half];
-        exponentials(acc.s, origin, scale, sums);
+        exponentials<0, S_REGS>(acc.s, origin, scale, sums);
         rows.sum[0] += sums[0];
         rows.sum[1] += sums[1];
     }
@@ -212,8 +222,7 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
     /** S = Q K' of the warp's own 16 rows once more, by mma.sync, whose results lie as wgmma's do: the other warps go on.
      * The K tile has been given back, so keys come from the cache; all of the tile's are there. Rare, so few registers
      * count more than time: eight keys in a round, which enter at the end and move up. */
-    static __device__ __forceinline__ void repeat_scores(const pod_kernel_params &params, const smem_type &smem,
-                                                         const prefill_work &work, float (&s)[S_REGS],
+    __device__ __forceinline__ void repeat_scores(const prefill_work &work, float (&s)[S_REGS],
                                                          int32_t first_key) {
 #pragma unroll 1
         for (int i = 0; i < S_REGS / 4; i++) {
@@ -222,7 +231,7 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
             int64_t offset = load_page(params, work.entry.request, key) * params.k_page_stride +
                              page_slot(params, key) * params.k_token_stride + work.kv_head * params.k_head_stride;
             const uint32_t *words = (const uint32_t *)((const uint16_t *)params.k + offset) + lane % 4;
-            uint32_t q_rows = q_smem(smem) + q_chunk<SHAPE>(own_thread() / 32 * 16 + lane % 16, lane / 16);
+            uint32_t q_rows = q_smem() + q_chunk<SHAPE>(own_thread() / 32 * 16 + lane % 16, lane / 16);
             float scores[4] = {0.0f, 0.0f, 0.0f, 0.0f};
 #pragma unroll 1
             for (int step = 0; step < HEAD_DIM / 16; step++) {
@@ -237,19 +246,19 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         }
     }
 
-    static __device__ __forceinline__ void pack(uint32_t (&p)[P_REGS], const float (&s)[S_REGS]) {
+    __device__ __forceinline__ void pack(uint32_t (&p)[P_REGS], const float (&s)[S_REGS]) {
 #pragma unroll
         for (int i = 0; i < P_REGS; i++) p[i] = ELEMENT::pack(s[2 * i], s[2 * i + 1]);
     }
 
-    static __device__ __forceinline__ void rescale(float (&o)[O_REGS], const float (&factor)[2]) {
+    __device__ __forceinline__ void rescale(float (&o)[O_REGS], const float (&factor)[2]) {
 #pragma unroll
         for (int i = 0; i < O_REGS; i++) o[i] *= factor[i / 2 % 2];
     }
 
     /** The last tile's values behind the request's end are whatever the cache holds there, also NaN: they become zeros.
      * Both warpgroups take part. */
-    static __device__ void clear_values(uint32_t v_smem, int32_t num_keys) {
+    __device__ void clear_values(uint32_t v_smem, int32_t num_keys) {
         int t = ptx_tid() - WARPGROUP_THREADS;
         constexpr int THREADS = PREFILL_WARPGROUPS * WARPGROUP_THREADS, ROW_CHUNKS = HEAD_DIM / CHUNK_ELEMENTS;
         for (int row = num_keys + t / ROW_CHUNKS; row < TOKENS; row += THREADS / ROW_CHUNKS) {
@@ -259,74 +268,73 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         ptx_bar_sync(BARRIER_PREFILL_BOTH, THREADS);
     }
 
-    static __device__ __forceinline__ bool ends_inside(const prefill_work &work) {
+    __device__ __forceinline__ bool ends_inside(const prefill_work &work) {
         return work.first_key + work.entry.num_tiles * TOKENS > work.request.kv_len;
     }
-    static __device__ __forceinline__ int32_t last_tile_keys(const prefill_work &work) {
+    __device__ __forceinline__ int32_t last_tile_keys(const prefill_work &work) {
         return max(0, work.request.kv_len - work.first_key - (work.entry.num_tiles - 1) * TOKENS);
     }
 
-    static __device__ __forceinline__ void softcap(const pod_kernel_params &params, float (&s)[S_REGS]) {
+    __device__ __forceinline__ void softcap(float (&s)[S_REGS]) {
 #pragma unroll
         for (int i = 0; i < S_REGS; i++) s[i] = softcap_score(params, s[i]);
     }
 
     /** Scores of a tile become P, while O += P V of the tile before runs. `is_plain`: every row sees every key and there
      * is no softcap. `n` is the tile's place in the ring. */
-    static __device__ __forceinline__ void softmax(const pod_kernel_params &params, smem_type &smem,
-                                                   const prefill_work &work, int32_t tile, uint32_t n, bool is_plain,
-                                                   accumulators &acc) {
-        if (!is_plain || !try_softmax(params, acc)) {
-            int32_t first_key = work.first_key + tile * TOKENS;
-            if (is_plain) repeat_scores(params, smem, work, acc.s, first_key);
-            careful_softmax(params, work, first_key, acc);
+    __device__ __forceinline__ void softmax(const prefill_work &work, int32_t tile, uint32_t n, bool is_plain,
+                                            accumulators &acc) {
+        int32_t first_key = work.first_key + tile * TOKENS;
+        softmax_result result = is_plain ? try_softmax(n, acc) : NOT_TRIED;
+        if (result != FITS) {
+            if (result != NOT_TRIED) repeat_scores(work, acc.s, first_key);
+            wgmma_wait<0>();
+            wgmma_touch(acc.o);
+            if (tile > 0 && result != FAILED_LATE) release_v(n - 1);
+            careful_softmax(work, first_key, acc);
         }
-        wgmma_wait<0>();
-        wgmma_touch(acc.o);
-        if (tile > 0) release_v(smem, n - 1);
         pack(acc.p, acc.s);
     }
 
     /** Starts the next tile's scores, then O += P V of this one; waits for the former. */
-    static __device__ __forceinline__ void advance(smem_type &smem, uint32_t n, accumulators &acc) {
-        ptx_mbarrier_wait(k_full(smem, n + 1), parity(n + 1));
-        start_scores(smem, acc.s, k_smem(smem, n + 1));
-        ptx_mbarrier_wait(v_full(smem, n), parity(n));
-        start_output(acc.o, acc.p, v_smem(smem, n));
+    __device__ __forceinline__ void advance(uint32_t n, accumulators &acc) {
+        wait_k(n + 1);
+        start_scores(acc.s, k_smem(n + 1));
+        wait_v(n);
+        start_output(acc.o, acc.p, v_smem(n));
         wgmma_wait<1>();
         wgmma_touch(acc.s);
-        release_k(smem, n + 1);
+        release_k(n + 1);
     }
 
     /** All tiles of the work. */
-    static __device__ __forceinline__ void run(const pod_kernel_params &params, smem_type &smem,
-                                               const prefill_work &work, accumulators &acc) {
-        uint32_t n = work.load.first_tile;
+    __device__ __forceinline__ void run(const prefill_work &work, accumulators &acc) {
         row_state &rows = acc.rows;
+        uint32_t n = work.load.first_tile;
 #pragma unroll
         for (int i = 0; i < O_REGS; i++) acc.o[i] = 0.0f;
         rows.origin[0] = rows.origin[1] = -INFINITY;
         rows.sum[0] = rows.sum[1] = 0.0f;
 
-        ptx_mbarrier_wait(barrier_at(smem.q_full, warpgroup()), work.number % 2);
-        ptx_mbarrier_wait(k_full(smem, n), parity(n));
-        start_scores(smem, acc.s, k_smem(smem, n));
+        ptx_mbarrier_wait(barrier_at(smem.q_full, warpgroup), work.number % 2);
+        wait_k(n);
+        start_scores(acc.s, k_smem(n));
         wgmma_wait<0>();
         wgmma_touch(acc.s);
-        release_k(smem, n);
+        release_k(n);
         for (int32_t tile = 0;; tile++, n++) {
-            tile_range plain = work.plain[warpgroup()];
-            softmax(params, smem, work, tile, n, tile >= plain.begin && tile < plain.end, acc);
+            tile_range plain = work.plain[warpgroup];
+            softmax(work, tile, n, tile >= plain.begin && tile < plain.end, acc);
             if (tile == work.entry.num_tiles - 1) break;
-            advance(smem, n, acc);
+            advance(n, acc);
         }
-        warp_arrive(barrier_at(smem.q_empty, warpgroup()));
-        ptx_mbarrier_wait(v_full(smem, n), parity(n));
-        if (ends_inside(work)) clear_values(v_smem(smem, n), last_tile_keys(work));
-        start_output(acc.o, acc.p, v_smem(smem, n));
+        warp_arrive(barrier_at(smem.q_empty, warpgroup));
+        wait_v(n);
+        if (ends_inside(work)) clear_values(v_smem(n), last_tile_keys(work));
+        start_output(acc.o, acc.p, v_smem(n));
         wgmma_wait<0>();
         wgmma_touch(acc.o);
-        release_v(smem, n);
+        release_v(n);
 #pragma unroll
         for (int half = 0; half < 2; half++) {
             float sum = rows.sum[half];
@@ -336,25 +344,25 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
     }
 
     /** A warpgroup without rows lets the tiles pass. */
-    static __device__ void skip(smem_type &smem, const prefill_work &work) {
+    __device__ void skip(const prefill_work &work) {
         uint32_t n = work.load.first_tile;
-        ptx_mbarrier_wait(barrier_at(smem.q_full, warpgroup()), work.number % 2);
-        warp_arrive(barrier_at(smem.q_empty, warpgroup()));
+        ptx_mbarrier_wait(barrier_at(smem.q_full, warpgroup), work.number % 2);
+        warp_arrive(barrier_at(smem.q_empty, warpgroup));
         for (int32_t tile = 0; tile < work.entry.num_tiles; tile++, n++) {
-            ptx_mbarrier_wait(k_full(smem, n), parity(n));
+            wait_k(n);
             __syncwarp();
-            release_k(smem, n);
-            ptx_mbarrier_wait(v_full(smem, n), parity(n));
+            release_k(n);
+            wait_v(n);
             __syncwarp();
             if (tile == work.entry.num_tiles - 1 && ends_inside(work)) {
-                clear_values(v_smem(smem, n), last_tile_keys(work));
+                clear_values(v_smem(n), last_tile_keys(work));
             }
-            release_v(smem, n);
+            release_v(n);
         }
     }
 
     /** Normalises and writes whole rows. */
-    static __device__ __forceinline__ void write_out(const pod_kernel_params &params, const prefill_work &work,
+    __device__ __forceinline__ void write_out(const prefill_work &work,
                                                      const float (&o)[O_REGS], const row_state &rows) {
 #pragma unroll
         for (int half = 0; half < 2; half++) {
@@ -373,7 +381,7 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
     }
 
     /** Keeps a part of split rows. */
-    static __device__ __forceinline__ void write_partial(const pod_kernel_params &params, const prefill_work &work,
+    __device__ __forceinline__ void write_partial(const prefill_work &work,
                                                          const float (&o)[O_REGS], const row_state &rows,
                                                          int32_t slot) {
         int64_t first_row = (int64_t)slot * SHAPE::PREFILL_ROWS + work.row_begin - work.entry.row_begin;
@@ -393,12 +401,12 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
     }
 
     /** Joins the parts of the warpgroup's rows and writes them; a thread owns four columns of every ROW_STEP-th row. */
-    static __device__ void merge(const pod_kernel_params &params, const prefill_work &work, int32_t first_slot) {
+    __device__ void merge(const prefill_work &work, int32_t first_slot) {
         constexpr int LANES = HEAD_DIM / 4, ROW_STEP = WARPGROUP_THREADS / LANES, ROWS_AT_ONCE = 4;
         int t = own_thread(), column = t % LANES * 4;
         int cta_row = work.row_begin - work.entry.row_begin; /* rows count from the tile's first one */
-        int row_end = cta_row + min(work.num_rows, (warpgroup() + 1) * ROWS);
-        for (int first_row = cta_row + warpgroup() * ROWS + t / LANES; first_row < row_end;
+        int row_end = cta_row + min(work.num_rows, (warpgroup + 1) * ROWS);
+        for (int first_row = cta_row + warpgroup * ROWS + t / LANES; first_row < row_end;
              first_row += ROW_STEP * ROWS_AT_ONCE) {
             merged_rows<ROWS_AT_ONCE, 4> merged;
             merge_parts(
@@ -422,40 +430,40 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
 
     /** Keeps a part; the warpgroup that finishes its rows' last part merges them. A tile has at least two slots: the
      * first two slots' counters are the two CTAs', 16 bits for each warpgroup. */
-    static __device__ void finish_part(const pod_kernel_params &params, smem_type &smem, const prefill_work &work,
+    __device__ void finish_part(const prefill_work &work,
                                        const float (&o)[O_REGS], const row_state &rows) {
         int32_t first_slot = work.entry.slot + work.kv_head * work.entry.num_parts;
-        write_partial(params, work, o, rows, first_slot + work.entry.part);
+        write_partial(work, o, rows, first_slot + work.entry.part);
         __threadfence();
         sync_warpgroup();
         if (own_thread() == 0) {
             uint32_t *counter = &params.schedule.part_counters[first_slot + ptx_cta_rank()];
-            uint32_t shift = 16 * warpgroup(), before = atomicAdd(counter, 1u << shift) >> shift & 0xffff;
+            uint32_t shift = 16 * warpgroup, before = atomicAdd(counter, 1u << shift) >> shift & 0xffff;
             uint32_t is_last = before == (uint32_t)work.entry.num_parts - 1;
             if (is_last) atomicSub(counter, (before + 1) << shift);
-            smem.is_last[warpgroup()] = is_last;
+            smem.is_last[warpgroup] = is_last;
         }
         sync_warpgroup();
-        if (!smem.is_last[warpgroup()]) return;
+        if (!smem.is_last[warpgroup]) return;
         __threadfence();
-        merge(params, work, first_slot);
+        merge(work, first_slot);
     }
 
-    static __device__ void consume(const pod_kernel_params &params, smem_type &smem) {
+    __device__ void consume() {
         /* Nothing but the work's number lives through it, and that stands in the work: registers are for the tiles. */
         for (uint32_t i = 0;;) {
             ptx_mbarrier_wait(barrier_at(smem.prefill_full, i % WORK_SLOTS), i / WORK_SLOTS % 2);
             const prefill_work &work = smem.prefill[i % WORK_SLOTS];
             if (work.kv_head < 0) break;
-            if (warpgroup() * ROWS >= work.num_rows) {
-                skip(smem, work);
+            if (warpgroup * ROWS >= work.num_rows) {
+                skip(work);
             } else {
                 accumulators acc;
-                run(params, smem, work, acc);
+                run(work, acc);
                 if (work.entry.num_parts == 1)
-                    write_out(params, work, acc.o, acc.rows);
+                    write_out(work, acc.o, acc.rows);
                 else
-                    finish_part(params, smem, work, acc.o, acc.rows);
+                    finish_part(work, acc.o, acc.rows);
             }
             i = work.number + 1;
             warp_arrive(barrier_at(smem.prefill_empty, work.number % WORK_SLOTS));
