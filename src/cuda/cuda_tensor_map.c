@@ -75,7 +75,8 @@ static int32_t num_halves(const pod_limits *limits) {
  * no box may reach past a page's end, pages to hold whole groups of tokens. */
 static int is_wide(const pod_limits *limits, const cache *c) {
     int has_whole_heads = c->head_stride % HALF_ELEMENTS == 0 && c->head_stride <= MOST_HALVES / limits->kv_heads;
-    return (has_whole_heads || limits->kv_heads == 1) && limits->page_size % GROUP_TOKENS == 0 && !is_far(c->token_stride * GROUP_TOKENS);
+    return (has_whole_heads || limits->kv_heads == 1) && limits->page_size % GROUP_TOKENS == 0 &&
+           !is_far(c->token_stride * GROUP_TOKENS);
 }
 
 /** Halves from one head to the next. */
@@ -152,7 +153,8 @@ static pod_status add_q_map(const pod_cuda_device *cuda, const pod_plan *plan, c
     if (!params->has_q_map) return POD_OK;
     const map_shape shape = {
         .rank = Q_RANK,
-        .extents = {(cuuint64_t)limits->head_dim, (cuuint64_t)limits->q_heads, (cuuint64_t)pod_core_max(1, limits->max_q_tokens)},
+        .extents = {(cuuint64_t)limits->head_dim, (cuuint64_t)limits->q_heads,
+                    (cuuint64_t)pod_core_max(1, limits->max_q_tokens)},
         .strides = {1, t->q_head_stride, t->q_token_stride},
         .box = {HALF_ELEMENTS, (cuuint32_t)group, (cuuint32_t)(Q_TILE_ROWS / group)},
     };

@@ -91,47 +91,88 @@ EXPORT CUresult cuTensorMapEncodeTiled(CUtensorMap *map, CUtensorMapDataType typ
                                        CUtensorMapSwizzle swizzle, CUtensorMapL2promotion promotion,
                                        CUtensorMapFloatOOBfill fill) {
     FAKE("cuTensorMapEncodeTiled");
-    int is_valid = (uintptr_t)map % 64 == 0 && rank == 4 && (uintptr_t)address % 16 == 0;
+    int is_valid = (uintptr_t)map % 64 == 0 && (rank == 3 || rank == 5) && (uintptr_t)address % 16 == 0;
     is_valid &= type == CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 || type == CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
     is_valid &= interleave == CU_TENSOR_MAP_INTERLEAVE_NONE && swizzle == CU_TENSOR_MAP_SWIZZLE_128B;
     is_valid &= promotion == CU_TENSOR_MAP_L2_PROMOTION_L2_256B && fill == CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE;
+    fake_map kept = {.address = address, .rank = (uint8_t)rank, .is_bf16 = type == CU_TENSOR_MAP_DATA_TYPE_BFLOAT16};
     for (cuuint32_t i = 0; is_valid && i < rank; i++) {
         is_valid = extents[i] >= 1 && extents[i] <= UINT64_C(1) << 32 && box[i] >= 1 && box[i] <= 256;
         is_valid &= element_strides[i] == 1;
         if (i > 0) is_valid &= strides[i - 1] % 16 == 0 && strides[i - 1] > 0 && strides[i - 1] < UINT64_C(1) << 40;
+        kept.extents[i] = (uint32_t)(extents[i] - 1);
+        kept.box[i] = (uint16_t)box[i];
+        if (i > 0) kept.strides[i - 1] = strides[i - 1];
     }
     if (!is_valid || box[0] * 2 != 128) return CUDA_ERROR_INVALID_VALUE;
-    fake_map kept = {.address = address, .type = (int32_t)type};
-    memcpy(kept.extents, extents, sizeof kept.extents);
-    memcpy(kept.strides, strides, sizeof kept.strides);
-    memcpy(kept.box, box, sizeof kept.box);
     memcpy(map, &kept, sizeof kept);
     return CUDA_SUCCESS;
 }
 #endif
 
-/** Whether boxes of the map hold the same elements as base and strides. */
-static int map_matches(const pod_kernel_params *p, const pod_tensor_map *map, pod_dtype dtype, const void *base,
-                       int64_t head_stride, int64_t token_stride, int64_t page_stride) {
+/** Byte offset of an element, less where it begins: the sum of coordinates times strides; -1 if it is outside. */
+static int64_t map_offset(const fake_map *m, const int64_t *x) {
+    int64_t offset = 2 * x[0];
+    for (int i = 0; i < m->rank; i++) {
+        if (x[i] < 0 || x[i] > (int64_t)m->extents[i]) return -1;
+        if (i > 0) offset += x[i] * (int64_t)m->strides[i - 1];
+    }
+    return offset;
+}
+
+/** One element of a box, as the kernels name it: `half` and `column` of the head, `token` of the page. */
+static int64_t kv_map_offset(const pod_kernel_params *p, const fake_map *m, int32_t head_halves, int32_t head,
+                             int32_t half, int32_t column, int32_t page, int32_t token) {
+    const int64_t wide[] = {column, token % 8, head * head_halves + half, token / 8, page};
+    const int64_t narrow[] = {half * 64 + column, token, head * head_halves, page, 0};
+    return map_offset(m, p->is_wide ? wide : narrow);
+}
+
+static int has_box(const fake_map *m, const uint16_t *box) {
+    return memcmp(m->box, box, m->rank * sizeof *box) == 0;
+}
+
+/** Whether the map's elements stand where base and strides say; looked at in the corners. */
+static int kv_map_matches(const pod_kernel_params *p, const pod_tensor_map *map, int32_t head_halves, pod_dtype dtype,
+                          const void *base, int64_t head_stride, int64_t token_stride, int64_t page_stride) {
     fake_map m;
     memcpy(&m, map, sizeof m);
-    const int64_t extents[] = {p->head_dim, p->shape.kv_heads, p->page_size};
-    const int64_t strides[] = {head_stride, token_stride, page_stride};
-    int has_boxes = p->page_table == NULL || p->shape.max_kv_len <= p->page_size || p->page_size % p->box_tokens == 0;
-    int matches = m.address == base && has_boxes && p->box_tokens == 1 << p->box_shift && p->box_tokens >= 8;
-    matches &= m.box[0] == 64 && m.box[1] == 1 && m.box[2] == (uint32_t)p->box_tokens && m.box[3] == 1;
-    matches &=
-        m.type == (int32_t)(dtype == POD_BF16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16);
-    for (int i = 0; i < 3; i++) {
-        matches &= m.extents[i] == (uint64_t)extents[i];
-        if (m.extents[i + 1] > 1) matches &= m.strides[i] == 2 * (uint64_t)strides[i];
+    int32_t halves = p->head_dim / 64, tokens = p->box_tokens;
+    int has_boxes = p->page_table == NULL || p->shape.max_kv_len <= p->page_size || p->page_size % tokens == 0;
+    const uint16_t wide[] = {64, 8, (uint16_t)halves, (uint16_t)(tokens / 8), 1}, narrow[] = {64, 8, 1, 1, 1};
+    int matches = m.rank == 5 && m.address == base && m.is_bf16 == (dtype == POD_BF16) && has_boxes;
+    matches &= tokens == 1 << p->box_shift && tokens >= 8 && has_box(&m, p->is_wide ? wide : narrow);
+    int32_t heads[] = {0, p->shape.kv_heads - 1}, slots[] = {0, p->page_size - 1};
+    int32_t pages[] = {0, p->is_wide ? (int32_t)m.extents[4] : (int32_t)m.extents[3]};
+    for (int corner = 0; corner < 16; corner++) {
+        int32_t head = heads[corner & 1], slot = slots[corner >> 1 & 1], page = pages[corner >> 2 & 1];
+        int32_t half = corner >> 3 ? halves - 1 : 0, column = corner >> 3 ? 63 : 0;
+        int64_t expected = 2 * (head * head_stride + slot * token_stride + page * page_stride + half * 64 + column);
+        matches &= kv_map_offset(p, &m, head_halves, head, half, column, page, slot) == expected;
     }
-    return matches;
+    /* Behind the page's last token, and before the first page, there is nothing. */
+    matches &= kv_map_offset(p, &m, head_halves, 0, 0, 0, 0, p->page_size) == -1;
+    return matches & (kv_map_offset(p, &m, head_halves, 0, 0, 0, -1, 0) == -1);
+}
+
+static int q_map_matches(const pod_kernel_params *p, pod_dtype dtype) {
+    fake_map m;
+    memcpy(&m, &p->q_map, sizeof m);
+    int32_t group = p->shape.group;
+    const uint16_t box[] = {64, (uint16_t)group, (uint16_t)(64 / group)};
+    if (!p->has_q_map) return 64 % group != 0;
+    const int64_t last[] = {p->head_dim - 1, p->shape.kv_heads * group - 1, p->shape.max_q_tokens - 1};
+    int64_t expected = 2 * (last[0] + last[1] * p->q_head_stride + last[2] * p->q_token_stride);
+    return m.rank == 3 && m.address == p->q && m.is_bf16 == (dtype == POD_BF16) && has_box(&m, box) &&
+           map_offset(&m, last) == expected;
 }
 
 static int maps_match(const pod_kernel_params *p, pod_dtype dtype) {
-    return map_matches(p, &p->k_map, dtype, p->k, p->k_head_stride, p->k_token_stride, p->k_page_stride) &&
-           map_matches(p, &p->v_map, dtype, p->v, p->v_head_stride, p->v_token_stride, p->v_page_stride);
+    return q_map_matches(p, dtype) &&
+           kv_map_matches(p, &p->k_map, p->k_head_halves, dtype, p->k, p->k_head_stride, p->k_token_stride,
+                          p->k_page_stride) &&
+           kv_map_matches(p, &p->v_map, p->v_head_halves, dtype, p->v, p->v_head_stride, p->v_token_stride,
+                          p->v_page_stride);
 }
 
 /* ---- what kernels do ---- */

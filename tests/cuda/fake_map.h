@@ -5,11 +5,15 @@
 
 #include <stdint.h>
 
+enum { FAKE_MAP_RANK = 5 };
+
 typedef struct fake_map {
     const void *address;
-    uint64_t extents[4], strides[3]; /**< strides in bytes */
-    uint32_t box[4];
-    int32_t type; /**< a CUtensorMapDataType */
+    uint32_t extents[FAKE_MAP_RANK];     /**< less 1 */
+    uint64_t strides[FAKE_MAP_RANK - 1]; /**< in bytes */
+    uint16_t box[FAKE_MAP_RANK];
+    uint8_t rank;
+    uint8_t is_bf16; /**< or f16 */
 } fake_map;
 
 #endif

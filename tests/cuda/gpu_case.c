@@ -45,6 +45,14 @@ static void random_elements(test_rng *rng, pod_dtype dtype, uint16_t *elements, 
     }
 }
 
+/** Multiplies a row, so that its scores tower over those before. */
+static void scale_row(pod_dtype dtype, uint16_t *row, int32_t head_dim, float factor) {
+    for (int32_t i = 0; i < head_dim; i++) {
+        float value = pod__load(row, dtype, i) * factor;
+        row[i] = dtype == POD_BF16 ? pod__float_to_bf16(value) : pod__float_to_f16(value);
+    }
+}
+
 static int64_t pad(test_rng *rng) {
     return rng_chance(rng, 50) ? 0 : 8 * rng_range(rng, 1, 3);
 }
@@ -105,6 +113,7 @@ static void make_kv(gpu_case *c, test_rng *rng) {
     choose_kv_layout(c, rng);
     c->kv = checked(malloc((c->kv_elements + 1) * sizeof *c->kv));
     memset(c->kv, POISON_BYTE, c->kv_elements * sizeof *c->kv);
+    int has_outliers = rng_chance(rng, 30);
     t->k = c->kv;
     t->v = c->kv + c->v_offset;
     for (int32_t r = 0; r < b->num_requests; r++) {
@@ -114,6 +123,9 @@ static void make_kv(gpu_case *c, test_rng *rng) {
                 uint16_t *row =
                     c->kv + page * t->k_page_stride + key % l->page_size * t->k_token_stride + head * t->k_head_stride;
                 random_elements(rng, l->kv_dtype, row, (size_t)l->head_dim);
+                if (has_outliers && rng_chance(rng, 1)) {
+                    scale_row(l->kv_dtype, row, l->head_dim, (float)(1 << rng_range(rng, 2, 7)));
+                }
                 random_elements(rng, l->kv_dtype, row + c->v_offset, (size_t)l->head_dim);
             }
         }

@@ -70,22 +70,21 @@ static void test_sm90_row(const pod_cuda_variant *row) {
     pod_limits limits = limits_of(row->dtype, row->head_dim, 16);
     pod_cuda_chip h100 = chip_of(90), a100 = chip_of(80), b200 = chip_of(100), old = chip_of(90);
     old.has_tensor_maps = 0;
-    expect_family("0,kernel=auto", &h100, &limits, POD_ARCH_sm90, "");
+    expect_family("0", &h100, &limits, POD_ARCH_sm90, "");
     expect_family("0,kernel=sm90", &h100, &limits, POD_ARCH_sm90, "");
-    expect_family("0", &h100, &limits, POD_ARCH_sm80, "not asked for");
-    expect_family("0,kernel=sm80", &h100, &limits, POD_ARCH_sm80, "not asked for");
-    expect_family("0,ctas=2", &h100, &limits, POD_ARCH_sm80, "not asked for");
-    expect_family("0,ctas=4", &h100, &limits, POD_ARCH_sm80, "not asked for");
-    expect_family("0,policy=proportional", &h100, &limits, POD_ARCH_sm80, "not asked for");
-    expect_family("0,policy=half", &h100, &limits, POD_ARCH_sm80, "not asked for");
-    expect_family("0,fusion=hfuse", &h100, &limits, POD_ARCH_sm80, "not asked for");
-    expect_family("0,kernel=auto", &a100, &limits, POD_ARCH_sm80, "8.0");
-    expect_family("0,kernel=auto", &b200, &limits, POD_ARCH_sm80, "10.0");
+    expect_family("0,kernel=sm80", &h100, &limits, POD_ARCH_sm80, "options");
+    expect_family("0,ctas=2", &h100, &limits, POD_ARCH_sm80, "options");
+    expect_family("0,ctas=4", &h100, &limits, POD_ARCH_sm80, "options");
+    expect_family("0,policy=proportional", &h100, &limits, POD_ARCH_sm80, "options");
+    expect_family("0,policy=half", &h100, &limits, POD_ARCH_sm80, "options");
+    expect_family("0,fusion=hfuse", &h100, &limits, POD_ARCH_sm80, "options");
+    expect_family("0", &a100, &limits, POD_ARCH_sm80, "8.0");
+    expect_family("0", &b200, &limits, POD_ARCH_sm80, "10.0");
     for (int32_t i = 0; i < POD_CUDA_NUM_VARIANTS; i++) {
         if (pod__cuda_variants[i].arch == POD_ARCH_sm90) old.resident_ctas[i] = h100.resident_ctas[i] = 0;
     }
-    expect_family("0,kernel=auto", &old, &limits, POD_ARCH_sm80, "cuTensorMapEncodeTiled");
-    expect_family("0,kernel=auto", &h100, &limits, POD_ARCH_sm80, "does not load");
+    expect_family("0", &old, &limits, POD_ARCH_sm80, "cuTensorMapEncodeTiled");
+    expect_family("0", &h100, &limits, POD_ARCH_sm80, "does not load");
 
     h100 = chip_of(90);
     static const struct {
@@ -102,7 +101,7 @@ static void test_sm90_row(const pod_cuda_variant *row) {
     for (size_t i = 0; i < sizeof pages / sizeof pages[0]; i++) {
         limits.page_size = pages[i].page_size;
         limits.max_kv_len = pages[i].max_kv_len;
-        expect_family("0,kernel=auto", &h100, &limits, pages[i].arch, pages[i].word);
+        expect_family("0", &h100, &limits, pages[i].arch, pages[i].word);
     }
     char note[256];
     limits = limits_of(row->dtype, row->head_dim, 1);
@@ -162,7 +161,7 @@ static void test_a100(void) {
     pod_device *device;
     setenv("FAKE_CUDA_CAPABILITY", "80", 1);
     setenv("FAKE_CUDA_SM_SMEM", "167936", 1);
-    EXPECT(pod_device_open("cuda:0,kernel=auto", &device) == POD_OK, "%s", pod_error_message());
+    EXPECT(pod_device_open("cuda:0", &device) == POD_OK, "%s", pod_error_message());
     unsetenv("FAKE_CUDA_CAPABILITY");
     unsetenv("FAKE_CUDA_SM_SMEM");
     const pod_cuda_device *cuda = (const pod_cuda_device *)device;
@@ -217,13 +216,16 @@ typedef struct map_case {
 } map_case;
 
 static void init_case(map_case *c, pod_cuda_device *cuda) {
-    static _Alignas(16) uint16_t k[8], v[8];
+    static _Alignas(16) uint16_t q[8], k[8], v[8];
     int32_t page_size = 16, kv_heads = 2, head_dim = 128;
     memset(c, 0, sizeof *c);
     c->cuda = cuda;
     c->plan.limits = limits_of(POD_BF16, head_dim, page_size);
     c->plan.batch.page_table = (const int32_t *)(const void *)k;
     c->plan.batch.num_pages = 9;
+    c->tensors.q = q;
+    c->tensors.q_head_stride = head_dim;
+    c->tensors.q_token_stride = head_dim * c->plan.limits.q_heads;
     c->tensors.k = k;
     c->tensors.v = v;
     c->tensors.k_head_stride = c->tensors.v_head_stride = head_dim;
@@ -238,29 +240,63 @@ static pod_status encode(map_case *c) {
     return status;
 }
 
-static void test_layouts(pod_cuda_device *cuda) {
+static int is_shape(const fake_map *m, const uint64_t *extents, const uint64_t *stride_bytes, const uint16_t *box) {
+    int same = memcmp(m->box, box, m->rank * sizeof *box) == 0;
+    for (int i = 0; i < m->rank; i++) {
+        same &= m->extents[i] == extents[i] - 1;
+        if (i > 0 && extents[i] > 1) same &= m->strides[i - 1] == stride_bytes[i - 1];
+    }
+    return same;
+}
+
+static void test_wide(pod_cuda_device *cuda) {
     map_case c;
     init_case(&c, cuda);
     c.tensors.v_head_stride = 128 * 16; /* V's heads stand around its tokens */
     c.tensors.v_token_stride = 128;
     EXPECT(encode(&c) == POD_OK, "%s", pod_error_message());
+    EXPECT(c.params.is_wide && c.params.k_head_halves == 2 && c.params.v_head_halves == 32, "%d %d",
+           c.params.k_head_halves, c.params.v_head_halves);
     EXPECT(c.k.address == c.tensors.k && c.v.address == c.tensors.v, "base");
-    EXPECT(c.k.extents[0] == 128 && c.k.extents[1] == 2 && c.k.extents[2] == 16 && c.k.extents[3] == 9, "extents");
-    EXPECT(c.k.strides[0] == 256 && c.k.strides[1] == 512 && c.k.strides[2] == 8192, "K's strides");
-    EXPECT(c.v.strides[0] == 4096 && c.v.strides[1] == 256 && c.v.strides[2] == 8192, "V's strides");
-    EXPECT(c.k.box[0] == 64 && c.k.box[1] == 1 && c.k.box[2] == 16 && c.k.box[3] == 1, "box");
-    EXPECT(c.k.type == CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, "type %d", c.k.type);
+    EXPECT(
+        is_shape(&c.k, (uint64_t[]){64, 8, 4, 2, 9}, (uint64_t[]){512, 128, 4096, 8192}, (uint16_t[]){64, 8, 2, 2, 1}),
+        "K");
+    EXPECT(
+        is_shape(&c.v, (uint64_t[]){64, 8, 34, 2, 9}, (uint64_t[]){256, 128, 2048, 8192}, (uint16_t[]){64, 8, 2, 2, 1}),
+        "V");
+    EXPECT(c.k.is_bf16, "dtype");
     c.plan.limits.kv_dtype = POD_F16;
-    EXPECT(encode(&c) == POD_OK && c.v.type == CU_TENSOR_MAP_DATA_TYPE_FLOAT16, "type %d", c.v.type);
+    EXPECT(encode(&c) == POD_OK && !c.v.is_bf16, "dtype");
+}
+
+/** Heads that begin anywhere, or pages that hold no whole groups of eight tokens, are read half by half. */
+static void test_narrow(pod_cuda_device *cuda) {
+    map_case c;
+    init_case(&c, cuda);
+    c.tensors.v_head_stride = 136;
+    c.tensors.v_token_stride = 2 * 136;
+    EXPECT(encode(&c) == POD_OK, "%s", pod_error_message());
+    EXPECT(!c.params.is_wide && c.params.k_head_halves == 1 && c.params.v_head_halves == 1, "both are narrow");
+    EXPECT(
+        is_shape(&c.v, (uint64_t[]){128, 16, 2, 9, 1}, (uint64_t[]){544, 272, 8192, 0}, (uint16_t[]){64, 8, 1, 1, 1}),
+        "V");
+    EXPECT(c.params.box_tokens == 8 && c.params.box_shift == 3, "%d", c.params.box_tokens);
+    init_case(&c, cuda);
+    c.plan.limits.page_size = c.plan.limits.max_kv_len = 12;
+    EXPECT(encode(&c) == POD_OK && !c.params.is_wide && c.k.extents[1] == 11, "%s", pod_error_message());
+    init_case(&c, cuda);
+    c.plan.limits.kv_heads = 1; /* the head's stride is of no consequence */
+    c.tensors.k_head_stride = 136;
+    EXPECT(encode(&c) == POD_OK && c.params.is_wide && c.params.k_head_halves == 0, "%d", c.params.k_head_halves);
 }
 
 static void test_boxes(pod_cuda_device *cuda) {
     static const struct {
         int32_t page_size, has_table, max_kv_len, box_tokens;
     } boxes[] = {
-        {8, 1, 4096, 8},   {16, 1, 4096, 16},   {24, 1, 4096, 8},    {32, 1, 4096, 32}, {48, 1, 4096, 16},
-        {64, 1, 4096, 64}, {256, 1, 4096, 64},  {192, 1, 4096, 64},  {40, 1, 40, 64},   {12, 1, 12, 64},
-        {24, 0, 4096, 64}, {4096, 0, 4096, 64}, {5000, 0, 4096, 64},
+        {8, 1, 4096, 8},   {16, 1, 4096, 16},  {24, 1, 4096, 8},    {32, 1, 4096, 32},   {48, 1, 4096, 16},
+        {64, 1, 4096, 64}, {256, 1, 4096, 64}, {192, 1, 4096, 64},  {40, 1, 40, 64},     {12, 1, 12, 8},
+        {24, 0, 4096, 64}, {20, 0, 4096, 8},   {4096, 0, 4096, 64}, {5000, 0, 4096, 64},
     };
     map_case c;
     for (size_t i = 0; i < sizeof boxes / sizeof boxes[0]; i++) {
@@ -272,8 +308,23 @@ static void test_boxes(pod_cuda_device *cuda) {
         EXPECT(c.params.box_tokens == boxes[i].box_tokens, "page_size = %d: %d", boxes[i].page_size,
                c.params.box_tokens);
         EXPECT(1 << c.params.box_shift == c.params.box_tokens, "2^%d", c.params.box_shift);
-        EXPECT(c.v.box[2] == (uint32_t)boxes[i].box_tokens, "%u", c.v.box[2]);
+        EXPECT(c.v.box[3] == (c.params.is_wide ? boxes[i].box_tokens / 8 : 1), "%d", c.v.box[3]);
     }
+}
+
+static void test_queries(pod_cuda_device *cuda) {
+    fake_map q;
+    map_case c;
+    init_case(&c, cuda);
+    EXPECT(encode(&c) == POD_OK && c.params.has_q_map, "%s", pod_error_message());
+    memcpy(&q, &c.params.q_map, sizeof q);
+    EXPECT(q.rank == 3 && q.address == c.tensors.q, "base");
+    EXPECT(is_shape(&q, (uint64_t[]){128, 8, 64}, (uint64_t[]){256, 2048}, (uint16_t[]){64, 4, 16}), "Q");
+    c.plan.limits.q_heads = 6; /* 64 rows are 21 tokens and a head */
+    EXPECT(encode(&c) == POD_OK && !c.params.has_q_map, "%s", pod_error_message());
+    init_case(&c, cuda);
+    c.tensors.q_token_stride = INT64_C(1) << 39;
+    EXPECT(encode(&c) == POD_OK && !c.params.has_q_map, "%s", pod_error_message());
 }
 
 static void expect_refused(map_case *c, pod_status expected, const char *word) {
@@ -287,7 +338,7 @@ static void test_far_strides(pod_cuda_device *cuda) {
     map_case c;
     init_case(&c, cuda);
     c.tensors.k_page_stride = most;
-    EXPECT(encode(&c) == POD_OK && c.k.strides[2] == (UINT64_C(1) << 40) - 16, "%s", pod_error_message());
+    EXPECT(encode(&c) == POD_OK && c.k.strides[3] == (UINT64_C(1) << 40) - 16, "%s", pod_error_message());
     c.tensors.k_page_stride = far;
     expect_refused(&c, POD_E_UNSUPPORTED, "k_page_stride = 549755813888 ");
     init_case(&c, cuda);
@@ -302,7 +353,7 @@ static void test_far_strides(pod_cuda_device *cuda) {
     c.plan.limits.kv_heads = 1;
     c.plan.batch.num_pages = 0;
     c.tensors.v_head_stride = c.tensors.v_page_stride = far;
-    EXPECT(encode(&c) == POD_OK && c.v.extents[1] == 1 && c.v.extents[3] == 1, "%s", pod_error_message());
+    EXPECT(encode(&c) == POD_OK && c.v.extents[2] == 1 && c.v.extents[4] == 0, "%s", pod_error_message());
 
     init_case(&c, cuda);
     setenv("FAKE_CUDA_FAIL", "cuTensorMapEncodeTiled=1", 1);
@@ -322,7 +373,7 @@ static void test_old_driver(const pod_cuda_device *cuda) {
 
 int main(int argc, char **argv) {
     pod_device *device;
-    if (pod_device_open("cuda:0,kernel=auto", &device) != POD_OK) {
+    if (pod_device_open("cuda:0", &device) != POD_OK) {
         fprintf(stderr, "%s\n", pod_error_message());
         return EXIT_FAILURE;
     }
@@ -334,8 +385,10 @@ int main(int argc, char **argv) {
         test_ctas_per_sm();
         test_a100();
         test_info(device);
-        test_layouts(cuda);
+        test_wide(cuda);
+        test_narrow(cuda);
         test_boxes(cuda);
+        test_queries(cuda);
         test_far_strides(cuda);
     }
     pod_device_close(device);

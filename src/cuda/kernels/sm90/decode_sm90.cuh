@@ -213,7 +213,8 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
             }
 #pragma unroll
             for (int g = 0; g < GROUPS; g++) {
-                accumulate(acc, p[g], slots_smem + at.slot * SHAPE::DECODE_SLOT_BYTES + g * STEP_KEYS * SHAPE::ROW_BYTES);
+                accumulate(acc, p[g],
+                           slots_smem + at.slot * SHAPE::DECODE_SLOT_BYTES + g * STEP_KEYS * SHAPE::ROW_BYTES);
             }
             if (--tiles_left == 0) break;
             warp_arrive(barrier_at(smem.decode_kv_empty, at.slot));

@@ -29,8 +29,8 @@ template <class SHAPE> struct find_sm90 {
             PACE_LEAD * prefill_tiles / (float)max(header->num_decode_tiles, 1);
     }
 
-    /** The ticket that the cluster's first CTA drew, in both CTAs. The second reads it before the first can come back to
-     * the same place: the tiles of every work need both loaders. `number` counts them from 0. */
+    /** The ticket that the cluster's first CTA drew, in both CTAs. The second reads it before the first can come back
+     * to the same place: the tiles of every work need both loaders. `number` counts them from 0. */
     static __device__ __forceinline__ int32_t share_ticket(smem_type &smem, uint32_t number, int32_t ticket) {
         uint32_t place = number % WORK_SLOTS, full = barrier_at(smem.ticket_full, place);
         if (ptx_cta_rank() == 0) {

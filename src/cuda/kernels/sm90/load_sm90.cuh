@@ -80,8 +80,8 @@ template <class SHAPE> struct load_sm90 {
     }
 
     /** The tiles of a piece of work through a ring of pairs, K(0) V(0) K(1) V(1) …; prefill's SHARES, and K(1) comes
-     * before V(0) and so on, as their slots become empty in that order. The work is read anew for every tile, which costs
-     * less than registers that live that long. */
+     * before V(0) and so on, as their slots become empty in that order. The work is read anew for every tile, which
+     * costs less than registers that live that long. */
     template <int TOKENS, bool SHARES, int PAIRS>
     static __device__ __forceinline__ void load_tiles(const pod_kernel_params &params, const load_work &work,
                                                       const uint64_t *full, const uint64_t *empty, const void *ring,

@@ -93,8 +93,7 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
     }
 
     /** Starts O += P V. */
-    __device__ __forceinline__ void start_output(float (&o)[O_REGS], const uint32_t (&p)[P_REGS],
-                                                        uint32_t v_smem) {
+    __device__ __forceinline__ void start_output(float (&o)[O_REGS], const uint32_t (&p)[P_REGS], uint32_t v_smem) {
         uint32_t v = ptx_uniform(wgmma_operand(v_smem, SWIZZLE_BYTES));
         wgmma_fence();
 #pragma unroll
@@ -105,8 +104,7 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
     }
 
     /** -inf for the keys that a row does not see. Rows that do not exist may keep any score. */
-    __device__ __forceinline__ void mask(const prefill_work &work,
-                                                float (&s)[S_REGS], int32_t first_key) {
+    __device__ __forceinline__ void mask(const prefill_work &work, float (&s)[S_REGS], int32_t first_key) {
         int32_t first_column = first_key + ptx_tid() % 4 * 2;
 #pragma unroll
         for (int half = 0; half < 2; half++) {
@@ -194,8 +192,7 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
     }
 
     /** Scores of any tile become probabilities: softcap, masks, and origins that rise where they have to. */
-    __device__ __forceinline__ void careful_softmax(const prefill_work &work,
-                                                           int32_t first_key, accumulators &acc) {
+    __device__ __forceinline__ void careful_softmax(const prefill_work &work, int32_t first_key, accumulators &acc) {
         row_state &rows = acc.rows;
         float max[2], sums[2], scale = params.score_scale;
         if (params.softcap_log2 > 0.0f) softcap(acc.s);
@@ -219,11 +216,10 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         rows.sum[1] += sums[1];
     }
 
-    /** S = Q K' of the warp's own 16 rows once more, by mma.sync, whose results lie as wgmma's do: the other warps go on.
-     * The K tile has been given back, so keys come from the cache; all of the tile's are there. Rare, so few registers
-     * count more than time: eight keys in a round, which enter at the end and move up. */
-    __device__ __forceinline__ void repeat_scores(const prefill_work &work, float (&s)[S_REGS],
-                                                         int32_t first_key) {
+    /** S = Q K' of the warp's own 16 rows once more, by mma.sync, whose results lie as wgmma's do: the other warps go
+     * on. The K tile has been given back, so keys come from the cache; all of the tile's are there. Rare, so few
+     * registers count more than time: eight keys in a round, which enter at the end and move up. */
+    __device__ __forceinline__ void repeat_scores(const prefill_work &work, float (&s)[S_REGS], int32_t first_key) {
 #pragma unroll 1
         for (int i = 0; i < S_REGS / 4; i++) {
             int lane = ptx_tid() % 32;
@@ -280,8 +276,8 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         for (int i = 0; i < S_REGS; i++) s[i] = softcap_score(params, s[i]);
     }
 
-    /** Scores of a tile become P, while O += P V of the tile before runs. `is_plain`: every row sees every key and there
-     * is no softcap. `n` is the tile's place in the ring. */
+    /** Scores of a tile become P, while O += P V of the tile before runs. `is_plain`: every row sees every key and
+     * there is no softcap. `n` is the tile's place in the ring. */
     __device__ __forceinline__ void softmax(const prefill_work &work, int32_t tile, uint32_t n, bool is_plain,
                                             accumulators &acc) {
         int32_t first_key = work.first_key + tile * TOKENS;
@@ -362,8 +358,8 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
     }
 
     /** Normalises and writes whole rows. */
-    __device__ __forceinline__ void write_out(const prefill_work &work,
-                                                     const float (&o)[O_REGS], const row_state &rows) {
+    __device__ __forceinline__ void write_out(const prefill_work &work, const float (&o)[O_REGS],
+                                              const row_state &rows) {
 #pragma unroll
         for (int half = 0; half < 2; half++) {
             int tile_row = own_row() + half * 8, row = work.row_begin + tile_row;
@@ -381,9 +377,8 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
     }
 
     /** Keeps a part of split rows. */
-    __device__ __forceinline__ void write_partial(const prefill_work &work,
-                                                         const float (&o)[O_REGS], const row_state &rows,
-                                                         int32_t slot) {
+    __device__ __forceinline__ void write_partial(const prefill_work &work, const float (&o)[O_REGS],
+                                                  const row_state &rows, int32_t slot) {
         int64_t first_row = (int64_t)slot * SHAPE::PREFILL_ROWS + work.row_begin - work.entry.row_begin;
         float *sums = params.schedule.prefill_partial_sum + first_row * 2;
         float *outs = params.schedule.prefill_partial_out + first_row * HEAD_DIM;
@@ -430,8 +425,7 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
 
     /** Keeps a part; the warpgroup that finishes its rows' last part merges them. A tile has at least two slots: the
      * first two slots' counters are the two CTAs', 16 bits for each warpgroup. */
-    __device__ void finish_part(const prefill_work &work,
-                                       const float (&o)[O_REGS], const row_state &rows) {
+    __device__ void finish_part(const prefill_work &work, const float (&o)[O_REGS], const row_state &rows) {
         int32_t first_slot = work.entry.slot + work.kv_head * work.entry.num_parts;
         write_partial(work, o, rows, first_slot + work.entry.part);
         __threadfence();

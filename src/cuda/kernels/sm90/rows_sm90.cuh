@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Prefill's query rows: a tile of 64 for each warpgroup, copied as soon as the last scores of the rows before are known. */
+/* Prefill's query rows: a tile of 64 for each warpgroup, copied as soon as the last scores of the rows before are
+ * known. */
 #ifndef POD_SM90_ROWS_CUH
 #define POD_SM90_ROWS_CUH
 

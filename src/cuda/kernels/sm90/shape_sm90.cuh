@@ -36,8 +36,8 @@ struct load_work {
     uint32_t first_tile; /* how many tiles all works before had; of prefill only */
 };
 
-/* Prefill may be ahead of its share of decode's progress by a quarter and some tiles. */
-#define PACE_LEAD 1.25f
+/* Prefill may be ahead of its share of decode's progress by a twentieth and some tiles. */
+#define PACE_LEAD 1.05f
 #define PACE_LEAD_TILES 6.0f
 enum { PACE_SLEEP_NS = 100 };
 
