@@ -47,6 +47,10 @@ class Results:
         return described.rpartition(": ")[2]
 
     @property
+    def is_gpu(self) -> bool:
+        return self.comments.get("device", "").startswith("cuda")
+
+    @property
     def command(self) -> str:
         return self.comments.get("command", "")
 
