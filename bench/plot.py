@@ -53,13 +53,17 @@ def read_all(folder: Path, suites: list[str]) -> tuple[dict[str, results.Results
 
 
 def draw_all(found: dict[str, results.Results], folder: Path) -> tuple[dict[str, Path], list[str]]:
-    """The SVG of every suite that could be drawn, and why others could not."""
+    """The SVG of every suite that could be drawn, and what is wrong with others. A suite of which nothing was measured
+    is said, and not wrong: its file says why.
+    """
     drawn, problems = {}, []
     folder.mkdir(parents=True, exist_ok=True)
     for suite, data in found.items():
         try:
             drawn[suite] = save(SUITES[suite].draw(data), folder, suite)[0]
             print(f"{suite}: {drawn[suite]}")
+        except results.NothingMeasuredError as error:
+            print(f"{suite}: not drawn: {error}")
         except results.ResultError as error:
             problems.append(str(error))
     return drawn, problems

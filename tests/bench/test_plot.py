@@ -50,6 +50,13 @@ def test_a_wrong_file_does_not_stop_the_others(tmp_path, capsys):
     assert "plot: fig11.csv: no column variant" in capsys.readouterr().err
 
 
+def test_a_suite_of_which_nothing_was_measured_is_said_and_no_error(tmp_path, capsys):
+    synthetic.limits(tmp_path)
+    synthetic.write(tmp_path / "fig11.csv", synthetic.BATCH_COLUMNS, [], ["# left out: a: the time limit"])
+    assert plot.main([str(tmp_path)]) == 0
+    assert "fig11: not drawn: fig11.csv: no rows; left out: a: the time limit" in capsys.readouterr().out
+
+
 def test_a_suite_that_was_asked_for_must_be_there(tmp_path, capsys):
     assert plot.main([str(tmp_path), "fig6"]) == 1
     assert "fig6.csv: No such file" in capsys.readouterr().err
