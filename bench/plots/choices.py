@@ -85,6 +85,13 @@ def message(cases: list[Case], settings: list[str]) -> str:
     return text[0].upper() + text[1:]
 
 
+def _computed_by(case: Case, settings: list[str]) -> str:
+    """The kernel family that has these settings: sm80 of pod_sm80_fused_bf16_d128_c2. It need not be the device's."""
+    families = {case.variants[setting].get("kernel", "").removeprefix("pod_").split("_")[0] for setting in settings}
+    family = families.pop()
+    return f", computed by kernel {family}" if family and not families else ""
+
+
 def _sampled(cases: list[Case]) -> list[Case]:
     return cases[:: -(-len(cases) // MOST_CASES)]
 
@@ -98,7 +105,7 @@ def draw(results: Results, choice: Choice) -> Figure:
     fig, (ax,) = figure(
         results,
         message(cases, settings),
-        f"A row is a batch. Grey: less than {MARGIN:.0%} apart."
+        f"A row is a batch{_computed_by(shown[0], settings)}. Grey: less than {MARGIN:.0%} apart."
         + (f" {len(shown)} of {len(cases)} batches are shown." if len(shown) < len(cases) else ""),
         height=2.1 + 0.29 * len(shown),
     )

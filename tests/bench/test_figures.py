@@ -153,6 +153,13 @@ def test_fig13(tmp_path):
     assert "Only two CTAs per SM" in findings("fig13", synthetic.fig13(tmp_path, four=111))
 
 
+def test_the_family_that_has_the_settings_is_named(tmp_path):
+    path = synthetic.fig14(tmp_path)
+    lines = path.read_text().replace(";sm90a;", ";pod_sm80_fused_bf16_d128_c2;")
+    path.write_text(lines)
+    assert "A row is a batch, computed by kernel sm80." in texts(draw("fig14", path))
+
+
 def test_fig14(tmp_path):
     assert "**Holds.**" in findings("fig14", synthetic.fig14(tmp_path))
     assert "**Does not hold.**" in findings("fig14", synthetic.fig14(tmp_path, half=80))
