@@ -6,7 +6,8 @@
     "$(bench/venv.sh)" bench/plot.py bench/results/h100 --figures docs/figures --page docs/evaluation.md
 
 A page's text between <!-- SUITE --> and <!-- /SUITE --> is replaced by the figure and its findings, between
-<!-- balanced --> and <!-- /balanced --> by the table of balanced batches.
+<!-- claims --> and <!-- /claims --> by a table of all claims and what was found, between <!-- balanced --> and
+<!-- /balanced --> by the table of balanced batches.
 """
 
 from __future__ import annotations
@@ -53,27 +54,34 @@ def read_all(folder: Path, suites: list[str]) -> tuple[dict[str, results.Results
 
 
 def draw_all(found: dict[str, results.Results], folder: Path) -> tuple[dict[str, Path], list[str]]:
-    """The SVG of every suite that could be drawn, and why others could not."""
+    """The SVG of every suite that could be drawn, and what is wrong with others. A suite of which nothing was measured
+    is said, and not wrong: its file says why.
+    """
     drawn, problems = {}, []
     folder.mkdir(parents=True, exist_ok=True)
     for suite, data in found.items():
         try:
             drawn[suite] = save(SUITES[suite].draw(data), folder, suite)[0]
             print(f"{suite}: {drawn[suite]}")
+        except results.NothingMeasuredError as error:
+            print(f"{suite}: not drawn: {error}")
         except results.ResultError as error:
             problems.append(str(error))
     return drawn, problems
 
 
 def fill(page: Path, found: dict[str, results.Results], drawn: dict[str, Path]) -> None:
-    blocks = {}
+    blocks, answers = {}, []
     for suite, module in SUITES.items():
+        answer = pages.verdict(module.findings(found[suite])) if suite in drawn else ""
+        answers.append((module.TITLE, module.PAPER, answer))
         if suite in drawn:
             blocks[suite] = pages.block(module, found[suite], pages.relative(drawn[suite], page))
         else:
             blocks[suite] = pages.missing(
                 module, f"{suite}.csv says too little" if suite in found else f"no {suite}.csv"
             )
+    blocks["claims"] = pages.claims(answers)
     peers = found["peers"] if "peers" in drawn else None
     blocks["balanced"] = summary.table(peers, found.get("libraries")) if peers else "Not measured: no peers.csv."
     page.write_text(pages.replace(page.read_text(encoding="utf-8"), blocks), encoding="utf-8")

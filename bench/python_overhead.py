@@ -42,8 +42,9 @@ def median_us(call: Callable[[], object], calls: int, repeats: int, wait: Callab
 
 def measure(device: str, calls: int, repeats: int) -> list[tuple[str, float]]:
     """(what, microseconds) rows."""
-    is_cuda = device != "cpu"
+    is_cuda = device.startswith("cuda")
     dtype = torch.bfloat16 if is_cuda else torch.float32
+    place = device.partition(",")[0] if is_cuda else "cpu"  # without the library's options
     num_pages = REQUESTS * PAGES_EACH
     plan = podattn.Plan(
         q_heads=Q_HEADS, kv_heads=KV_HEADS, head_dim=HEAD_DIM, page_size=PAGE_SIZE, num_pages=num_pages,
@@ -59,15 +60,15 @@ def measure(device: str, calls: int, repeats: int) -> list[tuple[str, float]]:
     q_start = torch.cat([torch.zeros(1, dtype=torch.int64), q_lens.cumsum(0)]).int()
     kv_len = torch.full((REQUESTS,), PAGE_SIZE * PAGES_EACH, dtype=torch.int32)
     table = torch.arange(num_pages, dtype=torch.int32).view(REQUESTS, PAGES_EACH)
-    q = torch.zeros(REQUESTS, Q_HEADS, HEAD_DIM, dtype=dtype, device=device)
-    k = torch.zeros(num_pages, PAGE_SIZE, KV_HEADS, HEAD_DIM, dtype=dtype, device=device)
+    q = torch.zeros(REQUESTS, Q_HEADS, HEAD_DIM, dtype=dtype, device=place)
+    k = torch.zeros(num_pages, PAGE_SIZE, KV_HEADS, HEAD_DIM, dtype=dtype, device=place)
     v, out = torch.zeros_like(k), torch.zeros_like(q)
 
     lists = (q_start.tolist(), kv_len.tolist(), table.tolist())
     row("Plan.build, lists", lambda: plan.build(*lists))
     row("Plan.build, tensors on the host", lambda: plan.build(q_start, kv_len, table))
     if is_cuda:
-        arrays = (q_start.to(device), kv_len.to(device), table.to(device))
+        arrays = (q_start.to(place), kv_len.to(place), table.to(place))
         row("Plan.build, tensors on the GPU", lambda: plan.build(*arrays))
     row("Plan.attention, out given", lambda: plan.attention(q, k, v, out))
     row("Plan.attention, out made", lambda: plan.attention(q, k, v))
@@ -85,7 +86,7 @@ def measure(device: str, calls: int, repeats: int) -> list[tuple[str, float]]:
         row("Plan.attention, NumPy, out given", lambda: plan.attention(*arrays_of_numpy))
     stream = torch.cuda.current_stream().cuda_stream if is_cuda else 0
     plan.attention(q, k, v, out)
-    arguments = (plan._handle, plan._layer.address, plan._workspace_address, plan._workspace_bytes, stream)
+    arguments = (plan._handle, plan._layer.address, plan._workspace_address, plan._workspace_size, stream)
     row("C call", lambda: lib.pod_attention(*arguments))
     return rows
 

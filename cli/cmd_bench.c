@@ -28,7 +28,8 @@ static const cli_option bench_option_rows[] = {
     {"--repeat", "N", "timed turns of each row (50; 5 on a CPU)", option_set_int32, FIELD(repeat), 1, MAX_REPEAT},
     {"--peers", "FILE", "batches with other libraries' times, for peers", option_set_text, FIELD(peers), 0, 0},
     {"--trace", "FILE", "a trace instead of the made-up ones", option_set_text, FIELD(trace), 0, 0},
-    {"--launch", "CASE/VARIANT", "only compute this a few times, for a profiler", option_set_text, FIELD(launch), 0, 0},
+    {"--launch", "CASE/VARIANT...", "only compute this a few times, for a profiler", option_set_text, FIELD(launch), 0,
+     0},
     {"--json", NULL, "print JSON", option_set_switch, FIELD(is_json), 1, 0},
 };
 
@@ -43,26 +44,26 @@ typedef struct suite_result {
 /* ---- the file's heading ---- */
 
 /** The command that makes the file as it is. */
-static void print_command(const bench *bench, FILE *file) {
+static void print_command(const bench *bench, const bench_suite *suite, FILE *file) {
     const bench_options *options = bench->options;
     fprintf(file, "# command: podattn bench %s --device %s", bench->suite, bench->device_name);
     if (bench->is_short) fprintf(file, " --short");
     fprintf(file, " --repeat %d", bench->repeat);
-    if (options->peers != NULL) fprintf(file, " --peers %s", options->peers);
-    if (options->trace != NULL) fprintf(file, " --trace %s", options->trace);
+    if (suite->needs_peers) fprintf(file, " --peers %s", options->peers);
+    if (suite->takes_trace && options->trace != NULL) fprintf(file, " --trace %s", options->trace);
     fputc('\n', file);
 }
 
-static cli_exit print_identity(const bench *bench, const char *title, char **text, cli_error *error) {
+static cli_exit print_identity(const bench *bench, const bench_suite *suite, char **text, cli_error *error) {
     size_t bytes;
     const pod_device_info *info = &bench->device.info;
     FILE *file = open_memstream(text, &bytes);
     if (file == NULL) return cli_fail_memory(error);
-    fprintf(file, "# podattn %s, %s: %s\n", pod_version(), bench->suite, title);
+    fprintf(file, "# podattn %s, %s: %s\n", pod_version(), bench->suite, suite->title);
     fprintf(file, "# device: %s: %s, kernel %s, CTAs: %d", info->backend, info->name, info->kernel, info->num_ctas);
     if (info->num_threads > 0) fprintf(file, ", threads: %d", info->num_threads);
     fprintf(file, "\n# commit: %s\n", bench_commit());
-    print_command(bench, file);
+    print_command(bench, suite, file);
     return fclose(file) == 0 ? CLI_OK : cli_fail_memory(error);
 }
 
@@ -84,7 +85,7 @@ static cli_exit open_file(bench *bench, const bench_suite *suite, cli_error *err
     bench_file_mode mode = options->overwrites ? BENCH_FILE_OVERWRITE
                            : options->resumes  ? BENCH_FILE_RESUME
                                                : BENCH_FILE_NEW;
-    cli_exit code = print_identity(bench, suite->title, &identity, error);
+    cli_exit code = print_identity(bench, suite, &identity, error);
     print_state(bench, state, sizeof state);
     if (code == CLI_OK) {
         code = bench_file_open(&bench->file, mode, options->out, suite->name, identity, state, suite->columns, error);

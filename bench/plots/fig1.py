@@ -14,12 +14,14 @@ from .results import Results
 TITLE = "Utilisation (the paper's figure 1)"
 PAPER = "Fused attention keeps arithmetic and memory busy at once, where serial execution uses them in turn."
 ORDER = ("serial", "streams", "fused")
-# Where a point's name stands: offset, horizontal and vertical alignment.
+# Where a point's name stands: offset, horizontal and vertical alignment. Streams' stands below where it has no room.
 LABEL = {
-    "serial": ((-6, -8), "right", "top"),
-    "streams": ((8, -8), "left", "top"),
+    "serial": ((-9, 0), "right", "center"),
+    "streams": ((9, 0), "left", "center"),
     "fused": ((0, 9), "center", "bottom"),
 }
+BELOW = ((0, -9), "center", "top")
+ROOM = (30, 65)
 
 
 def _busy(case: Case, variant: str) -> tuple[float, float]:
@@ -38,6 +40,11 @@ def _cases(results: Results) -> list[Case]:
     return cases_of(results, "serial", "fused")
 
 
+def _of_what(cases: list[Case]) -> str:
+    source = cases[0].variants["fused"].get("source")
+    return "of the chip's peak, by ncu" if source == "ncu" else "of the measured ceilings"
+
+
 def draw(results: Results) -> Figure:
     cases = _cases(results)
     memory, sm = _means(cases, "fused")
@@ -46,26 +53,38 @@ def draw(results: Results) -> Figure:
         results,
         f"Fused uses {sm:.0f}% of the SMs and {memory:.0f}% of the memory, serial {sm_serial:.0f}% and "
         f"{memory_serial:.0f}%",
-        "A panel is a batch (prefill + decodes). Upper right: everything in use.",
+        f"A panel is a batch (prefill + decodes). Upper right: everything in use. Percent {_of_what(cases)}.",
         panels=len(cases),
         sharey=True,
     )
     for ax, case in zip(axes, cases):
         _panel(ax, case)
-    axes[0].set_ylabel("SM throughput, % of peak")
-    axes[len(axes) // 2].set_xlabel("memory throughput, % of peak")
+    axes[0].set_ylabel("SMs, %")
+    axes[len(axes) // 2].set_xlabel("memory, %")
     return fig
 
 
+def _comparable(case: Case) -> list[str]:
+    """Variants whose percentages are of the same things as those of fused: counters, or parts of the ceilings."""
+    source = case.variants["fused"].get("source")
+    return [
+        variant
+        for variant in ORDER
+        if variant in case.variants
+        and case.variants[variant]["sm_percent"]
+        and case.variants[variant].get("source") == source
+    ]
+
+
 def _panel(ax, case: Case) -> None:
-    there = [variant for variant in ORDER if variant in case.variants and case.variants[variant]["sm_percent"]]
+    there = _comparable(case)
     points = [_busy(case, variant) for variant in there]
     ax.plot(*zip(*points), color="#bbbbbb", linewidth=1.5, zorder=1)
     for variant, (x, y) in zip(there, points):
         ax.plot(x, y, "o", markersize=11, color=colour_of(variant), zorder=3)
         place, side, above = LABEL[variant]
-        if x < 30:
-            place, side = (8, place[1]), "left"
+        if (variant == "serial" and x < ROOM[0]) or (variant == "streams" and x > ROOM[1]):
+            place, side, above = BELOW
         ax.annotate(
             variant,
             (x, y),

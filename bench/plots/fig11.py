@@ -7,7 +7,7 @@ import random
 
 from matplotlib.figure import Figure
 
-from .batches import Case, cases_of, mean, ratios
+from .batches import Case, cases_of, co_run_us, mean, ratios
 from .look import COLOURS, colour_of, figure, name_of, times
 from .results import Results
 
@@ -28,6 +28,12 @@ def _summary(values: list[float]) -> str:
     return f"{mean(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
 
+def _limits(group: list[Case]) -> list[float]:
+    """What both sides take at least at once, over fused, of the batches whose sides were measured."""
+    sides = [case for case in group if "prefill" in case.us and "decode" in case.us]
+    return [co_run_us(case.us["prefill"], case.us["decode"]) / case.us["fused"] for case in sides]
+
+
 def draw(results: Results) -> Figure:
     groups = _by_model(results)
     cases = [case for group in groups.values() for case in group]
@@ -37,7 +43,8 @@ def draw(results: Results) -> Figure:
         results,
         f"Fused beats serial on {faster} of {len(gains)} batches: {times(mean(gains))} on average, up to "
         f"{times(max(gains))}",
-        "A point is a batch: the other's time over fused's, bars are means. Right of 1, fused is faster.",
+        "A point is a batch, bars are means. Right of the blue line, fused is faster."
+        + (" Dashed: the co-run limit." if results.is_gpu else ""),
         height=1.9 + 0.62 * max(3, len(groups)),
     )
     jitter = random.Random(1)
@@ -50,10 +57,17 @@ def draw(results: Results) -> Figure:
             ax.scatter(values, y, s=15, color=colour_of(variant), alpha=0.5, linewidths=0)
             middle = mean(values)
             ax.plot([middle] * 2, [row + offset - 0.19, row + offset + 0.19], color=colour_of(variant), linewidth=3)
-    ax.axvline(1, color=COLOURS["limit"], linewidth=1)
+        if results.is_gpu and (limits := _limits(group)):
+            ax.plot([mean(limits)] * 2, [row - 0.39, row + 0.39], color=COLOURS["limit"], linewidth=1.2, linestyle="--")
+    ax.axvline(1, color=COLOURS["fused"], linewidth=2.5)
     ax.set_yticks(range(len(groups)), list(reversed(groups)))
     ax.grid(axis="y", visible=False)
     ax.set(xlabel="time / fused", ylim=(-0.6, len(groups) - 0.25))
+    left, right = ax.get_xlim()
+    ax.set_xlim(min(left, 1 - 0.04 * (right - 1)), right)
+    ax.text(
+        1, 1, "podattn fused", transform=ax.get_xaxis_transform(), va="bottom", weight="bold", color=COLOURS["fused"]
+    )
     for variant, x in (("serial", 0.99), ("streams", 0.82)):
         if ratios(cases, variant):
             ax.text(

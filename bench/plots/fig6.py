@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from .batches import Case, cases_of, mean
-from .look import colour_of, figure, label_ends, name_of, than
+from .batches import Case, cases_of, co_run_us, mean
+from .look import COLOURS, colour_of, figure, label_ends, name_of, than
 from .results import ResultError, Results
 
 TITLE = "Chunk by chunk, and waves of CTAs (the paper's figure 6)"
@@ -64,6 +64,14 @@ def draw(results: Results) -> Figure:
             x, y = [case.integer("prefill_kv") / 1024 for case in cases], [case.us[variant] for case in cases]
             ax.plot(x, y, style, color=colour_of(variant), linewidth=2.2 if variant == "fused" else 1.6)
             ends.setdefault(variant, (x[-1], y[-1], name_of(variant), colour_of(variant)))
+    limit = [
+        (case.integer("prefill_kv") / 1024, co_run_us(case.us["prefill"], case.us["decode"]))
+        for case in groups[min(groups)]
+        if results.is_gpu and "prefill" in case.us and "decode" in case.us
+    ]
+    if limit:
+        ax.plot(*zip(*limit), color=COLOURS["limit"], linewidth=1.2)
+        ends["limit"] = (*limit[-1], "co-run limit", COLOURS["limit"])
     ax.set(
         xlabel="prompt tokens so far, in units of 1,024",
         ylabel="time of one layer, us",

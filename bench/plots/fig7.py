@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import math
+
 from matplotlib.figure import Figure
 
-from .look import COLOURS, GREY, figure, key, times
+from .look import COLOURS, GREY, figure, label_ends, times
 from .results import ResultError, Results
 
 TITLE = "Strategies of fusion (the paper's figure 7)"
@@ -57,7 +59,7 @@ def draw(results: Results) -> Figure:
     fig, (ax,) = figure(
         results,
         message,
-        "Time over that of the longer side alone. On the left memory is the longer side, on the right arithmetic.",
+        "Time over that of the longer side alone, and its worst. Left: memory is the longer side; right: arithmetic.",
     )
     for variant, points in lines.items():
         ax.plot(
@@ -68,20 +70,23 @@ def draw(results: Results) -> Figure:
             linewidth=2.6 if variant == "sm_aware" else 1.6,
         )
     ax.axhline(1, color=COLOURS["limit"], linestyle="--", linewidth=1)
-    ax.text(0.99, 0.995, "ideal", transform=ax.get_yaxis_transform(), ha="right", va="top", size=9.5)
     iterations = sorted({x for points in lines.values() for x, _ in points})
     ax.set_xscale("log", base=2)
-    ax.set_xticks(iterations, [f"{x:g}" for x in iterations])
+    ticks = [x for x in iterations if math.log2(x).is_integer()] or iterations
+    ax.set_xticks(ticks, [f"{x:g}" for x in ticks])
     ax.minorticks_off()
     ax.set(
         xlabel="multiplications per element of the compute side",
         ylabel="time / longer side alone",
+        xlim=(iterations[0] / 1.06, iterations[-1] * 1.06),
         ylim=(0.92, max(worst.values()) * 1.04),
     )
-    slowest_first = sorted(lines, key=lambda variant: -worst[variant])
-    key(
-        ax, [(f"{STRATEGIES[variant]} {times(worst[variant])}", COLOUR.get(variant, GREY)) for variant in slowest_first]
-    )
+    fig.subplots_adjust(right=0.73)
+    ends = [
+        (*points[-1], f"{STRATEGIES[variant]}, {times(worst[variant])}", COLOUR.get(variant, GREY))
+        for variant, points in lines.items()
+    ]
+    label_ends(ax, [*ends, (iterations[-1], 1, "ideal", COLOURS["limit"])])
     return fig
 
 

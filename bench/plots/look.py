@@ -92,8 +92,8 @@ def colour_of(variant: str, index: int = 0) -> str:
 
 def _wrap_evenly(text: str, width: int) -> list[str]:
     """As few lines as `width` allows, all about as long."""
-    lines = textwrap.wrap(text, width)
-    while len(tighter := textwrap.wrap(text, width - 1)) == len(lines):
+    lines = textwrap.wrap(text, width, break_on_hyphens=False)
+    while len(tighter := textwrap.wrap(text, width - 1, break_on_hyphens=False)) == len(lines):
         lines, width = tighter, width - 1
     return lines
 
@@ -116,9 +116,14 @@ def figure(
     return fig, axes[0]
 
 
+def _lines_between(below: str, above: str) -> float:
+    """Lines of text from the middle of one label to that of the next."""
+    return 1 + (below.count("\n") + above.count("\n")) / 2
+
+
 def label_ends(ax: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:
     """Names of lines right of the axes, joined to the lines' ends (x, y, text, colour), moved apart where they would
-    overlap. Axes' limits must stand.
+    overlap, and down where the uppermost would stand above the axes. Axes' limits must stand.
     """
     line_px = 12.5 * ax.figure.dpi / 72
     edge = ax.get_xlim()[1]
@@ -127,7 +132,12 @@ def label_ends(ax: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:
         key=lambda item: item[0],
     )
     for below, above in zip(placed, placed[1:]):
-        above[0] = max(above[0], below[0] + line_px * (1 + below[3].count("\n")))
+        above[0] = max(above[0], below[0] + line_px * _lines_between(below[3], above[3]))
+    ceiling = ax.transAxes.transform((0, 1))[1]
+    for index in range(len(placed) - 1, -1, -1):
+        placed[index][0] = min(placed[index][0], ceiling)
+        if index > 0:
+            ceiling = placed[index][0] - line_px * _lines_between(placed[index - 1][3], placed[index][3])
     for y_px, x, y, text, colour in placed:
         label_y = ax.transData.inverted().transform((0, y_px))[1]
         ax.plot([x, edge], [y, label_y], color=colour, linewidth=0.7, linestyle=":", clip_on=False)
@@ -139,22 +149,6 @@ def label_ends(ax: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:
             color=colour,
             size=9.5,
             clip_on=False,
-            weight="bold" if colour == COLOURS["fused"] else "normal",
-        )
-
-
-def key(ax: Axes, entries: Sequence[tuple[str, str]]) -> None:
-    """Names in their colours, (text, colour), one below the other in the upper right corner."""
-    for row, (text, colour) in enumerate(entries):
-        ax.annotate(
-            text,
-            (1, 1),
-            (-4, -4 - 14.5 * row),
-            xycoords="axes fraction",
-            textcoords="offset points",
-            ha="right",
-            va="top",
-            color=colour,
             weight="bold" if colour == COLOURS["fused"] else "normal",
         )
 

@@ -27,6 +27,22 @@ def block(module: ModuleType, results: Results, figure: str) -> str:
     ).rstrip()
 
 
+def verdict(findings: str) -> str:
+    """The sentence of some findings that answers the claim: the one that begins in bold, else the first about fused."""
+    lines = findings.splitlines()
+    for begin in ("**", "Fused "):
+        for line in lines:
+            if line.startswith(begin):
+                return line
+    return ""
+
+
+def claims(answers: list[tuple[str, str, str]]) -> str:
+    """A table of every claim and what was found: (title, claim, answer or "")."""
+    rows = [f"| {title} | {claim} | {answer or 'not measured'} |" for title, claim, answer in answers]
+    return "\n".join(["| | claim | on the device below |", "|---|---|---|", *rows])
+
+
 def missing(module: ModuleType, reason: str) -> str:
     return f"*Claim.* {module.PAPER}\n\nNot measured: {reason}."
 

@@ -74,7 +74,8 @@ def draw(results: Results) -> Figure:
     fig, (ax,) = figure(
         results,
         _message(cases),
-        "Points are batches, lines their medians; lower is better. Black: what both sides take at least, at once.",
+        "Points are batches, lines their medians; lower is better."
+        + (" Black: what both sides take at least, at once." if results.is_gpu else ""),
         height=5.2,
     )
     ends = []
@@ -87,8 +88,9 @@ def draw(results: Results) -> Figure:
         x, y = _trend(points)
         ax.plot(x, y, color=colour, linewidth=3 if own else 1.8, zorder=4 if own else 3)
         ends.append((x[-1], y[-1], name_of(variant).replace(", SMs", ",\n  SMs"), colour))
-    ax.plot([0, 1], [1, 1 + CO_RUN_SHARE], color=COLOURS["limit"], linewidth=1.4, zorder=2)
-    ends.append((1.0, 1 + CO_RUN_SHARE, "co-run limit", COLOURS["limit"]))
+    if results.is_gpu:
+        ax.plot([0, 1], [1, 1 + CO_RUN_SHARE], color=COLOURS["limit"], linewidth=1.4, zorder=2)
+        ends.append((1.0, 1 + CO_RUN_SHARE, "co-run limit", COLOURS["limit"]))
     ax.set(
         xlabel="balance of the batch: shorter side / longer side (1: even)",
         ylabel="time / longer side alone",
@@ -116,7 +118,9 @@ def findings(results: Results) -> str:
                 f"| {name_of(variant)} | {mean(everywhere):.2f} | {mean(here) if here else float('nan'):.2f} | "
                 f"{ahead} of {len(everywhere)} |"
             )
-    limit = mean(case.us["fused"] / co_run_us(*sides(case)) for case in cases)
-    lines += ["", f"{_message(cases)}. It takes {times(limit)} the co-run limit on average."]
+    lines += ["", f"{_message(cases)}."]
+    if results.is_gpu:
+        limit = mean(case.us["fused"] / co_run_us(*sides(case)) for case in cases)
+        lines[-1] += f" It takes {times(limit)} the co-run limit on average."
     lines += [f"Page size {size} costs {cost - 1:+.1%} on average." for size, cost in _page_cost(results).items()]
     return "\n".join(lines)

@@ -13,6 +13,10 @@ class ResultError(Exception):
     """A file is not what a figure needs; the message names the file and what is missing."""
 
 
+class NothingMeasuredError(ResultError):
+    """A file without rows."""
+
+
 @dataclass
 class Results:
     """One file. `comments` are its `# name: value` lines, `left_out` the cases that it says are missing."""
@@ -30,7 +34,7 @@ class Results:
             raise ResultError(f"{self.name}: no column {', '.join(missing)}; it has {', '.join(self.columns)}")
         if not self.rows:
             why = f"; left out: {self.left_out[0]}" if self.left_out else ""
-            raise ResultError(f"{self.name}: no rows{why}")
+            raise NothingMeasuredError(f"{self.name}: no rows{why}")
 
     def number(self, row: dict[str, str], column: str) -> float:
         """A field as a number; ResultError names the case."""
@@ -45,6 +49,10 @@ class Results:
         """What computed: `NVIDIA ..., kernel sm90a` of `device: cuda:0: NVIDIA ..., kernel sm90a, CTAs: 132`."""
         described = self.comments.get("device", "").partition(", CTAs")[0]
         return described.rpartition(": ")[2]
+
+    @property
+    def is_gpu(self) -> bool:
+        return self.comments.get("device", "").startswith("cuda")
 
     @property
     def command(self) -> str:

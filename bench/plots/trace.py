@@ -64,11 +64,12 @@ def draw(results: Results) -> Figure:
         results,
         f"Over {steps:,} replayed steps serial takes {times(_gain(cases, 'serial'))} the time of fused"
         + (f", streams {times(streams)}" if streams else ""),
-        "Attention of one layer, all steps together. Dashed: what both sides take at least, done at once.",
+        "Attention of one layer, all steps together."
+        + (" Dashed: what both sides take at least, done at once." if results.is_gpu else ""),
         height=2.2 + 0.8 * len(cases),
     )
     for row, case_steps in enumerate(reversed(cases.values())):
-        _bars(ax, row, case_steps)
+        _bars(ax, row, case_steps, results.is_gpu)
     ax.set_yticks(
         range(len(cases)),
         [
@@ -84,7 +85,7 @@ def draw(results: Results) -> Figure:
     return fig
 
 
-def _bars(ax, row: int, steps: list[dict[str, float]]) -> None:
+def _bars(ax, row: int, steps: list[dict[str, float]], has_limit: bool) -> None:
     for offset, variant in zip((0.27, 0, -0.27), VARIANTS):
         total = _total_ms(steps, variant)
         if total is None:
@@ -99,7 +100,7 @@ def _bars(ax, row: int, steps: list[dict[str, float]]) -> None:
             color=colour_of(variant),
             weight="bold" if variant == "fused" else "normal",
         )
-    limit = _limit_ms(steps)
+    limit = _limit_ms(steps) if has_limit else None
     if limit:
         ax.plot([limit, limit], [row - 0.42, row + 0.42], color=COLOURS["limit"], linestyle="--", linewidth=1.2)
 

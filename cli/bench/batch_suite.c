@@ -6,7 +6,7 @@
 
 #include <stdlib.h>
 
-enum { LAUNCHES = 4 };
+enum { LAUNCH_ROUNDS = 4 };
 /* Caches below this take turns with copies of themselves: several times the L2 cache of any GPU. */
 static const double rotated_bytes = 200e6;
 
@@ -215,29 +215,49 @@ static cli_exit measure_cases(stand *stand, const bench_cases *cases, cli_error 
 
 /* ---- for a profiler ---- */
 
-static cli_exit launch_variant(stand *stand, const bench_case *c, int32_t v, cli_error *error) {
+static int find_variant(const stand *stand, const char *name, size_t length) {
+    for (int32_t v = 0; v < stand->num_variants; v++) {
+        if (strlen(stand->variants[v].name) == length && memcmp(stand->variants[v].name, name, length) == 0) return v;
+    }
+    return -1;
+}
+
+/** The variants that stand behind slashes, or none if one of them is unknown. */
+static int32_t find_variants(const stand *stand, const char *names, int32_t found[LINEUP_MAX_VARIANTS]) {
+    int32_t count = 0;
+    while (*names == '/' && count < LINEUP_MAX_VARIANTS) {
+        size_t length = strcspn(names + 1, "/");
+        found[count] = find_variant(stand, names + 1, length);
+        if (found[count++] < 0) return 0;
+        names += 1 + length;
+    }
+    return *names == '\0' ? count : 0;
+}
+
+static cli_exit launch_variants(stand *stand, const bench_case *c, const int32_t *chosen, int32_t count,
+                                cli_error *error) {
     problem p = {.row = {.c = c}};
     cli_exit code = make_problem(stand, &p, error);
     if (code == CLI_OK) line_up(stand, &p);
-    for (int i = 0; i < LAUNCHES && code == CLI_OK; i++) {
+    for (int32_t i = 0; i < LAUNCH_ROUNDS * count && code == CLI_OK; i++) {
         double unused_us;
-        const lineup_variant *variant = &p.row.lineup.variants[v];
+        const lineup_variant *variant = &p.row.lineup.variants[chosen[i % count]];
         code = engine_run(variant->engine, variant->way, &variant->tensors, &unused_us, error);
     }
     free_problem(stand, &p);
     return code;
 }
 
-/** CASE/VARIANT; neither has a slash in its name. */
+/** CASE/VARIANT, or several variants that take turns; no name has a slash. */
 static cli_exit launch(stand *stand, const bench_cases *cases, cli_error *error) {
     const char *wanted = stand->bench->options->launch;
     size_t length = strcspn(wanted, "/");
     for (int32_t i = 0; i < cases->count; i++) {
         const bench_case *c = &cases->cases[i];
-        if (strlen(c->name) != length || memcmp(c->name, wanted, length) != 0 || wanted[length] == '\0') continue;
-        for (int32_t v = 0; v < stand->num_variants; v++) {
-            if (strcmp(stand->variants[v].name, wanted + length + 1) == 0) return launch_variant(stand, c, v, error);
-        }
+        int32_t chosen[LINEUP_MAX_VARIANTS];
+        if (strlen(c->name) != length || memcmp(c->name, wanted, length) != 0) continue;
+        int32_t count = find_variants(stand, wanted + length, chosen);
+        if (count > 0) return launch_variants(stand, c, chosen, count, error);
     }
     return cli_fail(error, "--launch %.128s: %s has no such case and variant", wanted, stand->bench->suite);
 }

@@ -16,7 +16,7 @@
 
 typedef struct bench_options {
     const char *out, *device, *peers, *trace;
-    const char *launch; /**< CASE/VARIANT for a profiler; NULL: measure */
+    const char *launch; /**< CASE/VARIANT/VARIANT... for a profiler; NULL: measure */
     int32_t is_short, resumes, overwrites, is_json;
     int32_t repeat; /**< 0: the device's default */
     int64_t time_limit_s;

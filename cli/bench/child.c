@@ -38,7 +38,7 @@ static cli_exit start(const char *const command[], int to, pid_t *child, cli_err
     return result == 0 ? CLI_OK : cli_fail(error, "%s: %s", command[0], strerror(result));
 }
 
-cli_exit child_run(const char *const command[], char **output, cli_error *error) {
+cli_exit child_run(const char *const command[], char **output, int *exit_code, cli_error *error) {
     int ends[2], status = 0;
     pid_t child;
     *output = NULL;
@@ -49,9 +49,7 @@ cli_exit child_run(const char *const command[], char **output, cli_error *error)
     if (code == CLI_OK) {
         code = read_all(ends[0], output, error);
         while (waitpid(child, &status, 0) < 0 && errno == EINTR) continue;
-        if (code == CLI_OK && status != 0) {
-            code = cli_fail(error, "%s ended with exit code %d", command[0], WEXITSTATUS(status));
-        }
+        *exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 255;
     }
     close(ends[0]);
     if (code == CLI_OK) return CLI_OK;

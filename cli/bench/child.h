@@ -5,8 +5,8 @@
 
 #include "cli_error.h"
 
-/** Runs a command that is found on the PATH, and returns its standard output, which the caller frees. Fails where it
- * cannot be started or does not exit with 0. */
-cli_exit child_run(const char *const command[], char **output, cli_error *error);
+/** Runs a command that is found on the PATH. Returns its standard output, which the caller frees, and its exit code,
+ * 255 if a signal ended it. Fails where it cannot be started or read. */
+cli_exit child_run(const char *const command[], char **output, int *exit_code, cli_error *error);
 
 #endif

@@ -4,17 +4,19 @@
 #include "child.h"
 
 #include <limits.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { MAX_FIELDS = 64, NUM_COUNTERS = 3 };
+enum { MAX_FIELDS = 64, ROUNDS_BEFORE = 2 };
+enum { SM, TENSOR, DRAM, NUM_COUNTERS };
 
 static const char *const counter_names[NUM_COUNTERS] = {
-    "sm__throughput.avg.pct_of_peak_sustained_elapsed",
-    "sm__pipe_tensor_cycles_active.avg.pct_of_peak_sustained_elapsed",
-    "dram__throughput.avg.pct_of_peak_sustained_elapsed",
+    [SM] = "sm__throughput.avg.pct_of_peak_sustained_elapsed",
+    [TENSOR] = "sm__pipe_tensor_cycles_active.avg.pct_of_peak_sustained_elapsed",
+    [DRAM] = "dram__throughput.avg.pct_of_peak_sustained_elapsed",
 };
 
 int ncu_is_there(void) {
@@ -44,44 +46,72 @@ static int split(char *line, char *fields[MAX_FIELDS]) {
     return count;
 }
 
-/** "1,234.5" is how ncu writes it in some languages. */
+/** "1,234.5" is how ncu writes it in some languages; NaN if it is no number: "n/a". */
 static double number(const char *text) {
-    char digits[64];
+    char digits[64], *end;
     size_t used = 0;
     for (; *text != '\0' && used + 1 < sizeof digits; text++) {
         if (*text != ',') digits[used++] = *text;
     }
     digits[used] = '\0';
-    return strtod(digits, NULL);
+    double value = strtod(digits, &end);
+    return end == digits ? NAN : value;
+}
+
+/** The line behind the one at `line`, or NULL. Splitting ends a line in place, so this comes first. */
+static char *line_behind(char *line) {
+    char *end = line != NULL ? strchr(line, '\n') : NULL;
+    return end != NULL ? end + 1 : NULL;
+}
+
+static int parse_row(char *row, char *const *names, int num_names, ncu_counters *counters) {
+    char *fields[MAX_FIELDS];
+    double values[NUM_COUNTERS] = {NAN, NAN, NAN};
+    int num_fields = split(row, fields);
+    for (int i = 0; i < num_names && i < num_fields; i++) {
+        for (int c = 0; c < NUM_COUNTERS; c++) {
+            if (strcmp(names[i], counter_names[c]) == 0) values[c] = number(fields[i]);
+        }
+    }
+    *counters = (ncu_counters){values[SM], values[TENSOR], values[DRAM]};
+    return !isnan(values[SM]) && !isnan(values[DRAM]);
 }
 
 /** ncu's raw page: a line of names, one of units, one of values per launch; around them, what else it has to say. */
-static int parse(char *output, double values[NUM_COUNTERS]) {
-    char *heading = strstr(output, "\"ID\"");
-    if (heading == NULL) return 0;
-    char *units = strchr(heading, '\n');
-    char *row = units != NULL ? strchr(units + 1, '\n') : NULL;
-    if (row == NULL) return 0;
-    char *names[MAX_FIELDS], *fields[MAX_FIELDS];
-    int num_names = split(heading, names), num_fields = split(row + 1, fields), found = 0;
-    for (int i = 0; i < num_names && i < num_fields; i++) {
-        for (int c = 0; c < NUM_COUNTERS; c++) {
-            if (strcmp(names[i], counter_names[c]) != 0) continue;
-            values[c] = number(fields[i]);
-            found++;
-        }
+static int parse(char *output, int num_kernels, ncu_counters *counters) {
+    char *names[MAX_FIELDS], *heading = strstr(output, "\"ID\"");
+    char *units = line_behind(heading), *row = line_behind(units);
+    int num_names = heading != NULL ? split(heading, names) : 0, num_read = 0;
+    while (row != NULL && *row == '"' && num_read < num_kernels) {
+        char *next = line_behind(row);
+        if (!parse_row(row, names, num_names, &counters[num_read])) return 0;
+        num_read++;
+        row = next;
     }
-    return found == NUM_COUNTERS;
+    return num_read == num_kernels;
 }
 
-cli_exit ncu_count(const char *suite, const char *device, const char *launch, ncu_counters *counters,
+/** What ncu itself says was wrong, behind a colon; else nothing. */
+static void add_reason(const char *output, cli_error *error) {
+    static const char mark[] = "==ERROR== ";
+    const char *line = strstr(output, mark);
+    size_t used = strlen(error->line);
+    if (line == NULL) return;
+    line += sizeof mark - 1;
+    snprintf(error->line + used, sizeof error->line - used, ": %.*s", (int)strcspn(line, "\r\n"), line);
+}
+
+cli_exit ncu_count(const char *suite, const char *device, const char *launch, int num_kernels, ncu_counters *counters,
                    cli_error *error) {
-    char self[PATH_MAX], metrics[512], *output = NULL;
+    char self[PATH_MAX], metrics[512], skipped[16], counted[16], *output = NULL;
+    int exit_code = 0;
     ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
     if (length <= 0) return cli_fail(error, "this program does not find itself");
     self[length] = '\0';
-    snprintf(metrics, sizeof metrics, "%s,%s,%s", counter_names[0], counter_names[1], counter_names[2]);
-    /* The third launch: the first ones load the code. Clocks stay as they are when attention is timed. */
+    snprintf(metrics, sizeof metrics, "%s,%s,%s", counter_names[SM], counter_names[TENSOR], counter_names[DRAM]);
+    snprintf(skipped, sizeof skipped, "%d", ROUNDS_BEFORE * num_kernels);
+    snprintf(counted, sizeof counted, "%d", num_kernels);
+    /* Clocks stay as they are when attention is timed. */
     const char *const command[] = {"ncu",
                                    "--clock-control",
                                    "none",
@@ -95,9 +125,9 @@ cli_exit ncu_count(const char *suite, const char *device, const char *launch, nc
                                    "--kernel-name",
                                    "regex:^pod_sm[0-9]+_",
                                    "--launch-skip",
-                                   "2",
+                                   skipped,
                                    "--launch-count",
-                                   "1",
+                                   counted,
                                    self,
                                    "bench",
                                    suite,
@@ -106,11 +136,14 @@ cli_exit ncu_count(const char *suite, const char *device, const char *launch, nc
                                    "--launch",
                                    launch,
                                    NULL};
-    double values[NUM_COUNTERS] = {0};
-    CLI_TRY(child_run(command, &output, error));
-    int is_read = parse(output, values);
+    CLI_TRY(child_run(command, &output, &exit_code, error));
+    cli_exit code = CLI_OK;
+    if (exit_code != 0) {
+        code = cli_fail(error, "ncu ended with exit code %d", exit_code);
+    } else if (!parse(output, num_kernels, counters)) {
+        code = cli_fail(error, "ncu counted nothing; it may need permission to read the GPU's counters");
+    }
+    if (code != CLI_OK) add_reason(output, error);
     free(output);
-    if (!is_read) return cli_fail(error, "ncu counted nothing; it may need permission to read the GPU's counters");
-    *counters = (ncu_counters){values[0], values[1], values[2]};
-    return CLI_OK;
+    return code;
 }

@@ -55,16 +55,16 @@ BATCH_SUITE(fig13, ctas_per_sm)
 BATCH_SUITE(fig14, policies)
 
 static const bench_suite suites[] = {
-    {"limits", "the device's ceilings", LIMITS_COLUMNS, 0, 0, 0, run_limits},
-    {"fig1", "how busy SMs and memory are: Llama-3-8B on one of two GPUs", FIG1_COLUMNS, 0, 0, 1, run_fig1},
-    {"fig7", "ways to run a compute-bound and a memory-bound kernel together", FIG7_COLUMNS, 1, 0, 0, run_fig7},
-    {"fig10", "decode tiles", BATCH_COLUMNS, 1, 0, 1, run_fig10},
-    {"fig13", "2 or 4 CTAs per SM", BATCH_COLUMNS, 1, 0, 1, run_fig13},
-    {"fig14", "ticket policies", BATCH_COLUMNS, 1, 0, 1, run_fig14},
-    {"fig6", "Yi-6B, chunk by chunk", BATCH_COLUMNS, 0, 0, 1, run_fig6},
-    {"fig11", "models, chunks, contexts and batch sizes", BATCH_COLUMNS, 0, 0, 1, run_fig11},
-    {"trace", "every step of a trace", TRACE_COLUMNS, 0, 0, 0, run_trace},
-    {"peers", "other libraries' batches and times", BATCH_COLUMNS, 0, 1, 1, run_peers},
+    {"limits", "the device's ceilings", LIMITS_COLUMNS, 0, 0, 0, 0, run_limits},
+    {"fig1", "how busy SMs and memory are: Llama-3-8B on one of two GPUs", FIG1_COLUMNS, 0, 0, 0, 1, run_fig1},
+    {"fig7", "ways to run a compute-bound and a memory-bound kernel together", FIG7_COLUMNS, 1, 0, 0, 0, run_fig7},
+    {"fig10", "decode tiles", BATCH_COLUMNS, 1, 0, 0, 1, run_fig10},
+    {"fig13", "2 or 4 CTAs per SM", BATCH_COLUMNS, 1, 0, 0, 1, run_fig13},
+    {"fig14", "ticket policies", BATCH_COLUMNS, 1, 0, 0, 1, run_fig14},
+    {"fig6", "Yi-6B, chunk by chunk", BATCH_COLUMNS, 0, 0, 0, 1, run_fig6},
+    {"fig11", "models, chunks, contexts and batch sizes", BATCH_COLUMNS, 0, 0, 0, 1, run_fig11},
+    {"trace", "every step of a trace", TRACE_COLUMNS, 0, 0, 1, 0, run_trace},
+    {"peers", "other libraries' batches and times", BATCH_COLUMNS, 0, 1, 0, 1, run_peers},
 };
 
 const bench_suite *bench_suite_at(size_t index) {

@@ -9,7 +9,7 @@ typedef struct bench_suite {
     const char *name;
     const char *title;
     const char *columns;
-    int needs_gpu, needs_peers;
+    int needs_gpu, needs_peers, takes_trace;
     int has_batches; /**< that can be launched alone */
     cli_exit (*run)(bench *bench, cli_error *error);
 } bench_suite;

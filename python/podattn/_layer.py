@@ -10,13 +10,20 @@ from . import _abi, _arrays
 from ._arrays import Dense, Layout
 from ._dtypes import F32, canonical_name
 from ._errors import ArgumentError, UnsupportedError
+from ._same_layout import Question, same_layout
 from ._torch import torch
 
 _HEAD_VALUES = ("sinks", "alibi_slopes", "k_scale", "v_scale")
+# A layout is asked for in one call from its second time on, and no more often than this made ready to be.
+_MOST_QUESTIONS = 4
 
 
 class Layer:
-    """Kept between calls: what changes from layer to layer are addresses, and strides are checked when they change."""
+    """Kept between calls: what changes from layer to layer are addresses, and strides are checked when they change.
+
+    Tensors of PyTorch whose layout is that of the last call take a short way: `is_same` says so, and the struct gets
+    their addresses and nothing else.
+    """
 
     def __init__(self, limits: _abi.Limits, device: str, is_hnd: bool, num_pages: int) -> None:
         """`device` as arrays name theirs."""
@@ -24,10 +31,18 @@ class Layer:
         self._device = device
         self._is_hnd = is_hnd
         self._num_pages = num_pages
-        self._struct = _abi.Tensors()
         self._checked: Optional[tuple[Any, ...]] = None
-        self._has_head_values = False
-        self.address = ctypes.addressof(self._struct)
+        self._questions_left = 0
+        self.struct = _abi.Tensors()
+        self.address = ctypes.addressof(self.struct)
+        self.num_tokens = 0
+        """Of the checked `q`."""
+        self.is_same: Optional[Question] = None
+        """Whether (q, k, v, out) are laid out as those that the struct's strides are of, which came without an lse."""
+        self.is_same_with_lse: Optional[Question] = None
+        """Whether (q, k, v, out, lse) are. At most one of the two can be asked."""
+        self.has_head_values = False
+        """Whether the struct holds one."""
 
     @property
     def num_pages(self) -> int:
@@ -37,14 +52,18 @@ class Layer:
     @num_pages.setter
     def num_pages(self, value: int) -> None:
         if value != self._num_pages:
-            self._num_pages, self._checked = value, None
+            self._num_pages = value
+            self._forget()
+
+    def _forget(self) -> None:
+        self._checked = self.is_same = self.is_same_with_lse = None
 
     def set_tensors(self, q: Any, k: Any, v: Any, out: Any, lse: Any, stream: int) -> tuple[Any, ...]:
         """Points the struct at the arrays and returns what keeps them alive."""
         view = _arrays.view
         if not (_arrays.is_writable(out) and _arrays.is_writable(lse)):
             raise ArgumentError("out or lse is read-only")
-        struct = self._struct
+        struct = self.struct
         struct.q, q_layout, q_owner = view(q, "q", stream)
         struct.k, k_layout, k_owner = view(k, "k_cache", stream)
         struct.v, v_layout, v_owner = view(v, "v_cache", stream)
@@ -53,29 +72,33 @@ class Layer:
         layouts = (q_layout, k_layout, v_layout, out_layout, lse_layout)
         if layouts != self._checked:
             self._check(layouts)
+        elif self._questions_left:
+            self._questions_left -= 1
+            if lse is None:
+                self.is_same = same_layout((q, k, v, out))
+            else:
+                self.is_same_with_lse = same_layout((q, k, v, out, lse))
         return q_owner, k_owner, v_owner, out_owner, lse_owner
 
-    def set_options(self, scale: float, softcap: float, head_values: tuple[Any, ...], stream: int) -> tuple[Any, ...]:
-        """Sets the numbers, and the float32 arrays that have one value per head; returns what keeps those alive."""
-        self._struct.scale, self._struct.softcap = scale, softcap
-        if not self._has_head_values and head_values == (None, None, None, None):
-            return ()
+    def set_head_values(self, head_values: tuple[Any, ...], stream: int) -> tuple[Any, ...]:
+        """Sets the float32 arrays that have one value per head; returns what keeps them alive."""
         limits = self._limits
         owners = []
+        self.has_head_values = True  # also if one of them is refused
         for field, array, heads in zip(_HEAD_VALUES, head_values, 2 * [limits.q_heads] + 2 * [limits.kv_heads]):
             if array is None:
-                setattr(self._struct, field, None)
+                setattr(self.struct, field, None)
                 continue
             address, layout, owner = _arrays.view(array, field, stream)
             self._dense(layout, field, (heads,), F32)
-            setattr(self._struct, field, address)
+            setattr(self.struct, field, address)
             owners.append(owner)
-        self._has_head_values = bool(owners)
+        self.has_head_values = bool(owners)
         return tuple(owners)
 
     def _check(self, layouts: tuple[Any, ...]) -> None:
-        self._checked = None
-        limits, struct = self._limits, self._struct
+        self._forget()
+        limits, struct = self._limits, self.struct
         q_layout, k_layout, v_layout, out_layout, lse_layout = layouts
         heads = (limits.q_heads, limits.head_dim)
         q = self._dense(q_layout, "q", (None, *heads), limits.q_dtype)
@@ -86,9 +109,10 @@ class Layer:
         struct.v_page_stride, struct.v_token_stride, struct.v_head_stride = self._cache_strides(v_layout, "v_cache")
         if lse_layout is not None:
             struct.lse_token_stride, struct.lse_head_stride = self._lse_strides(lse_layout, q.shape[0])
+        self.num_tokens = q.shape[0]
         # Grad mode may change from call to call, so that what requires grad is looked at in each.
         if not _has_grad(layouts):
-            self._checked = layouts
+            self._checked, self._questions_left = layouts, _MOST_QUESTIONS
 
     def _dense(self, layout: Layout, field: str, shape: tuple[Optional[int], ...], dtype: int) -> Dense:
         """The layout, if it has that shape (None: any extent), that dtype, and is on the plan's device."""

@@ -25,6 +25,7 @@ _alive: weakref.WeakValueDictionary[int, Plan] = weakref.WeakValueDictionary()
 _attention = lib.pod_attention
 _is_compiling = torch.compiler.is_compiling if torch is not None else (lambda: False)
 _plain_tensors = (torch.Tensor, torch.nn.Parameter) if torch is not None else ()
+_torch_stream = _streams.torch_stream or (lambda ordinal: 0)
 
 
 class PlanInfo(NamedTuple):
@@ -52,9 +53,7 @@ class PlanInfo(NamedTuple):
 
 def _needs_operator(q: Any) -> bool:
     """While PyTorch traces or compiles, the call has to be one of its operators."""
-    if _is_compiling():
-        return True
-    return _arrays.is_torch(q) and type(q) not in _plain_tensors
+    return _is_compiling() or (type(q) not in _plain_tensors and _arrays.is_torch(q))
 
 
 class Plan:
@@ -135,7 +134,7 @@ class Plan:
         self._layer = Layer(self._limits, self._device_name, kv_layout == "HND", num_pages)
         self._workspace: Any = None
         self._workspace_address = 0
-        self._workspace_bytes = 0
+        self._workspace_size = ctypes.c_size_t(0)  # an object, because ctypes takes longer to make one of a number
         self.workspace_bytes = self._ask_workspace_bytes()
         """Bytes that the plan works in: enough for every batch within its limits."""
         self.out_torch_dtype = torch and getattr(torch, canonical_name(self._limits.out_dtype))
@@ -172,7 +171,7 @@ class Plan:
             )
         self._workspace = owner
         self._workspace_address = address + skipped
-        self._workspace_bytes = self.workspace_bytes
+        self._workspace_size = ctypes.c_size_t(self.workspace_bytes)
         self._num_q_tokens = 0
 
     def _allocate_workspace(self) -> None:
@@ -228,7 +227,7 @@ class Plan:
         batch.num_pages = self._layer.num_pages
         check(
             lib.pod_plan_build(
-                self._handle, ctypes.addressof(batch), self._workspace_address, self._workspace_bytes, handle
+                self._handle, ctypes.addressof(batch), self._workspace_address, self._workspace_size, handle
             )
         )
         if batch.memory == _abi.MEMORY_HOST:
@@ -334,7 +333,8 @@ class Plan:
             StateError: the plan is not built.
             DeviceError: the driver reported an error.
         """
-        if _needs_operator(q):
+        is_plain = type(q) in _plain_tensors
+        if _is_compiling() or (not is_plain and _arrays.is_torch(q)):
             if stream is not None:
                 raise UnsupportedError("stream is not supported while PyTorch traces; make it the current one instead")
             return self._attention_operator(
@@ -342,21 +342,33 @@ class Plan:
             )
         handle = 0
         if self._is_cuda:
-            handle = _streams.current_stream(q, self._ordinal) if stream is None else _streams.stream_handle(stream)
-        shape = _arrays.shape_of(q, "q")
-        if out is None:
-            out = self._empty(q, shape, self._limits.out_dtype)
-        if return_lse and lse is None:
-            lse = self._empty(q, shape[:2], F32)
+            handle = _torch_stream(self._ordinal) if is_plain and stream is None else self._stream(stream, q)
         layer = self._layer
-        owners = layer.set_tensors(q, k_cache, v_cache, out, lse, handle)
-        owners += layer.set_options(scale, softcap, (sinks, alibi_slopes, k_scale, v_scale), handle)
-        if shape[0] < self._num_q_tokens:
-            raise ArgumentError(f"q has {shape[0]} tokens; the plan was built for {self._num_q_tokens}")
-        if shape[0]:
-            status = _attention(self._handle, layer.address, self._workspace_address, self._workspace_bytes, handle)
+        if out is None:
+            out = self._empty(q, _arrays.shape_of(q, "q"), self._limits.out_dtype)
+        if return_lse and lse is None:
+            lse = self._empty(q, _arrays.shape_of(q, "q")[:2], F32)
+        owners: tuple[Any, ...] = ()
+        struct = layer.struct
+        is_same = layer.is_same if lse is None else layer.is_same_with_lse
+        if is_same and (is_same(q, k_cache, v_cache, out) if lse is None else is_same(q, k_cache, v_cache, out, lse)):
+            struct.q, struct.k, struct.v = q.data_ptr(), k_cache.data_ptr(), v_cache.data_ptr()
+            struct.out = out.data_ptr()
+            if lse is not None:
+                struct.lse = lse.data_ptr()
+        else:
+            owners = layer.set_tensors(q, k_cache, v_cache, out, lse, handle)
+        struct.scale, struct.softcap = scale, softcap
+        if layer.has_head_values or not (sinks is alibi_slopes is k_scale is v_scale is None):
+            owners += layer.set_head_values((sinks, alibi_slopes, k_scale, v_scale), handle)
+        num_tokens = layer.num_tokens
+        if num_tokens < self._num_q_tokens:
+            raise ArgumentError(f"q has {num_tokens} tokens; the plan was built for {self._num_q_tokens}")
+        if num_tokens:
+            status = _attention(self._handle, layer.address, self._workspace_address, self._workspace_size, handle)
             if status:
                 check(status)
+        del owners  # kept until here
         return out if lse is None else (out, lse)
 
     def _stream(self, stream: Any, array: Any) -> int:
@@ -367,7 +379,10 @@ class Plan:
     def _empty(self, q: Any, shape: tuple[int, ...], code: int) -> Any:
         """Room for a result, made by the library that made `q`; where it makes no writable arrays, by another."""
         if _arrays.is_torch(q):
-            return torch.empty(shape, dtype=getattr(torch, canonical_name(code)), device=q.device)
+            dtype = getattr(torch, canonical_name(code))
+            if len(shape) == q.dim():  # what is made after another takes half the time
+                return torch.empty_like(q, dtype=dtype, memory_format=torch.contiguous_format)
+            return q.new_empty(shape, dtype=dtype)
         if not self._is_cuda:
             return np.empty(shape, numpy_dtype(code))
         if type(q).__module__.partition(".")[0] == "cupy":

@@ -165,6 +165,14 @@ def test_values_per_head_are_forgotten() -> None:
     check_out(case, out, case.reference(slopes)[0])
 
 
+def test_values_per_head_are_forgotten_after_a_mistake() -> None:
+    case = mixed("cpu")
+    plan = case.built()
+    with pytest.raises(podattn.ArgumentError, match="v_scale has shape"):
+        plan.attention(case.q, case.k, case.v, sinks=torch.ones(case.q_heads), v_scale=torch.ones(7))
+    check_out(case, plan.attention(case.q, case.k, case.v), case.reference()[0])
+
+
 def test_info_and_device(device: str) -> None:
     case = mixed(device)
     plan = case.built()

@@ -67,6 +67,43 @@ def test_fig1(tmp_path):
     assert "**Does not hold.**" in findings("fig1", synthetic.fig1(tmp_path, fused_sm=35, fused_dram=50))
 
 
+def test_fig1_shows_together_only_what_was_counted_alike(tmp_path):
+    path = synthetic.fig1(tmp_path)
+    assert "streams" in texts(draw("fig1", path)) and "by ncu" in texts(draw("fig1", path))
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(x.replace(";ncu", ";limits") if ";streams;" in x else x for x in lines) + "\n")
+    assert "streams" not in texts(draw("fig1", path))
+    path.write_text("\n".join(x.replace(";ncu", ";limits") for x in lines) + "\n")
+    shown = texts(draw("fig1", path))
+    assert "streams" in shown and "Percent of the measured ceilings" in shown
+
+
+@pytest.mark.parametrize("suite", ["fig6", "fig11", "trace", "peers"])
+def test_the_limit_is_a_gpu_s(tmp_path, suite):
+    us = {"fused": 100, "serial": 150, "prefill": 60, "decode": 80}
+    if suite in ("trace", "peers"):
+        path = synthetic.MAKERS[suite](tmp_path)
+    else:
+        path = synthetic.write(tmp_path / f"{suite}.csv", synthetic.BATCH_COLUMNS, synthetic.case(us))
+    said = {"fig6": "co-run limit", "fig11": "Dashed: the co-run limit", "trace": "Dashed: what both sides take",
+            "peers": "co-run limit"}[suite]  # fmt: skip
+    assert said in texts(draw(suite, path))
+    path.write_text(path.read_text().replace("# device: cuda:0: NVIDIA H100", "# device: cpu: AMD EPYC"))
+    assert said not in texts(draw(suite, path))
+
+
+def test_labels_of_lines_stay_beside_their_axes(tmp_path):
+    fig = draw("fig7", synthetic.fig7(tmp_path))
+    fig.canvas.draw()
+    (ax,) = fig.axes
+    labels = [text for text in ax.texts if text.get_text().startswith("  ")]
+    assert len(labels) == 6
+    heights = [ax.transData.transform(text.get_position())[1] for text in labels]
+    low, high = ax.get_window_extent().y0, ax.get_window_extent().y1
+    assert all(low - 10 <= height <= high + 1 for height in heights)
+    assert all(above - below > 10 for below, above in zip(heights, heights[1:]))
+
+
 def test_fig6(tmp_path):
     path = synthetic.fig6(tmp_path)
     assert "decode number 55 costs fused +0.0%, serial +20.0%" in texts(draw("fig6", path))
@@ -94,7 +131,11 @@ def test_fig10_compares_decode_alone(tmp_path):
     assert "**Holds.**" in findings("fig10", synthetic.fig10(tmp_path, small=40))
     path = synthetic.fig10(tmp_path, small=60)
     assert "**Does not hold.**" in findings("fig10", path)
-    assert "tiles of 8 rows best on 0 of 1, at worst 20% behind" in texts(draw("fig10", path))
+    shown = texts(draw("fig10", path))
+    assert "Tiles of 16 rows better on 1 of 1 (at worst 0% slower), tiles of 8 rows better on 0 of 1" in shown
+    assert "tiles of 8 rows faster" in shown and "tiles of 16 rows faster" in shown
+    same = texts(draw("fig10", synthetic.fig10(tmp_path, small=50.5)))
+    assert "Tiles of 16 rows and tiles of 8 rows take the same time on all 1 batches, within 1.0%" in same
 
 
 def test_fig11(tmp_path):
@@ -107,9 +148,16 @@ def test_fig11(tmp_path):
 
 def test_fig13(tmp_path):
     path = synthetic.fig13(tmp_path)
-    assert "at worst 50% behind" in texts(draw("fig13", path))
+    assert "(at worst 50% slower)" in texts(draw("fig13", path))
     assert "**Holds.** Each is clearly better on some batches" in findings("fig13", path)
     assert "Only two CTAs per SM" in findings("fig13", synthetic.fig13(tmp_path, four=111))
+
+
+def test_the_family_that_has_the_settings_is_named(tmp_path):
+    path = synthetic.fig14(tmp_path)
+    lines = path.read_text().replace(";sm90a;", ";pod_sm80_fused_bf16_d128_c2;")
+    path.write_text(lines)
+    assert "A row is a batch, computed by kernel sm80." in texts(draw("fig14", path))
 
 
 def test_fig14(tmp_path):
@@ -138,5 +186,15 @@ def test_peers_counts_each_batch_once(tmp_path):
 
 def test_libraries_name_who_is_missing(tmp_path):
     path = synthetic.libraries(tmp_path)
-    assert "Fused is 1.50× faster than FlashInfer POD, the fastest other" in texts(draw("libraries", path))
+    assert "Fused is 1.50× faster than FlashInfer POD, the fastest other over 1 batches" in texts(
+        draw("libraries", path)
+    )
     assert "* fa3_mixed: flash_attn_interface cannot be imported" in findings("libraries", path)
+
+
+def test_a_library_that_took_part_in_few_batches_is_not_the_one_to_beat(tmp_path):
+    rows = synthetic.case({"fused": 100, "sdpa_cudnn": 101, "flashinfer_pod": 150}, "512@4096")
+    rows += synthetic.case({"fused": 100, "flashinfer_pod": 150}, "1024@8192")
+    shown = texts(draw("libraries", synthetic.write(tmp_path / "libraries.csv", synthetic.BATCH_COLUMNS, rows)))
+    assert "Fused is 1.50× faster than FlashInfer POD, the fastest other over 2 batches" in shown
+    assert "cuDNN (1 of 2)" in shown

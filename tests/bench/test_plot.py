@@ -5,6 +5,7 @@ import plot
 import pytest
 import synthetic
 from plots import pages, results, summary
+from plots.suites import SUITES
 
 
 def test_all_suites_are_drawn_and_a_page_is_filled(tmp_path, capsys):
@@ -21,6 +22,24 @@ def test_all_suites_are_drawn_and_a_page_is_filled(tmp_path, capsys):
     assert "](../figures/fig11.svg)" in filled and "stale" not in filled
     assert "| 1024@8192 + 16@4096 | 110 | 1.77 |" in filled
     assert capsys.readouterr().err == ""
+
+
+def test_every_claim_is_answered_or_said_to_be_open(tmp_path):
+    for suite in ("limits", "fig11", "peers"):
+        synthetic.MAKERS[suite](tmp_path)
+    page = tmp_path / "page.md"
+    page.write_text("<!-- claims -->\n<!-- /claims -->\n")
+    assert plot.main([str(tmp_path), "--page", str(page)]) == 0
+    rows = [line for line in page.read_text().splitlines() if line.startswith("| ")]
+    assert len(rows) == 1 + len(synthetic.MAKERS)
+    assert sum("| not measured |" in row for row in rows) == len(synthetic.MAKERS) - 3
+    assert any("28 % on average. | **Holds.** Serial / fused: 1.40" in row for row in rows)
+    assert any("| Fused is 1.36× faster than FlashAttention-3" in row for row in rows)
+
+
+def test_every_suite_has_a_verdict(tmp_path):
+    for suite, module in SUITES.items():
+        assert pages.verdict(module.findings(results.read(synthetic.MAKERS[suite](tmp_path)))), suite
 
 
 def test_filling_twice_changes_nothing(tmp_path):
@@ -48,6 +67,13 @@ def test_a_wrong_file_does_not_stop_the_others(tmp_path, capsys):
     assert plot.main([str(tmp_path)]) == 1
     assert (tmp_path / "limits.svg").exists()
     assert "plot: fig11.csv: no column variant" in capsys.readouterr().err
+
+
+def test_a_suite_of_which_nothing_was_measured_is_said_and_no_error(tmp_path, capsys):
+    synthetic.limits(tmp_path)
+    synthetic.write(tmp_path / "fig11.csv", synthetic.BATCH_COLUMNS, [], ["# left out: a: the time limit"])
+    assert plot.main([str(tmp_path)]) == 0
+    assert "fig11: not drawn: fig11.csv: no rows; left out: a: the time limit" in capsys.readouterr().out
 
 
 def test_a_suite_that_was_asked_for_must_be_there(tmp_path, capsys):

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -45,7 +46,7 @@ static void test_absent(void **state) {
     ncu_counters counters;
     cli_error error;
     assert_false(ncu_is_there());
-    assert_int_equal(ncu_count("fig1", "cuda:0", "case/fused", &counters, &error), CLI_BAD_INPUT);
+    assert_int_equal(ncu_count("fig1", "cuda:0", "case/fused", 1, &counters, &error), CLI_BAD_INPUT);
     assert_string_equal(error.line, "ncu: No such file or directory");
 }
 
@@ -61,7 +62,7 @@ static void test_counters(void **state) {
               "echo '\"\",\"\",\"%\",\"%\",\"%\"'\n"
               "echo '\"0\",\"(132, 1, 1)\",\"81.25\",\"55.5\",\"1,062.75\"'");
     assert_true(ncu_is_there());
-    assert_int_equal(ncu_count("fig1", "cuda:0", "case/fused", &counters, &error), CLI_OK);
+    assert_int_equal(ncu_count("fig1", "cuda:0", "case/fused", 1, &counters, &error), CLI_OK);
     assert_true(counters.dram_percent == 81.25);
     assert_true(counters.tensor_percent == 55.5);
     assert_true(counters.sm_percent == 1062.75);
@@ -73,23 +74,50 @@ static void test_counters(void **state) {
     assert_non_null(strstr(line, "--clock-control none"));
 }
 
+static void test_several_kernels(void **state) {
+    (void)state;
+    char line[1024];
+    ncu_counters counters[2];
+    cli_error error;
+    write_ncu("echo '\"ID\",\"dram__throughput.avg.pct_of_peak_sustained_elapsed\","
+              "\"sm__pipe_tensor_cycles_active.avg.pct_of_peak_sustained_elapsed\","
+              "\"sm__throughput.avg.pct_of_peak_sustained_elapsed\"'\n"
+              "echo '\"\",\"%\",\"%\",\"%\"'\n"
+              "echo '\"0\",\"81\",\"55\",\"62\"'\n"
+              "echo '\"1\",\"11\",\"n/a\",\"92\"'");
+    assert_int_equal(ncu_count("fig1", "cuda:0", "case/fused/prefill", 2, counters, &error), CLI_OK);
+    assert_true(counters[0].dram_percent == 81 && counters[0].tensor_percent == 55 && counters[0].sm_percent == 62);
+    assert_true(counters[1].dram_percent == 11 && counters[1].sm_percent == 92);
+    assert_true(isnan(counters[1].tensor_percent));
+    FILE *file = fopen(arguments, "r");
+    assert_non_null(file);
+    assert_non_null(fgets(line, sizeof line, file));
+    fclose(file);
+    assert_non_null(strstr(line, "--launch-skip 4 --launch-count 2 "));
+    ncu_counters more[3];
+    assert_int_equal(ncu_count("fig1", "cuda:0", "case/fused/prefill/decode", 3, more, &error), CLI_BAD_INPUT);
+}
+
 static void test_failures(void **state) {
     (void)state;
     ncu_counters counters;
     cli_error error;
     write_ncu("exit 9");
-    assert_int_equal(ncu_count("fig1", "cuda:0", "case/fused", &counters, &error), CLI_BAD_INPUT);
+    assert_int_equal(ncu_count("fig1", "cuda:0", "case/fused", 1, &counters, &error), CLI_BAD_INPUT);
     assert_string_equal(error.line, "ncu ended with exit code 9");
+    write_ncu("echo '==PROF== Connected'\necho '==ERROR== ERR_NVGPUCTRPERM: no permission'\nexit 1");
+    assert_int_equal(ncu_count("fig1", "cuda:0", "case/fused", 1, &counters, &error), CLI_BAD_INPUT);
+    assert_string_equal(error.line, "ncu ended with exit code 1: ERR_NVGPUCTRPERM: no permission");
     write_ncu("echo '==ERROR== ERR_NVGPUCTRPERM'");
-    assert_int_equal(ncu_count("fig1", "cuda:0", "case/fused", &counters, &error), CLI_BAD_INPUT);
+    assert_int_equal(ncu_count("fig1", "cuda:0", "case/fused", 1, &counters, &error), CLI_BAD_INPUT);
     assert_non_null(strstr(error.line, "permission"));
     write_ncu(
         "echo '\"ID\",\"dram__throughput.avg.pct_of_peak_sustained_elapsed\"'\necho '\"\",\"%\"'\necho '\"0\",\"50\"'");
-    assert_int_equal(ncu_count("fig1", "cuda:0", "case/fused", &counters, &error), CLI_BAD_INPUT);
+    assert_int_equal(ncu_count("fig1", "cuda:0", "case/fused", 1, &counters, &error), CLI_BAD_INPUT);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_absent), cmocka_unit_test(test_counters),
-                                       cmocka_unit_test(test_failures)};
+                                       cmocka_unit_test(test_several_kernels), cmocka_unit_test(test_failures)};
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether tensors of PyTorch are laid out as others were, asked in one call instead of five attributes of each tensor.
+
+The answer is that of the guards by which torch.compile knows its own inputs again: type, dispatch keys, dtype, device,
+shape, strides, and whether a gradient is required. They are no public part of PyTorch. So they are tried at import, and
+where they are missing or do not see every change, there are none and the attributes are compared.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Optional
+
+from ._torch import torch
+
+Question = Callable[..., bool]
+
+
+def _make(tensors: tuple[Any, ...]) -> Question:
+    guards = torch._C._dynamo.guards.TensorGuards(
+        *tensors,
+        dynamic_dims_sizes=[list(tensor.shape) for tensor in tensors],
+        dynamic_dims_strides=[list(tensor.stride()) for tensor in tensors],
+    )
+    return guards.check  # type: ignore[no-any-return]
+
+
+def _others(tensor: Any) -> list[Any]:
+    """Tensors that differ from a float32 tensor [2, 4, 8] in one thing each."""
+    return [
+        tensor.new_empty(3, 4, 8),
+        tensor.new_empty(2, 4, 8, 1),
+        tensor.new_empty(2, 4, 16)[..., :8],
+        tensor.new_empty(4, 2, 8).transpose(0, 1),
+        tensor.to(torch.bfloat16),
+        tensor.to("meta"),
+        tensor.clone().requires_grad_(),
+        torch.nn.Parameter(tensor, requires_grad=False),
+        tensor.numpy(),
+        None,
+    ]
+
+
+def _sees_every_change() -> bool:
+    try:
+        first, second = torch.zeros(2, 4, 8), torch.zeros(2, 4, 8)
+        is_same = _make((first, second))
+        return (
+            is_same(first, second)
+            and is_same(torch.ones(2, 4, 8), torch.ones(64 + 1)[1:].view(2, 4, 8))
+            and not any(is_same(other, second) or is_same(first, other) for other in _others(first))
+        )
+    except Exception:  # whatever another version of PyTorch makes of it
+        return False
+
+
+_is_usable = torch is not None and _sees_every_change()
+
+
+def same_layout(tensors: tuple[Any, ...]) -> Optional[Question]:
+    """A function that says whether as many arguments are tensors like these; None if that cannot be asked.
+
+    It says no to a tensor that is given twice.
+    """
+    if not _is_usable or not all(isinstance(tensor, torch.Tensor) for tensor in tensors):
+        return None
+    is_same = _make(tensors)
+    return is_same if is_same(*tensors) else None
