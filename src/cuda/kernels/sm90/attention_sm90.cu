@@ -30,10 +30,8 @@ template <class ELEMENT, int HEAD_DIM> struct kernel_sm90 {
             rows_sm90<shape>::prefill(params, smem, lane);
             break;
         case 3:
-            if (lane == 0) {
-                find_sm90<shape>::prefill(params, smem);
-                find_sm90<shape>::leave(params);
-            }
+            find_sm90<shape>::prefill(params, smem, lane);
+            if (lane == 0) find_sm90<shape>::leave(params);
         }
         __syncwarp();
     }
@@ -41,7 +39,7 @@ template <class ELEMENT, int HEAD_DIM> struct kernel_sm90 {
     static __device__ __forceinline__ void fused(const pod_kernel_params &params, smem_type &smem) {
         if (ptx_tid() == 0) {
             init_barriers(smem);
-            smem.pace = {0, 0.0f};
+            smem.pace = {0, 0};
             ptx_prefetch_map(&params.k_map);
             ptx_prefetch_map(&params.v_map);
             ptx_prefetch_map(&params.q_map);

@@ -25,8 +25,8 @@ template <class SHAPE> struct find_sm90 {
     static __device__ __forceinline__ void set_pace(const pod_kernel_params &params, smem_type &smem) {
         const pod_schedule_header *header = params.schedule.header;
         float prefill_tiles = (float)header->num_prefill_tiles * CLUSTER_CTAS;
-        *(volatile float *)&smem.pace.prefill_per_decode =
-            PACE_LEAD * prefill_tiles / (float)max(header->num_decode_tiles, 1);
+        float per_decode = PACE_LEAD * prefill_tiles / (float)max(header->num_decode_tiles, 1);
+        atomicExch(&smem.pace.prefill_per_decode_f32, __float_as_int(per_decode));
     }
 
     /** The ticket that the cluster's first CTA drew, in both CTAs. The second reads it before the first can come back
@@ -42,8 +42,9 @@ template <class SHAPE> struct find_sm90 {
         return smem.ticket[place];
     }
 
-    /** Warp 3, whose first lane does it all. The first ticket of a cluster is its own number, the others are drawn. */
-    static __device__ void prefill(const pod_kernel_params &params, smem_type &smem) {
+    /** Warp 3, whose first lane does what is to be done once. The first ticket of a cluster is its own number, the
+     * others are drawn. */
+    static __device__ void prefill(const pod_kernel_params &params, smem_type &smem, int lane) {
         pod_schedule_header *header = params.schedule.header;
         int32_t ticket = blockIdx.x / CLUSTER_CTAS;
         uint32_t first_tile = 0;
@@ -51,19 +52,22 @@ template <class SHAPE> struct find_sm90 {
             uint32_t slot = number % WORK_SLOTS;
             prefill_work &work = smem.prefill[slot];
             ptx_mbarrier_wait(barrier_at(smem.prefill_empty, slot), number / WORK_SLOTS % 2 ^ 1);
-            if (number > 0) ticket = share_ticket(smem, number - 1, ticket);
-            bool exists = ticket < header->num_prefill_entries * params.shape.kv_heads;
-            work.kv_head = -1;
-            if (exists) find_prefill(params, ticket, work);
-            work.load.first_tile = first_tile;
-            work.number = number;
-            ptx_mbarrier_arrive(barrier_at(smem.prefill_full, slot));
-            if (number == 0) set_pace(params, smem);
-            if (!exists) break;
-            first_tile += work.entry.num_tiles;
-            if (ptx_cta_rank() == 0) {
-                ticket = (int32_t)(gridDim.x / CLUSTER_CTAS + atomicAdd(&header->prefill_ticket, 1));
+            bool exists = false;
+            if (lane == 0) {
+                if (number > 0) ticket = share_ticket(smem, number - 1, ticket);
+                exists = ticket < header->num_prefill_entries * params.shape.kv_heads;
+                work.kv_head = -1;
+                if (exists) find_prefill(params, ticket, work);
+                work.load.first_tile = first_tile;
+                work.number = number;
+                ptx_mbarrier_arrive(barrier_at(smem.prefill_full, slot));
+                if (number == 0) set_pace(params, smem);
+                if (exists) first_tile += work.entry.num_tiles;
+                if (exists && ptx_cta_rank() == 0) {
+                    ticket = (int32_t)(gridDim.x / CLUSTER_CTAS + atomicAdd(&header->prefill_ticket, 1));
+                }
             }
+            if (!__shfl_sync(~0u, exists, 0)) break;
         }
     }
 

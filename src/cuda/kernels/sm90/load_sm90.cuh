@@ -71,10 +71,11 @@ template <class SHAPE> struct load_sm90 {
 
     /** Prefill waits for decode where it is ahead by more than its share: then decode is the longer side, and prefill
      * has all of its time. At once the two get more into each other's way than spread over it. */
-    static __device__ __forceinline__ void keep_pace(const smem_type &smem, uint32_t tiles_loaded) {
-        const volatile load_pace &pace = smem.pace;
-        while ((float)tiles_loaded > pace.prefill_per_decode * (float)pace.decode_tiles + PACE_LEAD_TILES) {
-            __nanosleep(PACE_SLEEP_NS);
+    static __device__ __forceinline__ void keep_pace(smem_type &smem, uint32_t tiles_loaded, int lane) {
+        for (; lane == 0; __nanosleep(PACE_SLEEP_NS)) {
+            float per_decode = __int_as_float(atomicOr(&smem.pace.prefill_per_decode_f32, 0));
+            float decode_tiles = (float)atomicOr(&smem.pace.decode_tiles, 0);
+            if ((float)tiles_loaded <= per_decode * decode_tiles + PACE_LEAD_TILES) break;
         }
         __syncwarp();
     }
@@ -107,9 +108,9 @@ template <class SHAPE> struct load_sm90 {
         if (SHARES) load_k(place, at);
         for (int32_t tile = 0; tile < work.num_tiles; tile++) {
             if (SHARES)
-                keep_pace(smem, work.first_tile + tile);
+                keep_pace(smem, work.first_tile + tile, lane);
             else if (lane == 0)
-                *(volatile int32_t *)&smem.pace.decode_tiles += 1;
+                atomicAdd(&smem.pace.decode_tiles, 1);
             box_place after_next = locate(tile + 2);
             ring_place<PAIRS> next_at = at;
             next_at.advance();
@@ -150,7 +151,7 @@ template <class SHAPE> struct load_sm90 {
             }
             __syncwarp();
             if (!exists) {
-                *(volatile int32_t *)&smem.pace.decode_tiles = INT32_MAX; /* nobody waits for it any more */
+                if (lane == 0) atomicExch(&smem.pace.decode_tiles, INT32_MAX); /* nobody waits for it any more */
                 break;
             }
             load_tiles<SHAPE::DECODE_TOKENS, false>(params, work.load, smem.decode_kv_full, smem.decode_kv_empty,

@@ -252,25 +252,6 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         for (int i = 0; i < O_REGS; i++) o[i] *= factor[i / 2 % 2];
     }
 
-    /** The last tile's values behind the request's end are whatever the cache holds there, also NaN: they become zeros.
-     * Both warpgroups take part. */
-    __device__ void clear_values(uint32_t v_smem, int32_t num_keys) {
-        int t = ptx_tid() - WARPGROUP_THREADS;
-        constexpr int THREADS = PREFILL_WARPGROUPS * WARPGROUP_THREADS, ROW_CHUNKS = HEAD_DIM / CHUNK_ELEMENTS;
-        for (int row = num_keys + t / ROW_CHUNKS; row < TOKENS; row += THREADS / ROW_CHUNKS) {
-            ptx_st_smem_zeros(v_smem + tile_chunk<SHAPE>(row, t % ROW_CHUNKS));
-        }
-        ptx_fence_async_smem();
-        ptx_bar_sync(BARRIER_PREFILL_BOTH, THREADS);
-    }
-
-    __device__ __forceinline__ bool ends_inside(const prefill_work &work) {
-        return work.first_key + work.entry.num_tiles * TOKENS > work.request.kv_len;
-    }
-    __device__ __forceinline__ int32_t last_tile_keys(const prefill_work &work) {
-        return max(0, work.request.kv_len - work.first_key - (work.entry.num_tiles - 1) * TOKENS);
-    }
-
     __device__ __forceinline__ void softcap(float (&s)[S_REGS]) {
 #pragma unroll
         for (int i = 0; i < S_REGS; i++) s[i] = softcap_score(params, s[i]);
@@ -326,7 +307,7 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         }
         warp_arrive(barrier_at(smem.q_empty, warpgroup));
         wait_v(n);
-        if (ends_inside(work)) clear_values(v_smem(n), last_tile_keys(work));
+        ptx_mbarrier_wait(barrier_at(smem.values_clean, work.number % WORK_SLOTS), work.number / WORK_SLOTS % 2);
         start_output(acc.o, acc.p, v_smem(n));
         wgmma_wait<0>();
         wgmma_touch(acc.o);
@@ -350,9 +331,6 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
             release_k(n);
             wait_v(n);
             __syncwarp();
-            if (tile == work.entry.num_tiles - 1 && ends_inside(work)) {
-                clear_values(v_smem(n), last_tile_keys(work));
-            }
             release_v(n);
         }
     }

@@ -3,7 +3,7 @@
  *
  *   warp 0            K and V tiles of the prefill work slots into the prefill ring
  *   warp 1            ticket -> decode work slot -> its K and V tiles into the decode ring
- *   warp 2            query rows of the prefill work slots
+ *   warp 2            query rows of the prefill work slots, and zeros behind their requests' last values
  *   warp 3            ticket -> prefill work slot
  *   warpgroups 1, 2   prefill: 64 query rows each
  *   warpgroup 3       decode
@@ -22,7 +22,7 @@
 enum { WARPGROUP_THREADS = 128, WARPGROUP_WARPS = 4, PREFILL_WARPGROUPS = 2, CLUSTER_CTAS = 2 };
 
 /* Named barriers; 0 is __syncthreads(). */
-enum { BARRIER_PREFILL_0 = 1, BARRIER_PREFILL_1 = 2, BARRIER_PREFILL_BOTH = 3, BARRIER_DECODE = 4 };
+enum { BARRIER_PREFILL_0 = 1, BARRIER_PREFILL_1 = 2, BARRIER_DECODE = 3 };
 
 enum { HALF_COLUMNS = 64, HALF_ROW_BYTES = 128, SWIZZLE_ROWS = 8, SWIZZLE_BYTES = SWIZZLE_ROWS * HALF_ROW_BYTES };
 enum { PREFILL_WARPGROUP_ROWS = 64 };
@@ -41,10 +41,10 @@ struct load_work {
 #define PACE_LEAD_TILES 6.0f
 enum { PACE_SLEEP_NS = 100 };
 
-/** How far decode is, for prefill's loader. */
+/** How far decode is, for prefill's loader. Other warps write it than read it, at any time: by atomics alone. */
 struct load_pace {
-    int32_t decode_tiles;     /* loaded by this CTA; INT32_MAX once there are no more */
-    float prefill_per_decode; /* tiles of prefill that may be loaded for each of decode */
+    int32_t decode_tiles;           /* loaded by this CTA; INT32_MAX once there are no more */
+    int32_t prefill_per_decode_f32; /* tiles of prefill that may be loaded for each of decode: a float's bits */
 };
 
 /** Some of a work's KV tiles. */
@@ -115,6 +115,7 @@ template <class SHAPE> struct alignas(SWIZZLE_BYTES) smem_sm90 {
     int32_t ticket[WORK_SLOTS]; /* of the prefill queue, drawn by the cluster's first CTA for both */
     uint64_t ticket_full[WORK_SLOTS];
     uint64_t prefill_full[WORK_SLOTS], prefill_empty[WORK_SLOTS];
+    uint64_t values_clean[WORK_SLOTS]; /* the work's last V tile holds zeros behind the request's end */
     uint64_t decode_kv_full[SHAPE::DECODE_SLOTS], decode_kv_empty[SHAPE::DECODE_SLOTS];
     uint64_t decode_full[WORK_SLOTS], decode_empty[WORK_SLOTS];
 };
@@ -171,6 +172,7 @@ template <class SHAPE> static __device__ void init_barriers(smem_sm90<SHAPE> &sm
         ptx_mbarrier_init(barrier_at(smem.ticket_full, i), 1);
         ptx_mbarrier_init(barrier_at(smem.prefill_full, i), 1);
         ptx_mbarrier_init(barrier_at(smem.prefill_empty, i), PREFILL_WARPS + 2);
+        ptx_mbarrier_init(barrier_at(smem.values_clean, i), 1);
         ptx_mbarrier_init(barrier_at(smem.decode_full, i), 1);
         ptx_mbarrier_init(barrier_at(smem.decode_empty, i), WARPGROUP_WARPS);
     }
