@@ -123,6 +123,23 @@ template <class SHAPE> struct load_sm90 {
         }
     }
 
+    /** Values behind the end of a request are whatever the cache holds there, also NaN: in the work's last V tile they
+     * become zeros. The loader does it, since nobody else may wait for a tile without keeping pace with the ring; who
+     * has rows keeps the tile until it is clean. */
+    static __device__ __forceinline__ void clear_values(smem_type &smem, const prefill_work &work, int lane) {
+        constexpr int PAIRS = SHAPE::PREFILL_SLOTS / 2, ROW_CHUNKS = SHAPE::HEAD_DIM / CHUNK_ELEMENTS;
+        int32_t last_tile = work.entry.num_tiles - 1;
+        int32_t num_keys = max(0, work.request.kv_len - work.first_key - last_tile * SHAPE::PREFILL_TOKENS);
+        if (num_keys >= SHAPE::PREFILL_TOKENS || work.num_rows <= 0) return;
+        uint32_t n = work.load.first_tile + last_tile, slot = n % PAIRS * 2 + 1;
+        uint32_t v_smem = ptx_smem(smem.kv) + slot * SHAPE::PREFILL_SLOT_BYTES;
+        ptx_mbarrier_wait(barrier_at(smem.kv_full, slot), n / PAIRS % 2);
+        for (int row = num_keys + lane / ROW_CHUNKS; row < SHAPE::PREFILL_TOKENS; row += 32 / ROW_CHUNKS) {
+            ptx_st_smem_zeros(v_smem + tile_chunk<SHAPE>(row, lane % ROW_CHUNKS));
+        }
+        ptx_fence_async_smem();
+    }
+
     /** Warp 0: the tiles of the work that warp 3 finds. */
     static __device__ void prefill(const pod_kernel_params &params, smem_type &smem, int lane) {
         ring_place<SHAPE::PREFILL_SLOTS / 2> at = {0, 0};
@@ -132,6 +149,8 @@ template <class SHAPE> struct load_sm90 {
             if (work.kv_head < 0) break;
             load_tiles<SHAPE::PREFILL_TOKENS, true>(params, work.load, smem.kv_full, smem.kv_empty, smem.kv, at, smem,
                                                     lane);
+            clear_values(smem, work, lane);
+            warp_arrive(barrier_at(smem.values_clean, slot.slot));
             warp_arrive(barrier_at(smem.prefill_empty, slot.slot));
         }
     }

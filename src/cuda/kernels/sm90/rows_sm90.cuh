@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Prefill's query rows: a tile of 64 for each warpgroup, copied as soon as the last scores of the rows before are
- * known. And zeros for values behind the end of a request, where the cache holds anything, also NaN. */
+ * known. */
 #ifndef POD_SM90_ROWS_CUH
 #define POD_SM90_ROWS_CUH
 
@@ -64,21 +64,6 @@ template <class SHAPE> struct rows_sm90 {
         warp_arrive(full);
     }
 
-    /** In the work's last V tile, as soon as it is there. Warpgroups with rows keep the tile until it is clean. */
-    static __device__ __forceinline__ void clear_values(smem_type &smem, const prefill_work &work, int lane) {
-        int32_t tile_begin = work.first_key + (work.entry.num_tiles - 1) * SHAPE::PREFILL_TOKENS;
-        int32_t num_keys = max(0, work.request.kv_len - tile_begin);
-        if (num_keys >= SHAPE::PREFILL_TOKENS || work.num_rows <= 0) return;
-        constexpr uint32_t PAIRS = SHAPE::PREFILL_SLOTS / 2;
-        uint32_t n = work.load.first_tile + work.entry.num_tiles - 1, slot = n % PAIRS * 2 + 1;
-        uint32_t v_smem = ptx_smem(smem.kv) + slot * SHAPE::PREFILL_SLOT_BYTES;
-        ptx_mbarrier_wait(barrier_at(smem.kv_full, slot), n / PAIRS % 2);
-        for (int row = num_keys + lane / ROW_CHUNKS; row < SHAPE::PREFILL_TOKENS; row += 32 / ROW_CHUNKS) {
-            ptx_st_smem_zeros(v_smem + tile_chunk<SHAPE>(row, lane % ROW_CHUNKS));
-        }
-        ptx_fence_async_smem();
-    }
-
     /** Warp 2. */
     static __device__ void prefill(const pod_kernel_params &params, smem_type &smem, int lane) {
         for (uint32_t number = 0;; number++) {
@@ -93,8 +78,6 @@ template <class SHAPE> struct rows_sm90 {
                 ptx_mbarrier_wait(barrier_at(smem.q_empty, warpgroup), number % 2 ^ 1);
                 load(params, smem, work, warpgroup, lane);
             }
-            clear_values(smem, work, lane);
-            warp_arrive(barrier_at(smem.values_clean, slot));
             warp_arrive(barrier_at(smem.prefill_empty, slot));
         }
     }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the warpgroups of a CTA share: tiles, rings, work slots and the barriers between them.
  *
- *   warp 0            K and V tiles of the prefill work slots into the prefill ring
+ *   warp 0            K and V tiles of the prefill work slots into the prefill ring, zeros behind their last values
  *   warp 1            ticket -> decode work slot -> its K and V tiles into the decode ring
- *   warp 2            query rows of the prefill work slots, and zeros behind their requests' last values
+ *   warp 2            query rows of the prefill work slots
  *   warp 3            ticket -> prefill work slot
  *   warpgroups 1, 2   prefill: 64 query rows each
  *   warpgroup 3       decode
