@@ -10,6 +10,7 @@
 #include "backend.h"
 #include "cuda_variants.h"
 #include "dtype.h"
+#include "emulator/emulated_kernels.h"
 #include "fake_map.h"
 #include "images.h"
 #include "kernels/limits/limits_params.h"
@@ -57,6 +58,7 @@ typedef struct fake_kernel {
 
 typedef struct fake_node {
     const fake_kernel *kernel;
+    unsigned grid;
     union {
         pod_plan_params plan;
         pod_kernel_params attention;
@@ -253,6 +255,12 @@ static void run_limits(const pod_limits_params *p) {
     }
 }
 
+/** The oracle in the kernel's place; or its own source, on the emulator. */
+static void run_attention(const pod_kernel_params *p, const pod_cuda_variant *variant, unsigned grid) {
+    if (pod_emulate(variant->kernel, grid, p)) return;
+    for (int32_t r = 0; r < p->schedule.header->num_requests; r++) run_request(p, variant, r);
+}
+
 static void run_node(const fake_node *node) {
     pthread_mutex_lock(&lock);
     if (node->kernel->variant == PLAN_KERNEL) {
@@ -260,10 +268,7 @@ static void run_node(const fake_node *node) {
     } else if (node->kernel->variant == LIMITS_KERNEL) {
         run_limits(&node->params.limits);
     } else if (node->kernel->variant >= 0) {
-        const pod_kernel_params *p = &node->params.attention;
-        for (int32_t r = 0; r < p->schedule.header->num_requests; r++) {
-            run_request(p, &pod__cuda_variants[node->kernel->variant], r);
-        }
+        run_attention(&node->params.attention, &pod__cuda_variants[node->kernel->variant], node->grid);
     }
     pthread_mutex_unlock(&lock);
 }
@@ -458,7 +463,7 @@ EXPORT CUresult cuLaunchKernel(CUfunction function, unsigned int grid_x, unsigne
                                unsigned int shared_bytes, CUstream stream, void **params, void **extra) {
     FAKE("cuLaunchKernel");
     if (extra != NULL || grid_y * grid_z * block_y * block_z != 1) return CUDA_ERROR_INVALID_VALUE;
-    fake_node node = {.kernel = (const fake_kernel *)(const void *)function};
+    fake_node node = {.kernel = (const fake_kernel *)(const void *)function, .grid = grid_x};
     if (node.kernel->variant == LIMITS_KERNEL) {
         node.params.limits = *(const pod_limits_params *)params[0];
         if (block_x != POD_LIMITS_THREADS || grid_x != POD_LIMITS_CTAS_PER_SM * NUM_SMS)

@@ -60,8 +60,6 @@ template <class ELEMENT, int HEAD_DIM> struct kernel_sm90 {
     }
 };
 
-extern __shared__ __align__(1024) char dynamic_smem[];
-
 #define KERNEL_sm80_fused(...)
 #define KERNEL_sm80_hfuse(...)
 #define KERNEL_sm90_fused(NAME, DTYPE, HEAD_DIM, CTAS, THREADS, ROWS, KEYS, DROWS, SMEM)                               \
@@ -73,7 +71,7 @@ extern __shared__ __align__(1024) char dynamic_smem[];
         (void)sizeof(row_matches<kernel::shape::PREFILL_TOKENS, KEYS>);                                                \
         (void)sizeof(row_matches<kernel::shape::DECODE_ROWS, DROWS>);                                                  \
         (void)sizeof(row_matches<sizeof(kernel::smem_type), SMEM>);                                                    \
-        kernel::fused(params, *(kernel::smem_type *)dynamic_smem);                                                     \
+        kernel::fused(params, *(kernel::smem_type *)ptx_dynamic_smem());                                                     \
     }
 
 #include "../variants.def"

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Kernels on the emulator, for the fake driver. */
+#ifndef POD_EMULATED_KERNELS_H
+#define POD_EMULATED_KERNELS_H
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct pod_kernel_params;
+
+/** Runs an attention kernel by its name. Returns 0 where there is no emulator. */
+int pod_emulate(const char *name, unsigned grid, const struct pod_kernel_params *params);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
