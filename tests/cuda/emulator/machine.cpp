@@ -371,6 +371,7 @@ static void run_cluster(cluster &c, unsigned first_cta, unsigned num_threads) {
 }
 
 void run(unsigned grid, unsigned cluster_ctas, unsigned num_threads, const std::function<void()> &kernel) {
+    if (cluster_ctas == 0 || cluster_ctas > MAX_CLUSTER_CTAS || grid % cluster_ctas != 0) fail("grid of %u CTAs", grid);
     cluster c;
     c.grid = grid;
     c.kernel = &kernel;

@@ -86,8 +86,8 @@ static inline void wgmma_rs_tb(float (&d)[COUNT], const uint32_t *a, uint64_t b,
     });
 }
 
-static inline void wgmma_do(std::vector<emulator::product> group) {
-    for (emulator::product &p : group) p();
+static inline void wgmma_do(const std::vector<emulator::product> &group) {
+    for (const emulator::product &p : group) p();
 }
 
 static inline void wgmma_fence() {

@@ -71,7 +71,7 @@ template <class ELEMENT, int HEAD_DIM> struct kernel_sm90 {
         (void)sizeof(row_matches<kernel::shape::PREFILL_TOKENS, KEYS>);                                                \
         (void)sizeof(row_matches<kernel::shape::DECODE_ROWS, DROWS>);                                                  \
         (void)sizeof(row_matches<sizeof(kernel::smem_type), SMEM>);                                                    \
-        kernel::fused(params, *(kernel::smem_type *)ptx_dynamic_smem());                                                     \
+        kernel::fused(params, *(kernel::smem_type *)ptx_dynamic_smem());                                               \
     }
 
 #include "../variants.def"
