@@ -51,7 +51,7 @@ static inline pod_tiling pod__tiling_sm90(int32_t num_sms) {
                          .num_lone_ctas = num_pairs,
                          .prefill_tile_rows = 256,
                          .prefill_tile_tokens = 128,
-                         .decode_rows = 16,
+                         .decode_rows = 32,
                          .decode_tile_tokens = 64,
                          .max_slices = 2 * num_pairs,
                          .min_slice_tiles = 8,

@@ -116,6 +116,7 @@ static int test_shapes(context *t) {
         {4, 4, 1, 1, 64, 16384, 3, 1, 777},   /* few rows, many keys */
         {32, 8, 16, 1, 512, 3000, 24, 1, 2000}, {16, 1, 16, 2, 100, 900, 30, 1, 600}, /* MQA: 16 rows per token */
         {8, 2, 64, 1, 130, 1000, 20, 4, 800},                                         /* speculative decodes */
+        {16, 2, 64, 1, 130, 1000, 20, 3, 800},                                        /* of 24 rows */
     };
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
         for (int32_t d = 0; d < t->num_devices; d++) {

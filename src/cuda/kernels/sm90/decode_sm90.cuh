@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Decode on sm_90a: one warpgroup whose warps work alone on the tiles that they share.
  *
- * A warp takes eight query rows and its part of a tile's 64 keys: 16 keys if there are no more rows (GROUPS 1), 32 if
- * two warps each share the first and the second eight rows (GROUPS 2). Operands are swapped, so that eight rows waste
- * nothing:
+ * A warp takes eight query rows, a group, and its part of a tile's 64 keys: 16 keys if there are no more rows (GROUPS
+ * 1), 32 if two warps share each of two groups, all 64 if every warp has a group of its own (GROUPS 4). Operands are
+ * swapped, so that eight rows waste nothing:
  *
  *     S' = K Q'    16 keys x 8 rows per mma; Q stays in registers
  *     O' = V' P'   16 columns x 8 rows per mma; P' comes from S' by movmatrix
@@ -56,12 +56,12 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
         }
     }
 
-    /** Scores of GROUPS * 16 keys, whose rows of a K tile begin at `keys_smem`. Two chains of
+    /** Scores of STEPS * 16 keys, one or two, whose rows of a K tile begin at `keys_smem`. Two chains of
      * products hide half of their latency. */
-    template <int GROUPS>
-    static __device__ __forceinline__ void scores(float (&s)[GROUPS][4], const uint32_t (&q)[K_STEPS][2],
+    template <int STEPS>
+    static __device__ __forceinline__ void scores(float (&s)[STEPS][4], const uint32_t (&q)[K_STEPS][2],
                                                   uint32_t keys_smem) {
-        constexpr int STEPS_AT_ONCE = 2 / GROUPS;
+        constexpr int STEPS_AT_ONCE = 2 / STEPS;
         int lane = own_lane();
         uint32_t k_lane = keys_smem + tile_chunk<SHAPE>(lane % 16, lane / 16);
         float chains[2][4];
@@ -84,8 +84,8 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
         }
 #pragma unroll
         for (int j = 0; j < 4; j++) {
-            s[0][j] = GROUPS == 1 ? chains[0][j] + chains[1][j] : chains[0][j];
-            s[GROUPS - 1][j] = GROUPS == 1 ? s[0][j] : chains[1][j];
+            s[0][j] = STEPS == 1 ? chains[0][j] + chains[1][j] : chains[0][j];
+            s[STEPS - 1][j] = STEPS == 1 ? s[0][j] : chains[1][j];
         }
     }
 
@@ -104,13 +104,13 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
     }
 
     /** Raises the maxima to what the warp's keys say; output and sums follow. */
-    template <int GROUPS>
-    static __device__ __forceinline__ void raise_max(const float (&s)[GROUPS][4], accumulators &acc, float scale) {
+    template <int STEPS>
+    static __device__ __forceinline__ void raise_max(const float (&s)[STEPS][4], accumulators &acc, float scale) {
 #pragma unroll
         for (int j = 0; j < 2; j++) {
             float max = acc.max[j];
 #pragma unroll
-            for (int g = 0; g < GROUPS; g++) max = fmaxf(max, fmaxf(s[g][j], s[g][2 + j]));
+            for (int i = 0; i < STEPS; i++) max = fmaxf(max, fmaxf(s[i][j], s[i][2 + j]));
             max = fmaxf(max, __shfl_xor_sync(~0u, max, 4));
             max = fmaxf(max, __shfl_xor_sync(~0u, max, 8));
             max = fmaxf(max, __shfl_xor_sync(~0u, max, 16));
@@ -126,28 +126,46 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
     }
 
     /** Scores become probabilities, as B operands. */
-    template <int GROUPS>
-    static __device__ __forceinline__ void softmax(const float (&s)[GROUPS][4], accumulators &acc,
-                                                   uint32_t (&p)[GROUPS][2], float scale, float slack) {
+    template <int STEPS>
+    static __device__ __forceinline__ void softmax(const float (&s)[STEPS][4], accumulators &acc, uint32_t (*p)[2],
+                                                   float scale, float slack) {
         bool rises = false;
 #pragma unroll
-        for (int g = 0; g < GROUPS; g++) {
-            rises |= fmaxf(s[g][0], s[g][2]) > acc.max[0] + slack || fmaxf(s[g][1], s[g][3]) > acc.max[1] + slack;
+        for (int i = 0; i < STEPS; i++) {
+            rises |= fmaxf(s[i][0], s[i][2]) > acc.max[0] + slack || fmaxf(s[i][1], s[i][3]) > acc.max[1] + slack;
         }
-        if (__any_sync(~0u, rises)) raise_max<GROUPS>(s, acc, scale);
+        if (__any_sync(~0u, rises)) raise_max<STEPS>(s, acc, scale);
         float origin[2];
 #pragma unroll
         for (int j = 0; j < 2; j++) origin[j] = acc.max[j] == -INFINITY ? 0.0f : acc.max[j] * scale;
 #pragma unroll
-        for (int g = 0; g < GROUPS; g++) {
+        for (int i = 0; i < STEPS; i++) {
             float e[4];
 #pragma unroll
-            for (int i = 0; i < 4; i++) e[i] = ptx_ex2(fmaf(s[g][i], scale, -origin[i % 2]));
+            for (int j = 0; j < 4; j++) e[j] = ptx_ex2(fmaf(s[i][j], scale, -origin[j % 2]));
             acc.sum[0] += e[0] + e[2];
             acc.sum[1] += e[1] + e[3];
-            p[g][0] = ptx_movmatrix_trans(ELEMENT::pack(e[0], e[1]));
-            p[g][1] = ptx_movmatrix_trans(ELEMENT::pack(e[2], e[3]));
+            p[i][0] = ptx_movmatrix_trans(ELEMENT::pack(e[0], e[1]));
+            p[i][1] = ptx_movmatrix_trans(ELEMENT::pack(e[2], e[3]));
         }
+    }
+
+    /** Probabilities of the STEPS * 16 keys from `first_key` on, whose rows of a K tile begin at `keys_smem`. */
+    template <int STEPS>
+    static __device__ __forceinline__ void
+    probabilities(const pod_kernel_params &params, const decode_work &work, const uint32_t (&q)[K_STEPS][2],
+                  accumulators &acc, uint32_t (*p)[2], uint32_t keys_smem, int first_row, int32_t first_key) {
+        float s[STEPS][4];
+        scores<STEPS>(s, q, keys_smem);
+        if (params.softcap_log2 > 0.0f) {
+#pragma unroll
+            for (int i = 0; i < STEPS * 4; i++) s[i / 4][i % 4] = softcap_score(params, s[i / 4][i % 4]);
+        }
+        if (first_key + STEPS * STEP_KEYS > work.unmasked_end || first_key < work.unmasked_begin) {
+#pragma unroll
+            for (int i = 0; i < STEPS; i++) mask(params, work, s[i], first_row, first_key + i * STEP_KEYS);
+        }
+        softmax<STEPS>(s, acc, p, params.score_scale, params.score_slack);
     }
 
     static __device__ __forceinline__ void accumulate(accumulators &acc, const uint32_t (&p)[2], uint32_t keys_smem) {
@@ -175,10 +193,9 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
     template <int GROUPS>
     static __device__ __forceinline__ void run(const pod_kernel_params &params, smem_type &smem,
                                                const decode_work &work, ring &at, accumulators &acc) {
-        constexpr int WARPS_PER_GROUP = WARPGROUP_WARPS / GROUPS;
-        bool has_softcap = params.softcap_log2 > 0.0f;
+        constexpr int WARPS_PER_GROUP = WARPGROUP_WARPS / GROUPS, STEPS = GROUPS, STEPS_AT_ONCE = GROUPS == 1 ? 1 : 2;
         int first_row = own_warp() / WARPS_PER_GROUP * DECODE_WARP_ROWS;
-        int own_keys = own_warp() % WARPS_PER_GROUP * STEP_KEYS * GROUPS;
+        int own_keys = own_warp() % WARPS_PER_GROUP * STEP_KEYS * STEPS;
         uint32_t q[K_STEPS][2], slots_smem = ptx_smem(smem.decode_kv) + own_keys * SHAPE::ROW_BYTES;
         load_q(params, work, q, first_row);
         acc.max[0] = acc.max[1] = -INFINITY;
@@ -188,23 +205,16 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
         int32_t tiles_left = work.item.num_tiles, first_key = work.first_key;
 #pragma unroll 1
         for (;;) {
-            float s[GROUPS][4];
-            uint32_t p[GROUPS][2];
+            uint32_t p[STEPS][2];
             ptx_mbarrier_wait(barrier_at(smem.decode_kv_full, at.slot), at.parity);
-            scores<GROUPS>(s, q, slots_smem + at.slot * SHAPE::DECODE_SLOT_BYTES);
+            uint32_t k_smem = slots_smem + at.slot * SHAPE::DECODE_SLOT_BYTES;
             uint32_t k_empty = barrier_at(smem.decode_kv_empty, at.slot);
             at.advance();
-            if (has_softcap) {
 #pragma unroll
-                for (int i = 0; i < GROUPS * 4; i++) s[i / 4][i % 4] = softcap_score(params, s[i / 4][i % 4]);
+            for (int i = 0; i < STEPS; i += STEPS_AT_ONCE) {
+                probabilities<STEPS_AT_ONCE>(params, work, q, acc, p + i, k_smem + i * STEP_KEYS * SHAPE::ROW_BYTES,
+                                             first_row, first_key + own_keys + i * STEP_KEYS);
             }
-            if (first_key + TOKENS > work.unmasked_end || first_key < work.unmasked_begin) {
-#pragma unroll
-                for (int g = 0; g < GROUPS; g++) {
-                    mask(params, work, s[g], first_row, first_key + own_keys + g * STEP_KEYS);
-                }
-            }
-            softmax<GROUPS>(s, acc, p, params.score_scale, params.score_slack);
             warp_arrive(k_empty); /* behind the vote on the scores: all of K has then been read */
             ptx_mbarrier_wait(barrier_at(smem.decode_kv_full, at.slot), at.parity);
             int32_t num_keys = work.request.kv_len - first_key;
@@ -212,9 +222,9 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
                 clear_values(ptx_smem(smem.decode_kv) + at.slot * SHAPE::DECODE_SLOT_BYTES, max(0, num_keys));
             }
 #pragma unroll
-            for (int g = 0; g < GROUPS; g++) {
-                accumulate(acc, p[g],
-                           slots_smem + at.slot * SHAPE::DECODE_SLOT_BYTES + g * STEP_KEYS * SHAPE::ROW_BYTES);
+            for (int i = 0; i < STEPS; i++) {
+                accumulate(acc, p[i],
+                           slots_smem + at.slot * SHAPE::DECODE_SLOT_BYTES + i * STEP_KEYS * SHAPE::ROW_BYTES);
             }
             if (--tiles_left == 0) break;
             warp_arrive(barrier_at(smem.decode_kv_empty, at.slot));
@@ -369,8 +379,10 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
             if (work.item.kv_head < 0) break;
             if (work.num_rows <= DECODE_WARP_ROWS)
                 work_on<1>(params, smem, work, at);
-            else
+            else if (work.num_rows <= 2 * DECODE_WARP_ROWS)
                 work_on<2>(params, smem, work, at);
+            else
+                work_on<4>(params, smem, work, at);
             warp_arrive(barrier_at(smem.decode_empty, slot.slot));
         }
     }

@@ -90,7 +90,8 @@ template <int HEAD_DIM_> struct shape_sm90 {
     static constexpr int PREFILL_ROWS = CLUSTER_CTAS * CTA_ROWS;
     static constexpr int PREFILL_TOKENS = 128, PREFILL_SLOTS = 4;
     static constexpr int LOADER_TOKENS = PREFILL_TOKENS / CLUSTER_CTAS; /* of a prefill tile */
-    static constexpr int DECODE_ROWS = 16, DECODE_TOKENS = 64, DECODE_SLOTS = HEAD_DIM == 128 ? 4 : 8;
+    static constexpr int DECODE_ROWS = WARPGROUP_WARPS * DECODE_WARP_ROWS, DECODE_TOKENS = 64,
+                         DECODE_SLOTS = HEAD_DIM == 128 ? 4 : 8;
     static constexpr uint32_t ROW_BYTES = HALVES * HALF_ROW_BYTES, GROUP_BYTES = HALVES * SWIZZLE_BYTES;
     static constexpr uint32_t PREFILL_SLOT_BYTES = PREFILL_TOKENS * ROW_BYTES;
     static constexpr uint32_t DECODE_SLOT_BYTES = DECODE_TOKENS * ROW_BYTES;
