@@ -30,7 +30,8 @@ struct meeting_point {
 
 struct cta {
     unsigned rank, index;
-    std::unique_ptr<char, decltype(&free)> smem = {nullptr, &free};
+    std::unique_ptr<char, decltype(&free)> own_smem = {nullptr, &free};
+    char *smem;
     std::vector<mbarrier> mbarriers; /**< one for every eight bytes */
     meeting_point named[NUM_NAMED_BARRIERS];
     std::vector<warp> warps;
@@ -148,7 +149,7 @@ dim3 grid_size() {
 }
 
 char *dynamic_smem() {
-    return self()->block->smem.get();
+    return self()->block->smem;
 }
 
 uint32_t smem_address(const void *pointer) {
@@ -160,7 +161,7 @@ uint32_t smem_address(const void *pointer) {
 char *smem_pointer_of(unsigned rank, uint32_t address, size_t bytes) {
     if (rank >= machine->ctas.size()) fail("the cluster has no CTA %u", rank);
     if (address < SMEM_BEGIN || address - SMEM_BEGIN + bytes > SMEM_BYTES) fail("address %x is outside", address);
-    return machine->ctas[rank].smem.get() + (address - SMEM_BEGIN);
+    return machine->ctas[rank].smem + (address - SMEM_BEGIN);
 }
 
 char *smem_pointer(uint32_t address, size_t bytes) {
@@ -352,7 +353,7 @@ static void run_cluster(cluster &c, unsigned first_cta, unsigned num_threads) {
     c.barrier = {0, 0};
     for (cta &block : c.ctas) {
         block.index = first_cta + block.rank;
-        memset(block.smem.get(), POISON_BYTE, SMEM_BYTES);
+        memset(block.smem, POISON_BYTE, SMEM_BYTES);
         std::fill(block.mbarriers.begin(), block.mbarriers.end(), mbarrier{});
         memset(block.named, 0, sizeof block.named);
         std::fill(block.warps.begin(), block.warps.end(), warp{});
@@ -370,7 +371,7 @@ static void run_cluster(cluster &c, unsigned first_cta, unsigned num_threads) {
     machine = nullptr;
 }
 
-void run(unsigned grid, unsigned cluster_ctas, unsigned num_threads, const std::function<void()> &kernel) {
+void run(unsigned grid, unsigned cluster_ctas, unsigned num_threads, char *smem, const std::function<void()> &kernel) {
     if (cluster_ctas == 0 || cluster_ctas > MAX_CLUSTER_CTAS || grid % cluster_ctas != 0) fail("grid of %u CTAs", grid);
     cluster c;
     c.grid = grid;
@@ -380,7 +381,8 @@ void run(unsigned grid, unsigned cluster_ctas, unsigned num_threads, const std::
     for (unsigned rank = 0; rank < cluster_ctas; rank++) {
         cta &block = c.ctas[rank];
         block.rank = rank;
-        block.smem.reset((char *)aligned_alloc(SMEM_BEGIN, SMEM_BYTES));
+        if (smem == nullptr) block.own_smem.reset((char *)aligned_alloc(SMEM_BEGIN, SMEM_BYTES));
+        block.smem = smem != nullptr ? smem : block.own_smem.get();
         block.mbarriers.resize(SMEM_BYTES / sizeof(uint64_t));
         block.warps.resize(num_threads / WARP_LANES);
     }

@@ -83,8 +83,9 @@ void copy_box(unsigned ctas, uint32_t to, const void *map, uint32_t barrier, con
 
 /* ---- running ---- */
 
-/** Runs a kernel of `grid` CTAs of `num_threads`, cluster after cluster in random order. */
-void run(unsigned grid, unsigned cluster_ctas, unsigned num_threads, const std::function<void()> &kernel);
+/** Runs a kernel of `grid` CTAs of `num_threads`, cluster after cluster in random order. `smem`: a single CTA's shared
+ * memory; null: it is taken. */
+void run(unsigned grid, unsigned cluster_ctas, unsigned num_threads, char *smem, const std::function<void()> &kernel);
 
 } // namespace emulator
 

@@ -10,12 +10,6 @@ static __device__ __forceinline__ uint32_t ptx_smem(const void *pointer) {
     return (uint32_t)__cvta_generic_to_shared(pointer);
 }
 
-/** The CTA's dynamic shared memory; tiles begin at multiples of what a swizzle spans. */
-static __device__ __forceinline__ char *ptx_dynamic_smem(void) {
-    extern __shared__ __align__(1024) char dynamic_smem[];
-    return dynamic_smem;
-}
-
 /** cp.async (9.7.9.25): 16 bytes from global to shared memory past L1. */
 static __device__ __forceinline__ void ptx_cp_async_16(uint32_t to_smem, const void *from_gmem) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to_smem), "l"(from_gmem) : "memory");

@@ -77,6 +77,8 @@ template <class ELEMENT, int HEAD_DIM, int CTAS_PER_SM> struct kernel_sm80 {
     }
 };
 
+extern __shared__ __align__(256) char dynamic_smem[];
+
 #define CHECK_ROW(TILE_ROWS, TILE_KEYS, DECODE_ROWS, SMEM_TYPE, SMEM_BYTES)                                            \
     (void)sizeof(row_matches<kernel::prefill::ROWS, TILE_ROWS>);                                                       \
     (void)sizeof(row_matches<kernel::shape::TILE_TOKENS, TILE_KEYS>);                                                  \
@@ -88,14 +90,14 @@ template <class ELEMENT, int HEAD_DIM, int CTAS_PER_SM> struct kernel_sm80 {
         NAME(const __grid_constant__ pod_kernel_params params) {                                                       \
         typedef kernel_sm80<pod_element_##DTYPE, HEAD_DIM, CTAS> kernel;                                               \
         CHECK_ROW(ROWS, KEYS, DROWS, fused_smem, SMEM);                                                                \
-        kernel::fused(params, *(kernel::fused_smem *)ptx_dynamic_smem());                                              \
+        kernel::fused(params, *(kernel::fused_smem *)dynamic_smem);                                                    \
     }
 #define KERNEL_sm80_hfuse(NAME, DTYPE, HEAD_DIM, CTAS, THREADS, ROWS, KEYS, DROWS, SMEM)                               \
     extern "C" __global__ void __launch_bounds__(THREADS, CTAS)                                                        \
         NAME(const __grid_constant__ pod_kernel_params params) {                                                       \
         typedef kernel_sm80<pod_element_##DTYPE, HEAD_DIM, 2> kernel;                                                  \
         CHECK_ROW(ROWS, KEYS, DROWS, hfuse_smem, SMEM);                                                                \
-        kernel::hfuse(params, *(kernel::hfuse_smem *)ptx_dynamic_smem());                                              \
+        kernel::hfuse(params, *(kernel::hfuse_smem *)dynamic_smem);                                                    \
     }
 #define KERNEL_sm90_fused(...)
 
