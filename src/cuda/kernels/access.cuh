@@ -25,11 +25,16 @@ struct key_place {
     uint32_t k_chunk, v_chunk;
 };
 
+/** Where the page of a key stands in the page table. */
+static __device__ __forceinline__ const int32_t *page_entry(const pod_kernel_params &params, int32_t request,
+                                                            int32_t key) {
+    int32_t page_idx = params.page_shift >= 0 ? key >> params.page_shift : key / params.page_size;
+    return params.page_table + request * params.page_table_stride + page_idx;
+}
+
 /** The page of a key: the slow half of finding its place, begun long before the place is needed. */
 static __device__ __forceinline__ int32_t load_page(const pod_kernel_params &params, int32_t request, int32_t key) {
-    if (params.page_table == nullptr) return request;
-    int32_t page_idx = params.page_shift >= 0 ? key >> params.page_shift : key / params.page_size;
-    return __ldg(params.page_table + request * params.page_table_stride + page_idx);
+    return params.page_table == nullptr ? request : __ldg(page_entry(params, request, key));
 }
 
 static __device__ __forceinline__ key_place locate_key(const pod_kernel_params &params, int32_t page, int32_t key) {
