@@ -37,7 +37,7 @@ struct prefill_work {
     int32_t num_rows;  /* of this tile */
     int32_t first_key; /* of the first KV tile */
     uint32_t is_last;  /* this CTA finished the last part of its tile */
-    uint32_t zero;     /* see new_lane() */
+    uint32_t zero;     /* see new_zero() */
     prefill_range range;
     const char *k_head, *v_head;
 };
@@ -46,6 +46,7 @@ template <int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct alignas(256) prefil
     uint16_t q[64 * M_TILES][HEAD_DIM];
     uint16_t stages[2][PREFILL_STAGES][TILE_TOKENS][HEAD_DIM]; /* K, V */
     uint32_t places[2][PREFILL_STAGES][TILE_TOKENS]; /* of K and V: chunks from the head; in the order of the copies */
+    key_range rows[64 * M_TILES]; /* keys that each row sees, from the work's first one */
     prefill_work work;
 };
 
@@ -55,14 +56,16 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
     static constexpr int ROW_BYTES = HEAD_DIM * 2;
     static constexpr int ROW_CHUNKS = ROW_BYTES / CHUNK_BYTES;
     static constexpr int K_STEPS = HEAD_DIM / 16;    /* of Q K' */
-    static constexpr int STEP_TOKENS = 16 * M_TILES; /* keys whose scores are in registers at a time */
+    static constexpr int STEP_TOKENS = 16; /* keys whose scores are computed at a time */
+    static constexpr int STEPS = TILE_TOKENS / STEP_TOKENS;
+    static constexpr bool KEEPS_Q = M_TILES == 2; /* in registers: reading shared memory is what limits the speed */
     static constexpr int P_STEPS = STEP_TOKENS / 16; /* of P V */
     static constexpr int S_TILES = STEP_TOKENS / 8;
     static constexpr int O_TILES = HEAD_DIM / 8;
     static constexpr uint32_t TILE_BYTES = TILE_TOKENS * ROW_BYTES, STEP_BYTES = STEP_TOKENS * ROW_BYTES;
     static constexpr uint32_t STAGES_BYTES = PREFILL_STAGES * TILE_BYTES; /* of K or of V */
     static constexpr int ROW_STEP = PREFILL_THREADS / ROW_CHUNKS, COPIES = TILE_TOKENS / ROW_STEP; /* of a thread */
-    static_assert(TILE_TOKENS == 2 * STEP_TOKENS, "a tile is two steps");
+    static_assert(STEPS % 2 == 0, "steps are worked off in pairs");
     static_assert(ROW_CHUNKS >= 8, "the swizzle needs eight chunks per row");
     static_assert(TILE_TOKENS <= PREFILL_THREADS, "one thread looks one key up");
 
@@ -73,6 +76,8 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
         float sum[M_TILES][2]; /* of this thread's columns only, until the end */
     };
     typedef float score_tiles[M_TILES][S_TILES][4];
+    typedef uint32_t prob_tiles[M_TILES][P_STEPS][4];
+    typedef uint32_t query_tiles[K_STEPS][M_TILES][4];
     static constexpr float NO_MAX = -FLT_MAX; /* finite: -inf - NO_MAX is an exponent, -inf + inf is none */
 
     /** This thread of the four warps. */
@@ -80,11 +85,11 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
         return ptx_tid() % PREFILL_THREADS;
     }
 
-    /** `lane`, but as if it could be another one at every call. NOTE: nvcc 13.0 moves every address that follows from
-     * the lane out of the loop, into more registers than there are, and spills them; it does not when it must ask for
-     * 0. */
-    static __device__ __forceinline__ int new_lane(const prefill_work &work, int lane) {
-        return lane + *(const volatile uint32_t *)&work.zero;
+    /** 0, but as if it could be another number at every call. NOTE: nvcc 13.0 moves every address that follows from the
+     * lane or the step out of the loop, into more registers than there are, and spills them; it does not when it must
+     * ask for 0. */
+    static __device__ __forceinline__ uint32_t new_zero(const prefill_work &work) {
+        return *(const volatile uint32_t *)&work.zero;
     }
 
     static __device__ __forceinline__ void sync() {
@@ -180,35 +185,33 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
         return (first_smem ^ (step % 4 * 2 * CHUNK_BYTES)) + step / 4 * 8 * CHUNK_BYTES;
     }
 
+    static __device__ __forceinline__ void load_query(uint32_t (&q)[M_TILES][4], uint32_t q_smem, int step, int lane) {
+        uint32_t q_lane = q_smem + swizzle_chunk<ROW_BYTES>(own_thread() / 32 * 16 * M_TILES + lane % 16, lane / 16);
+#pragma unroll
+        for (int m = 0; m < M_TILES; m++) ptx_ldmatrix_x4(q[m], step_chunk(q_lane, step) + m * 16 * ROW_BYTES);
+    }
+
     /** next = Q K'. BESIDE: also `now` to probabilities. */
     template <bool BESIDE>
-    static __device__ __forceinline__ void scores(score_tiles &next, score_tiles &now, uint32_t (&p)[M_TILES][P_STEPS][4],
-                                                  accumulators &acc, float scale, uint32_t q_smem, uint32_t k_smem,
-                                                  int warp, int lane) {
+    static __device__ __forceinline__ void scores(score_tiles &next, score_tiles &now, prob_tiles &p,
+                                                  accumulators &acc, query_tiles &q, float scale,
+                                                  uint32_t q_smem, uint32_t k_smem, int lane) {
         constexpr int PIECES = M_TILES * S_TILES;
-        uint32_t q_lane = q_smem + swizzle_chunk<ROW_BYTES>(warp * 16 * M_TILES + lane % 16, lane / 16);
         uint32_t k_lane = k_smem + swizzle_chunk<ROW_BYTES>(lane % 8 + lane / 16 * 8, lane / 8 % 2);
 #pragma unroll
         for (int m = 0; m < M_TILES; m++) {
 #pragma unroll
             for (int n = 0; n < S_TILES; n++) next[m][n][0] = next[m][n][1] = next[m][n][2] = next[m][n][3] = 0.0f;
         }
-        /* One step's operands are loaded while the step before is multiplied. */
-        uint32_t q[2][M_TILES][4], k[2][S_TILES / 2][4];
-        load_step(q[0], k[0], q_lane, k_lane);
 #pragma unroll
         for (int step = 0; step < K_STEPS; step++) {
-            int at = step & 1;
-            if (step + 1 < K_STEPS) {
-                load_step(q[at ^ 1], k[at ^ 1], step_chunk(q_lane, step + 1), step_chunk(k_lane, step + 1));
-            }
+            uint32_t k[4];
+            ptx_ldmatrix_x4(k, step_chunk(k_lane, step));
+            if (!KEEPS_Q) load_query(q[step], q_smem, step, lane);
 #pragma unroll
-            for (int n = 0; n < S_TILES / 2; n++) {
-#pragma unroll
-                for (int m = 0; m < M_TILES; m++) {
-                    ELEMENT::mma(next[m][2 * n], q[at][m], k[at][n][0], k[at][n][1]);
-                    ELEMENT::mma(next[m][2 * n + 1], q[at][m], k[at][n][2], k[at][n][3]);
-                }
+            for (int m = 0; m < M_TILES; m++) {
+                ELEMENT::mma(next[m][0], q[step][m], k[0], k[1]);
+                ELEMENT::mma(next[m][1], q[step][m], k[2], k[3]);
             }
             if constexpr (BESIDE) {
 #pragma unroll
@@ -217,14 +220,6 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
                 }
             }
         }
-    }
-
-    static __device__ __forceinline__ void load_step(uint32_t (&q)[M_TILES][4], uint32_t (&k)[S_TILES / 2][4],
-                                                     uint32_t q_lane, uint32_t k_lane) {
-#pragma unroll
-        for (int m = 0; m < M_TILES; m++) ptx_ldmatrix_x4(q[m], q_lane + m * 16 * ROW_BYTES);
-#pragma unroll
-        for (int n = 0; n < S_TILES / 2; n++) ptx_ldmatrix_x4(k[n], k_lane + n * 16 * ROW_BYTES);
     }
 
     static __device__ __forceinline__ void softcap(const pod_kernel_params &params, float (&s)[M_TILES][S_TILES][4]) {
@@ -238,26 +233,36 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
         }
     }
 
-    /** Takes out what a row may not see. Only for tiles on an edge of what the rows see. */
-    static __device__ void mask(const pod_kernel_params &params, const prefill_work &work,
-                                float (&s)[M_TILES][S_TILES][4], int first_key) {
+    /** Takes out what a row may not see. Only for tiles on an edge of what the rows see. `key`: the scores' first one. */
+    static __device__ __forceinline__ void mask(const smem_type &smem, score_tiles &s, int key) {
         int warp = own_thread() / 32, lane = own_thread() % 32;
 #pragma unroll
         for (int m = 0; m < M_TILES; m++) {
 #pragma unroll
             for (int half = 0; half < 2; half++) {
-                int row = work.entry.row_begin + (warp * M_TILES + m) * 16 + half * 8 + lane / 4;
-                key_range range = visible_keys(params, work.request, row / params.shape.group);
+                key_range range = smem.rows[(warp * M_TILES + m) * 16 + half * 8 + lane / 4];
+                int own_key = key + lane % 4 * 2;
 #pragma unroll
                 for (int n = 0; n < S_TILES; n++) {
 #pragma unroll
                     for (int j = 0; j < 2; j++) {
-                        int key = first_key + n * 8 + lane % 4 * 2 + j;
-                        if (key < range.begin || key >= range.end) s[m][n][half * 2 + j] = -INFINITY;
+                        int at = own_key + n * 8 + j;
+                        if (at < range.begin || at >= range.end) s[m][n][half * 2 + j] = -INFINITY;
                     }
                 }
             }
         }
+    }
+
+    /** Keys that each row of the tile sees. */
+    static __device__ __forceinline__ void find_rows(const pod_kernel_params &params, smem_type &smem) {
+        const prefill_work &work = smem.work;
+        int t = own_thread();
+        if (t >= ROWS) return;
+        key_range range = visible_keys(params, work.request, (work.entry.row_begin + t) / params.shape.group);
+        range.begin -= work.first_key;
+        range.end -= work.first_key;
+        smem.rows[t] = range;
     }
 
     /** Where a score is so far above its row's maximum that its probability would exceed 2^POD_RESCALE_LOG2, the maximum
@@ -299,8 +304,8 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
     }
 
     /** Four scores to probabilities, as a part of the A operands, and to the row sums. */
-    static __device__ __forceinline__ void exponentials(uint32_t (&p)[M_TILES][P_STEPS][4], score_tiles &s,
-                                                        accumulators &acc, float scale, int m, int n) {
+    static __device__ __forceinline__ void exponentials(prob_tiles &p, score_tiles &s, accumulators &acc,
+                                                        float scale, int m, int n) {
 #pragma unroll
         for (int half = 0; half < 2; half++) {
             float low = ptx_ex2(s[m][n][half * 2] * scale - acc.max[m][half]);
@@ -311,8 +316,7 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
         }
     }
 
-    static __device__ __forceinline__ void accumulate(accumulators &acc, const uint32_t (&p)[M_TILES][P_STEPS][4],
-                                                      uint32_t v_smem, int lane) {
+    static __device__ __forceinline__ void accumulate(accumulators &acc, const prob_tiles &p, uint32_t v_smem, int lane) {
         uint32_t v_lane = v_smem + swizzle_chunk<ROW_BYTES>(lane % 16, lane / 16);
         /* Sixteen columns of V are loaded while those before are multiplied. */
         constexpr int COLUMN_STEPS = O_TILES / 2, LOADS = P_STEPS * COLUMN_STEPS, AHEAD = 3;
@@ -335,42 +339,67 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
     }
 
     /** Caps and masks the scores of the keys from `key` on, where that is needed. */
-    static __device__ __forceinline__ void edit_scores(const pod_kernel_params &params, const prefill_work &work,
+    static __device__ __forceinline__ void edit_scores(const pod_kernel_params &params, const smem_type &smem,
                                                        score_tiles &s, int key) {
         if (params.softcap_log2 > 0.0f) softcap(params, s);
-        if (key + STEP_TOKENS > work.range.unmasked_end || key < work.range.unmasked_begin) {
-            mask(params, work, s, work.first_key + key);
+        if (key + STEP_TOKENS > smem.work.range.unmasked_end || key < smem.work.range.unmasked_begin) {
+            mask(smem, s, key);
         }
     }
 
-    /** Step `half` of tile `i`; `now` are its scores, `next` become the next step's. */
-    template <int HALF>
+    /** The arithmetic of step HALF of a pair: `now` are its scores, `next` become the next step's. IS_EDGE: they may have
+     * to be edited, or there is no next step. */
+    template <int HALF, bool IS_EDGE>
     static __device__ __forceinline__ void work_step(const pod_kernel_params &params, smem_type &smem,
-                                                     accumulators &acc, score_tiles &now, score_tiles &next,
-                                                     float scale, int i) {
-        const prefill_work &work = smem.work;
-        int lane = new_lane(work, own_thread() % 32);
-        uint32_t k_smem = ptx_smem(smem.stages);
-        ptx_cp_async_wait<1>();
-        sync();
-        prefill_range range = work.range; /* read anew: cheaper than registers that live through the loop */
-        if (HALF == 0) {
-            keep_place(params, smem, range, i + 2);
-            fetch_page(params, smem, range, i + 3);
-            load_tile(smem, range, 1, i + 1);
-            k_smem += (i & 1) * TILE_BYTES + STEP_BYTES;
-        } else {
-            load_tile(smem, range, 0, i + 2);
-            k_smem += (i + 1 & 1) * TILE_BYTES;
-        }
-        uint32_t p[M_TILES][P_STEPS][4];
-        scores<true>(next, now, p, acc, scale, ptx_smem(smem.q), k_smem, own_thread() / 32, lane);
-        int key = i * TILE_TOKENS + (HALF + 1) * STEP_TOKENS;
-        edit_scores(params, work, next, key);
-        uint32_t v_smem = ptx_smem(smem.stages) + STAGES_BYTES + (i & 1) * TILE_BYTES + HALF * STEP_BYTES;
+                                                     accumulators &acc, query_tiles &q, score_tiles &now,
+                                                     score_tiles &next, float scale, int pair) {
+        uint32_t zero = new_zero(smem.work);
+        int lane = ptx_tid() % 32 + zero, step = (pair + zero) * 2 + HALF;
+        uint32_t k_smem = ptx_smem(smem.stages), v_smem = k_smem + STAGES_BYTES + step % (2 * STEPS) * STEP_BYTES;
+        prob_tiles p;
+        scores<true>(next, now, p, acc, q, scale, ptx_smem(smem.q), k_smem + (step + 1) % (2 * STEPS) * STEP_BYTES,
+                     lane);
+        if (IS_EDGE) edit_scores(params, smem, next, (pair * 2 + HALF + 1) * STEP_TOKENS);
         accumulate(acc, p, v_smem, lane);
         /* Behind the last step stand no keys, and `next` are scores of a stage that nobody filled. */
-        raise_max(next, acc, scale, HALF == 0 || i + 1 < work.range.num_tiles);
+        raise_max(next, acc, scale, !IS_EDGE || pair * 2 + HALF + 1 < smem.work.range.num_tiles * STEPS);
+    }
+
+    template <int HALF>
+    static __device__ __forceinline__ void work_either_step(const pod_kernel_params &params, smem_type &smem,
+                                                            accumulators &acc, query_tiles &q, score_tiles &now,
+                                                            score_tiles &next, float scale, int pair) {
+        prefill_range range = smem.work.range; /* read anew: cheaper than registers that live through the loop */
+        int next_step = (pair + new_zero(smem.work)) * 2 + HALF + 1, key = next_step * STEP_TOKENS;
+        bool is_edge = params.softcap_log2 > 0.0f || key + STEP_TOKENS > range.unmasked_end ||
+                       key < range.unmasked_begin || next_step == range.num_tiles * STEPS;
+        if (is_edge)
+            work_step<HALF, true>(params, smem, acc, q, now, next, scale, pair);
+        else
+            work_step<HALF, false>(params, smem, acc, q, now, next, scale, pair);
+    }
+
+    /** Two neighbouring steps of a tile. */
+    static __device__ __forceinline__ void work_pair(const pod_kernel_params &params, smem_type &smem,
+                                                     accumulators &acc, query_tiles &q, score_tiles &even,
+                                                     score_tiles &odd, float scale, int pair) {
+        constexpr int PAIRS = STEPS / 2;
+        if (pair % PAIRS == 0) {
+            ptx_cp_async_wait<1>();
+            sync();
+            int tile = (pair + new_zero(smem.work)) / PAIRS;
+            prefill_range range = smem.work.range;
+            keep_place(params, smem, range, tile + 2);
+            fetch_page(params, smem, range, tile + 3);
+            load_tile(smem, range, 1, tile + 1);
+        }
+        work_either_step<0>(params, smem, acc, q, even, odd, scale, pair);
+        if (pair % PAIRS == PAIRS - 1) {
+            ptx_cp_async_wait<1>();
+            sync();
+            load_tile(smem, smem.work.range, 0, (pair + new_zero(smem.work)) / PAIRS + 2);
+        }
+        work_either_step<1>(params, smem, acc, q, odd, even, scale, pair);
     }
 
     /** The whole KV range of the work. Leaves full row sums in every thread of a quad, and maximum -inf where there is
@@ -397,6 +426,7 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
         ptx_cp_async_wait<0>();
         keep_place(params, smem, range, 0);
         keep_place(params, smem, range, 1);
+        find_rows(params, smem);
         sync();
         load_tile(smem, range, 0, 0);
         fetch_page(params, smem, range, 2);
@@ -404,15 +434,19 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
         load_tile(smem, range, 0, 1);
         ptx_cp_async_wait<2>();
         sync();
-        uint32_t no_p[M_TILES][P_STEPS][4];
-        scores<false>(even, even, no_p, acc, scale, ptx_smem(smem.q), ptx_smem(smem.stages), own_thread() / 32,
-                      new_lane(work, own_thread() % 32));
-        edit_scores(params, work, even, 0);
+        query_tiles q;
+        if constexpr (KEEPS_Q) {
+#pragma unroll
+            for (int step = 0; step < K_STEPS; step++) load_query(q[step], ptx_smem(smem.q), step, own_thread() % 32);
+        }
+        prob_tiles no_p;
+        scores<false>(even, even, no_p, acc, q, scale, ptx_smem(smem.q), ptx_smem(smem.stages),
+                      own_thread() % 32);
+        edit_scores(params, smem, even, 0);
         raise_max(even, acc, scale, true);
 #pragma unroll 1
-        for (int i = 0; i < work.range.num_tiles; i++) {
-            work_step<0>(params, smem, acc, even, odd, scale, i);
-            work_step<1>(params, smem, acc, odd, even, scale, i);
+        for (int pair = 0; pair < work.range.num_tiles * (STEPS / 2); pair++) {
+            work_pair(params, smem, acc, q, even, odd, scale, pair);
         }
         ptx_cp_async_wait<0>();
 #pragma unroll
