@@ -44,7 +44,7 @@ struct prefill_work {
 
 template <int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct alignas(256) prefill_smem {
     uint16_t q[64 * M_TILES][HEAD_DIM];
-    uint16_t stages[2][PREFILL_STAGES][TILE_TOKENS][HEAD_DIM]; /* K, V */
+    uint16_t stages[PREFILL_STAGES][2][TILE_TOKENS][HEAD_DIM]; /* K, V */
     uint32_t places[2][PREFILL_STAGES][TILE_TOKENS]; /* of K and V: chunks from the head; in the order of the copies */
     key_range rows[64 * M_TILES]; /* keys that each row sees, from the work's first one */
     prefill_work work;
@@ -56,16 +56,11 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
     static constexpr int ROW_BYTES = HEAD_DIM * 2;
     static constexpr int ROW_CHUNKS = ROW_BYTES / CHUNK_BYTES;
     static constexpr int K_STEPS = HEAD_DIM / 16;    /* of Q K' */
-    static constexpr int STEP_TOKENS = 16; /* keys whose scores are computed at a time */
-    static constexpr int STEPS = TILE_TOKENS / STEP_TOKENS;
-    static constexpr bool KEEPS_Q = M_TILES == 2; /* in registers: reading shared memory is what limits the speed */
-    static constexpr int P_STEPS = STEP_TOKENS / 16; /* of P V */
-    static constexpr int S_TILES = STEP_TOKENS / 8;
+    static constexpr int P_STEPS = TILE_TOKENS / 16; /* of P V */
+    static constexpr int S_TILES = TILE_TOKENS / 8;
     static constexpr int O_TILES = HEAD_DIM / 8;
-    static constexpr uint32_t TILE_BYTES = TILE_TOKENS * ROW_BYTES, STEP_BYTES = STEP_TOKENS * ROW_BYTES;
-    static constexpr uint32_t STAGES_BYTES = PREFILL_STAGES * TILE_BYTES; /* of K or of V */
+    static constexpr uint32_t TILE_BYTES = TILE_TOKENS * ROW_BYTES;
     static constexpr int ROW_STEP = PREFILL_THREADS / ROW_CHUNKS, COPIES = TILE_TOKENS / ROW_STEP; /* of a thread */
-    static_assert(STEPS % 2 == 0, "steps are worked off in pairs");
     static_assert(ROW_CHUNKS >= 8, "the swizzle needs eight chunks per row");
     static_assert(TILE_TOKENS <= PREFILL_THREADS, "one thread looks one key up");
 
@@ -76,8 +71,6 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
         float sum[M_TILES][2]; /* of this thread's columns only, until the end */
     };
     typedef float score_tiles[M_TILES][S_TILES][4];
-    typedef uint32_t prob_tiles[M_TILES][P_STEPS][4];
-    typedef uint32_t query_tiles[K_STEPS][M_TILES][4];
     static constexpr float NO_MAX = -FLT_MAX; /* finite: -inf - NO_MAX is an exponent, -inf + inf is none */
 
     /** This thread of the four warps. */
@@ -128,22 +121,21 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
         }
     }
 
-    /** Starts the load of K (0) or V (1) of tile `tile` of the work into its stage. Commits one group, also behind the
-     * last tile. */
-    static __device__ __forceinline__ void load_tile(smem_type &smem, const prefill_range &range, int is_value,
-                                                     int tile) {
-        if (tile < range.num_tiles) {
-            int t = own_thread(), chunk = t % ROW_CHUNKS, first_row = t / ROW_CHUNKS,
-                keys_left = range.num_keys - tile * TILE_TOKENS;
-            uint32_t to = ptx_smem(smem.stages[is_value][tile & 1]) + swizzle_chunk<ROW_BYTES>(first_row, chunk);
-            const char *base = (is_value ? smem.work.v_head : smem.work.k_head) + chunk * CHUNK_BYTES;
-            const uint32_t *places = smem.places[is_value][tile & 1];
-            if (keys_left >= TILE_TOKENS)
-                copy_tile<true>(places, to, base, first_row, keys_left);
-            else
-                copy_tile<false>(places, to, base, first_row, keys_left);
+    /** Starts the load of tile `tile` of the work into its stage; nothing behind the last tile. */
+    static __device__ __forceinline__ void load_tile(smem_type &smem, const prefill_range &range, int tile) {
+        if (tile >= range.num_tiles) return;
+        int t = own_thread(), chunk = t % ROW_CHUNKS, first_row = t / ROW_CHUNKS,
+            keys_left = range.num_keys - tile * TILE_TOKENS;
+        uint32_t to = ptx_smem(smem.stages[tile & 1]) + swizzle_chunk<ROW_BYTES>(first_row, chunk);
+        const char *k_base = smem.work.k_head + chunk * CHUNK_BYTES, *v_base = smem.work.v_head + chunk * CHUNK_BYTES;
+        const uint32_t *k_places = smem.places[0][tile & 1], *v_places = smem.places[1][tile & 1];
+        if (keys_left >= TILE_TOKENS) {
+            copy_tile<true>(k_places, to, k_base, first_row, keys_left);
+            copy_tile<true>(v_places, to + TILE_BYTES, v_base, first_row, keys_left);
+        } else {
+            copy_tile<false>(k_places, to, k_base, first_row, keys_left);
+            copy_tile<false>(v_places, to + TILE_BYTES, v_base, first_row, keys_left);
         }
-        ptx_cp_async_commit();
     }
 
     /* A thread looks one key of a tile up: first its page, which comes to where the key's place will stand, so that no
@@ -185,38 +177,28 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
         return (first_smem ^ (step % 4 * 2 * CHUNK_BYTES)) + step / 4 * 8 * CHUNK_BYTES;
     }
 
-    static __device__ __forceinline__ void load_query(uint32_t (&q)[M_TILES][4], uint32_t q_smem, int step, int lane) {
+    static __device__ __forceinline__ void scores(score_tiles &s, uint32_t q_smem, uint32_t k_smem, int lane) {
+        /* Lane addresses of the first step. */
         uint32_t q_lane = q_smem + swizzle_chunk<ROW_BYTES>(own_thread() / 32 * 16 * M_TILES + lane % 16, lane / 16);
-#pragma unroll
-        for (int m = 0; m < M_TILES; m++) ptx_ldmatrix_x4(q[m], step_chunk(q_lane, step) + m * 16 * ROW_BYTES);
-    }
-
-    /** next = Q K'. BESIDE: also `now` to probabilities. */
-    template <bool BESIDE>
-    static __device__ __forceinline__ void scores(score_tiles &next, score_tiles &now, prob_tiles &p,
-                                                  accumulators &acc, query_tiles &q, float scale,
-                                                  uint32_t q_smem, uint32_t k_smem, int lane) {
-        constexpr int PIECES = M_TILES * S_TILES;
         uint32_t k_lane = k_smem + swizzle_chunk<ROW_BYTES>(lane % 8 + lane / 16 * 8, lane / 8 % 2);
 #pragma unroll
         for (int m = 0; m < M_TILES; m++) {
 #pragma unroll
-            for (int n = 0; n < S_TILES; n++) next[m][n][0] = next[m][n][1] = next[m][n][2] = next[m][n][3] = 0.0f;
+            for (int n = 0; n < S_TILES; n++) s[m][n][0] = s[m][n][1] = s[m][n][2] = s[m][n][3] = 0.0f;
         }
 #pragma unroll
         for (int step = 0; step < K_STEPS; step++) {
-            uint32_t k[4];
-            ptx_ldmatrix_x4(k, step_chunk(k_lane, step));
-            if (!KEEPS_Q) load_query(q[step], q_smem, step, lane);
+            uint32_t q[M_TILES][4];
 #pragma unroll
-            for (int m = 0; m < M_TILES; m++) {
-                ELEMENT::mma(next[m][0], q[step][m], k[0], k[1]);
-                ELEMENT::mma(next[m][1], q[step][m], k[2], k[3]);
-            }
-            if constexpr (BESIDE) {
+            for (int m = 0; m < M_TILES; m++) ptx_ldmatrix_x4(q[m], step_chunk(q_lane, step) + m * 16 * ROW_BYTES);
 #pragma unroll
-                for (int i = PIECES * step / K_STEPS; i < PIECES * (step + 1) / K_STEPS; i++) {
-                    exponentials(p, now, acc, scale, i % M_TILES, i / M_TILES);
+            for (int n = 0; n < S_TILES / 2; n++) {
+                uint32_t k[4];
+                ptx_ldmatrix_x4(k, step_chunk(k_lane, step) + n * 16 * ROW_BYTES);
+#pragma unroll
+                for (int m = 0; m < M_TILES; m++) {
+                    ELEMENT::mma(s[m][2 * n], q[m], k[0], k[1]);
+                    ELEMENT::mma(s[m][2 * n + 1], q[m], k[2], k[3]);
                 }
             }
         }
@@ -267,8 +249,7 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
 
     /** Where a score is so far above its row's maximum that its probability would exceed 2^POD_RESCALE_LOG2, the maximum
      * becomes that of the tile; sum and output follow. Rare. */
-    static __device__ __forceinline__ void raise_max(const score_tiles &s, accumulators &acc, float scale,
-                                                     bool are_scores) {
+    static __device__ __forceinline__ void raise_max(const score_tiles &s, accumulators &acc, float scale) {
         float max[M_TILES][2];
         bool above = false;
 #pragma unroll
@@ -283,7 +264,7 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
                 above |= max[m][half] * scale - acc.max[m][half] > POD_RESCALE_LOG2;
             }
         }
-        if (!__any_sync(~0u, above) || !are_scores) return;
+        if (!__any_sync(~0u, above)) return;
 #pragma unroll
         for (int m = 0; m < M_TILES; m++) {
 #pragma unroll
@@ -303,103 +284,44 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
         }
     }
 
-    /** Four scores to probabilities, as a part of the A operands, and to the row sums. */
-    static __device__ __forceinline__ void exponentials(prob_tiles &p, score_tiles &s, accumulators &acc,
-                                                        float scale, int m, int n) {
+    /** The scores of 16 keys to probabilities, as A operands, and to the row sums. */
+    static __device__ __forceinline__ void exponentials(uint32_t (&p)[M_TILES][4], const score_tiles &s,
+                                                        accumulators &acc, float scale, int step) {
 #pragma unroll
-        for (int half = 0; half < 2; half++) {
-            float low = ptx_ex2(s[m][n][half * 2] * scale - acc.max[m][half]);
-            float high = ptx_ex2(s[m][n][half * 2 + 1] * scale - acc.max[m][half]);
-            acc.sum[m][half] += low;
-            acc.sum[m][half] += high;
-            p[m][n / 2][n % 2 * 2 + half] = ELEMENT::pack(low, high);
+        for (int m = 0; m < M_TILES; m++) {
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+#pragma unroll
+                for (int n = 0; n < 2; n++) {
+                    float low = ptx_ex2(s[m][2 * step + n][half * 2] * scale - acc.max[m][half]);
+                    float high = ptx_ex2(s[m][2 * step + n][half * 2 + 1] * scale - acc.max[m][half]);
+                    acc.sum[m][half] += low;
+                    acc.sum[m][half] += high;
+                    p[m][n * 2 + half] = ELEMENT::pack(low, high);
+                }
+            }
         }
     }
 
-    static __device__ __forceinline__ void accumulate(accumulators &acc, const prob_tiles &p, uint32_t v_smem, int lane) {
+    /** O += P V, with P of 16 keys at a time, so that exponentials run beside products. */
+    static __device__ __forceinline__ void accumulate(accumulators &acc, const score_tiles &s, float scale,
+                                                      uint32_t v_smem, int lane) {
         uint32_t v_lane = v_smem + swizzle_chunk<ROW_BYTES>(lane % 16, lane / 16);
-        /* Sixteen columns of V are loaded while those before are multiplied. */
-        constexpr int COLUMN_STEPS = O_TILES / 2, LOADS = P_STEPS * COLUMN_STEPS, AHEAD = 3;
-        uint32_t v[AHEAD + 1][4];
 #pragma unroll
-        for (int i = 0; i < LOADS + AHEAD; i++) {
-            if (i < LOADS) {
-                ptx_ldmatrix_x4_trans(v[i % (AHEAD + 1)], step_chunk(v_lane, i % COLUMN_STEPS) +
-                                                              i / COLUMN_STEPS * 16 * ROW_BYTES);
-            }
-            if (i < AHEAD) continue;
-            int done = i - AHEAD, step = done / COLUMN_STEPS, n = done % COLUMN_STEPS * 2;
-            uint32_t(&operand)[4] = v[done % (AHEAD + 1)];
+        for (int step = 0; step < P_STEPS; step++) {
+            uint32_t p[M_TILES][4];
+            exponentials(p, s, acc, scale, step);
 #pragma unroll
-            for (int m = 0; m < M_TILES; m++) {
-                ELEMENT::mma(acc.out[m][n], p[m][step], operand[0], operand[1]);
-                ELEMENT::mma(acc.out[m][n + 1], p[m][step], operand[2], operand[3]);
+            for (int n = 0; n < O_TILES; n += 2) {
+                uint32_t v[4];
+                ptx_ldmatrix_x4_trans(v, step_chunk(v_lane, n / 2) + step * 16 * ROW_BYTES);
+#pragma unroll
+                for (int m = 0; m < M_TILES; m++) {
+                    ELEMENT::mma(acc.out[m][n], p[m], v[0], v[1]);
+                    ELEMENT::mma(acc.out[m][n + 1], p[m], v[2], v[3]);
+                }
             }
         }
-    }
-
-    /** Caps and masks the scores of the keys from `key` on, where that is needed. */
-    static __device__ __forceinline__ void edit_scores(const pod_kernel_params &params, const smem_type &smem,
-                                                       score_tiles &s, int key) {
-        if (params.softcap_log2 > 0.0f) softcap(params, s);
-        if (key + STEP_TOKENS > smem.work.range.unmasked_end || key < smem.work.range.unmasked_begin) {
-            mask(smem, s, key);
-        }
-    }
-
-    /** The arithmetic of step HALF of a pair: `now` are its scores, `next` become the next step's. IS_EDGE: they may have
-     * to be edited, or there is no next step. */
-    template <int HALF, bool IS_EDGE>
-    static __device__ __forceinline__ void work_step(const pod_kernel_params &params, smem_type &smem,
-                                                     accumulators &acc, query_tiles &q, score_tiles &now,
-                                                     score_tiles &next, float scale, int pair) {
-        uint32_t zero = new_zero(smem.work);
-        int lane = ptx_tid() % 32 + zero, step = (pair + zero) * 2 + HALF;
-        uint32_t k_smem = ptx_smem(smem.stages), v_smem = k_smem + STAGES_BYTES + step % (2 * STEPS) * STEP_BYTES;
-        prob_tiles p;
-        scores<true>(next, now, p, acc, q, scale, ptx_smem(smem.q), k_smem + (step + 1) % (2 * STEPS) * STEP_BYTES,
-                     lane);
-        if (IS_EDGE) edit_scores(params, smem, next, (pair * 2 + HALF + 1) * STEP_TOKENS);
-        accumulate(acc, p, v_smem, lane);
-        /* Behind the last step stand no keys, and `next` are scores of a stage that nobody filled. */
-        raise_max(next, acc, scale, !IS_EDGE || pair * 2 + HALF + 1 < smem.work.range.num_tiles * STEPS);
-    }
-
-    template <int HALF>
-    static __device__ __forceinline__ void work_either_step(const pod_kernel_params &params, smem_type &smem,
-                                                            accumulators &acc, query_tiles &q, score_tiles &now,
-                                                            score_tiles &next, float scale, int pair) {
-        prefill_range range = smem.work.range; /* read anew: cheaper than registers that live through the loop */
-        int next_step = (pair + new_zero(smem.work)) * 2 + HALF + 1, key = next_step * STEP_TOKENS;
-        bool is_edge = params.softcap_log2 > 0.0f || key + STEP_TOKENS > range.unmasked_end ||
-                       key < range.unmasked_begin || next_step == range.num_tiles * STEPS;
-        if (is_edge)
-            work_step<HALF, true>(params, smem, acc, q, now, next, scale, pair);
-        else
-            work_step<HALF, false>(params, smem, acc, q, now, next, scale, pair);
-    }
-
-    /** Two neighbouring steps of a tile. */
-    static __device__ __forceinline__ void work_pair(const pod_kernel_params &params, smem_type &smem,
-                                                     accumulators &acc, query_tiles &q, score_tiles &even,
-                                                     score_tiles &odd, float scale, int pair) {
-        constexpr int PAIRS = STEPS / 2;
-        if (pair % PAIRS == 0) {
-            ptx_cp_async_wait<1>();
-            sync();
-            int tile = (pair + new_zero(smem.work)) / PAIRS;
-            prefill_range range = smem.work.range;
-            keep_place(params, smem, range, tile + 2);
-            fetch_page(params, smem, range, tile + 3);
-            load_tile(smem, range, 1, tile + 1);
-        }
-        work_either_step<0>(params, smem, acc, q, even, odd, scale, pair);
-        if (pair % PAIRS == PAIRS - 1) {
-            ptx_cp_async_wait<1>();
-            sync();
-            load_tile(smem, smem.work.range, 0, (pair + new_zero(smem.work)) / PAIRS + 2);
-        }
-        work_either_step<1>(params, smem, acc, q, odd, even, scale, pair);
     }
 
     /** The whole KV range of the work. Leaves full row sums in every thread of a quad, and maximum -inf where there is
@@ -407,7 +329,6 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
     static __device__ __forceinline__ void run(const pod_kernel_params &params, smem_type &smem, accumulators &acc) {
         const prefill_work &work = smem.work;
         float scale = params.score_scale;
-        score_tiles even, odd;
 #pragma unroll
         for (int m = 0; m < M_TILES; m++) {
             acc.max[m][0] = acc.max[m][1] = NO_MAX;
@@ -428,25 +349,29 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
         keep_place(params, smem, range, 1);
         find_rows(params, smem);
         sync();
-        load_tile(smem, range, 0, 0);
+        load_tile(smem, range, 0);
         fetch_page(params, smem, range, 2);
-        load_tile(smem, range, 1, 0);
-        load_tile(smem, range, 0, 1);
-        ptx_cp_async_wait<2>();
-        sync();
-        query_tiles q;
-        if constexpr (KEEPS_Q) {
-#pragma unroll
-            for (int step = 0; step < K_STEPS; step++) load_query(q[step], ptx_smem(smem.q), step, own_thread() % 32);
-        }
-        prob_tiles no_p;
-        scores<false>(even, even, no_p, acc, q, scale, ptx_smem(smem.q), ptx_smem(smem.stages),
-                      own_thread() % 32);
-        edit_scores(params, smem, even, 0);
-        raise_max(even, acc, scale, true);
+        ptx_cp_async_commit();
 #pragma unroll 1
-        for (int pair = 0; pair < work.range.num_tiles * (STEPS / 2); pair++) {
-            work_pair(params, smem, acc, q, even, odd, scale, pair);
+        for (int i = 0; i < work.range.num_tiles; i++) {
+            score_tiles s;
+            ptx_cp_async_wait<0>();
+            sync();
+            range = work.range; /* read anew: cheaper than registers that live through the loop */
+            load_tile(smem, range, i + 1);
+            keep_place(params, smem, range, i + 2);
+            fetch_page(params, smem, range, i + 3);
+            ptx_cp_async_commit();
+            uint32_t zero = new_zero(work);
+            int lane = ptx_tid() % 32 + zero;
+            uint32_t k_smem = ptx_smem(smem.stages[i + zero & 1]);
+            scores(s, ptx_smem(smem.q), k_smem, lane);
+            if (params.softcap_log2 > 0.0f) softcap(params, s);
+            int key = i * TILE_TOKENS;
+            if (key + TILE_TOKENS > work.range.unmasked_end || key < work.range.unmasked_begin) mask(smem, s, key);
+            raise_max(s, acc, scale);
+            zero = new_zero(work);
+            accumulate(acc, s, scale, ptx_smem(smem.stages[i + zero & 1]) + TILE_BYTES, ptx_tid() % 32 + zero);
         }
         ptx_cp_async_wait<0>();
 #pragma unroll
