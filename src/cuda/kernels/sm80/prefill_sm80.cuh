@@ -39,12 +39,12 @@ struct prefill_work {
     uint32_t is_last;  /* this CTA finished the last part of its tile */
     uint32_t zero;     /* see new_zero() */
     prefill_range range;
-    const char *k_head, *v_head;
+    const char *heads[2]; /* of K, of V */
 };
 
 template <int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct alignas(256) prefill_smem {
     uint16_t q[64 * M_TILES][HEAD_DIM];
-    uint16_t stages[PREFILL_STAGES][2][TILE_TOKENS][HEAD_DIM]; /* K, V */
+    uint16_t stages[2][PREFILL_STAGES][TILE_TOKENS][HEAD_DIM]; /* of K, of V */
     uint32_t places[2][PREFILL_STAGES][TILE_TOKENS]; /* of K and V: chunks from the head; in the order of the copies */
     key_range rows[64 * M_TILES]; /* keys that each row sees, from the work's first one */
     prefill_work work;
@@ -101,40 +101,23 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
         }
     }
 
-    /** Copies this thread's chunks of a tile. FULL: all of its keys exist; else keys from `keys_left` on become zeros.
-     */
-    template <bool FULL>
-    static __device__ __forceinline__ void copy_tile(const uint32_t *places, uint32_t to, const char *base,
-                                                     int first_row, int keys_left) {
-        alignas(4 * COPIES) uint32_t place[COPIES]; /* all before the first copy: nvcc moves no load across one */
+    /** Starts this thread's copies [BEGIN, END) of K (0) or V (1) of tile `tile` into its stage; keys that do not exist
+     * become zeros, also those of a tile behind the last one. */
+    template <int BEGIN, int END>
+    static __device__ __forceinline__ void copy_tile(smem_type &smem, int is_value, int tile, uint32_t zero) {
+        int t = own_thread() + zero, chunk = t % ROW_CHUNKS, first_row = t / ROW_CHUNKS;
+        int keys_left = tile < smem.work.range.num_tiles ? smem.work.range.num_keys - tile * TILE_TOKENS - first_row : 0;
+        uint32_t to = ptx_smem(smem.stages[is_value][tile & 1]) + swizzle_chunk<ROW_BYTES>(first_row, chunk);
+        const char *base = smem.work.heads[is_value] + chunk * CHUNK_BYTES;
+        const uint32_t *places = &smem.places[is_value][tile & 1][first_row * COPIES];
+        uint32_t place[COPIES]; /* all before the first copy: nvcc moves no load across one */
 #pragma unroll
-        for (int i = 0; i < COPIES; i += 2) *(uint2 *)(place + i) = *(const uint2 *)(places + first_row * COPIES + i);
+        for (int i = BEGIN; i < END; i += 2) *(uint2 *)(place + i) = *(const uint2 *)(places + i);
 #pragma unroll
-        for (int i = 0; i < COPIES; i++) {
+        for (int i = BEGIN; i < END; i++) {
             /* ROW_STEP is a multiple of 8, so the swizzle of the chunk is the same in every step. */
-            const char *from = base + (uint64_t)place[i] * CHUNK_BYTES;
-            if (FULL)
-                ptx_cp_async_16(to + i * ROW_STEP * ROW_BYTES, from);
-            else
-                ptx_cp_async_16_or_zeros(to + i * ROW_STEP * ROW_BYTES, from,
-                                         first_row + i * ROW_STEP < keys_left ? CHUNK_BYTES : 0);
-        }
-    }
-
-    /** Starts the load of tile `tile` of the work into its stage; nothing behind the last tile. */
-    static __device__ __forceinline__ void load_tile(smem_type &smem, const prefill_range &range, int tile) {
-        if (tile >= range.num_tiles) return;
-        int t = own_thread(), chunk = t % ROW_CHUNKS, first_row = t / ROW_CHUNKS,
-            keys_left = range.num_keys - tile * TILE_TOKENS;
-        uint32_t to = ptx_smem(smem.stages[tile & 1]) + swizzle_chunk<ROW_BYTES>(first_row, chunk);
-        const char *k_base = smem.work.k_head + chunk * CHUNK_BYTES, *v_base = smem.work.v_head + chunk * CHUNK_BYTES;
-        const uint32_t *k_places = smem.places[0][tile & 1], *v_places = smem.places[1][tile & 1];
-        if (keys_left >= TILE_TOKENS) {
-            copy_tile<true>(k_places, to, k_base, first_row, keys_left);
-            copy_tile<true>(v_places, to + TILE_BYTES, v_base, first_row, keys_left);
-        } else {
-            copy_tile<false>(k_places, to, k_base, first_row, keys_left);
-            copy_tile<false>(v_places, to + TILE_BYTES, v_base, first_row, keys_left);
+            ptx_cp_async_16_or_zeros(to + i * ROW_STEP * ROW_BYTES, base + (uint64_t)place[i] * CHUNK_BYTES,
+                                     i * ROW_STEP < keys_left ? CHUNK_BYTES : 0);
         }
     }
 
@@ -177,9 +160,10 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
         return (first_smem ^ (step % 4 * 2 * CHUNK_BYTES)) + step / 4 * 8 * CHUNK_BYTES;
     }
 
-    static __device__ __forceinline__ void scores(score_tiles &s, uint32_t q_smem, uint32_t k_smem, int lane) {
+    static __device__ __forceinline__ void scores(score_tiles &s, uint32_t q_smem, uint32_t k_smem, uint32_t thread) {
         /* Lane addresses of the first step. */
-        uint32_t q_lane = q_smem + swizzle_chunk<ROW_BYTES>(own_thread() / 32 * 16 * M_TILES + lane % 16, lane / 16);
+        int lane = thread % 32;
+        uint32_t q_lane = q_smem + swizzle_chunk<ROW_BYTES>(thread / 32 * 16 * M_TILES + lane % 16, lane / 16);
         uint32_t k_lane = k_smem + swizzle_chunk<ROW_BYTES>(lane % 8 + lane / 16 * 8, lane / 8 % 2);
 #pragma unroll
         for (int m = 0; m < M_TILES; m++) {
@@ -303,13 +287,22 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
         }
     }
 
-    /** O += P V, with P of 16 keys at a time, so that exponentials run beside products. */
-    static __device__ __forceinline__ void accumulate(accumulators &acc, const score_tiles &s, float scale,
-                                                      uint32_t v_smem, int lane) {
+    /** O += P V, with P of 16 keys at a time, so that exponentials run beside products. Between them the copies of the
+     * next tile's V start: all at once they would stand before the products' operands. */
+    static __device__ __forceinline__ void accumulate(smem_type &smem, accumulators &acc, const score_tiles &s,
+                                                      float scale, int tile) {
+        uint32_t zero = new_zero(smem.work), lane = ptx_tid() % 32 + zero;
+        uint32_t v_smem = ptx_smem(smem.stages[1][tile + zero & 1]);
         uint32_t v_lane = v_smem + swizzle_chunk<ROW_BYTES>(lane % 16, lane / 16);
 #pragma unroll
         for (int step = 0; step < P_STEPS; step++) {
             uint32_t p[M_TILES][4];
+            if (step % 2 == 0) {
+                if (step == 0)
+                    copy_tile<0, COPIES / 2>(smem, 1, tile + 1, zero);
+                else
+                    copy_tile<COPIES / 2, COPIES>(smem, 1, tile + 1, zero);
+            }
             exponentials(p, s, acc, scale, step);
 #pragma unroll
             for (int n = 0; n < O_TILES; n += 2) {
@@ -349,29 +342,34 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
         keep_place(params, smem, range, 1);
         find_rows(params, smem);
         sync();
-        load_tile(smem, range, 0);
+        copy_tile<0, COPIES>(smem, 0, 0, 0);
+        ptx_cp_async_commit();
+        copy_tile<0, COPIES>(smem, 1, 0, 0);
+        ptx_cp_async_commit();
+        sync(); /* nobody needs the places of tile 0 any more */
         fetch_page(params, smem, range, 2);
         ptx_cp_async_commit();
 #pragma unroll 1
         for (int i = 0; i < work.range.num_tiles; i++) {
             score_tiles s;
-            ptx_cp_async_wait<0>();
-            sync();
-            range = work.range; /* read anew: cheaper than registers that live through the loop */
-            load_tile(smem, range, i + 1);
-            keep_place(params, smem, range, i + 2);
-            fetch_page(params, smem, range, i + 3);
-            ptx_cp_async_commit();
+            ptx_cp_async_wait<1>();
+            sync(); /* K(i) has landed */
             uint32_t zero = new_zero(work);
-            int lane = ptx_tid() % 32 + zero;
-            uint32_t k_smem = ptx_smem(smem.stages[i + zero & 1]);
-            scores(s, ptx_smem(smem.q), k_smem, lane);
+            scores(s, ptx_smem(smem.q), ptx_smem(smem.stages[0][i + zero & 1]), own_thread() + zero);
+            copy_tile<0, COPIES / 2>(smem, 0, i + 1, new_zero(work));
+            copy_tile<COPIES / 2, COPIES>(smem, 0, i + 1, new_zero(work));
+            ptx_cp_async_commit();
             if (params.softcap_log2 > 0.0f) softcap(params, s);
             int key = i * TILE_TOKENS;
             if (key + TILE_TOKENS > work.range.unmasked_end || key < work.range.unmasked_begin) mask(smem, s, key);
             raise_max(s, acc, scale);
-            zero = new_zero(work);
-            accumulate(acc, s, scale, ptx_smem(smem.stages[i + zero & 1]) + TILE_BYTES, ptx_tid() % 32 + zero);
+            ptx_cp_async_wait<1>();
+            sync(); /* V(i) has landed */
+            accumulate(smem, acc, s, scale, i);
+            range = work.range; /* read anew: cheaper than registers that live through the loop */
+            keep_place(params, smem, range, i + 2);
+            fetch_page(params, smem, range, i + 3); /* all have copied K(i + 1), whose places stood there */
+            ptx_cp_async_commit();
         }
         ptx_cp_async_wait<0>();
 #pragma unroll
@@ -484,8 +482,8 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
         work.range.num_keys = work.request.kv_len - work.first_key;
         work.range.unmasked_begin = visible_keys(params, work.request, last_row / group).begin - work.first_key;
         work.range.unmasked_end = visible_keys(params, work.request, work.entry.row_begin / group).end - work.first_key;
-        work.k_head = (const char *)((const uint16_t *)params.k + work.kv_head * params.k_head_stride);
-        work.v_head = (const char *)((const uint16_t *)params.v + work.kv_head * params.v_head_stride);
+        work.heads[0] = (const char *)((const uint16_t *)params.k + work.kv_head * params.k_head_stride);
+        work.heads[1] = (const char *)((const uint16_t *)params.v + work.kv_head * params.v_head_stride);
         return work;
     }
 
