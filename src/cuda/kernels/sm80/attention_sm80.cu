@@ -35,12 +35,10 @@ template <class ELEMENT, int HEAD_DIM, int CTAS_PER_SM> struct kernel_sm80 {
     };
 
     static __device__ __forceinline__ void decode_ticket(const pod_kernel_params &params,
-                                                         typename decode::smem_type *smem, int32_t first_slice,
-                                                         bool draws) {
+                                                         typename decode::smem_type *smem, int32_t first_slice) {
         int warp = ptx_tid() / 32 % DECODE_SLICES_PER_CTA;
         int32_t slice = first_slice + warp;
-        if (slice >= params.schedule.header->num_slices) return;
-        decode::work_on(params, smem[warp], slice, draws, ptx_tid() % 32);
+        if (slice < params.schedule.header->num_slices) decode::work_on(params, smem[warp], slice, ptx_tid() % 32);
     }
 
     static __device__ __forceinline__ void fused(const pod_kernel_params &params, fused_smem &smem) {
@@ -52,7 +50,7 @@ template <class ELEMENT, int HEAD_DIM, int CTAS_PER_SM> struct kernel_sm80 {
             if (work.kind == WORK_PREFILL)
                 prefill::work_on(params, smem.prefill, work.index);
             else
-                decode_ticket(params, smem.decode, work.index, work.draws);
+                decode_ticket(params, smem.decode, work.index);
             __syncthreads(); /* all are done with the shared memory */
         }
         leave(params);
@@ -69,7 +67,7 @@ template <class ELEMENT, int HEAD_DIM, int CTAS_PER_SM> struct kernel_sm80 {
             if (ptx_tid() < PREFILL_THREADS) {
                 if (smem.pair < smem.prefills) prefill::work_on(params, smem.prefill, smem.pair);
             } else if (smem.pair < smem.decodes) {
-                decode_ticket(params, smem.decode, smem.pair * DECODE_SLICES_PER_CTA, false);
+                decode_ticket(params, smem.decode, smem.pair * DECODE_SLICES_PER_CTA);
             }
             __syncthreads(); /* the pair ends together: that is what a static fusion costs */
             if (ptx_tid() == 0) smem.pair += gridDim.x;

@@ -1,13 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Decode on sm_80: each warp is a virtual CTA with slices of its own.
+/* Decode on sm_80: each warp is a virtual CTA with a slice of its own.
  *
  * Operands are swapped: sixteen cached keys are the M of the product, the query rows of the group its N, so a GQA
  * decode of eight rows wastes nothing. S' = K Q'      16 keys x 8 rows per mma; Q stays in registers as B O' = V' P' 16
  * columns x 8 rows per mma; P' comes from S' by movmatrix K and V come in stages of 16 keys through a ring of the
- * warp's own: K(0) V(0) K(1) V(1) …, RING of them under way. Nothing waits for another warp.
- *
- * The ring does not run dry between two items: behind the last load of an item the next item is looked up, and its
- * first loads follow, while the last stages of this one are still under way. */
+ * warp's own: K(0) V(0) K(1) V(1) …, RING of them under way. Nothing waits for another warp. */
 #ifndef POD_SM80_DECODE_CUH
 #define POD_SM80_DECODE_CUH
 
@@ -15,8 +12,6 @@
 #include "../decode_line.cuh"
 #include "../element.cuh"
 #include "../merge_parts.cuh"
-
-#include <cfloat>
 
 enum { DECODE_STAGE_TOKENS = 16, DECODE_TILE_TOKENS = 64 };
 
@@ -34,15 +29,7 @@ struct decode_work {
 template <int HEAD_DIM, int RING> struct alignas(256) decode_warp_smem {
     uint16_t ring[RING][DECODE_STAGE_TOKENS][HEAD_DIM];
     key_place places[2][DECODE_TILE_TOKENS]; /* of this tile's and the next one's keys */
-    decode_work work[2]; /* this item and the next one, in turns */
-};
-
-/** Where a warp stands in its slices. */
-struct decode_cursor {
-    int32_t position; /* on the decode line: of the item to be looked up next */
-    int32_t slice, slice_end;
-    int32_t next_slice; /* of lane 0: drawn when `slice` began, long before it is needed; INT32_MAX: none */
-    bool draws;         /* goes on with slices from the queue, until that is empty */
+    decode_work work;
 };
 
 template <class ELEMENT, int HEAD_DIM, int RING, int MAX_N_TILES> struct decode_sm80 {
@@ -53,31 +40,17 @@ template <class ELEMENT, int HEAD_DIM, int RING, int MAX_N_TILES> struct decode_
     static constexpr int O_TILES = HEAD_DIM / 16; /* of 16 columns: the M of the second product */
     static constexpr int STAGE_BYTES = DECODE_STAGE_TOKENS * ROW_BYTES;
     static constexpr int STAGES_PER_TILE = DECODE_TILE_TOKENS / DECODE_STAGE_TOKENS;
-    static constexpr float NO_MAX = -FLT_MAX; /* finite: -inf - NO_MAX is an exponent, -inf + inf is none */
-    static_assert(RING == 3 || RING == 4, "an item of two stages or more fills the ring");
 
-    /** Looks up where the keys of a tile stand; two keys per lane. Pages of the tile behind it are fetched to where its
-     * places will stand; of an item's first tile they are waited for. Joins the next group of copies. */
+    /** Looks up where the keys of a tile stand; two keys per lane. */
     static __device__ __forceinline__ void locate_tile(const pod_kernel_params &params, smem_type &smem,
                                                        const decode_work &work, int tile, int lane) {
         __syncwarp();
 #pragma unroll
         for (int i = 0; i < 2; i++) {
-            key_place *own = &smem.places[tile & 1][lane + 32 * i], *own_next = &smem.places[~tile & 1][lane + 32 * i];
             int key = work.first_key + tile * DECODE_TILE_TOKENS + lane + 32 * i;
-            int next_key = key + DECODE_TILE_TOKENS;
             key_place place = {0, 0};
-            if (key < work.end_key) {
-                int32_t page = work.item.request;
-                if (params.page_table != nullptr) {
-                    page = tile == 0 ? load_page(params, work.item.request, key) : (int32_t)own->k_chunk;
-                }
-                place = locate_key(params, page, key);
-            }
-            *own = place;
-            if (params.page_table != nullptr && next_key < work.end_key) {
-                ptx_cp_async_4(ptx_smem(&own_next->k_chunk), page_entry(params, work.item.request, next_key));
-            }
+            if (key < work.end_key) place = locate_key(params, load_page(params, work.item.request, key), key);
+            smem.places[tile & 1][lane + 32 * i] = place;
         }
         __syncwarp();
     }
@@ -108,43 +81,26 @@ template <class ELEMENT, int HEAD_DIM, int RING, int MAX_N_TILES> struct decode_
         }
     }
 
-    static __device__ __forceinline__ int count_stages(const decode_work &work) {
-        return max(0, (work.end_key - work.first_key + DECODE_STAGE_TOKENS - 1) / DECODE_STAGE_TOKENS);
-    }
-
-    /** Starts the load of a stage of K or V into a slot of the ring. */
-    template <bool IS_VALUE>
+    /** Starts load `n` of the sequence K(0) V(0) K(1) …; every call commits one group, also behind the end. */
     static __device__ __forceinline__ void load(const pod_kernel_params &params, smem_type &smem,
-                                                const decode_work &work, int stage, int slot, uint64_t policy,
+                                                const decode_work &work, int n, int num_stages, uint64_t policy,
                                                 int lane) {
-        if (!IS_VALUE && stage % STAGES_PER_TILE == 0) {
-            locate_tile(params, smem, work, stage / STAGES_PER_TILE, lane);
-        }
-        const key_place *places = smem.places[stage / STAGES_PER_TILE & 1] + stage % STAGES_PER_TILE * 16;
-        uint32_t to = ptx_smem(smem.ring) + slot * STAGE_BYTES;
-        int keys_left = work.end_key - work.first_key - stage * DECODE_STAGE_TOKENS;
-        if (keys_left >= DECODE_STAGE_TOKENS)
-            copy_stage<true>(places, to, work.heads[IS_VALUE], IS_VALUE, lane, keys_left, policy);
-        else
-            copy_stage<false>(places, to, work.heads[IS_VALUE], IS_VALUE, lane, keys_left, policy);
-    }
-
-    /** The first RING loads of an item that does not follow another one closely. Every load commits a group, also one
-     * behind the end. */
-    static __device__ void load_first(const pod_kernel_params &params, smem_type &smem, const decode_work &work,
-                                      int slot, uint64_t policy, int lane) {
-        int num_stages = count_stages(work);
-#pragma unroll 1
-        for (int n = 0; n < RING; n++) {
-            if (n / 2 < num_stages) {
-                if (n % 2 == 0)
-                    load<false>(params, smem, work, n / 2, slot, policy, lane);
-                else
-                    load<true>(params, smem, work, n / 2, slot, policy, lane);
+        int stage = n / 2;
+        if (stage < num_stages) {
+            bool is_value = n & 1;
+            if (!is_value && stage % STAGES_PER_TILE == 0) {
+                locate_tile(params, smem, work, stage / STAGES_PER_TILE, lane);
             }
-            ptx_cp_async_commit();
-            slot = slot == RING - 1 ? 0 : slot + 1;
+            const key_place *places = smem.places[stage / STAGES_PER_TILE & 1] + stage % STAGES_PER_TILE * 16;
+            const char *base = work.heads[is_value];
+            uint32_t to = ptx_smem(smem.ring) + n % RING * STAGE_BYTES;
+            int keys_left = work.end_key - work.first_key - stage * DECODE_STAGE_TOKENS;
+            if (keys_left >= DECODE_STAGE_TOKENS)
+                copy_stage<true>(places, to, base, is_value, lane, keys_left, policy);
+            else
+                copy_stage<false>(places, to, base, is_value, lane, keys_left, policy);
         }
+        ptx_cp_async_commit();
     }
 
     /** The item's query rows as B operands: lane / 4 is the row, its columns 2 (lane % 4) and + 8 of each step. */
@@ -168,7 +124,7 @@ template <class ELEMENT, int HEAD_DIM, int RING, int MAX_N_TILES> struct decode_
     /** A warp's accumulators: columns of the group's rows 2 (lane % 4) and + 1 of each eight. */
     template <int N_TILES> struct accumulators {
         float out[N_TILES][O_TILES][4];
-        float max[N_TILES][2]; /* what exponents count from, log2 units; NO_MAX for a row that has seen nothing */
+        float max[N_TILES][2]; /* raw score units, or log2 units with a softcap */
         float sum[N_TILES][2]; /* of this lane's keys only, until the end */
     };
 
@@ -218,50 +174,36 @@ template <class ELEMENT, int HEAD_DIM, int RING, int MAX_N_TILES> struct decode_
         }
     }
 
-    /** Scores to probabilities, which may reach 2^POD_RESCALE_LOG2: a row's maximum is raised only where one would be
-     * above that. */
     template <int N_TILES>
     static __device__ __forceinline__ void softmax(float (&s)[N_TILES][4], accumulators<N_TILES> &acc, float scale) {
-        bool above = false;
+        float factor[N_TILES][2];
+        bool moved = false;
 #pragma unroll
         for (int n = 0; n < N_TILES; n++) {
 #pragma unroll
             for (int j = 0; j < 2; j++) {
-                above |= fmaxf(s[n][j], s[n][2 + j]) * scale - acc.max[n][j] > POD_RESCALE_LOG2;
-            }
-        }
-        if (__any_sync(~0u, above)) raise_max(s, acc, scale);
-#pragma unroll
-        for (int n = 0; n < N_TILES; n++) {
-#pragma unroll
-            for (int j = 0; j < 2; j++) {
-                s[n][j] = ptx_ex2(s[n][j] * scale - acc.max[n][j]);
-                s[n][2 + j] = ptx_ex2(s[n][2 + j] * scale - acc.max[n][j]);
-                acc.sum[n][j] += s[n][j] + s[n][2 + j];
-            }
-        }
-    }
-
-    template <int N_TILES>
-    static __device__ __forceinline__ void raise_max(const float (&s)[N_TILES][4], accumulators<N_TILES> &acc,
-                                                     float scale) {
-#pragma unroll
-        for (int n = 0; n < N_TILES; n++) {
-#pragma unroll
-            for (int j = 0; j < 2; j++) {
-                float max = fmaxf(s[n][j], s[n][2 + j]);
+                float max = fmaxf(acc.max[n][j], fmaxf(s[n][j], s[n][2 + j]));
                 max = fmaxf(max, __shfl_xor_sync(~0u, max, 4));
                 max = fmaxf(max, __shfl_xor_sync(~0u, max, 8));
-                max = fmaxf(max, __shfl_xor_sync(~0u, max, 16)) * scale;
-                max = fmaxf(max, acc.max[n][j]);
-                float factor = ptx_ex2(acc.max[n][j] - max);
+                max = fmaxf(max, __shfl_xor_sync(~0u, max, 16));
+                float origin = max == -INFINITY ? 0.0f : max * scale;
+                factor[n][j] = ptx_ex2(acc.max[n][j] * scale - origin);
+                moved |= max != acc.max[n][j];
                 acc.max[n][j] = max;
-                acc.sum[n][j] *= factor;
+                s[n][j] = ptx_ex2(s[n][j] * scale - origin);
+                s[n][2 + j] = ptx_ex2(s[n][2 + j] * scale - origin);
+                acc.sum[n][j] = acc.sum[n][j] * factor[n][j] + s[n][j] + s[n][2 + j];
+            }
+        }
+        if (!__any_sync(~0u, moved)) return;
 #pragma unroll
-                for (int m = 0; m < O_TILES; m++) {
-                    acc.out[n][m][j] *= factor;
-                    acc.out[n][m][2 + j] *= factor;
-                }
+        for (int n = 0; n < N_TILES; n++) {
+#pragma unroll
+            for (int m = 0; m < O_TILES; m++) {
+                acc.out[n][m][0] *= factor[n][0];
+                acc.out[n][m][1] *= factor[n][1];
+                acc.out[n][m][2] *= factor[n][0];
+                acc.out[n][m][3] *= factor[n][1];
             }
         }
     }
@@ -285,74 +227,39 @@ template <class ELEMENT, int HEAD_DIM, int RING, int MAX_N_TILES> struct decode_
         }
     }
 
-    /** What a warp loads and computes. */
-    struct progress {
-        decode_cursor cursor;
-        uint64_t policy;
-        int at;          /* smem.work[at] is computed, smem.work[at ^ 1] is the next item, if it was looked up */
-        int slot;        /* of the ring: the next one to be computed */
-        int num_stages;  /* of the item */
-        int next_stages; /* of the next item, 0 before it is looked up */
-        bool looked, has_next;
-    };
-
-    /** Refills the slot that was just computed: RING loads behind stage `stage` of K (SITE 0) or V (1). */
-    template <int SITE>
-    static __device__ __forceinline__ void refill(const pod_kernel_params &params, smem_type &smem, progress &now,
-                                                  int stage, int lane) {
-        constexpr bool IS_VALUE = (RING + SITE) % 2;
-        int load_stage = stage + (RING + SITE) / 2, at = now.at, num_stages = now.num_stages;
-        if (load_stage >= num_stages) {
-            if (!IS_VALUE && load_stage == num_stages) look_up_next(params, smem, now, lane);
-            load_stage -= num_stages;
-            num_stages = now.next_stages;
-            at ^= 1;
-        }
-        if (load_stage < num_stages) {
-            load<IS_VALUE>(params, smem, smem.work[at], load_stage, now.slot, now.policy, lane);
-        }
-        ptx_cp_async_commit();
-        now.slot = now.slot == RING - 1 ? 0 : now.slot + 1;
-    }
-
-    static __device__ __forceinline__ void look_up_next(const pod_kernel_params &params, smem_type &smem, progress &now,
-                                                        int lane) {
-        now.looked = true;
-        now.has_next = find_next(params, smem, now.cursor, now.at ^ 1, lane);
-        now.next_stages = now.has_next ? count_stages(smem.work[now.at ^ 1]) : 0;
-    }
-
-    /** An item whose first RING loads are under way. */
     template <int N_TILES>
-    static __device__ __forceinline__ void run(const pod_kernel_params &params, smem_type &smem, progress &now,
+    static __device__ __forceinline__ void run(const pod_kernel_params &params, smem_type &smem,
                                                accumulators<N_TILES> &acc, int lane) {
-        const decode_work &work = smem.work[now.at];
+        const decode_work &work = smem.work;
+        uint64_t policy = ptx_policy_evict_first();
         uint32_t ring_smem = ptx_smem(smem.ring);
-        float scale = params.score_scale;
+        float scale = params.softcap_log2 > 0.0f ? 1.0f : params.scale_log2;
+        int num_stages = max(0, (work.end_key - work.first_key + DECODE_STAGE_TOKENS - 1) / DECODE_STAGE_TOKENS);
         uint32_t q[N_TILES][K_STEPS][2];
 #pragma unroll
         for (int n = 0; n < N_TILES; n++) {
-            acc.max[n][0] = acc.max[n][1] = NO_MAX;
+            acc.max[n][0] = acc.max[n][1] = -INFINITY;
             acc.sum[n][0] = acc.sum[n][1] = 0.0f;
 #pragma unroll
             for (int m = 0; m < O_TILES; m++) {
                 acc.out[n][m][0] = acc.out[n][m][1] = acc.out[n][m][2] = acc.out[n][m][3] = 0.0f;
             }
         }
+#pragma unroll
+        for (int n = 0; n < RING; n++) load(params, smem, work, n, num_stages, policy, lane);
         load_q<N_TILES>(params, work, q, lane);
-        now.looked = now.has_next = false;
-        now.num_stages = count_stages(work);
-        now.next_stages = 0;
 
+        uint32_t buffer = 0;
 #pragma unroll 1
-        for (int stage = 0; stage < now.num_stages; stage++) {
+        for (int stage = 0; stage < num_stages; stage++) {
             float s[N_TILES][4];
             int first_key = work.first_key + stage * DECODE_STAGE_TOKENS;
             ptx_cp_async_wait<RING - 1>();
             __syncwarp();
-            scores<N_TILES>(s, q, ring_smem + now.slot * STAGE_BYTES, lane);
+            scores<N_TILES>(s, q, ring_smem + buffer * STAGE_BYTES, lane);
             __syncwarp();
-            refill<0>(params, smem, now, stage, lane);
+            load(params, smem, work, 2 * stage + RING, num_stages, policy, lane);
+            buffer = buffer == RING - 1 ? 0 : buffer + 1;
 
             if (params.softcap_log2 > 0.0f) {
 #pragma unroll
@@ -368,10 +275,13 @@ template <class ELEMENT, int HEAD_DIM, int RING, int MAX_N_TILES> struct decode_
 
             ptx_cp_async_wait<RING - 1>();
             __syncwarp();
-            accumulate<N_TILES>(acc, s, ring_smem + now.slot * STAGE_BYTES, lane);
+            accumulate<N_TILES>(acc, s, ring_smem + buffer * STAGE_BYTES, lane);
             __syncwarp();
-            refill<1>(params, smem, now, stage, lane);
+            load(params, smem, work, 2 * stage + 1 + RING, num_stages, policy, lane);
+            buffer = buffer == RING - 1 ? 0 : buffer + 1;
         }
+        ptx_cp_async_wait<0>();
+        __syncwarp();
 #pragma unroll
         for (int n = 0; n < N_TILES; n++) {
 #pragma unroll
@@ -380,7 +290,7 @@ template <class ELEMENT, int HEAD_DIM, int RING, int MAX_N_TILES> struct decode_
                 sum += __shfl_xor_sync(~0u, sum, 4);
                 sum += __shfl_xor_sync(~0u, sum, 8);
                 acc.sum[n][j] = sum + __shfl_xor_sync(~0u, sum, 16);
-                if (acc.max[n][j] == NO_MAX) acc.max[n][j] = -INFINITY;
+                acc.max[n][j] *= scale; /* scale > 0 is the host's promise */
             }
         }
     }
@@ -465,10 +375,10 @@ template <class ELEMENT, int HEAD_DIM, int RING, int MAX_N_TILES> struct decode_
     }
 
     template <int N_TILES>
-    static __device__ void work_on_item(const pod_kernel_params &params, smem_type &smem, progress &now, int lane) {
-        const decode_work &work = smem.work[now.at];
+    static __device__ void work_on_item(const pod_kernel_params &params, smem_type &smem, int lane) {
+        const decode_work &work = smem.work;
         accumulators<N_TILES> acc;
-        run<N_TILES>(params, smem, now, acc, lane);
+        run<N_TILES>(params, smem, acc, lane);
         if (work.item.num_parts == 1) {
             write_out<N_TILES>(params, work, acc, lane);
             return;
@@ -505,52 +415,21 @@ template <class ELEMENT, int HEAD_DIM, int RING, int MAX_N_TILES> struct decode_
         return work;
     }
 
-    static __device__ __forceinline__ void begin_slice(const pod_kernel_params &params, decode_cursor &cursor,
-                                                       int32_t slice, int lane) {
-        pod_schedule_header *header = params.schedule.header;
-        cursor.slice = slice;
-        cursor.position = pod_core_slice_begin(header, slice);
-        cursor.slice_end = pod_core_slice_begin(header, slice + 1);
-        cursor.next_slice = INT32_MAX;
-        if (cursor.draws && lane == 0) cursor.next_slice = (int32_t)atomicAdd(&header->decode_ticket, 1);
-    }
-
-    /** Looks up the next item into smem.work[at]; false: there is none. */
-    static __device__ __forceinline__ bool find_next(const pod_kernel_params &params, smem_type &smem,
-                                                     decode_cursor &cursor, int at, int lane) {
-        if (cursor.position == cursor.slice_end) {
-            int32_t slice = __shfl_sync(~0u, cursor.next_slice, 0);
-            if (slice >= params.schedule.header->num_slices) return false;
-            begin_slice(params, cursor, slice, lane);
-        }
-        decode_work work = find_work(params, cursor.position, cursor.slice, cursor.slice_end, lane);
-        cursor.position += work.item.num_tiles;
-        if (lane == 0) smem.work[at] = work;
-        __syncwarp();
-        return true;
-    }
-
-    /** One slice, item after item; where the warp draws, more of them. */
-    static __device__ void work_on(const pod_kernel_params &params, smem_type &smem, int32_t slice, bool draws,
-                                   int lane) {
-        progress now;
-        now.cursor.draws = draws;
-        now.policy = ptx_policy_evict_first();
-        now.at = now.slot = 0;
-        begin_slice(params, now.cursor, slice, lane);
-        now.has_next = find_next(params, smem, now.cursor, 0, lane);
-        now.looked = false;
-        while (now.has_next) {
-            if (!now.looked) load_first(params, smem, smem.work[now.at], now.slot, now.policy, lane);
-            if (MAX_N_TILES == 1 || smem.work[now.at].num_rows <= 8)
-                work_on_item<1>(params, smem, now, lane);
+    /** One slice, item after item. */
+    static __device__ void work_on(const pod_kernel_params &params, smem_type &smem, int32_t slice, int lane) {
+        int32_t position = pod_core_slice_begin(params.schedule.header, slice);
+        int32_t slice_end = pod_core_slice_begin(params.schedule.header, slice + 1);
+        while (position < slice_end) {
+            decode_work work = find_work(params, position, slice, slice_end, lane);
+            if (lane == 0) smem.work = work;
+            __syncwarp();
+            if (MAX_N_TILES == 1 || smem.work.num_rows <= 8)
+                work_on_item<1>(params, smem, lane);
             else
-                work_on_item<MAX_N_TILES>(params, smem, now, lane);
-            __syncwarp(); /* all have read the work before another one stands there */
-            if (!now.looked) now.has_next = find_next(params, smem, now.cursor, now.at ^ 1, lane);
-            now.at ^= 1;
+                work_on_item<MAX_N_TILES>(params, smem, lane);
+            position += smem.work.item.num_tiles;
+            __syncwarp(); /* all have read the work before the next one stands there */
         }
-        ptx_cp_async_wait<0>();
     }
 };
 

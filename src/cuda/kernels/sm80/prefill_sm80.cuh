@@ -365,10 +365,10 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
             raise_max(s, acc, scale);
             ptx_cp_async_wait<1>();
             sync(); /* V(i) has landed */
-            accumulate(smem, acc, s, scale, i);
             range = work.range; /* read anew: cheaper than registers that live through the loop */
             keep_place(params, smem, range, i + 2);
             fetch_page(params, smem, range, i + 3); /* all have copied K(i + 1), whose places stood there */
+            accumulate(smem, acc, s, scale, i);
             ptx_cp_async_commit();
         }
         ptx_cp_async_wait<0>();

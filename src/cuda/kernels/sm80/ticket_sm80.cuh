@@ -13,7 +13,6 @@ enum { DECODE_SLICES_PER_CTA = 4 }; /* one per warp */
 struct work_ticket {
     int32_t kind;  /* work_kind */
     int32_t index; /* prefill: position in the queue; decode: first of four slices */
-    int32_t draws; /* decode: there is no prefill left, so that each warp goes on with slices on its own */
 };
 
 static __device__ __forceinline__ int32_t num_prefill_tickets(const pod_kernel_params &params) {
@@ -38,7 +37,7 @@ static __device__ __forceinline__ bool prefers_prefill(int32_t policy, uint32_t 
 static __device__ work_ticket take_ticket(const pod_kernel_params &params) {
     pod_schedule_header *header = params.schedule.header;
     int32_t prefills = num_prefill_tickets(params), decodes = num_decode_tickets(params);
-    work_ticket work = {WORK_NONE, 0, 0};
+    work_ticket work = {WORK_NONE, 0};
     if (prefills + decodes == 0) return work;
     uint32_t ticket = atomicAdd(&params.schedule.sm_tickets[ptx_smid() % POD_MAX_SMS], 1);
     bool tries_prefill = prefers_prefill(params.policy, ticket, prefills, decodes);
@@ -51,10 +50,9 @@ static __device__ work_ticket take_ticket(const pod_kernel_params &params) {
             }
         }
         if (!tries_prefill && decodes > 0) {
-            work.index = (int32_t)atomicAdd(&header->decode_ticket, DECODE_SLICES_PER_CTA);
+            work.index = (int32_t)atomicAdd(&header->decode_ticket, 1) * DECODE_SLICES_PER_CTA;
             if (work.index < header->num_slices) {
                 work.kind = WORK_DECODE;
-                work.draws = *(const volatile uint32_t *)&header->prefill_ticket >= (uint32_t)prefills;
                 return work;
             }
         }
