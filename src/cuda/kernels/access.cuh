@@ -9,6 +9,12 @@
 
 enum { CHUNK_ELEMENTS = 8, CHUNK_BYTES = 16 }; /* every copy moves 16 bytes of 16-bit elements */
 
+/** The schedule's header, as if it could be another one at every call. NOTE: nvcc 13.0 else keeps its address through a
+ * whole kernel, which for sm_80 is in local memory. */
+static __device__ __forceinline__ pod_schedule_header *new_header(const pod_kernel_params &params) {
+    return params.schedule.header + (ptx_smid() >> 31); /* + 0 */
+}
+
 /** A planned request; one with a bad page number sees no keys, like one with bad lengths. */
 static __device__ __forceinline__ pod_request load_request(const pod_kernel_params &params, int32_t r) {
     pod_request request = params.schedule.requests[r];

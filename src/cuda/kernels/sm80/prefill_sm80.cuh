@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Prefill on sm_80: four warps work on 64 * M_TILES query rows against KV tiles of TILE_TOKENS keys.
  *
- * A warp owns 16 * M_TILES neighbouring rows and works in steps of half a tile, so that scores and output together leave
- * registers for the rest. A step overlaps what does not depend on each other, so that one warp keeps the tensor cores
- * busy while it also does its softmax:
+ * A warp owns 16 * M_TILES neighbouring rows. K and V have two stages of a tile each:
  *
- *     step j    S(j + 1) = Q K(j + 1)'   beside   P(j) = exp2(S(j) - max)
- *               O += P(j) V(j)           beside   the maxima of S(j + 1)
+ *     iteration i    wait K(i) | barrier | S = Q K(i)' | start K(i + 1)    maxima, where needed masks and new maxima
+ *                    wait V(i) | barrier | P = exp2(S - max), O += P V(i), in between start V(i + 1)
  *
- * K and V have two stages of a tile each. Before every step: wait for the copies, barrier, start the copies of V (before
- * the first step of a tile) or of K (before the second one) into the stage whose last reader was the step before. */
+ * The copies start behind products, not before them: a tile's copies at once would stand before the products' operands
+ * in the queue to shared memory. A barrier says two things: every warp's copies have landed, and every warp is done
+ * with the stage that the next copies overwrite. */
 #ifndef POD_SM80_PREFILL_CUH
 #define POD_SM80_PREFILL_CUH
 
@@ -444,7 +443,7 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
 
     /** Joins the parts of a split tile and writes its rows; a thread owns four columns of every ROW_STEP-th row. */
     static __device__ void merge(const pod_kernel_params &params, const prefill_work &work, int32_t first_slot) {
-        constexpr int LANES = HEAD_DIM / 4, ROW_STEP = PREFILL_THREADS / LANES, ROWS_AT_ONCE = 4;
+        constexpr int LANES = HEAD_DIM / 4, ROW_STEP = PREFILL_THREADS / LANES, ROWS_AT_ONCE = 4 * M_TILES;
         int t = own_thread(), column = t % LANES * 4;
         for (int first_row = t / LANES; first_row < work.num_rows; first_row += ROW_STEP * ROWS_AT_ONCE) {
             merged_rows<ROWS_AT_ONCE, 4> merged;
