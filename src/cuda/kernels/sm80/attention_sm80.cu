@@ -38,9 +38,8 @@ template <class ELEMENT, int HEAD_DIM, int CTAS_PER_SM> struct kernel_sm80 {
                                                          typename decode::smem_type *smem, int32_t first_slice,
                                                          int32_t num_slices) {
         int warp = ptx_tid() / 32 % DECODE_SLICES_PER_CTA;
-        int32_t index = first_slice + warp;
-        if (index >= num_slices) return;
-        decode::work_on(params, smem[warp], slice_of_warp(params, num_slices, index), ptx_tid() % 32);
+        int32_t slice = first_slice + warp;
+        if (slice < num_slices) decode::work_on(params, smem[warp], slice, ptx_tid() % 32);
     }
 
     static __device__ __forceinline__ void fused(const pod_kernel_params &params, fused_smem &smem) {

@@ -443,7 +443,7 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
 
     /** Joins the parts of a split tile and writes its rows; a thread owns four columns of every ROW_STEP-th row. */
     static __device__ void merge(const pod_kernel_params &params, const prefill_work &work, int32_t first_slot) {
-        constexpr int LANES = HEAD_DIM / 4, ROW_STEP = PREFILL_THREADS / LANES, ROWS_AT_ONCE = 4 * M_TILES;
+        constexpr int LANES = HEAD_DIM / 4, ROW_STEP = PREFILL_THREADS / LANES, ROWS_AT_ONCE = 4;
         int t = own_thread(), column = t % LANES * 4;
         for (int first_row = t / LANES; first_row < work.num_rows; first_row += ROW_STEP * ROWS_AT_ONCE) {
             merged_rows<ROWS_AT_ONCE, 4> merged;

@@ -23,18 +23,6 @@ static __device__ __forceinline__ int32_t num_decode_tickets(const pod_kernel_pa
     return pod_core_ceil_div(params.schedule.header->num_slices, DECODE_SLICES_PER_CTA);
 }
 
-/** The slice that warp `index` % 4 of a decode CTA works on. Where every head has the same number of slices, the four
- * warps take the same one of four neighbouring heads, whose keys are neighbours in memory. */
-static __device__ __forceinline__ int32_t slice_of_warp(const pod_kernel_params &params, int32_t num_slices,
-                                                        int32_t index) {
-    int32_t heads = new_header(params)->num_decode_requests * params.shape.kv_heads;
-    if (heads == 0 || num_slices % heads != 0) return index;
-    int32_t slices_per_head = num_slices / heads, group_slices = slices_per_head * DECODE_SLICES_PER_CTA;
-    int32_t group_begin = index / group_slices * group_slices, place = index - group_begin;
-    if (group_begin + group_slices > num_slices) return index;
-    return group_begin + place % DECODE_SLICES_PER_CTA * slices_per_head + place / DECODE_SLICES_PER_CTA;
-}
-
 /** Whether ticket number `ticket` of an SM prefers prefill. Proportional: `prefills` of every prefills + decodes. */
 static __device__ __forceinline__ bool prefers_prefill(int32_t policy, uint32_t ticket, int32_t prefills,
                                                        int32_t decodes) {
