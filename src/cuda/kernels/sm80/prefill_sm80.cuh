@@ -110,8 +110,17 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
         const char *base = smem.work.heads[is_value] + chunk * CHUNK_BYTES;
         const uint32_t *places = &smem.places[is_value][tile & 1][first_row * COPIES];
         uint32_t place[COPIES]; /* all before the first copy: nvcc moves no load across one */
+        if constexpr (BEGIN % 2 == 0 && END % 2 == 0) {
 #pragma unroll
-        for (int i = BEGIN; i < END; i += 2) *(uint2 *)(place + i) = *(const uint2 *)(places + i);
+            for (int i = BEGIN; i < END; i += 2) {
+                uint2 pair = *(const uint2 *)(places + i);
+                place[i] = pair.x;
+                place[i + 1] = pair.y;
+            }
+        } else {
+#pragma unroll
+            for (int i = BEGIN; i < END; i++) place[i] = places[i];
+        }
 #pragma unroll
         for (int i = BEGIN; i < END; i++) {
             /* ROW_STEP is a multiple of 8, so the swizzle of the chunk is the same in every step. */
@@ -296,12 +305,8 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
 #pragma unroll
         for (int step = 0; step < P_STEPS; step++) {
             uint32_t p[M_TILES][4];
-            if (step % 2 == 0) {
-                if (step == 0)
-                    copy_tile<0, COPIES / 2>(smem, 1, tile + 1, zero);
-                else
-                    copy_tile<COPIES / 2, COPIES>(smem, 1, tile + 1, zero);
-            }
+            if (step == 0) copy_tile<0, COPIES / 2>(smem, 1, tile + 1, zero);
+            if (step == P_STEPS / 2) copy_tile<COPIES / 2, COPIES>(smem, 1, tile + 1, zero);
             exponentials(p, s, acc, scale, step);
 #pragma unroll
             for (int n = 0; n < O_TILES; n += 2) {
