@@ -431,8 +431,8 @@ POD_CORE_FN int32_t pod_core_num_slices(const pod_shape *shape, const pod_tiling
     int is_steady = (int64_t)totals[POD_COUNT_ROW_TILES] * shape->kv_heads <= tiling->num_prefill_ctas;
     if (is_steady) most = pod_core_max(most / 2, tiling->num_ctas);
     slices = pod_core_min(slices, most);
-    /* As many for every head of a request, if that costs few slices: where lengths are equal, the heads of a token, which
-     * are neighbours in memory, are then read at about the same time. */
+    /* As many for every head of a request, if that costs few slices: where lengths are equal, the heads of a token,
+     * which are neighbours in memory, are then read at about the same time. */
     int64_t heads = (int64_t)totals[POD_COUNT_DECODES] * shape->kv_heads;
     int64_t even = heads == 0 || heads > slices ? 0 : slices / heads * heads;
     return even >= slices - slices / 16 ? (int32_t)even : slices;

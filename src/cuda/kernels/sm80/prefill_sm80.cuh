@@ -45,7 +45,7 @@ template <int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct alignas(256) prefil
     uint16_t q[64 * M_TILES][HEAD_DIM];
     uint16_t stages[2][PREFILL_STAGES][TILE_TOKENS][HEAD_DIM]; /* of K, of V */
     uint32_t places[2][PREFILL_STAGES][TILE_TOKENS]; /* of K and V: chunks from the head; in the order of the copies */
-    key_range rows[64 * M_TILES]; /* keys that each row sees, from the work's first one */
+    key_range rows[64 * M_TILES];                    /* keys that each row sees, from the work's first one */
     prefill_work work;
 };
 
@@ -105,7 +105,8 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
     template <int BEGIN, int END>
     static __device__ __forceinline__ void copy_tile(smem_type &smem, int is_value, int tile, uint32_t zero) {
         int t = own_thread() + zero, chunk = t % ROW_CHUNKS, first_row = t / ROW_CHUNKS;
-        int keys_left = tile < smem.work.range.num_tiles ? smem.work.range.num_keys - tile * TILE_TOKENS - first_row : 0;
+        int keys_left =
+            tile < smem.work.range.num_tiles ? smem.work.range.num_keys - tile * TILE_TOKENS - first_row : 0;
         uint32_t to = ptx_smem(smem.stages[is_value][tile & 1]) + swizzle_chunk<ROW_BYTES>(first_row, chunk);
         const char *base = smem.work.heads[is_value] + chunk * CHUNK_BYTES;
         const uint32_t *places = &smem.places[is_value][tile & 1][first_row * COPIES];
@@ -207,7 +208,8 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
         }
     }
 
-    /** Takes out what a row may not see. Only for tiles on an edge of what the rows see. `key`: the scores' first one. */
+    /** Takes out what a row may not see. Only for tiles on an edge of what the rows see. `key`: the scores' first one.
+     */
     static __device__ __forceinline__ void mask(const smem_type &smem, score_tiles &s, int key) {
         int warp = own_thread() / 32, lane = own_thread() % 32;
 #pragma unroll
@@ -239,8 +241,8 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
         smem.rows[t] = range;
     }
 
-    /** Where a score is so far above its row's maximum that its probability would exceed 2^POD_RESCALE_LOG2, the maximum
-     * becomes that of the tile; sum and output follow. Rare. */
+    /** Where a score is so far above its row's maximum that its probability would exceed 2^POD_RESCALE_LOG2, the
+     * maximum becomes that of the tile; sum and output follow. Rare. */
     static __device__ __forceinline__ void raise_max(const score_tiles &s, accumulators &acc, float scale) {
         float max[M_TILES][2];
         bool above = false;
@@ -368,7 +370,7 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
             if (key + TILE_TOKENS > work.range.unmasked_end || key < work.range.unmasked_begin) mask(smem, s, key);
             raise_max(s, acc, scale);
             ptx_cp_async_wait<1>();
-            sync(); /* V(i) has landed */
+            sync();             /* V(i) has landed */
             range = work.range; /* read anew: cheaper than registers that live through the loop */
             keep_place(params, smem, range, i + 2);
             fetch_page(params, smem, range, i + 3); /* all have copied K(i + 1), whose places stood there */
