@@ -5,6 +5,10 @@
 
 #include "machine.hpp"
 
+extern "C" {
+#include "dtype.h"
+}
+
 #include <cmath>
 #include <cstring>
 #include <type_traits>
@@ -70,37 +74,30 @@ static inline float __fdividef(float a, float b) {
     return a / b;
 }
 static inline int __float_as_int(float x) {
-    int bits;
-    memcpy(&bits, &x, sizeof bits);
-    return bits;
+    return (int)pod__float_to_bits(x);
 }
 static inline float __int_as_float(int bits) {
-    float x;
-    memcpy(&x, &bits, sizeof x);
-    return x;
+    return pod__float_from_bits((uint32_t)bits);
 }
 
 /* ---- memory that threads share: one thread runs at a time ---- */
 
-template <class T, class U> static inline T atomicAdd(T *to, U value) {
-    T before = *to;
-    *to = (T)(before + (T)value);
+template <class T, class UPDATE> static inline T change(T *place, const UPDATE &update) {
+    T before = *place;
+    *place = (T)update(before);
     return before;
 }
-template <class T, class U> static inline T atomicSub(T *to, U value) {
-    T before = *to;
-    *to = (T)(before - (T)value);
-    return before;
+template <class T, class U> static inline T atomicAdd(T *place, U value) {
+    return change(place, [=](T before) { return before + (T)value; });
 }
-template <class T, class U> static inline T atomicOr(T *to, U value) {
-    T before = *to;
-    *to = (T)(before | (T)value);
-    return before;
+template <class T, class U> static inline T atomicSub(T *place, U value) {
+    return change(place, [=](T before) { return before - (T)value; });
 }
-template <class T, class U> static inline T atomicExch(T *to, U value) {
-    T before = *to;
-    *to = (T)value;
-    return before;
+template <class T, class U> static inline T atomicOr(T *place, U value) {
+    return change(place, [=](T before) { return before | (T)value; });
+}
+template <class T, class U> static inline T atomicExch(T *place, U value) {
+    return change(place, [=](T) { return (T)value; });
 }
 static inline void __threadfence() {
 }

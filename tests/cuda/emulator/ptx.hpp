@@ -8,10 +8,6 @@
 
 #include "cuda_language.hpp"
 
-extern "C" {
-#include "dtype.h"
-}
-
 typedef emulator::thread emulated_thread;
 
 static inline char *ptx_dynamic_smem() {
