@@ -124,7 +124,7 @@ static void make_kv(gpu_case *c, test_rng *rng) {
                     c->kv + page * t->k_page_stride + key % l->page_size * t->k_token_stride + head * t->k_head_stride;
                 random_elements(rng, l->kv_dtype, row, (size_t)l->head_dim);
                 if (has_outliers && rng_chance(rng, 1)) {
-                    scale_row(l->kv_dtype, row, l->head_dim, (float)(1 << rng_range(rng, 2, 7)));
+                    scale_row(l->kv_dtype, row, l->head_dim, (float)(1 << rng_range(rng, 2, 5)));
                 }
                 random_elements(rng, l->kv_dtype, row + c->v_offset, (size_t)l->head_dim);
             }
@@ -313,7 +313,8 @@ static int check_row(comparison *m, int32_t request, int64_t token, int32_t head
     double want = expect == EXPECT_ORACLE ? m->lse[row] : -HUGE_VAL;
     double got = (double)c->host.lse[token * c->host.lse_token_stride + head * c->host.lse_head_stride];
     double off = want == got ? 0 : fabs(got - want);
-    if (!(off <= m->limit.lse)) return wrong(m, request, token, head, "LSE is off by", got - want);
+    double rounding = want > 0 && want < HUGE_VAL ? want * 0x1p-19 : 0; /* of large scores, summed in float */
+    if (!(off <= m->limit.lse + rounding)) return wrong(m, request, token, head, "LSE is off by", got - want);
     if (off > m->seen.lse) m->seen.lse = off;
     return 1;
 }
