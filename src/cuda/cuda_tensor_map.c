@@ -57,12 +57,13 @@ static pod_status encode(const pod_cuda_device *cuda, const char *what, pod_dtyp
 
 /* ---- K and V ---- */
 
-static int is_far(int64_t stride) {
-    return stride >= (INT64_C(1) << STRIDE_BITS) / ELEMENT_BYTES;
+/** Whether `times` a stride is more than a map takes. */
+static int is_far(int64_t stride, int64_t times) {
+    return stride >= (INT64_C(1) << STRIDE_BITS) / ELEMENT_BYTES / times;
 }
 
 static pod_status check_stride(const char *field, int64_t stride, int64_t extent) {
-    if (extent == 1 || !is_far(stride)) return POD_OK;
+    if (extent == 1 || !is_far(stride, 1)) return POD_OK;
     return pod__fail(POD_E_UNSUPPORTED, "%s = %lld is 2^%d bytes or more, which the sm90 kernels do not support", field,
                      (long long)stride, STRIDE_BITS);
 }
@@ -76,7 +77,7 @@ static int32_t num_halves(const pod_limits *limits) {
 static int is_wide(const pod_limits *limits, const cache *c) {
     int has_whole_heads = c->head_stride % HALF_ELEMENTS == 0 && c->head_stride <= MOST_HALVES / limits->kv_heads;
     return (has_whole_heads || limits->kv_heads == 1) && limits->page_size % GROUP_TOKENS == 0 &&
-           !is_far(c->token_stride * GROUP_TOKENS);
+           !is_far(c->token_stride, GROUP_TOKENS);
 }
 
 /** Halves from one head to the next. */
@@ -149,7 +150,7 @@ static pod_status add_q_map(const pod_cuda_device *cuda, const pod_plan *plan, c
                             pod_kernel_params *params) {
     const pod_limits *limits = &plan->limits;
     int32_t group = limits->q_heads / limits->kv_heads;
-    params->has_q_map = Q_TILE_ROWS % group == 0 && !is_far(t->q_head_stride) && !is_far(t->q_token_stride);
+    params->has_q_map = Q_TILE_ROWS % group == 0 && !is_far(t->q_head_stride, 1) && !is_far(t->q_token_stride, 1);
     if (!params->has_q_map) return POD_OK;
     const map_shape shape = {
         .rank = Q_RANK,
