@@ -219,11 +219,6 @@ void cluster_barrier() {
 
 /* ---- copies ---- */
 
-/** 128-byte swizzle: within eight rows of 128 bytes, chunks of 16 bytes change places. */
-static uint32_t swizzle(uint32_t address) {
-    return address ^ (address >> 7 & 7) << 4;
-}
-
 /** One row of a box, 128 bytes, whose place is `x` (of its first element); what is outside of the tensor is zeros. */
 static void copy_row(const fake_map &map, const int64_t *x, char *row) {
     const char *from = (const char *)map.address;

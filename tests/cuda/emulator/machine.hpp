@@ -72,6 +72,11 @@ uint32_t smem_address(const void *pointer);
 char *smem_pointer(uint32_t address, size_t bytes);
 char *smem_pointer_of(unsigned cta, uint32_t address, size_t bytes);
 
+/** 128-byte swizzle: within eight rows of 128 bytes, chunks of 16 bytes change places. */
+inline uint32_t swizzle(uint32_t address) {
+    return address ^ (address >> 7 & 7) << 4;
+}
+
 void mbarrier_init(uint32_t barrier, uint32_t arrivals);
 void mbarrier_arrive(unsigned cta, uint32_t barrier, uint32_t expected_bytes);
 void mbarrier_wait(uint32_t barrier, uint32_t parity);

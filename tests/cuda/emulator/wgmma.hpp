@@ -23,16 +23,14 @@ struct wgmma_tile {
           stride((descriptor >> 32 & 0x3fff) << 4) {
         if (descriptor >> 62 != 1) emulator::fail("descriptor %llx has another layout", (unsigned long long)descriptor);
     }
-    static uint32_t swizzle(uint32_t address) {
-        return address ^ (address >> 7 & 7) << 4;
-    }
     /** The inner dimension k is contiguous. */
     uint16_t k_major(unsigned row, unsigned k) const {
-        return smem_half(swizzle(begin + row / 8 * stride + row % 8 * 128 + k * 2));
+        return smem_half(emulator::swizzle(begin + row / 8 * stride + row % 8 * 128 + k * 2));
     }
     /** Columns are contiguous, 64 of them in a row of 128 bytes. */
     uint16_t column_major(unsigned k, unsigned column) const {
-        return smem_half(swizzle(begin + column / 64 * leading + k / 8 * stride + k % 8 * 128 + column % 64 * 2));
+        return smem_half(
+            emulator::swizzle(begin + column / 64 * leading + k / 8 * stride + k % 8 * 128 + column % 64 * 2));
     }
 };
 
@@ -86,31 +84,22 @@ static inline void wgmma_rs_tb(float (&d)[COUNT], const uint32_t *a, uint64_t b,
     });
 }
 
-static inline void wgmma_do(const std::vector<emulator::product> &group) {
-    for (const emulator::product &p : group) p();
-}
-
 static inline void wgmma_fence() {
-}
-static inline void wgmma_commit() {
-    emulated_thread *t = emulator::self();
-    t->groups.push_back(t->open_group);
-    t->open_group.clear();
-    bool is_early = ptx_uniform((int32_t)shuffle(emulator::random_below(4), 0)) == 0;
-    if (!is_early) return;
-    while (!t->groups.empty()) {
-        std::vector<emulator::product> group = t->groups.front();
-        t->groups.erase(t->groups.begin());
-        wgmma_do(group);
-    }
 }
 template <int PENDING> static inline void wgmma_wait() {
     emulated_thread *t = emulator::self();
     while (t->groups.size() > PENDING) {
         std::vector<emulator::product> group = t->groups.front();
         t->groups.erase(t->groups.begin());
-        wgmma_do(group);
+        for (const emulator::product &p : group) p();
     }
+}
+static inline void wgmma_commit() {
+    emulated_thread *t = emulator::self();
+    t->groups.push_back(t->open_group);
+    t->open_group.clear();
+    bool is_early = shuffle(emulator::random_below(4), 0) == 0; /* the warp's first lane decides */
+    if (is_early) wgmma_wait<0>();
 }
 template <int COUNT> static inline void wgmma_touch(float (&)[COUNT]) {
 }

@@ -127,7 +127,7 @@ template <class SHAPE> struct load_sm90 {
      * become zeros. The loader does it, since nobody else may wait for a tile without keeping pace with the ring; who
      * has rows keeps the tile until it is clean. */
     static __device__ __forceinline__ void clear_values(smem_type &smem, const prefill_work &work, int lane) {
-        constexpr int PAIRS = SHAPE::PREFILL_SLOTS / 2, ROW_CHUNKS = SHAPE::HEAD_DIM / CHUNK_ELEMENTS;
+        constexpr int PAIRS = SHAPE::PREFILL_PAIRS, ROW_CHUNKS = SHAPE::HEAD_DIM / CHUNK_ELEMENTS;
         int32_t last_tile = work.entry.num_tiles - 1;
         int32_t num_keys = max(0, work.request.kv_len - work.first_key - last_tile * SHAPE::PREFILL_TOKENS);
         if (num_keys >= SHAPE::PREFILL_TOKENS || work.num_rows <= 0) return;
@@ -142,7 +142,7 @@ template <class SHAPE> struct load_sm90 {
 
     /** Warp 0: the tiles of the work that warp 3 finds. */
     static __device__ void prefill(const pod_kernel_params &params, smem_type &smem, int lane) {
-        ring_place<SHAPE::PREFILL_SLOTS / 2> at = {0, 0};
+        ring_place<SHAPE::PREFILL_PAIRS> at = {0, 0};
         for (ring_place<WORK_SLOTS> slot = {0, 0};; slot.advance()) {
             ptx_mbarrier_wait(barrier_at(smem.prefill_full, slot.slot), slot.parity);
             const prefill_work &work = smem.prefill[slot.slot];

@@ -58,7 +58,7 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
     }
 
     /* Pair n of the ring: K(n) and V(n). */
-    static constexpr uint32_t PAIRS = SHAPE::PREFILL_SLOTS / 2;
+    static constexpr uint32_t PAIRS = SHAPE::PREFILL_PAIRS;
     __device__ __forceinline__ uint32_t k_smem(uint32_t n) {
         return ptx_smem(smem.kv) + n % PAIRS * (2 * SHAPE::PREFILL_SLOT_BYTES);
     }

@@ -88,7 +88,7 @@ template <int HEAD_DIM_> struct shape_sm90 {
     static constexpr int HEAD_DIM = HEAD_DIM_, HALVES = HEAD_DIM / HALF_COLUMNS;
     static constexpr int CTA_ROWS = PREFILL_WARPGROUPS * PREFILL_WARPGROUP_ROWS;
     static constexpr int PREFILL_ROWS = CLUSTER_CTAS * CTA_ROWS;
-    static constexpr int PREFILL_TOKENS = 128, PREFILL_SLOTS = 4;
+    static constexpr int PREFILL_TOKENS = 128, PREFILL_PAIRS = 2, PREFILL_SLOTS = 2 * PREFILL_PAIRS;
     static constexpr int LOADER_TOKENS = PREFILL_TOKENS / CLUSTER_CTAS; /* of a prefill tile */
     static constexpr int DECODE_ROWS = WARPGROUP_WARPS * DECODE_WARP_ROWS, DECODE_TOKENS = 64,
                          DECODE_SLOTS = HEAD_DIM == 128 ? 4 : 8;
