@@ -106,6 +106,25 @@ static void choose_kv_layout(gpu_case *c, test_rng *rng) {
     t->v_page_stride = t->k_page_stride;
 }
 
+/** How a key's length depends on its place: kernels keep scores relative to a maximum, which has to rise now and then. */
+typedef struct key_lengths {
+    int has_outliers;
+    float growth; /**< per key */
+} key_lengths;
+
+static key_lengths choose_key_lengths(test_rng *rng) {
+    key_lengths lengths = {0, 0.0f};
+    int32_t kind = rng_range(rng, 1, 100);
+    if (kind <= 20) lengths.has_outliers = 1;
+    if (kind > 80) lengths.growth = 0.125f / (float)(1 << rng_range(rng, 0, 4));
+    return lengths;
+}
+
+static float key_length(const key_lengths *lengths, test_rng *rng, int32_t key) {
+    if (lengths->has_outliers && rng_chance(rng, 1)) return (float)(1 << rng_range(rng, 2, 5));
+    return 1.0f + lengths->growth * (float)key;
+}
+
 static void make_kv(gpu_case *c, test_rng *rng) {
     const pod_limits *l = &c->limits;
     const pod_batch *b = &c->batch.batch;
@@ -113,7 +132,7 @@ static void make_kv(gpu_case *c, test_rng *rng) {
     choose_kv_layout(c, rng);
     c->kv = checked(malloc((c->kv_elements + 1) * sizeof *c->kv));
     memset(c->kv, POISON_BYTE, c->kv_elements * sizeof *c->kv);
-    int has_outliers = rng_chance(rng, 30);
+    key_lengths lengths = choose_key_lengths(rng);
     t->k = c->kv;
     t->v = c->kv + c->v_offset;
     for (int32_t r = 0; r < b->num_requests; r++) {
@@ -123,9 +142,8 @@ static void make_kv(gpu_case *c, test_rng *rng) {
                 uint16_t *row =
                     c->kv + page * t->k_page_stride + key % l->page_size * t->k_token_stride + head * t->k_head_stride;
                 random_elements(rng, l->kv_dtype, row, (size_t)l->head_dim);
-                if (has_outliers && rng_chance(rng, 1)) {
-                    scale_row(l->kv_dtype, row, l->head_dim, (float)(1 << rng_range(rng, 2, 5)));
-                }
+                float length = key_length(&lengths, rng, key);
+                if (length != 1.0f) scale_row(l->kv_dtype, row, l->head_dim, length);
                 random_elements(rng, l->kv_dtype, row + c->v_offset, (size_t)l->head_dim);
             }
         }

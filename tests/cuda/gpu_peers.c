@@ -430,10 +430,10 @@ static void print_summary(const summary *s, const options *o, int page) {
 /* ---- setting up ---- */
 
 /** Fills GPU memory with random bf16 numbers: a block from the host, then copies of what is there. */
-static uint16_t *random_memory(const gpu *gpu, size_t elements) {
+static uint16_t *random_memory(const gpu *gpu, size_t elements, uint64_t seed) {
     size_t block = (size_t)1 << 22, filled = elements < block ? elements : block;
     uint16_t *memory = gpu_alloc(gpu, elements * sizeof(uint16_t)), *host = checked(malloc(filled * sizeof *host));
-    test_rng rng = {1};
+    test_rng rng = {seed};
     for (size_t i = 0; i < filled; i++) host[i] = pod__float_to_bf16(rng_normal(&rng));
     gpu_upload(gpu, memory, host, filled * sizeof *host);
     free(host);
@@ -458,9 +458,9 @@ static void bench_make(bench *b, const options *o, const row *rows, int32_t num_
     }
     b->repeats = o->repeats;
     b->cache_elements = 2 * cache;
-    b->cache = random_memory(&b->gpu, b->cache_elements);
+    b->cache = random_memory(&b->gpu, b->cache_elements, 1);
     b->q_elements = q;
-    b->q = random_memory(&b->gpu, q);
+    b->q = random_memory(&b->gpu, q, 2);
     GPU_CHECK(&b->gpu, stream_create(&b->stream, CU_STREAM_NON_BLOCKING));
     GPU_CHECK(&b->gpu, stream_create(&b->side_stream, CU_STREAM_NON_BLOCKING));
     for (int32_t i = 0; i < b->repeats; i++) {

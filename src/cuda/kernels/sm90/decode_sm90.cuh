@@ -127,7 +127,7 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
 
     /** Scores become probabilities, as B operands. */
     template <int STEPS>
-    static __device__ __forceinline__ void softmax(const float (&s)[STEPS][4], accumulators &acc, uint32_t (*p)[2],
+    static __device__ __forceinline__ void softmax(const float (&s)[STEPS][4], accumulators &acc, uint32_t (&p)[STEPS][2],
                                                    float scale, float slack) {
         bool rises = false;
 #pragma unroll
@@ -154,7 +154,7 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
     template <int STEPS>
     static __device__ __forceinline__ void
     probabilities(const pod_kernel_params &params, const decode_work &work, const uint32_t (&q)[K_STEPS][2],
-                  accumulators &acc, uint32_t (*p)[2], uint32_t keys_smem, int first_row, int32_t first_key) {
+                  accumulators &acc, uint32_t (&p)[STEPS][2], uint32_t keys_smem, int first_row, int32_t first_key) {
         float s[STEPS][4];
         scores<STEPS>(s, q, keys_smem);
         if (params.softcap_log2 > 0.0f) {
@@ -189,6 +189,16 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
         sync();
     }
 
+    /** Waits for the V tile at `at`, whose first key is `first_key`, and clears what lies behind the request's end. */
+    static __device__ __forceinline__ void wait_values(smem_type &smem, const decode_work &work, const ring &at,
+                                                       int32_t first_key) {
+        ptx_mbarrier_wait(barrier_at(smem.decode_kv_full, at.slot), at.parity);
+        int32_t num_keys = work.request.kv_len - first_key;
+        if (num_keys < TOKENS) {
+            clear_values(ptx_smem(smem.decode_kv) + at.slot * SHAPE::DECODE_SLOT_BYTES, max(0, num_keys));
+        }
+    }
+
     /** All tiles of the work. `at` stays at the last tile's V, which is not released. */
     template <int GROUPS>
     static __device__ __forceinline__ void run(const pod_kernel_params &params, smem_type &smem,
@@ -205,26 +215,24 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
         int32_t tiles_left = work.item.num_tiles, first_key = work.first_key;
 #pragma unroll 1
         for (;;) {
-            uint32_t p[STEPS][2];
             ptx_mbarrier_wait(barrier_at(smem.decode_kv_full, at.slot), at.parity);
             uint32_t k_smem = slots_smem + at.slot * SHAPE::DECODE_SLOT_BYTES;
             uint32_t k_empty = barrier_at(smem.decode_kv_empty, at.slot);
             at.advance();
+            uint32_t v_smem = slots_smem + at.slot * SHAPE::DECODE_SLOT_BYTES;
+            /* Probabilities are added up before the next ones are made: those may raise the maxima. */
 #pragma unroll
             for (int i = 0; i < STEPS; i += STEPS_AT_ONCE) {
-                probabilities<STEPS_AT_ONCE>(params, work, q, acc, p + i, k_smem + i * STEP_KEYS * SHAPE::ROW_BYTES,
+                uint32_t p[STEPS_AT_ONCE][2];
+                probabilities<STEPS_AT_ONCE>(params, work, q, acc, p, k_smem + i * STEP_KEYS * SHAPE::ROW_BYTES,
                                              first_row, first_key + own_keys + i * STEP_KEYS);
-            }
-            warp_arrive(k_empty); /* behind the vote on the scores: all of K has then been read */
-            ptx_mbarrier_wait(barrier_at(smem.decode_kv_full, at.slot), at.parity);
-            int32_t num_keys = work.request.kv_len - first_key;
-            if (num_keys < TOKENS) {
-                clear_values(ptx_smem(smem.decode_kv) + at.slot * SHAPE::DECODE_SLOT_BYTES, max(0, num_keys));
-            }
+                /* behind the vote on the scores: all of K has then been read */
+                if (i + STEPS_AT_ONCE == STEPS) warp_arrive(k_empty);
+                if (i == 0) wait_values(smem, work, at, first_key);
 #pragma unroll
-            for (int i = 0; i < STEPS; i++) {
-                accumulate(acc, p[i],
-                           slots_smem + at.slot * SHAPE::DECODE_SLOT_BYTES + i * STEP_KEYS * SHAPE::ROW_BYTES);
+                for (int j = 0; j < STEPS_AT_ONCE; j++) {
+                    accumulate(acc, p[j], v_smem + (i + j) * STEP_KEYS * SHAPE::ROW_BYTES);
+                }
             }
             if (--tiles_left == 0) break;
             warp_arrive(barrier_at(smem.decode_kv_empty, at.slot));

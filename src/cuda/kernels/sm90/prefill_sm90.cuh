@@ -7,7 +7,8 @@
  * While O += P V of a tile runs, the threads turn the next tile's scores into probabilities, which stay in registers.
  * They are relative to an origin that rises only where it has to: a row's maximum at its first tile, then whatever it
  * was when a probability last came out too large (POD_RESCALE_LOG2). So most tiles look for no maximum: their sums say
- * whether the origin still serves, and where it does not, the warp computes its scores once more. */
+ * whether the origin still serves, and where it does not, probabilities are scaled. Those that overflowed are lost:
+ * then the warp computes its scores once more. */
 #ifndef POD_SM90_PREFILL_CUH
 #define POD_SM90_PREFILL_CUH
 
@@ -27,8 +28,8 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         float sum[2];    /* of this thread's columns only, until the end */
     };
 
-    /* A thread's part of half a row's tile may come to this before the origin rises. */
-    static constexpr float MAX_SUM = S_REGS / 4 * (1 << (int)POD_RESCALE_LOG2);
+    /* A thread's part of a row's tile may come to this before the origin rises. */
+    static constexpr float MAX_SUM = S_REGS / 2 * (1 << (int)POD_RESCALE_LOG2);
 
     /** What a warpgroup holds of its rows. */
     struct accumulators {
@@ -120,13 +121,13 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         }
     }
 
-    /** The largest score of each row that this thread holds. */
-    __device__ __forceinline__ void find_max(const float (&s)[S_REGS], float (&max)[2]) {
+    /** The largest of each row's first END scores that this thread holds. */
+    template <int END> static __device__ __forceinline__ void find_max(const float (&s)[S_REGS], float (&max)[2]) {
 #pragma unroll
         for (int half = 0; half < 2; half++) {
             float m[2] = {s[half * 2], s[half * 2 + 1]}; /* two chains hide half of the latency */
 #pragma unroll
-            for (int i = 4; i < S_REGS; i += 4) {
+            for (int i = 4; i < END; i += 4) {
                 m[0] = fmaxf(m[0], s[i + half * 2]);
                 m[1] = fmaxf(m[1], s[i + half * 2 + 1]);
             }
@@ -134,12 +135,20 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         }
     }
 
-    /** Raises the origins of the warp's rows to their maxima; `factor` is what O is to be multiplied by. */
-    __device__ __forceinline__ void raise(float (&max)[2], row_state &rows, float (&factor)[2], float scale) {
+    /** The largest of all of a row's threads. */
+    static __device__ __forceinline__ void share_max(float (&max)[2]) {
 #pragma unroll
         for (int half = 0; half < 2; half++) {
             max[half] = fmaxf(max[half], __shfl_xor_sync(~0u, max[half], 1));
             max[half] = fmaxf(max[half], __shfl_xor_sync(~0u, max[half], 2));
+        }
+    }
+
+    /** Raises the origins of the warp's rows to their maxima; `factor` is what O is to be multiplied by. */
+    __device__ __forceinline__ void raise(float (&max)[2], row_state &rows, float (&factor)[2], float scale) {
+        share_max(max);
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
             float origin = fmaxf(rows.origin[half], max[half] * scale);
             factor[half] = rows.origin[half] == -INFINITY ? 0.0f : ptx_ex2(rows.origin[half] - origin);
             rows.sum[half] *= factor[half];
@@ -167,28 +176,63 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         }
     }
 
-    /** Half of the scores of a tile that every row sees whole become probabilities under the origins that there are;
-     * false if one is too low (-inf, of a row that saw no key yet, always is): then the scores are lost. */
-    template <int BEGIN, int END>
-    __device__ __forceinline__ bool try_exponentials(accumulators &acc, float (&sums)[2]) {
-        exponentials<BEGIN, END>(acc.s, acc.rows.origin, params.score_scale, sums);
+    /** Waits for O += P V of the tile before, place `n` of the ring, and gives V back, if there was one. */
+    __device__ __forceinline__ void end_output(uint32_t n, bool has_begun, accumulators &acc) {
+        wgmma_wait<0>();
+        wgmma_touch(acc.o);
+        if (has_begun) release_v(n);
+    }
+
+    /** Whether no probability of the warp is too large; of an origin -inf, of a row that saw no key yet, all are. */
+    static __device__ __forceinline__ bool fit(const float (&sums)[2]) {
         return !__any_sync(~0u, !(sums[0] <= MAX_SUM && sums[1] <= MAX_SUM));
     }
 
-    /** Scores of a tile become probabilities without a look at their maxima, if that may be. In the middle
-     * it looks after the products that run beside it, so that V goes back soon.
-     * NOTE: nvcc 13.0 moves the wait up as far as the branch before it. */
-    enum softmax_result { FITS, FAILED_EARLY, FAILED_LATE, NOT_TRIED };
-    __device__ __forceinline__ softmax_result try_softmax(uint32_t n, accumulators &acc) {
-        float first[2], second[2];
-        if (!try_exponentials<0, S_REGS / 2>(acc, first)) return FAILED_EARLY;
-        wgmma_wait<0>();
-        wgmma_touch(acc.o);
-        release_v(n - 1);
-        if (!try_exponentials<S_REGS / 2, S_REGS>(acc, second)) return FAILED_LATE;
-        acc.rows.sum[0] += first[0] + second[0];
-        acc.rows.sum[1] += first[1] + second[1];
-        return FITS;
+    /** Raises origins to the largest of the first END probabilities, rounded down to powers of two, so that everything
+     * relative to them follows exactly. `sums` and `max` are of the END that this thread holds. False, and nothing
+     * done, if one overflowed. */
+    template <int END>
+    __device__ __forceinline__ bool raise_to_fit(accumulators &acc, float (&sums)[2], float (&max)[2]) {
+        constexpr int32_t MANTISSA_BITS = 23, MANTISSA = (1 << MANTISSA_BITS) - 1, BIAS = 127;
+        share_max(max);
+        if (__any_sync(~0u, !(max[0] < 0x1p126f && max[1] < 0x1p126f))) return false;
+        float factor[2];
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            int32_t power = __float_as_int(fmaxf(max[half], 1.0f)) & ~MANTISSA;
+            acc.rows.origin[half] += (float)((power >> MANTISSA_BITS) - BIAS);
+            factor[half] = __int_as_float((2 * BIAS << MANTISSA_BITS) - power); /* 1 / power */
+            acc.rows.sum[half] *= factor[half];
+            sums[half] *= factor[half];
+        }
+#pragma unroll
+        for (int i = 0; i < END; i++) acc.s[i] *= factor[i / 2 % 2];
+        rescale(acc.o, factor);
+        return true;
+    }
+
+    /** Scores of a tile that every row sees whole become probabilities, without a look at their maxima unless a sum
+     * says so; in the middle it ends the products that run beside it, so that V goes back soon. False if the scores
+     * are lost. */
+    __device__ __forceinline__ bool quick_softmax(uint32_t n, accumulators &acc) {
+        constexpr int HALF = S_REGS / 2;
+        float sums[2], more[2];
+        exponentials<0, HALF>(acc.s, acc.rows.origin, params.score_scale, sums);
+        float max[2];
+        bool first_fit = fit(sums);
+        if (!first_fit) find_max<HALF>(acc.s, max);
+        end_output(n - 1, true, acc); /* NOTE: nvcc 13.0 moves the wait up as far as the branch before it */
+        if (!first_fit && !raise_to_fit<HALF>(acc, sums, max)) return false;
+        exponentials<HALF, S_REGS>(acc.s, acc.rows.origin, params.score_scale, more);
+        sums[0] += more[0];
+        sums[1] += more[1];
+        if (!fit(sums)) {
+            find_max<S_REGS>(acc.s, max);
+            if (!raise_to_fit<S_REGS>(acc, sums, max)) return false;
+        }
+        acc.rows.sum[0] += sums[0];
+        acc.rows.sum[1] += sums[1];
+        return true;
     }
 
     /** Scores of any tile become probabilities: softcap, masks, and origins that rise where they have to. */
@@ -197,7 +241,7 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         float max[2], sums[2], scale = params.score_scale;
         if (params.softcap_log2 > 0.0f) softcap(acc.s);
         mask(work, acc.s, first_key);
-        find_max(acc.s, max);
+        find_max<S_REGS>(acc.s, max);
         bool rises[2]; /* -inf twice makes NaN, which does not */
 #pragma unroll
         for (int half = 0; half < 2; half++) {
@@ -262,12 +306,11 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
     __device__ __forceinline__ void softmax(const prefill_work &work, int32_t tile, uint32_t n, bool is_plain,
                                             accumulators &acc) {
         int32_t first_key = work.first_key + tile * TOKENS;
-        softmax_result result = is_plain ? try_softmax(n, acc) : NOT_TRIED;
-        if (result != FITS) {
-            if (result != NOT_TRIED) repeat_scores(work, acc.s, first_key);
-            wgmma_wait<0>();
-            wgmma_touch(acc.o);
-            if (tile > 0 && result != FAILED_LATE) release_v(n - 1);
+        if (!is_plain || !quick_softmax(n, acc)) {
+            if (is_plain)
+                repeat_scores(work, acc.s, first_key);
+            else
+                end_output(n - 1, tile > 0, acc);
             careful_softmax(work, first_key, acc);
         }
         pack(acc.p, acc.s);
