@@ -55,7 +55,6 @@ static pod_status parse_ordinal(const char *text, size_t length, pod_cuda_option
 
 pod_status pod__cuda_options_parse(const char *argument, pod_cuda_options *options) {
     memset(options, 0, sizeof *options);
-    options->arch = POD_ARCH_sm80; /* sm90 where it is asked for, until its last change has run on a GPU */
     options->policy = POD_POLICY_ANY;
     size_t length = strcspn(argument, ",");
     POD_TRY(parse_ordinal(argument, length, options));

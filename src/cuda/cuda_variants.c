@@ -93,7 +93,7 @@ void pod__cuda_explain_variant(const pod_cuda_options *options, const pod_cuda_c
         snprintf(note, bytes, "sm90: no kernel for %s, head_dim = %d", pod_dtype_name(limits->q_dtype),
                  limits->head_dim);
     } else if (!has_sm90(options, limits)) {
-        snprintf(note, bytes, "sm90: not asked for; kernel=auto or kernel=sm90 in the device's name does");
+        snprintf(note, bytes, "sm90: the options of the device's name ask for another kernel");
     } else if (!pod__sm90_takes(limits)) {
         pod__sm90_note(limits, note, bytes);
     } else {

@@ -585,8 +585,12 @@ static int is_wanted(const char *name, int argc, char **argv) {
 }
 
 static void open_devices(context *t) {
-    static const char *names[] = {"cuda:0,kernel=auto", "cuda:0,kernel=sm80",  "cuda:0,ctas=4",
-                                  "cuda:0,policy=half", "cuda:0,fusion=hfuse", "cuda:0,ctas=4,policy=half"};
+    static const char *names[] = {"cuda:0",
+                                  "cuda:0,kernel=sm80",
+                                  "cuda:0,ctas=4",
+                                  "cuda:0,policy=half",
+                                  "cuda:0,fusion=hfuse",
+                                  "cuda:0,ctas=4,policy=half"};
     const char *only = getenv("PODATTN_CUDA_DEVICE");
     t->num_devices = only != NULL ? 1 : (int32_t)(sizeof names / sizeof names[0]);
     for (int32_t d = 0; d < t->num_devices; d++) {

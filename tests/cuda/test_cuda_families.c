@@ -70,22 +70,21 @@ static void test_sm90_row(const pod_cuda_variant *row) {
     pod_limits limits = limits_of(row->dtype, row->head_dim, 16);
     pod_cuda_chip h100 = chip_of(90), a100 = chip_of(80), b200 = chip_of(100), old = chip_of(90);
     old.has_tensor_maps = 0;
-    expect_family("0,kernel=auto", &h100, &limits, POD_ARCH_sm90, "");
+    expect_family("0", &h100, &limits, POD_ARCH_sm90, "");
     expect_family("0,kernel=sm90", &h100, &limits, POD_ARCH_sm90, "");
-    expect_family("0", &h100, &limits, POD_ARCH_sm80, "not asked for");
-    expect_family("0,kernel=sm80", &h100, &limits, POD_ARCH_sm80, "not asked for");
-    expect_family("0,ctas=2", &h100, &limits, POD_ARCH_sm80, "not asked for");
-    expect_family("0,ctas=4", &h100, &limits, POD_ARCH_sm80, "not asked for");
-    expect_family("0,policy=proportional", &h100, &limits, POD_ARCH_sm80, "not asked for");
-    expect_family("0,policy=half", &h100, &limits, POD_ARCH_sm80, "not asked for");
-    expect_family("0,fusion=hfuse", &h100, &limits, POD_ARCH_sm80, "not asked for");
-    expect_family("0,kernel=auto", &a100, &limits, POD_ARCH_sm80, "8.0");
-    expect_family("0,kernel=auto", &b200, &limits, POD_ARCH_sm80, "10.0");
+    expect_family("0,kernel=sm80", &h100, &limits, POD_ARCH_sm80, "options");
+    expect_family("0,ctas=2", &h100, &limits, POD_ARCH_sm80, "options");
+    expect_family("0,ctas=4", &h100, &limits, POD_ARCH_sm80, "options");
+    expect_family("0,policy=proportional", &h100, &limits, POD_ARCH_sm80, "options");
+    expect_family("0,policy=half", &h100, &limits, POD_ARCH_sm80, "options");
+    expect_family("0,fusion=hfuse", &h100, &limits, POD_ARCH_sm80, "options");
+    expect_family("0", &a100, &limits, POD_ARCH_sm80, "8.0");
+    expect_family("0", &b200, &limits, POD_ARCH_sm80, "10.0");
     for (int32_t i = 0; i < POD_CUDA_NUM_VARIANTS; i++) {
         if (pod__cuda_variants[i].arch == POD_ARCH_sm90) old.resident_ctas[i] = h100.resident_ctas[i] = 0;
     }
-    expect_family("0,kernel=auto", &old, &limits, POD_ARCH_sm80, "cuTensorMapEncodeTiled");
-    expect_family("0,kernel=auto", &h100, &limits, POD_ARCH_sm80, "does not load");
+    expect_family("0", &old, &limits, POD_ARCH_sm80, "cuTensorMapEncodeTiled");
+    expect_family("0", &h100, &limits, POD_ARCH_sm80, "does not load");
 
     h100 = chip_of(90);
     static const struct {
@@ -102,7 +101,7 @@ static void test_sm90_row(const pod_cuda_variant *row) {
     for (size_t i = 0; i < sizeof pages / sizeof pages[0]; i++) {
         limits.page_size = pages[i].page_size;
         limits.max_kv_len = pages[i].max_kv_len;
-        expect_family("0,kernel=auto", &h100, &limits, pages[i].arch, pages[i].word);
+        expect_family("0", &h100, &limits, pages[i].arch, pages[i].word);
     }
     char note[256];
     limits = limits_of(row->dtype, row->head_dim, 1);
@@ -162,7 +161,7 @@ static void test_a100(void) {
     pod_device *device;
     setenv("FAKE_CUDA_CAPABILITY", "80", 1);
     setenv("FAKE_CUDA_SM_SMEM", "167936", 1);
-    EXPECT(pod_device_open("cuda:0,kernel=auto", &device) == POD_OK, "%s", pod_error_message());
+    EXPECT(pod_device_open("cuda:0", &device) == POD_OK, "%s", pod_error_message());
     unsetenv("FAKE_CUDA_CAPABILITY");
     unsetenv("FAKE_CUDA_SM_SMEM");
     const pod_cuda_device *cuda = (const pod_cuda_device *)device;
@@ -375,7 +374,7 @@ static void test_old_driver(const pod_cuda_device *cuda) {
 
 int main(int argc, char **argv) {
     pod_device *device;
-    if (pod_device_open("cuda:0,kernel=auto", &device) != POD_OK) {
+    if (pod_device_open("cuda:0", &device) != POD_OK) {
         fprintf(stderr, "%s\n", pod_error_message());
         return EXIT_FAILURE;
     }

@@ -66,6 +66,11 @@ template <int PENDING> static inline void ptx_cp_async_wait() {
         t->copies.erase(t->copies.begin());
     }
 }
+/** Four bytes. */
+static inline void ptx_cp_async_4(uint32_t to, const void *from) {
+    char *place = emulator::smem_pointer(to, 4);
+    emulator::self()->open_copies.push_back([=] { memcpy(place, from, 4); });
+}
 static inline void ptx_cp_async_16_policy(uint32_t to, const void *from, uint64_t) {
     ptx_cp_async_16(to, from);
 }
