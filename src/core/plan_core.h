@@ -416,11 +416,26 @@ POD_CORE_FN int32_t pod_core_first_error(const pod_team *team, const pod_schedul
     return INT32_MAX - from_last;
 }
 
+/** Whether CTAs of both kinds meet on an SM (sm_80), rather than every CTA doing both. */
+POD_CORE_FN int pod_core_has_mixed_sms(const pod_tiling *tiling) {
+    return tiling->num_prefill_ctas < tiling->num_lone_ctas;
+}
+
 /** How many slices the decode line is cut into. */
-POD_CORE_FN int32_t pod_core_num_slices(const pod_tiling *tiling, int32_t num_decode_tiles) {
-    int32_t slices = num_decode_tiles / tiling->min_slice_tiles;
-    slices = pod_core_max(slices, pod_core_min(num_decode_tiles, tiling->num_ctas));
-    return pod_core_min(slices, tiling->max_slices);
+POD_CORE_FN int32_t pod_core_num_slices(const pod_shape *shape, const pod_tiling *tiling,
+                                        const int32_t totals[POD_NUM_COUNTS]) {
+    int32_t tiles = totals[POD_COUNT_DECODE_TILES], most = tiling->max_slices;
+    int32_t slices = pod_core_max(tiles / tiling->min_slice_tiles, pod_core_min(tiles, tiling->num_ctas));
+    if (!pod_core_has_mixed_sms(tiling)) return pod_core_min(slices, most);
+    /* Short slices are for decode that makes way for prefill again and again. */
+    int is_steady = (int64_t)totals[POD_COUNT_ROW_TILES] * shape->kv_heads <= tiling->num_prefill_ctas;
+    if (is_steady) most = pod_core_max(most / 2, tiling->num_ctas);
+    slices = pod_core_min(slices, most);
+    /* As many for every head of a request, if that costs few slices: where lengths are equal, the heads of a token,
+     * which are neighbours in memory, are then read at about the same time. */
+    int64_t heads = (int64_t)totals[POD_COUNT_DECODES] * shape->kv_heads;
+    int64_t even = heads == 0 || heads > slices ? 0 : slices / heads * heads;
+    return even >= slices - slices / 16 ? (int32_t)even : slices;
 }
 
 /** Fills in requests, both lines and their part of the header; `totals` for every lane. */
@@ -452,7 +467,7 @@ POD_CORE_FN void pod_core_lines(const pod_team *team, const pod_shape *shape, co
         schedule->header->num_decode_tiles = totals[POD_COUNT_DECODE_TILES];
         schedule->header->num_decode_requests = totals[POD_COUNT_DECODES];
         schedule->header->num_prefill_requests = totals[POD_COUNT_PREFILLS];
-        schedule->header->num_slices = pod_core_num_slices(tiling, totals[POD_COUNT_DECODE_TILES]);
+        schedule->header->num_slices = pod_core_num_slices(shape, tiling, totals);
         schedule->header->first_error = first_error;
     }
     pod_team_sync(team); /* row_tile_begin is read by other lanes than wrote it */
@@ -496,11 +511,19 @@ POD_CORE_FN int64_t pod_core_row_tiles(const pod_shape *shape, const pod_tiling 
 }
 
 /** What a split into `num_items` shares comes to. */
-enum { POD_CORE_MAX_WAVES = 3 }; /* 1, 2 and 4 items per CTA */
+enum { POD_CORE_MAX_WAVES = 3 }; /* see pod_core_shares() */
 typedef struct pod_core_splits {
     int32_t sums[2][POD_CORE_MAX_WAVES]; /**< entries; of these, parts of split tiles */
     int32_t longest[POD_CORE_MAX_WAVES];
 } pod_core_splits;
+
+/** Shares of candidate `wave` for cutting the work, 0: it is none. 1, 2 or 4 for every CTA; on mixed SMs 1, and without
+ * decode an eighth more, so that row tiles of nearly one length get as many parts. */
+POD_CORE_FN int32_t pod_core_shares(const pod_tiling *tiling, int32_t ctas, int32_t wave, int32_t num_decode_tiles) {
+    if (!pod_core_has_mixed_sms(tiling)) return 1 << wave <= tiling->max_prefill_waves ? ctas << wave : 0;
+    if (wave == 0) return ctas;
+    return wave == 1 && num_decode_tiles == 0 && tiling->max_prefill_waves > 1 ? ctas + ctas / 8 : 0;
+}
 
 /** In sixteenths of a tile: when the busiest CTA ends, merging counted as one tile. */
 POD_CORE_FN int64_t pod_core_split_cost(const pod_core_splits *splits, int32_t wave, int32_t kv_heads, int32_t ctas,
@@ -524,8 +547,10 @@ POD_CORE_FN int32_t pod_core_num_items(const pod_team *team, const pod_shape *sh
     POD_CORE_ROLLED
     for (int32_t i = begin; i < end; i++) {
         int32_t num_tiles = scratch->row_tiles[i].num_tiles;
-        for (int32_t wave = 0; wave < POD_CORE_MAX_WAVES && 1 << wave <= tiling->max_prefill_waves; wave++) {
-            int32_t parts = pod_core_parts(tiling, all_tiles, ctas << wave, num_tiles);
+        for (int32_t wave = 0; wave < POD_CORE_MAX_WAVES; wave++) {
+            int32_t shares = pod_core_shares(tiling, ctas, wave, num_decode_tiles);
+            if (shares == 0) break;
+            int32_t parts = pod_core_parts(tiling, all_tiles, shares, num_tiles);
             splits.sums[0][wave] += parts;
             if (parts > 1) splits.sums[1][wave] += parts;
             int32_t longest = parts > 1 ? pod_core_ceil_div(num_tiles, parts) : num_tiles;
@@ -535,14 +560,15 @@ POD_CORE_FN int32_t pod_core_num_items(const pod_team *team, const pod_shape *sh
     pod_team_reduce(team, 2 * POD_CORE_MAX_WAVES, &splits.sums[0][0], POD_CORE_MAX_WAVES, splits.longest);
     int32_t best = 0;
     int64_t best_cost = INT64_MAX;
-    for (int32_t wave = 0; wave < POD_CORE_MAX_WAVES && 1 << wave <= tiling->max_prefill_waves; wave++) {
+    for (int32_t wave = 0; wave < POD_CORE_MAX_WAVES; wave++) {
+        if (pod_core_shares(tiling, ctas, wave, num_decode_tiles) == 0) break;
         if (wave > 0 && splits.sums[0][wave] == splits.sums[0][wave - 1]) continue; /* the same split again */
         int64_t cost = pod_core_split_cost(&splits, wave, shape->kv_heads, ctas, all_tiles);
         if (cost >= best_cost) continue;
         best_cost = cost;
         best = wave;
     }
-    return ctas << best;
+    return pod_core_shares(tiling, ctas, best, num_decode_tiles);
 }
 
 /** Cuts row tiles [begin, end) into entries, in their order. Returns the number of all lanes' entries; also of slots.
@@ -695,7 +721,7 @@ POD_CORE_FN void pod_core_plan(const pod_team *team, const pod_shape *shape, con
     int32_t totals[POD_NUM_COUNTS];
     pod_core_lines(team, shape, tiling, schedule, &scratch, totals);
     int32_t num_slots = pod_core_entries(team, shape, tiling, schedule, &scratch, totals);
-    pod_core_reset(team, schedule, pod_core_num_slices(tiling, totals[POD_COUNT_DECODE_TILES]), num_slots);
+    pod_core_reset(team, schedule, pod_core_num_slices(shape, tiling, totals), num_slots);
 }
 
 #endif

@@ -39,7 +39,7 @@ static inline pod_tiling pod__tiling_sm80(int32_t num_sms) {
                          .max_slices = 16 * num_sms,
                          .min_slice_tiles = 8,
                          .min_part_tiles = 8,
-                         .max_prefill_waves = 1};
+                         .max_prefill_waves = 2};
     return tiling;
 }
 

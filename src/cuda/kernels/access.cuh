@@ -9,6 +9,12 @@
 
 enum { CHUNK_ELEMENTS = 8, CHUNK_BYTES = 16 }; /* every copy moves 16 bytes of 16-bit elements */
 
+/** The schedule's header, as if it could be another one at every call. NOTE: nvcc 13.0 else keeps its address through a
+ * whole kernel, which for sm_80 is in local memory. */
+static __device__ __forceinline__ pod_schedule_header *new_header(const pod_kernel_params &params) {
+    return params.schedule.header + (ptx_smid() >> 31); /* + 0 */
+}
+
 /** A planned request; one with a bad page number sees no keys, like one with bad lengths. */
 static __device__ __forceinline__ pod_request load_request(const pod_kernel_params &params, int32_t r) {
     pod_request request = params.schedule.requests[r];
@@ -25,11 +31,16 @@ struct key_place {
     uint32_t k_chunk, v_chunk;
 };
 
+/** Where the page of a key stands in the page table. */
+static __device__ __forceinline__ const int32_t *page_entry(const pod_kernel_params &params, int32_t request,
+                                                            int32_t key) {
+    int32_t page_idx = params.page_shift >= 0 ? key >> params.page_shift : key / params.page_size;
+    return params.page_table + request * params.page_table_stride + page_idx;
+}
+
 /** The page of a key: the slow half of finding its place, begun long before the place is needed. */
 static __device__ __forceinline__ int32_t load_page(const pod_kernel_params &params, int32_t request, int32_t key) {
-    if (params.page_table == nullptr) return request;
-    int32_t page_idx = params.page_shift >= 0 ? key >> params.page_shift : key / params.page_size;
-    return __ldg(params.page_table + request * params.page_table_stride + page_idx);
+    return params.page_table == nullptr ? request : __ldg(page_entry(params, request, key));
 }
 
 /** Where in its page a key stands. */

@@ -128,7 +128,7 @@ static __device__ void plan(const pod_plan_params &params, const pod_team &team,
         scratch.row_tile_begin = smem.row_tile_begin;
     }
     pod_core_lines(&team, &params.shape, &params.tiling, &schedule, &scratch, totals);
-    int32_t num_slices = pod_core_num_slices(&params.tiling, totals[POD_COUNT_DECODE_TILES]);
+    int32_t num_slices = pod_core_num_slices(&params.shape, &params.tiling, totals);
     /* Splits add at most one entry per share of the work and KV head. */
     int32_t most_shares = params.tiling.num_ctas * params.tiling.max_prefill_waves;
     if (totals[POD_COUNT_ROW_TILES] + most_shares / params.shape.kv_heads <= MAX_ENTRIES) {

@@ -21,7 +21,12 @@ static __device__ __forceinline__ void ptx_cp_async_16_or_zeros(uint32_t to_smem
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to_smem), "l"(from_gmem), "r"(bytes) : "memory");
 }
 
-/** The same under an L2 eviction policy of ptx_policy_evict_first(). */
+/** The same of 4 bytes, through L1. */
+static __device__ __forceinline__ void ptx_cp_async_4(uint32_t to_smem, const void *from_gmem) {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(to_smem), "l"(from_gmem) : "memory");
+}
+
+/** The same as the first under an L2 eviction policy of ptx_policy_evict_first(). */
 static __device__ __forceinline__ void ptx_cp_async_16_policy(uint32_t to_smem, const void *from_gmem,
                                                               uint64_t policy) {
     asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2;" ::"r"(to_smem), "l"(from_gmem),

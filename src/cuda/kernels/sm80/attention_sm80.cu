@@ -31,14 +31,15 @@ template <class ELEMENT, int HEAD_DIM, int CTAS_PER_SM> struct kernel_sm80 {
         typename prefill::smem_type prefill;
         typename decode::smem_type decode[DECODE_SLICES_PER_CTA];
         int32_t pair; /* a ticket of each queue */
-        int32_t prefills, decodes;
+        int32_t prefills, decodes, num_slices;
     };
 
     static __device__ __forceinline__ void decode_ticket(const pod_kernel_params &params,
-                                                         typename decode::smem_type *smem, int32_t first_slice) {
+                                                         typename decode::smem_type *smem, int32_t first_slice,
+                                                         int32_t num_slices) {
         int warp = ptx_tid() / 32 % DECODE_SLICES_PER_CTA;
         int32_t slice = first_slice + warp;
-        if (slice < params.schedule.header->num_slices) decode::work_on(params, smem[warp], slice, ptx_tid() % 32);
+        if (slice < num_slices) decode::work_on(params, smem[warp], slice, ptx_tid() % 32);
     }
 
     static __device__ __forceinline__ void fused(const pod_kernel_params &params, fused_smem &smem) {
@@ -50,7 +51,7 @@ template <class ELEMENT, int HEAD_DIM, int CTAS_PER_SM> struct kernel_sm80 {
             if (work.kind == WORK_PREFILL)
                 prefill::work_on(params, smem.prefill, work.index);
             else
-                decode_ticket(params, smem.decode, work.index);
+                decode_ticket(params, smem.decode, work.index, params.schedule.header->num_slices);
             __syncthreads(); /* all are done with the shared memory */
         }
         leave(params);
@@ -61,13 +62,14 @@ template <class ELEMENT, int HEAD_DIM, int CTAS_PER_SM> struct kernel_sm80 {
             smem.pair = blockIdx.x;
             smem.prefills = num_prefill_tickets(params);
             smem.decodes = num_decode_tickets(params);
+            smem.num_slices = new_header(params)->num_slices;
         }
         __syncthreads();
         while (smem.pair < max(smem.prefills, smem.decodes)) {
             if (ptx_tid() < PREFILL_THREADS) {
                 if (smem.pair < smem.prefills) prefill::work_on(params, smem.prefill, smem.pair);
             } else if (smem.pair < smem.decodes) {
-                decode_ticket(params, smem.decode, smem.pair * DECODE_SLICES_PER_CTA);
+                decode_ticket(params, smem.decode, smem.pair * DECODE_SLICES_PER_CTA, smem.num_slices);
             }
             __syncthreads(); /* the pair ends together: that is what a static fusion costs */
             if (ptx_tid() == 0) smem.pair += gridDim.x;

@@ -401,9 +401,11 @@ template <class ELEMENT, int HEAD_DIM, int RING, int MAX_N_TILES> struct decode_
     static __device__ decode_work find_work(const pod_kernel_params &params, int32_t position, int32_t slice,
                                             int32_t slice_end, int lane) {
         decode_work work;
-        int32_t request = find_decode_request(params.schedule, position, lane);
+        pod_schedule schedule = params.schedule;
+        schedule.header = new_header(params);
+        int32_t request = find_decode_request(schedule, position, lane);
         work.request = load_request(params, request);
-        pod_core_decode_item_of(&params.shape, &params.tiling, &params.schedule, request, position, slice, slice_end,
+        pod_core_decode_item_of(&params.shape, &params.tiling, &schedule, request, position, slice, slice_end,
                                 &work.item);
         work.num_rows = work.request.q_len * params.shape.group;
         work.first_key = work.item.tile_begin * DECODE_TILE_TOKENS;
@@ -417,8 +419,9 @@ template <class ELEMENT, int HEAD_DIM, int RING, int MAX_N_TILES> struct decode_
 
     /** One slice, item after item. */
     static __device__ void work_on(const pod_kernel_params &params, smem_type &smem, int32_t slice, int lane) {
-        int32_t position = pod_core_slice_begin(params.schedule.header, slice);
-        int32_t slice_end = pod_core_slice_begin(params.schedule.header, slice + 1);
+        const pod_schedule_header *header = new_header(params);
+        int32_t position = pod_core_slice_begin(header, slice);
+        int32_t slice_end = pod_core_slice_begin(header, slice + 1);
         while (position < slice_end) {
             decode_work work = find_work(params, position, slice, slice_end, lane);
             if (lane == 0) smem.work = work;

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Prefill on sm_80: four warps work on 64 * M_TILES query rows against KV tiles of TILE_TOKENS keys.
  *
- * A warp owns 16 * M_TILES neighbouring rows. A tile's K and V are one of two stages:
+ * A warp owns 16 * M_TILES neighbouring rows. K and V have two stages of a tile each:
  *
- *     iteration i    wait stage i | barrier | load stage i + 1 | for each 32 keys: S = Q K(i)' , softmax , O += P V(i)
+ *     iteration i    wait K(i) | barrier | S = Q K(i)' | start K(i + 1)    maxima, where needed masks and new maxima
+ *                    wait V(i) | barrier | P = exp2(S - max), O += P V(i), in between start V(i + 1)
  *
- * The barrier says two things: every warp's copies of stage i have landed, and every warp is done with stage i - 1,
- * which the load overwrites. A tile is worked off 32 keys at a time, so that scores and output together leave registers
- * for the rest. */
+ * The copies start behind products, not before them: a tile's copies at once would stand before the products' operands
+ * in the queue to shared memory. A barrier says two things: every warp's copies have landed, and every warp is done
+ * with the stage that the next copies overwrite. */
 #ifndef POD_SM80_PREFILL_CUH
 #define POD_SM80_PREFILL_CUH
 
@@ -15,7 +16,9 @@
 #include "../element.cuh"
 #include "../merge_parts.cuh"
 
-enum { PREFILL_THREADS = 128, PREFILL_BARRIER = 1, PREFILL_STAGES = 2 };
+#include <cfloat>
+
+enum { PREFILL_THREADS = 128, PREFILL_BARRIER = 1, PREFILL_STAGES = 2 /* of K, and of V */ };
 
 /** What the loop over the KV tiles asks for in every iteration; keys count from the work's first one. One load. */
 struct alignas(16) prefill_range {
@@ -33,15 +36,16 @@ struct prefill_work {
     int32_t num_rows;  /* of this tile */
     int32_t first_key; /* of the first KV tile */
     uint32_t is_last;  /* this CTA finished the last part of its tile */
-    uint32_t zero;     /* see new_lane() */
+    uint32_t zero;     /* see new_zero() */
     prefill_range range;
-    const char *k_head, *v_head;
+    const char *heads[2]; /* of K, of V */
 };
 
 template <int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct alignas(256) prefill_smem {
     uint16_t q[64 * M_TILES][HEAD_DIM];
-    uint16_t stages[PREFILL_STAGES][2][TILE_TOKENS][HEAD_DIM]; /* K, V */
-    key_place places[2][TILE_TOKENS]; /* of the keys of the tile to be loaded next, by its parity */
+    uint16_t stages[2][PREFILL_STAGES][TILE_TOKENS][HEAD_DIM]; /* of K, of V */
+    uint32_t places[2][PREFILL_STAGES][TILE_TOKENS]; /* of K and V: chunks from the head; in the order of the copies */
+    key_range rows[64 * M_TILES];                    /* keys that each row sees, from the work's first one */
     prefill_work work;
 };
 
@@ -51,31 +55,33 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
     static constexpr int ROW_BYTES = HEAD_DIM * 2;
     static constexpr int ROW_CHUNKS = ROW_BYTES / CHUNK_BYTES;
     static constexpr int K_STEPS = HEAD_DIM / 16;    /* of Q K' */
-    static constexpr int STEP_TOKENS = 16 * M_TILES; /* keys whose scores are in registers at a time */
-    static constexpr int P_STEPS = STEP_TOKENS / 16; /* of P V */
-    static constexpr int S_TILES = STEP_TOKENS / 8;
+    static constexpr int P_STEPS = TILE_TOKENS / 16; /* of P V */
+    static constexpr int S_TILES = TILE_TOKENS / 8;
     static constexpr int O_TILES = HEAD_DIM / 8;
-    static constexpr uint32_t TILE_BYTES = TILE_TOKENS * ROW_BYTES, STAGE_BYTES = 2 * TILE_BYTES;
+    static constexpr uint32_t TILE_BYTES = TILE_TOKENS * ROW_BYTES;
+    static constexpr int ROW_STEP = PREFILL_THREADS / ROW_CHUNKS, COPIES = TILE_TOKENS / ROW_STEP; /* of a thread */
     static_assert(ROW_CHUNKS >= 8, "the swizzle needs eight chunks per row");
     static_assert(TILE_TOKENS <= PREFILL_THREADS, "one thread looks one key up");
 
     /** A warp's share of a tile, in the layout of mma's accumulators: rows lane / 4 and + 8 of each 16. */
     struct accumulators {
         float out[M_TILES][O_TILES][4];
-        float max[M_TILES][2]; /* raw score units, or log2 units with a softcap */
+        float max[M_TILES][2]; /* what exponents count from, log2 units; NO_MAX for a row that has seen nothing */
         float sum[M_TILES][2]; /* of this thread's columns only, until the end */
     };
+    typedef float score_tiles[M_TILES][S_TILES][4];
+    static constexpr float NO_MAX = -FLT_MAX; /* finite: -inf - NO_MAX is an exponent, -inf + inf is none */
 
     /** This thread of the four warps. */
     static __device__ __forceinline__ int own_thread() {
         return ptx_tid() % PREFILL_THREADS;
     }
 
-    /** `lane`, but as if it could be another one at every call. NOTE: nvcc 13.0 moves every address that follows from
-     * the lane out of the loop, into more registers than there are, and spills them; it does not when it must ask for
-     * 0. */
-    static __device__ __forceinline__ int new_lane(const prefill_work &work, int lane) {
-        return lane + *(const volatile uint32_t *)&work.zero;
+    /** 0, but as if it could be another number at every call. NOTE: nvcc 13.0 moves every address that follows from the
+     * lane or the step out of the loop, into more registers than there are, and spills them; it does not when it must
+     * ask for 0. */
+    static __device__ __forceinline__ uint32_t new_zero(const prefill_work &work) {
+        return *(const volatile uint32_t *)&work.zero;
     }
 
     static __device__ __forceinline__ void sync() {
@@ -94,102 +100,101 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
         }
     }
 
-    /** Copies this thread's chunks of a tile. FULL: all of its keys exist; else keys from `keys_left` on become zeros.
-     */
-    template <bool FULL>
-    static __device__ __forceinline__ void copy_tile(const key_place *places, uint32_t to, const char *k_base,
-                                                     const char *v_base, int first_row, int keys_left) {
-        constexpr int ROW_STEP = PREFILL_THREADS / ROW_CHUNKS, COPIES = TILE_TOKENS / ROW_STEP;
-        key_place place[COPIES]; /* all before the first copy: nvcc moves no load across one */
+    /** Starts this thread's copies [BEGIN, END) of K (0) or V (1) of tile `tile` into its stage; keys that do not exist
+     * become zeros, also those of a tile behind the last one. */
+    template <int BEGIN, int END>
+    static __device__ __forceinline__ void copy_tile(smem_type &smem, int is_value, int tile, uint32_t zero) {
+        int t = own_thread() + zero, chunk = t % ROW_CHUNKS, first_row = t / ROW_CHUNKS;
+        int keys_left =
+            tile < smem.work.range.num_tiles ? smem.work.range.num_keys - tile * TILE_TOKENS - first_row : 0;
+        uint32_t to = ptx_smem(smem.stages[is_value][tile & 1]) + swizzle_chunk<ROW_BYTES>(first_row, chunk);
+        const char *base = smem.work.heads[is_value] + chunk * CHUNK_BYTES;
+        const uint32_t *places = &smem.places[is_value][tile & 1][first_row * COPIES];
+        uint32_t place[COPIES]; /* all before the first copy: nvcc moves no load across one */
+        if constexpr (BEGIN % 2 == 0 && END % 2 == 0) {
 #pragma unroll
-        for (int i = 0; i < COPIES; i++) place[i] = places[first_row + i * ROW_STEP];
-#pragma unroll
-        for (int i = 0; i < COPIES; i++) {
-            /* ROW_STEP is a multiple of 8, so the swizzle of the chunk is the same in every step. */
-            uint32_t k_to = to + i * ROW_STEP * ROW_BYTES, v_to = k_to + TILE_BYTES;
-            const char *k = k_base + (uint64_t)place[i].k_chunk * CHUNK_BYTES;
-            const char *v = v_base + (uint64_t)place[i].v_chunk * CHUNK_BYTES;
-            if (FULL) {
-                ptx_cp_async_16(k_to, k);
-                ptx_cp_async_16(v_to, v);
-            } else {
-                uint32_t bytes = first_row + i * ROW_STEP < keys_left ? CHUNK_BYTES : 0;
-                ptx_cp_async_16_or_zeros(k_to, k, bytes);
-                ptx_cp_async_16_or_zeros(v_to, v, bytes);
+            for (int i = BEGIN; i < END; i += 2) {
+                uint2 pair = *(const uint2 *)(places + i);
+                place[i] = pair.x;
+                place[i + 1] = pair.y;
             }
+        } else {
+#pragma unroll
+            for (int i = BEGIN; i < END; i++) place[i] = places[i];
+        }
+#pragma unroll
+        for (int i = BEGIN; i < END; i++) {
+            /* ROW_STEP is a multiple of 8, so the swizzle of the chunk is the same in every step. */
+            ptx_cp_async_16_or_zeros(to + i * ROW_STEP * ROW_BYTES, base + (uint64_t)place[i] * CHUNK_BYTES,
+                                     i * ROW_STEP < keys_left ? CHUNK_BYTES : 0);
         }
     }
 
-    /** Starts the load of tile `tile` of the work into its stage. Commits one group, also behind the last tile. */
-    static __device__ __forceinline__ void load_tile(smem_type &smem, const prefill_range &range, int tile) {
-        if (tile < range.num_tiles) {
-            int t = own_thread(), chunk = t % ROW_CHUNKS, first_row = t / ROW_CHUNKS,
-                keys_left = range.num_keys - tile * TILE_TOKENS;
-            uint32_t to = ptx_smem(smem.stages) + (tile & 1) * STAGE_BYTES + swizzle_chunk<ROW_BYTES>(first_row, chunk);
-            const char *k_base = smem.work.k_head + chunk * CHUNK_BYTES;
-            const char *v_base = smem.work.v_head + chunk * CHUNK_BYTES;
-            const key_place *places = smem.places[tile & 1];
-            if (keys_left >= TILE_TOKENS)
-                copy_tile<true>(places, to, k_base, v_base, first_row, keys_left);
-            else
-                copy_tile<false>(places, to, k_base, v_base, first_row, keys_left);
+    /* A thread looks one key of a tile up: first its page, which comes to where the key's place will stand, so that no
+     * register waits for it; a tile later the place itself. */
+    static __device__ __forceinline__ uint32_t *own_place(smem_type &smem, int kind, int tile) {
+        int t = own_thread(); /* a thread's places to copy from are neighbours */
+        return &smem.places[kind][tile & 1][t % ROW_STEP * COPIES + t / ROW_STEP];
+    }
+
+    static __device__ __forceinline__ bool has_key(const prefill_range &range, int tile) {
+        return own_thread() < TILE_TOKENS && tile * TILE_TOKENS + own_thread() < range.num_keys;
+    }
+
+    /** Joins the next group of copies. */
+    static __device__ __forceinline__ void fetch_page(const pod_kernel_params &params, smem_type &smem,
+                                                      const prefill_range &range, int tile) {
+        if (params.page_table == nullptr || !has_key(range, tile)) return;
+        int32_t key = smem.work.first_key + tile * TILE_TOKENS + own_thread();
+        ptx_cp_async_4(ptx_smem(own_place(smem, 0, tile)), page_entry(params, smem.work.entry.request, key));
+    }
+
+    static __device__ __forceinline__ void keep_place(const pod_kernel_params &params, smem_type &smem,
+                                                      const prefill_range &range, int tile) {
+        if (own_thread() >= TILE_TOKENS) return;
+        uint32_t *k_place = own_place(smem, 0, tile);
+        key_place place = {0, 0};
+        if (has_key(range, tile)) {
+            int32_t key = smem.work.first_key + tile * TILE_TOKENS + own_thread();
+            int32_t page = params.page_table == nullptr ? smem.work.entry.request : (int32_t)*k_place;
+            place = locate_key(params, page, key);
         }
-        ptx_cp_async_commit();
+        *k_place = place.k_chunk;
+        *own_place(smem, 1, tile) = place.v_chunk;
     }
 
-    /** Page of this thread's key of tile `tile`: the first threads have one key each, none behind the end. */
-    static __device__ __forceinline__ int32_t own_page(const pod_kernel_params &params, const prefill_work &work,
-                                                       const prefill_range &range, int tile) {
-        int t = own_thread(), key = tile * TILE_TOKENS + t;
-        if (t >= TILE_TOKENS || key >= range.num_keys) return 0;
-        return load_page(params, work.entry.request, work.first_key + key);
+    /** Chunks 2 * step and 2 * step + 1 of a lane's row, from the address of the row's first two: the swizzle changes
+     * the low three bits of a chunk's number, so the rest can be added, which costs no instruction. */
+    static __device__ __forceinline__ uint32_t step_chunk(uint32_t first_smem, int step) {
+        return (first_smem ^ (step % 4 * 2 * CHUNK_BYTES)) + step / 4 * 8 * CHUNK_BYTES;
     }
 
-    static __device__ __forceinline__ void keep_place(const pod_kernel_params &params, smem_type &smem, int tile,
-                                                      int32_t page) {
-        int t = own_thread();
-        if (t < TILE_TOKENS) {
-            smem.places[tile & 1][t] = locate_key(params, page, smem.work.first_key + tile * TILE_TOKENS + t);
-        }
-    }
-
-    static __device__ __forceinline__ void scores(float (&s)[M_TILES][S_TILES][4], uint32_t q_smem, uint32_t k_smem,
-                                                  int warp, int lane) {
-        /* Lane addresses of the first step; later steps flip bits of the chunk number. */
-        uint32_t q_lane = q_smem + swizzle_chunk<ROW_BYTES>(warp * 16 * M_TILES + lane % 16, lane / 16);
+    static __device__ __forceinline__ void scores(score_tiles &s, uint32_t q_smem, uint32_t k_smem, uint32_t thread) {
+        /* Lane addresses of the first step. */
+        int lane = thread % 32;
+        uint32_t q_lane = q_smem + swizzle_chunk<ROW_BYTES>(thread / 32 * 16 * M_TILES + lane % 16, lane / 16);
         uint32_t k_lane = k_smem + swizzle_chunk<ROW_BYTES>(lane % 8 + lane / 16 * 8, lane / 8 % 2);
 #pragma unroll
         for (int m = 0; m < M_TILES; m++) {
 #pragma unroll
             for (int n = 0; n < S_TILES; n++) s[m][n][0] = s[m][n][1] = s[m][n][2] = s[m][n][3] = 0.0f;
         }
-        /* One step's operands are loaded while the step before is multiplied. */
-        uint32_t q[2][M_TILES][4], k[2][S_TILES / 2][4];
-        load_step(q[0], k[0], q_lane, k_lane);
 #pragma unroll
         for (int step = 0; step < K_STEPS; step++) {
-            int now = step & 1;
-            if (step + 1 < K_STEPS) {
-                uint32_t chunk_bits = (step + 1) * 2 * CHUNK_BYTES;
-                load_step(q[now ^ 1], k[now ^ 1], q_lane ^ chunk_bits, k_lane ^ chunk_bits);
-            }
+            uint32_t q[M_TILES][4];
+#pragma unroll
+            for (int m = 0; m < M_TILES; m++) ptx_ldmatrix_x4(q[m], step_chunk(q_lane, step) + m * 16 * ROW_BYTES);
 #pragma unroll
             for (int n = 0; n < S_TILES / 2; n++) {
+                uint32_t k[4];
+                ptx_ldmatrix_x4(k, step_chunk(k_lane, step) + n * 16 * ROW_BYTES);
 #pragma unroll
                 for (int m = 0; m < M_TILES; m++) {
-                    ELEMENT::mma(s[m][2 * n], q[now][m], k[now][n][0], k[now][n][1]);
-                    ELEMENT::mma(s[m][2 * n + 1], q[now][m], k[now][n][2], k[now][n][3]);
+                    ELEMENT::mma(s[m][2 * n], q[m], k[0], k[1]);
+                    ELEMENT::mma(s[m][2 * n + 1], q[m], k[2], k[3]);
                 }
             }
         }
-    }
-
-    static __device__ __forceinline__ void load_step(uint32_t (&q)[M_TILES][4], uint32_t (&k)[S_TILES / 2][4],
-                                                     uint32_t q_lane, uint32_t k_lane) {
-#pragma unroll
-        for (int m = 0; m < M_TILES; m++) ptx_ldmatrix_x4(q[m], q_lane + m * 16 * ROW_BYTES);
-#pragma unroll
-        for (int n = 0; n < S_TILES / 2; n++) ptx_ldmatrix_x4(k[n], k_lane + n * 16 * ROW_BYTES);
     }
 
     static __device__ __forceinline__ void softcap(const pod_kernel_params &params, float (&s)[M_TILES][S_TILES][4]) {
@@ -203,123 +208,129 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
         }
     }
 
-    /** Takes out what a row may not see. Only for tiles on an edge of what the rows see. */
-    static __device__ void mask(const pod_kernel_params &params, const prefill_work &work,
-                                float (&s)[M_TILES][S_TILES][4], int first_key) {
+    /** Takes out what a row may not see. Only for tiles on an edge of what the rows see. `key`: the scores' first one.
+     */
+    static __device__ __forceinline__ void mask(const smem_type &smem, score_tiles &s, int key) {
         int warp = own_thread() / 32, lane = own_thread() % 32;
 #pragma unroll
         for (int m = 0; m < M_TILES; m++) {
 #pragma unroll
             for (int half = 0; half < 2; half++) {
-                int row = work.entry.row_begin + (warp * M_TILES + m) * 16 + half * 8 + lane / 4;
-                key_range range = visible_keys(params, work.request, row / params.shape.group);
+                key_range range = smem.rows[(warp * M_TILES + m) * 16 + half * 8 + lane / 4];
+                int own_key = key + lane % 4 * 2;
 #pragma unroll
                 for (int n = 0; n < S_TILES; n++) {
 #pragma unroll
                     for (int j = 0; j < 2; j++) {
-                        int key = first_key + n * 8 + lane % 4 * 2 + j;
-                        if (key < range.begin || key >= range.end) s[m][n][half * 2 + j] = -INFINITY;
+                        int at = own_key + n * 8 + j;
+                        if (at < range.begin || at >= range.end) s[m][n][half * 2 + j] = -INFINITY;
                     }
                 }
             }
         }
     }
 
-    /** Raises the running maxima to those of the tile; sums and output follow where a maximum moved. */
-    static __device__ __forceinline__ void raise_max(const float (&s)[M_TILES][S_TILES][4], accumulators &acc,
-                                                     float scale) {
-        float factor[M_TILES][2];
-        bool moved = false;
+    /** Keys that each row of the tile sees. */
+    static __device__ __forceinline__ void find_rows(const pod_kernel_params &params, smem_type &smem) {
+        const prefill_work &work = smem.work;
+        int t = own_thread();
+        if (t >= ROWS) return;
+        key_range range = visible_keys(params, work.request, (work.entry.row_begin + t) / params.shape.group);
+        range.begin -= work.first_key;
+        range.end -= work.first_key;
+        smem.rows[t] = range;
+    }
+
+    /** Where a score is so far above its row's maximum that its probability would exceed 2^POD_RESCALE_LOG2, the
+     * maximum becomes that of the tile; sum and output follow. Rare. */
+    static __device__ __forceinline__ void raise_max(const score_tiles &s, accumulators &acc, float scale) {
+        float max[M_TILES][2];
+        bool above = false;
 #pragma unroll
         for (int m = 0; m < M_TILES; m++) {
 #pragma unroll
             for (int half = 0; half < 2; half++) {
-                float max = acc.max[m][half];
+                max[m][half] = fmaxf(s[m][0][half * 2], s[m][0][half * 2 + 1]);
 #pragma unroll
-                for (int n = 0; n < S_TILES; n++) max = fmaxf(max, fmaxf(s[m][n][half * 2], s[m][n][half * 2 + 1]));
-                max = fmaxf(max, __shfl_xor_sync(~0u, max, 1));
-                max = fmaxf(max, __shfl_xor_sync(~0u, max, 2));
-                factor[m][half] = ptx_ex2((acc.max[m][half] - finite(max)) * scale);
-                moved |= max != acc.max[m][half];
-                acc.max[m][half] = max;
+                for (int n = 1; n < S_TILES; n++) {
+                    max[m][half] = fmaxf(max[m][half], fmaxf(s[m][n][half * 2], s[m][n][half * 2 + 1]));
+                }
+                above |= max[m][half] * scale - acc.max[m][half] > POD_RESCALE_LOG2;
             }
         }
-        if (!__any_sync(~0u, moved)) return;
+        if (!__any_sync(~0u, above)) return;
 #pragma unroll
         for (int m = 0; m < M_TILES; m++) {
-            acc.sum[m][0] *= factor[m][0];
-            acc.sum[m][1] *= factor[m][1];
 #pragma unroll
-            for (int n = 0; n < O_TILES; n++) {
-                acc.out[m][n][0] *= factor[m][0];
-                acc.out[m][n][1] *= factor[m][0];
-                acc.out[m][n][2] *= factor[m][1];
-                acc.out[m][n][3] *= factor[m][1];
-            }
-        }
-    }
-
-    /** A row that has seen nothing yet has max -inf; 0 in its place keeps its exponents at -inf. */
-    static __device__ __forceinline__ float finite(float max) {
-        return max == -INFINITY ? 0.0f : max;
-    }
-
-    /** P = exp2(score - max) as A operands, and its row sums. */
-    static __device__ __forceinline__ void
-    exponentials(uint32_t (&p)[M_TILES][P_STEPS][4], float (&s)[M_TILES][S_TILES][4], accumulators &acc, float scale) {
+            for (int half = 0; half < 2; half++) {
+                float row_max = fmaxf(max[m][half], __shfl_xor_sync(~0u, max[m][half], 1));
+                row_max = fmaxf(row_max, __shfl_xor_sync(~0u, row_max, 2)) * scale;
+                row_max = fmaxf(row_max, acc.max[m][half]);
+                float factor = ptx_ex2(acc.max[m][half] - row_max);
+                acc.max[m][half] = row_max;
+                acc.sum[m][half] *= factor;
 #pragma unroll
-        for (int m = 0; m < M_TILES; m++) {
-            float origin[2] = {finite(acc.max[m][0]) * scale, finite(acc.max[m][1]) * scale};
-#pragma unroll
-            for (int n = 0; n < S_TILES; n++) {
-#pragma unroll
-                for (int j = 0; j < 4; j++) {
-                    s[m][n][j] = ptx_ex2(s[m][n][j] * scale - origin[j / 2]);
-                    acc.sum[m][j / 2] += s[m][n][j];
+                for (int n = 0; n < O_TILES; n++) {
+                    acc.out[m][n][half * 2] *= factor;
+                    acc.out[m][n][half * 2 + 1] *= factor;
                 }
             }
-#pragma unroll
-            for (int step = 0; step < P_STEPS; step++) {
-                p[m][step][0] = ELEMENT::pack(s[m][2 * step][0], s[m][2 * step][1]);
-                p[m][step][1] = ELEMENT::pack(s[m][2 * step][2], s[m][2 * step][3]);
-                p[m][step][2] = ELEMENT::pack(s[m][2 * step + 1][0], s[m][2 * step + 1][1]);
-                p[m][step][3] = ELEMENT::pack(s[m][2 * step + 1][2], s[m][2 * step + 1][3]);
-            }
         }
     }
 
-    static __device__ __forceinline__ void accumulate(accumulators &acc, const uint32_t (&p)[M_TILES][P_STEPS][4],
-                                                      uint32_t v_smem, int lane) {
-        uint32_t v_lane = v_smem + swizzle_chunk<ROW_BYTES>(lane % 16, lane / 16);
-        /* Sixteen columns of V are loaded while the sixteen before are multiplied. */
-        constexpr int COLUMN_STEPS = O_TILES / 2;
-        uint32_t v[2][4];
-        ptx_ldmatrix_x4_trans(v[0], v_lane);
-#pragma unroll
-        for (int i = 0; i < P_STEPS * COLUMN_STEPS; i++) {
-            int step = i / COLUMN_STEPS, n = i % COLUMN_STEPS * 2, now = i & 1, next = i + 1;
-            if (next < P_STEPS * COLUMN_STEPS) {
-                uint32_t next_lane = v_lane ^ (next % COLUMN_STEPS * 2 * CHUNK_BYTES);
-                ptx_ldmatrix_x4_trans(v[now ^ 1], next_lane + next / COLUMN_STEPS * 16 * ROW_BYTES);
-            }
-#pragma unroll
-            for (int m = 0; m < M_TILES; m++) {
-                ELEMENT::mma(acc.out[m][n], p[m][step], v[now][0], v[now][1]);
-                ELEMENT::mma(acc.out[m][n + 1], p[m][step], v[now][2], v[now][3]);
-            }
-        }
-    }
-
-    /** The whole KV range of the work. Leaves log2-unit maxima and full row sums in every thread of a quad. */
-    static __device__ __forceinline__ void run(const pod_kernel_params &params, smem_type &smem, accumulators &acc) {
-        const prefill_work &work = smem.work;
-        int warp = own_thread() / 32, lane = own_thread() % 32;
-        uint32_t q_smem = ptx_smem(smem.q), stages_smem = ptx_smem(smem.stages);
-        float scale = params.softcap_log2 > 0.0f ? 1.0f : params.scale_log2;
-
+    /** The scores of 16 keys to probabilities, as A operands, and to the row sums. */
+    static __device__ __forceinline__ void exponentials(uint32_t (&p)[M_TILES][4], const score_tiles &s,
+                                                        accumulators &acc, float scale, int step) {
 #pragma unroll
         for (int m = 0; m < M_TILES; m++) {
-            acc.max[m][0] = acc.max[m][1] = -INFINITY;
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+#pragma unroll
+                for (int n = 0; n < 2; n++) {
+                    float low = ptx_ex2(s[m][2 * step + n][half * 2] * scale - acc.max[m][half]);
+                    float high = ptx_ex2(s[m][2 * step + n][half * 2 + 1] * scale - acc.max[m][half]);
+                    acc.sum[m][half] += low;
+                    acc.sum[m][half] += high;
+                    p[m][n * 2 + half] = ELEMENT::pack(low, high);
+                }
+            }
+        }
+    }
+
+    /** O += P V, with P of 16 keys at a time, so that exponentials run beside products. Between them the copies of the
+     * next tile's V start: all at once they would stand before the products' operands. */
+    static __device__ __forceinline__ void accumulate(smem_type &smem, accumulators &acc, const score_tiles &s,
+                                                      float scale, int tile) {
+        uint32_t zero = new_zero(smem.work), lane = ptx_tid() % 32 + zero;
+        uint32_t v_smem = ptx_smem(smem.stages[1][tile + zero & 1]);
+        uint32_t v_lane = v_smem + swizzle_chunk<ROW_BYTES>(lane % 16, lane / 16);
+#pragma unroll
+        for (int step = 0; step < P_STEPS; step++) {
+            uint32_t p[M_TILES][4];
+            if (step == 0) copy_tile<0, COPIES / 2>(smem, 1, tile + 1, zero);
+            if (step == P_STEPS / 2) copy_tile<COPIES / 2, COPIES>(smem, 1, tile + 1, zero);
+            exponentials(p, s, acc, scale, step);
+#pragma unroll
+            for (int n = 0; n < O_TILES; n += 2) {
+                uint32_t v[4];
+                ptx_ldmatrix_x4_trans(v, step_chunk(v_lane, n / 2) + step * 16 * ROW_BYTES);
+#pragma unroll
+                for (int m = 0; m < M_TILES; m++) {
+                    ELEMENT::mma(acc.out[m][n], p[m], v[0], v[1]);
+                    ELEMENT::mma(acc.out[m][n + 1], p[m], v[2], v[3]);
+                }
+            }
+        }
+    }
+
+    /** The whole KV range of the work. Leaves full row sums in every thread of a quad, and maximum -inf where there is
+     * none. */
+    static __device__ __forceinline__ void run(const pod_kernel_params &params, smem_type &smem, accumulators &acc) {
+        const prefill_work &work = smem.work;
+        float scale = params.score_scale;
+#pragma unroll
+        for (int m = 0; m < M_TILES; m++) {
+            acc.max[m][0] = acc.max[m][1] = NO_MAX;
             acc.sum[m][0] = acc.sum[m][1] = 0.0f;
 #pragma unroll
             for (int n = 0; n < O_TILES; n++) {
@@ -328,36 +339,43 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
         }
 
         prefill_range range = work.range;
-        keep_place(params, smem, 0, own_page(params, work, range, 0));
-        keep_place(params, smem, 1, own_page(params, work, range, 1));
+        fetch_page(params, smem, range, 0);
+        fetch_page(params, smem, range, 1);
+        ptx_cp_async_commit();
+        load_q(params, smem, work); /* under way while places are looked up */
+        ptx_cp_async_wait<0>();
+        keep_place(params, smem, range, 0);
+        keep_place(params, smem, range, 1);
+        find_rows(params, smem);
         sync();
-        load_q(params, smem, work); /* joins the first tile's group */
-        load_tile(smem, range, 0);
-
+        copy_tile<0, COPIES>(smem, 0, 0, 0);
+        ptx_cp_async_commit();
+        copy_tile<0, COPIES>(smem, 1, 0, 0);
+        ptx_cp_async_commit();
+        sync(); /* nobody needs the places of tile 0 any more */
+        fetch_page(params, smem, range, 2);
+        ptx_cp_async_commit();
 #pragma unroll 1
         for (int i = 0; i < work.range.num_tiles; i++) {
-            ptx_cp_async_wait<0>();
-            sync();
+            score_tiles s;
+            ptx_cp_async_wait<1>();
+            sync(); /* K(i) has landed */
+            uint32_t zero = new_zero(work);
+            scores(s, ptx_smem(smem.q), ptx_smem(smem.stages[0][i + zero & 1]), own_thread() + zero);
+            copy_tile<0, COPIES / 2>(smem, 0, i + 1, new_zero(work));
+            copy_tile<COPIES / 2, COPIES>(smem, 0, i + 1, new_zero(work));
+            ptx_cp_async_commit();
+            if (params.softcap_log2 > 0.0f) softcap(params, s);
+            int key = i * TILE_TOKENS;
+            if (key + TILE_TOKENS > work.range.unmasked_end || key < work.range.unmasked_begin) mask(smem, s, key);
+            raise_max(s, acc, scale);
+            ptx_cp_async_wait<1>();
+            sync();             /* V(i) has landed */
             range = work.range; /* read anew: cheaper than registers that live through the loop */
-            load_tile(smem, range, i + 1);
-            int32_t page = own_page(params, work, range, i + 2); /* used at the end: its latency is hidden */
-#pragma unroll 1
-            for (int token = 0; token < TILE_TOKENS; token += STEP_TOKENS) {
-                uint32_t k_smem = stages_smem + (i & 1) * STAGE_BYTES + token * ROW_BYTES;
-                int key = i * TILE_TOKENS + token;
-                int step_lane = new_lane(work, lane);
-                float s[M_TILES][S_TILES][4];
-                uint32_t p[M_TILES][P_STEPS][4];
-                scores(s, q_smem, k_smem, warp, step_lane);
-                if (params.softcap_log2 > 0.0f) softcap(params, s);
-                if (key + STEP_TOKENS > work.range.unmasked_end || key < work.range.unmasked_begin) {
-                    mask(params, work, s, work.first_key + key);
-                }
-                raise_max(s, acc, scale);
-                exponentials(p, s, acc, scale);
-                accumulate(acc, p, k_smem + TILE_BYTES, step_lane);
-            }
-            keep_place(params, smem, i + 2, page);
+            keep_place(params, smem, range, i + 2);
+            fetch_page(params, smem, range, i + 3); /* all have copied K(i + 1), whose places stood there */
+            accumulate(smem, acc, s, scale, i);
+            ptx_cp_async_commit();
         }
         ptx_cp_async_wait<0>();
 #pragma unroll
@@ -367,7 +385,7 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
                 float sum = acc.sum[m][half];
                 sum += __shfl_xor_sync(~0u, sum, 1);
                 acc.sum[m][half] = sum + __shfl_xor_sync(~0u, sum, 2);
-                acc.max[m][half] *= scale; /* scale > 0 is the host's promise */
+                if (acc.max[m][half] == NO_MAX) acc.max[m][half] = -INFINITY;
             }
         }
     }
@@ -470,8 +488,8 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
         work.range.num_keys = work.request.kv_len - work.first_key;
         work.range.unmasked_begin = visible_keys(params, work.request, last_row / group).begin - work.first_key;
         work.range.unmasked_end = visible_keys(params, work.request, work.entry.row_begin / group).end - work.first_key;
-        work.k_head = (const char *)((const uint16_t *)params.k + work.kv_head * params.k_head_stride);
-        work.v_head = (const char *)((const uint16_t *)params.v + work.kv_head * params.v_head_stride);
+        work.heads[0] = (const char *)((const uint16_t *)params.k + work.kv_head * params.k_head_stride);
+        work.heads[1] = (const char *)((const uint16_t *)params.v + work.kv_head * params.v_head_stride);
         return work;
     }
 

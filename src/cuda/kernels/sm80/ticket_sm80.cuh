@@ -63,7 +63,7 @@ static __device__ work_ticket take_ticket(const pod_kernel_params &params) {
 /** The last CTA to leave puts the tickets back to zero for the next launch of the same plan. All threads call it. */
 static __device__ __forceinline__ void leave(const pod_kernel_params &params) {
     __shared__ uint32_t is_last;
-    pod_schedule_header *header = params.schedule.header;
+    pod_schedule_header *header = new_header(params);
     if (ptx_tid() == 0) is_last = atomicAdd(&header->ctas_done, 1) == gridDim.x - 1;
     __syncthreads();
     if (!is_last) return;
