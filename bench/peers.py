@@ -4,7 +4,8 @@
 
 Needs PyTorch; every other library is used if it can be imported and named if it cannot.
 
-    python3 bench/peers.py bench/batches/llama_3_8b_balanced.csv --out peers_h100.csv
+    python3 bench/peers.py bench/batches/llama_3_8b.csv --out libraries.csv
+    python3 bench/peers.py bench/batches/llama_3_8b.csv --page-size 0 --out libraries_contiguous.csv
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import torch
 from contenders.batch import Batch, Inputs, LeftOut, Missing, read_batches
 from contenders.oracle import Oracle
 from contenders.report import Report, header
+from contenders.sides import requests_of
 from contenders.table import CONTENDERS, FUSED, ON_CPU
 from contenders.timing import Call, measure
 
@@ -32,7 +34,7 @@ def say(text: str) -> None:
 def prepare(inputs: Inputs, oracle: Oracle, contender: Callable[[Inputs], Call]) -> tuple[Call, float]:
     """A contender's call for this batch and its relative error; LeftOut if it computes something else."""
     call = contender(inputs)
-    error = oracle.error(call(0))
+    error = oracle.error(call(0), inputs.tokens_of(requests_of(call, inputs.batch)))
     if not oracle.passes(error):
         raise LeftOut(f"its outputs are wrong: relative L2 {error[0]:.1e}, worst row {error[1]:.1e}")
     return call, error[0]
@@ -41,8 +43,8 @@ def prepare(inputs: Inputs, oracle: Oracle, contender: Callable[[Inputs], Call])
 def run_batch(
     batch: Batch, contenders: dict[str, Callable[[Inputs], Call]], arguments: argparse.Namespace, report: Report
 ) -> dict[str, float]:
-    """Writes the rows of one batch; returns the median of every contender in microseconds. Contenders whose library is
-    missing are dropped.
+    """Writes the rows of one batch; returns the median of every contender in microseconds. Contenders that can compute
+    no batch of this run are dropped.
     """
     inputs = Inputs(batch, arguments.device, DTYPES[arguments.dtype])
     oracle = Oracle(inputs)
@@ -63,9 +65,18 @@ def run_batch(
     medians = {}
     for name, turns in times.items():
         ratios = [turn / own for turn, own in zip(turns, ours)] if ours else []
-        report.row(batch, name, turns, ratios, errors[name])
+        report.row(batch, name, turns, ratios, errors[name], requests_of(calls[name], batch))
         medians[name] = sorted(turns)[len(turns) // 2]
     return medians
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text} is less than {least}")
+        return int(text)
+
+    return number
 
 
 def parse(argv: list | None = None) -> argparse.Namespace:
@@ -74,6 +85,10 @@ def parse(argv: list | None = None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="CSV to write (standard output)")
     parser.add_argument("--device", default="cuda:0" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dtype", choices=DTYPES, default="bf16")
+    parser.add_argument(
+        "--page-size", type=_at_least(0), default=16, metavar="N", help="tokens per page; 0: contiguous caches (16)"
+    )
+    parser.add_argument("--every", type=_at_least(1), default=1, metavar="N", help="only every N-th batch (1)")
     parser.add_argument("--repeats", type=int, default=30, help="timed turns (30)")
     parser.add_argument("--only", action="append", metavar="NAME", help="this contender; repeatable (all)")
     parser.add_argument("--time-limit", type=float, metavar="S", help="begin no batch after this many seconds")
@@ -83,7 +98,7 @@ def parse(argv: list | None = None) -> argparse.Namespace:
 
 def main(argv: list | None = None) -> None:
     arguments = parse(argv)
-    batches = read_batches(arguments.batches)
+    batches = read_batches(arguments.batches, arguments.page_size)[:: arguments.every]
     contenders = dict(CONTENDERS if arguments.device.startswith("cuda") else ON_CPU)
     unknown = [name for name in arguments.only or [] if name not in contenders]
     if unknown:

@@ -82,8 +82,8 @@ def fill(page: Path, found: dict[str, results.Results], drawn: dict[str, Path]) 
                 module, f"{suite}.csv says too little" if suite in found else f"no {suite}.csv"
             )
     blocks["claims"] = pages.claims(answers)
-    peers = found["peers"] if "peers" in drawn else None
-    blocks["balanced"] = summary.table(peers, found.get("libraries")) if peers else "Not measured: no peers.csv."
+    runs = [found[suite] for suite in ("libraries_contiguous", "libraries") if suite in drawn]
+    blocks["balanced"] = summary.table(found["peers"] if "peers" in drawn else None, runs)
     page.write_text(pages.replace(page.read_text(encoding="utf-8"), blocks), encoding="utf-8")
     print(f"filled {page}")
 

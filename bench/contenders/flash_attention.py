@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""FlashAttention-2 and -3: as their own packages, and as the builds that vLLM and SGLang ship."""
+"""FlashAttention-2 as its own package, and FlashAttention-3 as SGLang builds it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from .batch import Inputs, Missing
 from .timing import Call
 
 
-def _function(module: str, name: str) -> Callable:
+def imported(module: str, name: str) -> Callable:
+    """A library's function; Missing if it is not here."""
     try:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
@@ -21,8 +22,8 @@ def _function(module: str, name: str) -> Callable:
 
 def version_2_serial(inputs: Inputs) -> Call:
     """On contiguous caches: its pages have 256 tokens or more."""
-    prefill = _function("flash_attn", "flash_attn_func")
-    decode = _function("flash_attn", "flash_attn_with_kvcache")
+    prefill = imported("flash_attn", "flash_attn_func")
+    decode = imported("flash_attn", "flash_attn_with_kvcache")
     middle = inputs.batch.prefill_q
     decode_len = inputs.kv_len[1:].to(inputs.device)
     for index in range(len(inputs.layers)):
@@ -37,61 +38,22 @@ def version_2_serial(inputs: Inputs) -> Call:
     return call
 
 
-class _Mixed:
-    """The arguments of one call over prefill and decodes together, on pages."""
-
-    def __init__(self, inputs: Inputs) -> None:
-        self.q_start = inputs.q_start.to(inputs.device)
-        self.kv_len = inputs.kv_len.to(inputs.device)
-        self.page_table = inputs.page_table.to(inputs.device)
-        self.max_q, self.max_kv = inputs.batch.prefill_q, max(inputs.batch.kv_lens)
-
-
-def _version_3(inputs: Inputs, module: str) -> Call:
-    function, mixed = _function(module, "flash_attn_with_kvcache"), _Mixed(inputs)
-
-    def call(index: int):
-        layer = inputs.layers[index]
-        out = function(
-            layer.q,
-            layer.k,
-            layer.v,
-            cache_seqlens=mixed.kv_len,
-            page_table=mixed.page_table,
-            cu_seqlens_q=mixed.q_start,
-            max_seqlen_q=mixed.max_q,
-            causal=True,
-        )
-        return (out if torch.is_tensor(out) else out[0],)
-
-    return call
-
-
-def version_3(inputs: Inputs) -> Call:
-    return _version_3(inputs, "flash_attn_interface")
-
-
 def sglang(inputs: Inputs) -> Call:
-    return _version_3(inputs, "sgl_kernel.flash_attn")
-
-
-def vllm(inputs: Inputs) -> Call:
-    function, mixed = _function("vllm.vllm_flash_attn", "flash_attn_varlen_func"), _Mixed(inputs)
+    """One call over prefill and decodes together, on pages."""
+    function = imported("sgl_kernel.flash_attn", "flash_attn_with_kvcache")
+    if inputs.layout.is_contiguous:
+        raise Missing("reads pages, and the cache is contiguous")
+    settings = {
+        "cache_seqlens": inputs.kv_len.to(inputs.device),
+        "page_table": inputs.page_table.to(inputs.device),
+        "cu_seqlens_q": inputs.q_start.to(inputs.device),
+        "max_seqlen_q": inputs.batch.prefill_q,
+        "causal": True,
+    }
 
     def call(index: int):
         layer = inputs.layers[index]
-        return (
-            function(
-                layer.q,
-                layer.k,
-                layer.v,
-                max_seqlen_q=mixed.max_q,
-                cu_seqlens_q=mixed.q_start,
-                max_seqlen_k=mixed.max_kv,
-                seqused_k=mixed.kv_len,
-                block_table=mixed.page_table,
-                causal=True,
-            ),
-        )
+        out = function(layer.q, layer.k, layer.v, **settings)
+        return (out if torch.is_tensor(out) else out[0],)
 
     return call

@@ -22,22 +22,26 @@ def _library():
 class _Requests:
     """A range of a batch's requests in FlashInfer's form."""
 
-    def __init__(self, inputs: Inputs, begin: int, end: int) -> None:
+    def __init__(self, inputs: Inputs, requests: range) -> None:
+        _library()
+        if inputs.layout.is_contiguous:
+            raise Missing("reads pages, and the cache is contiguous")
         b = inputs.batch
-        pages = inputs.pages_of[begin:end]
+        begin, end = requests.start, requests.stop
+        page_lists = inputs.layout.page_lists[begin:end]
 
         def starts(counts: list[int]) -> torch.Tensor:
             return torch.tensor([0, *counts]).cumsum(0).to(torch.int32).to(inputs.device)
 
         self.q_start = starts(b.q_lens[begin:end])
-        self.page_start = starts(pages)
-        self.pages = torch.cat(inputs.page_lists[begin:end]).to(inputs.device)
+        self.page_start = starts([len(pages) for pages in page_lists])
+        self.pages = torch.cat(page_lists).to(inputs.device)
         self.kv_len = inputs.kv_len[begin:end].to(inputs.device)
         self.last_page_len = ((self.kv_len - 1) % b.page_size + 1).to(torch.int32)
 
 
 def _split(inputs: Inputs) -> tuple[_Requests, _Requests]:
-    return _Requests(inputs, 0, 1), _Requests(inputs, 1, len(inputs.pages_of))
+    return _Requests(inputs, inputs.batch.prefill), _Requests(inputs, inputs.batch.decodes)
 
 
 def _workspace(inputs: Inputs) -> torch.Tensor:
@@ -90,7 +94,7 @@ def serial(inputs: Inputs) -> Call:
 
 
 def batched_prefill(inputs: Inputs) -> Call:
-    wrapper = _planned_prefill(inputs, _Requests(inputs, 0, len(inputs.pages_of)))
+    wrapper = _planned_prefill(inputs, _Requests(inputs, inputs.batch.requests))
 
     def call(index: int):
         layer = inputs.layers[index]
@@ -150,7 +154,7 @@ def batch_pod(inputs: Inputs) -> Call:
 
 
 def batch_attention(inputs: Inputs) -> Call:
-    requests = _Requests(inputs, 0, len(inputs.pages_of))
+    requests = _Requests(inputs, inputs.batch.requests)
     wrapper = _library().BatchAttention("NHD", str(inputs.device))
     wrapper.plan(
         requests.q_start,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import torch
 
-from .batch import Inputs
+from .batch import Inputs, LeftOut
 
 PREFILL_SAMPLE, DECODE_SAMPLE = 16, 8
 MAX_RELATIVE_L2, MAX_WORST_ROW = 5e-3, 2e-2  # of bf16, as `podattn run --check`
@@ -27,7 +27,8 @@ class Oracle:
         b = inputs.batch
         k, v, decode_k, decode_v = inputs.contiguous(0)
         q = inputs.layers[0].q
-        self.tokens: list[int] = []
+        self.num_tokens = len(q)
+        self.tokens: list[int] = []  # the sampled ones
         expected = []
         for i in spread(b.prefill_q, PREFILL_SAMPLE):
             seen = b.prefill_kv - b.prefill_q + i + 1
@@ -45,10 +46,17 @@ class Oracle:
         scores = torch.einsum("hgd,thd->hgt", grouped, k.double()) / math.sqrt(k.shape[2])
         return torch.einsum("hgt,thd->hgd", scores.softmax(-1), v.double()).reshape(q.shape)
 
-    def error(self, outputs: Sequence[torch.Tensor]) -> tuple[float, float]:
-        """Relative L2 over all, and of the worst row, of a contender's outputs for layer 0."""
-        got = torch.cat(list(outputs))[self.tokens].double()
-        difference, size = (got - self.expected).norm(dim=-1), self.expected.norm(dim=-1)
+    def error(self, outputs: Sequence[torch.Tensor], computed: slice = slice(None)) -> tuple[float, float]:
+        """Relative L2 over all, and of the worst row, of a contender's outputs for layer 0. It has computed these query
+        tokens; what it returns has to be just those.
+        """
+        tokens = range(self.num_tokens)[computed]
+        got = torch.cat(list(outputs))
+        if len(got) != len(tokens):
+            raise LeftOut(f"it returns {len(got)} tokens; {len(tokens)} were to be computed")
+        sampled = [i for i, token in enumerate(self.tokens) if token in tokens]
+        got, expected = got[[self.tokens[i] - tokens.start for i in sampled]].double(), self.expected[sampled]
+        difference, size = (got - expected).norm(dim=-1), expected.norm(dim=-1)
         return (difference.norm() / size.norm()).item(), (difference / size).max().item()
 
     @staticmethod

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""podattn through its Python front: fused, and its own serial and streams."""
+"""podattn through its Python front: fused, its own serial and streams, and each side alone."""
 
 from __future__ import annotations
 
 import torch
 
-from .batch import Inputs, LeftOut, Missing
+from .batch import Inputs, Missing
+from .sides import Alone, in_turn, on_two_streams
 from .timing import Call
 
 
@@ -20,19 +21,20 @@ def _library():
 class _Part:
     """A plan for a range of a batch's requests, and its call."""
 
-    def __init__(self, inputs: Inputs, begin: int, end: int) -> None:
+    def __init__(self, inputs: Inputs, requests: range) -> None:
         b = inputs.batch
         self.inputs = inputs
-        self.tokens = slice(int(inputs.q_start[begin]), int(inputs.q_start[end]))
+        self.tokens = inputs.tokens_of(requests)
+        begin, end = requests.start, requests.stop
         self.plan = _library().Plan(
             device=inputs.device,
             q_heads=b.q_heads,
             kv_heads=b.kv_heads,
             head_dim=b.head_dim,
             dtype=inputs.dtype,
-            page_size=b.page_size,
-            num_pages=inputs.num_pages,
-            max_requests=end - begin,
+            page_size=inputs.layout.page_size,
+            num_pages=inputs.layout.num_pages,
+            max_requests=len(requests),
             max_q_tokens=self.tokens.stop - self.tokens.start,
             max_kv_len=max(b.kv_lens[begin:end]),
         )
@@ -49,33 +51,25 @@ class _Part:
 
 
 def _sides(inputs: Inputs) -> tuple[_Part, _Part]:
-    return _Part(inputs, 0, 1), _Part(inputs, 1, len(inputs.pages_of))
+    return _Part(inputs, inputs.batch.prefill), _Part(inputs, inputs.batch.decodes)
 
 
 def fused(inputs: Inputs) -> Call:
-    part = _Part(inputs, 0, len(inputs.pages_of))
+    part = _Part(inputs, inputs.batch.requests)
     return lambda index: (part(index),)
 
 
 def serial(inputs: Inputs) -> Call:
-    prefill, decode = _sides(inputs)
-    return lambda index: (prefill(index), decode(index))
+    return in_turn(*_sides(inputs))
 
 
 def streams(inputs: Inputs) -> Call:
-    if inputs.device.type != "cuda":
-        raise LeftOut("a CPU has no streams")
-    prefill, decode = _sides(inputs)
-    side = torch.cuda.Stream(inputs.device)
+    return on_two_streams(inputs, *_sides(inputs))
 
-    def call(index: int):
-        main = torch.cuda.current_stream(inputs.device)
-        side.wait_stream(main)
-        with torch.cuda.stream(side):
-            second = decode(index)
-        second.record_stream(main)
-        first = prefill(index)
-        main.wait_stream(side)
-        return first, second
 
-    return call
+def prefill(inputs: Inputs) -> Call:
+    return Alone(_Part(inputs, inputs.batch.prefill), inputs.batch.prefill)
+
+
+def decode(inputs: Inputs) -> Call:
+    return Alone(_Part(inputs, inputs.batch.decodes), inputs.batch.decodes)

@@ -83,8 +83,18 @@ class Report:
         first = str(reason).strip().splitlines() or [type(reason).__name__]
         self._line(f"# left out: {what}: {first[0][:200]}")
 
-    def row(self, batch: Batch, variant: str, times: Sequence[float], ratios: Sequence[float], error: float) -> None:
+    def row(
+        self,
+        batch: Batch,
+        variant: str,
+        times: Sequence[float],
+        ratios: Sequence[float],
+        error: float,
+        computed: range,
+    ) -> None:
+        """Of a variant that has computed these requests of the batch."""
         median, p10, p90 = quantiles(times)
+        part = batch.part(computed)
         values: dict[str, object] = {
             "case": batch.case,
             "variant": variant,
@@ -101,8 +111,8 @@ class Report:
             "median_us": f"{median:.2f}",
             "p10_us": f"{p10:.2f}",
             "p90_us": f"{p90:.2f}",
-            "tflops": f"{batch.flops / median / 1e6:.1f}",
-            "kv_gb_per_s": f"{batch.kv_bytes / median / 1e3:.1f}",
+            "tflops": f"{part.flops / median / 1e6:.1f}",
+            "kv_gb_per_s": f"{part.kv_bytes / median / 1e3:.1f}",
             "relative_l2": f"{error:.2e}",
         }
         if ratios:

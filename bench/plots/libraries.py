@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from .batches import Case, cases_of, mean, ratios
+from .batches import Case, mean, ratios
+from .library_cases import SIDES, library_cases
 from .look import COLOURS, GREY, colour_of, figure, name_of, than, times
 from .results import ResultError, Results
 
@@ -15,8 +16,8 @@ PAPER = "Fused attention is faster than FlashInfer's serial and batched kernels.
 
 def _rivals(results: Results) -> tuple[list[Case], list[str]]:
     """Cases, and the other contenders, the fastest first."""
-    cases = cases_of(results, "fused")
-    names = {variant for case in cases for variant in case.us if variant != "fused"}
+    cases = library_cases(results)
+    names = {variant for case in cases for variant in case.us if variant not in ("fused", *SIDES)}
     if not names:
         raise ResultError(f"{results.name}: nobody but fused is there")
     return cases, sorted(names, key=lambda name: mean(ratios(cases, name)))
@@ -28,13 +29,36 @@ def _message(cases: list[Case], rivals: list[str]) -> str:
     most = max(len(ratios(cases, name)) for name in others)
     best = next(name for name in others if len(ratios(cases, name)) == most)
     gain = mean(ratios(cases, best))
-    return f"Fused is {than(gain)} than {name_of(best)}, the fastest other over {most} batches"
+    name = name_of(best).replace(", best", " at its best")
+    return f"Fused is {than(gain)} than {name}, the fastest other over {most} batches"
 
 
 def _label(cases: list[Case], name: str) -> str:
     """Its name; of one that did not take part in all batches, also in how many."""
     count = len(ratios(cases, name))
     return name_of(name) if count == len(cases) else f"{name_of(name)} ({count} of {len(cases)})"
+
+
+def _sides_alone(cases: list[Case]) -> list[str]:
+    """A table of each side without the other; no lines if the file has none of both libraries."""
+    rows = []
+    for side in ("prefill", "decode"):
+        both = [
+            (case.us[f"fa3_{side}"] / case.us[side], case) for case in cases if {side, f"fa3_{side}"} <= set(case.us)
+        ]
+        if both:
+            worst, where = min(both, key=lambda pair: pair[0])
+            rows.append(f"| {side} | {len(both)} | {mean(x for x, _ in both):.2f} | {worst:.2f}, {where.label} |")
+    if not rows:
+        return []
+    return [
+        "",
+        "Sides alone: podattn against FlashAttention-3, whose time over podattn's is shown.",
+        "",
+        "| side | batches | mean | worst for podattn |",
+        "|---|---|---|---|",
+        *rows,
+    ]
 
 
 def draw(results: Results) -> Figure:
@@ -60,7 +84,8 @@ def draw(results: Results) -> Figure:
     ax.set_ylim(-0.6, len(rivals) - 0.4)
     ax.set_xlabel("time / podattn fused")
     ax.tick_params(axis="y", colors=GREY)
-    fig.subplots_adjust(left=0.31, right=0.91)
+    longest = max(len(_label(cases, name)) for name in rivals)
+    fig.subplots_adjust(left=max(0.31, 0.02 + 0.0098 * longest), right=0.91)
     return fig
 
 
@@ -78,7 +103,7 @@ def findings(results: Results) -> str:
             f"{spread[0]:.2f} to {spread[1]:.2f} |"
         )
     missing = [f"* {text}" for text in results.left_out if "@" not in text]
-    lines += ["", _message(cases, rivals) + "."]
+    lines += ["", _message(cases, rivals) + ".", *_sides_alone(cases)]
     return "\n".join([*lines, "", "Not measured:", "", *missing] if missing else lines)
 
 

@@ -39,7 +39,11 @@ NAMES = {
     "fa3_sm_partition": "FlashAttention-3, SMs divided by an oracle",
     "pod_best": "POD-Attention, best",
     "fa2_serial": "FlashAttention-2, serial",
-    "fa3_mixed": "FlashAttention-3, one call",
+    "fa3_serial": "FlashAttention-3, serial",
+    "fa3_streams": "FlashAttention-3, streams",
+    "fa3_mixed": "FlashAttention-3, one mixed call",
+    "fa3_mixed_unsplit": "FlashAttention-3, one mixed call, unsplit",
+    "fa3_mixed_split": "FlashAttention-3, one mixed call, up to 32 splits",
     "flashinfer_serial": "FlashInfer, serial",
     "flashinfer_batched": "FlashInfer, one batched prefill",
     "flashinfer_pod": "FlashInfer POD",
@@ -48,8 +52,7 @@ NAMES = {
     "sdpa_flash": "PyTorch SDPA, flash",
     "sdpa_cudnn": "PyTorch SDPA, cuDNN",
     "sdpa_efficient": "PyTorch SDPA, efficient",
-    "vllm_mixed": "vLLM's FlashAttention, one call",
-    "sglang_mixed": "SGLang's FlashAttention-3, one call",
+    "sglang_mixed": "SGLang's FlashAttention-3, one mixed call",
 }
 
 WIDTH, DPI = 8.0, 150

@@ -5,7 +5,20 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from . import fig1, fig6, fig7, fig10, fig11, fig13, fig14, libraries, limits, peer_times, trace
+from . import (
+    fig1,
+    fig6,
+    fig7,
+    fig10,
+    fig11,
+    fig13,
+    fig14,
+    libraries,
+    libraries_contiguous,
+    limits,
+    peer_times,
+    trace,
+)
 
 SUITES: dict[str, ModuleType] = {
     "limits": limits,
@@ -19,4 +32,5 @@ SUITES: dict[str, ModuleType] = {
     "trace": trace,
     "peers": peer_times,
     "libraries": libraries,
+    "libraries_contiguous": libraries_contiguous,
 }

@@ -122,9 +122,20 @@ def peers(folder: Path, fa3: float = 150) -> Path:
 
 def libraries(folder: Path) -> Path:
     rows = case({"fused": 112, "serial": 195, "flashinfer_pod": 168, "flashinfer_batch_attention": 180}, "1024@8192")
-    missing = "# left out: fa3_mixed: flash_attn_interface cannot be imported"
+    missing = "# left out: fa3_mixed: vllm.vllm_flash_attn cannot be imported"
     return write(folder / "libraries.csv", BATCH_COLUMNS, rows, [missing])
 
 
+def libraries_contiguous(folder: Path, fa3_decode: float = 104) -> Path:
+    rows = []
+    for prefill, side, fa3_prefill in (("1024@8192", 90, 99), ("2048@8192", 120, 144)):
+        us = {"fused": 100, "serial": 100 + side, "prefill": side, "decode": 100, "fa3_prefill": fa3_prefill,
+              "fa3_decode": fa3_decode, "fa3_serial": 200, "fa3_streams": 130, "fa3_mixed": 150,
+              "fa3_mixed_unsplit": 120 if side == 120 else 160}  # fmt: skip
+        rows += case(us, prefill, page_size=0)
+    return write(folder / "libraries_contiguous.csv", BATCH_COLUMNS, rows)
+
+
 MAKERS = {maker.__name__: maker for maker in (
-    limits, fig1, fig6, fig7, fig10, fig11, fig13, fig14, trace, peers, libraries)}  # fmt: skip
+    limits, fig1, fig6, fig7, fig10, fig11, fig13, fig14, trace, peers, libraries,
+    libraries_contiguous)}  # fmt: skip

@@ -189,7 +189,7 @@ def test_libraries_name_who_is_missing(tmp_path):
     assert "Fused is 1.50× faster than FlashInfer POD, the fastest other over 1 batches" in texts(
         draw("libraries", path)
     )
-    assert "* fa3_mixed: flash_attn_interface cannot be imported" in findings("libraries", path)
+    assert "* fa3_mixed: vllm.vllm_flash_attn cannot be imported" in findings("libraries", path)
 
 
 def test_a_library_that_took_part_in_few_batches_is_not_the_one_to_beat(tmp_path):
@@ -198,3 +198,18 @@ def test_a_library_that_took_part_in_few_batches_is_not_the_one_to_beat(tmp_path
     shown = texts(draw("libraries", synthetic.write(tmp_path / "libraries.csv", synthetic.BATCH_COLUMNS, rows)))
     assert "Fused is 1.50× faster than FlashInfer POD, the fastest other over 2 batches" in shown
     assert "cuDNN (1 of 2)" in shown
+
+
+def test_flash_attention_3_is_compared_in_its_best_way_and_side_by_side(tmp_path):
+    path = synthetic.libraries_contiguous(tmp_path)
+    said, shown = findings("libraries_contiguous", path), texts(draw("libraries_contiguous", path))
+    assert "Fused is 1.25× faster than FlashAttention-3 at its best, the fastest other over 2 batches" in shown
+    assert "| FlashAttention-3, best | 2 | 1.25 | 1.20 to 1.30 |" in said
+    assert "| FlashAttention-3, streams | 2 | 1.30 | 1.30 to 1.30 |" in said
+    assert "alone |" not in said and "prefill alone" not in shown
+    assert "| prefill | 2 | 1.15 | 1.10, 1024@8192 + 16@4096 |" in said
+    assert "| decode | 2 | 1.04 | 1.04, 1024@8192 + 16@4096 |" in said
+
+
+def test_without_both_libraries_sides_nothing_is_said_of_them(tmp_path):
+    assert "Sides alone" not in findings("libraries", synthetic.libraries(tmp_path))

@@ -20,7 +20,7 @@ def test_all_suites_are_drawn_and_a_page_is_filled(tmp_path, capsys):
     filled = page.read_text()
     assert filled.startswith("before\n<!-- fig11 -->\n![The sweep") and filled.endswith("<!-- /balanced -->\nafter\n")
     assert "](../figures/fig11.svg)" in filled and "stale" not in filled
-    assert "| 1024@8192 + 16@4096 | 110 | 1.77 |" in filled
+    assert "| 1024@8192 + 16@4096 | 100 | 1.90 |" in filled
     assert capsys.readouterr().err == ""
 
 
@@ -98,8 +98,31 @@ def test_a_block_that_does_not_end_is_refused():
 
 
 def test_each_file_s_ratios_are_its_own(tmp_path):
-    table = summary.table(results.read(synthetic.peers(tmp_path)), results.read(synthetic.libraries(tmp_path)))
+    table = summary.table(results.read(synthetic.peers(tmp_path)), [results.read(synthetic.libraries(tmp_path))])
     row = next(line for line in table.splitlines() if line.startswith("| 1024@8192"))
     # Serial's 195 and POD-Attention's 140 are over the 110 of their file, FlashInfer's 168 and 180 over its 112.
     assert row.split("|")[3:7] == [" 1.77 ", " 1.73 ", " 1.50 ", " 1.61 "]
     assert " 1.27 " in row
+
+
+def test_flash_attention_3_is_shown_from_the_run_that_measured_it(tmp_path):
+    peers = results.read(synthetic.peers(tmp_path))
+    runs = [results.read(make(tmp_path)) for make in (synthetic.libraries, synthetic.libraries_contiguous)]
+    lines = summary.table(peers, runs).splitlines()
+    heading, caches, row = lines[2], lines[4], lines[5]
+    assert heading.endswith("| POD-Attention, best | FlashAttention-3, best |")
+    # Contiguous: fused 100, its own serial 190, FlashAttention-3's streams 130. POD-Attention's 140 / 110 are of peers.
+    assert row == "| 1024@8192 + 16@4096 | 100 | 1.90 | 1.50 | 1.61 | 1.27 | 1.30 |"
+    assert caches.count("contiguous") == 4 and caches.count("page size 16") == 2
+
+
+def test_a_contiguous_run_without_the_sides_leaves_the_batches_to_the_peers(tmp_path):
+    peers = results.read(synthetic.peers(tmp_path))
+    rows = synthetic.case({"fused": 100, "fa3_serial": 140}, "1024@8192", page_size=0)
+    run = results.read(synthetic.write(tmp_path / "run.csv", synthetic.BATCH_COLUMNS, rows))
+    lines = summary.table(peers, [run]).splitlines()
+    assert lines[5].startswith("| 1024@8192 + 16@4096 | 110 | 1.77 |") and lines[5].endswith("| 1.40 |")
+
+
+def test_no_file_with_sides_is_no_table(tmp_path):
+    assert summary.table(None, [results.read(synthetic.libraries(tmp_path))]) == "Not measured: no peers.csv."
