@@ -184,9 +184,11 @@ POD_CORE_FN int64_t pod_core_div(int64_t a, int64_t b) {
     return a / b;
 }
 
-/** Beginning of piece `index` when `total` is cut into `count` pieces that differ by at most one. */
+/** Beginning of piece `index` when `total` is cut into `count` pieces that differ by at most one: floor(total * index /
+ * count). `count` is 32768 at most, so that 32 bits are enough, in which a GPU divides several times faster. */
 POD_CORE_FN int32_t pod_core_cut(int32_t total, int32_t count, int32_t index) {
-    return (int32_t)((int64_t)total * index / count);
+    int32_t each = total / count;
+    return each * index + (total - each * count) * index / count;
 }
 
 /** Keys that any of the query tokens [token_begin, token_end) sees: [*kv_begin, *kv_end). */
@@ -238,9 +240,11 @@ POD_CORE_FN int32_t pod_core_slice_begin(const pod_schedule_header *header, int3
 
 /** The slice that owns a decode tile. */
 POD_CORE_FN int32_t pod_core_slice_of(const pod_schedule_header *header, int32_t tile) {
-    /* cut(i) <= tile < cut(i + 1)  <=>  i = ceil((tile + 1) * count / total) - 1 */
-    int64_t scaled = ((int64_t)tile + 1) * header->num_slices;
-    return (int32_t)((scaled + header->num_decode_tiles - 1) / header->num_decode_tiles) - 1;
+    /* cut(i) <= tile < cut(i + 1), and i is about tile * count / total */
+    int32_t slice = (int32_t)((float)tile * (float)header->num_slices / (float)header->num_decode_tiles);
+    while (pod_core_slice_begin(header, slice) > tile) slice--;
+    while (pod_core_slice_begin(header, slice + 1) <= tile) slice++;
+    return slice;
 }
 
 /** A run of decode tiles of one request and KV head inside one slice. */

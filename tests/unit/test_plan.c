@@ -4,6 +4,7 @@
 
 #include "guarded.h"
 #include "plan_check.h"
+#include "rng.h"
 
 typedef struct planned {
     pod_device *device;
@@ -146,6 +147,22 @@ static void the_longest_context_is_planned(void **state) {
     release(&p);
 }
 
+/** Slices are cut in 32 bits and found by an estimate; both are held against the definition. */
+static void slices_are_what_the_definition_says(void **state) {
+    (void)state;
+    test_rng rng = {1};
+    for (int i = 0; i < 20000; i++) {
+        int32_t count = rng_range(&rng, 1, i % 2 == 0 ? 32768 : 200);
+        int32_t total = rng_chance(&rng, 50) ? count + rng_range(&rng, 0, 300) : rng_range(&rng, count, INT32_MAX);
+        pod_schedule_header header = {.num_decode_tiles = total, .num_slices = count};
+        int32_t slice = rng_range(&rng, 0, count);
+        assert_int_equal(pod_core_slice_begin(&header, slice), (int64_t)total * slice / count);
+        int32_t tile = rng_range(&rng, 0, total - 1), found = pod_core_slice_of(&header, tile);
+        assert_in_range(found, 0, count - 1);
+        assert_true((int64_t)total * found / count <= tile && (int64_t)total * (found + 1) / count > tile);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_empty_batch_has_no_work),
@@ -155,6 +172,7 @@ int main(void) {
         cmocka_unit_test(one_long_chunk_is_split_until_the_chip_is_full),
         cmocka_unit_test(enough_row_tiles_are_not_split),
         cmocka_unit_test(the_longest_context_is_planned),
+        cmocka_unit_test(slices_are_what_the_definition_says),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -77,17 +77,31 @@ static __device__ __forceinline__ float softcap_score(const pod_kernel_params &p
     return params.softcap_log2 * (1.0f - __fdividef(2.0f, power + 1.0f));
 }
 
-/** First element of a query row or an output row; row = token * group + head in group. */
+/** Of a query row, token * group + head in group, within its request and KV head. */
+struct row_place {
+    int32_t token, head;
+};
+static __device__ __forceinline__ row_place place_row(const pod_kernel_params &params, int32_t row) {
+    int32_t token = row / params.shape.group;
+    return {token, row - token * params.shape.group};
+}
+
+/** First element of a query row or an output row. */
 static __device__ __forceinline__ int64_t q_offset(const pod_kernel_params &params, const pod_request &request,
                                                    int32_t kv_head, int32_t row) {
-    int32_t token = row / params.shape.group, head = kv_head * params.shape.group + row - token * params.shape.group;
-    return (request.q_begin + token) * params.q_token_stride + head * params.q_head_stride;
+    row_place place = place_row(params, row);
+    return (request.q_begin + place.token) * params.q_token_stride +
+           (kv_head * params.shape.group + place.head) * params.q_head_stride;
 }
 
 static __device__ __forceinline__ int64_t out_offset(const pod_kernel_params &params, const pod_request &request,
+                                                     int32_t kv_head, row_place place) {
+    return (request.q_begin + place.token) * params.out_token_stride +
+           (kv_head * params.shape.group + place.head) * params.out_head_stride;
+}
+static __device__ __forceinline__ int64_t out_offset(const pod_kernel_params &params, const pod_request &request,
                                                      int32_t kv_head, int32_t row) {
-    int32_t token = row / params.shape.group, head = kv_head * params.shape.group + row - token * params.shape.group;
-    return (request.q_begin + token) * params.out_token_stride + head * params.out_head_stride;
+    return out_offset(params, request, kv_head, place_row(params, row));
 }
 
 /** Byte offset of a 16-byte chunk in a tile of rows of ROW_BYTES; neighbouring rows start at different banks. */
@@ -98,17 +112,22 @@ template <int ROW_BYTES> static __device__ __forceinline__ uint32_t swizzle_chun
 /** Ends a row: joins the sink (not for a bad request, whose LSE is -inf), writes the LSE if `writes_lse`, returns what
  * the row's output is multiplied by. */
 static __device__ __forceinline__ float finish_row(const pod_kernel_params &params, const pod_request &request,
-                                                   int32_t kv_head, int32_t row, float max, float sum,
+                                                   int32_t kv_head, row_place place, float max, float sum,
                                                    bool writes_lse) {
-    int32_t token = row / params.shape.group, head = kv_head * params.shape.group + row - token * params.shape.group;
+    int32_t head = kv_head * params.shape.group + place.head;
     float factor = 1.0f;
     if (params.sinks != nullptr && request.error == POD_REQUEST_OK)
         factor = pod_merge_sink(&max, &sum, params.sinks[head]);
     if (params.lse != nullptr && writes_lse) {
-        params.lse[(request.q_begin + token) * params.lse_token_stride + head * params.lse_head_stride] =
+        params.lse[(request.q_begin + place.token) * params.lse_token_stride + head * params.lse_head_stride] =
             pod_merge_lse(max, sum);
     }
     return factor * pod_merge_normaliser(sum);
+}
+static __device__ __forceinline__ float finish_row(const pod_kernel_params &params, const pod_request &request,
+                                                   int32_t kv_head, int32_t row, float max, float sum,
+                                                   bool writes_lse) {
+    return finish_row(params, request, kv_head, place_row(params, row), max, sum, writes_lse);
 }
 
 #endif

@@ -80,6 +80,18 @@ static inline uint64_t ptx_policy_evict_first() {
 static inline uint64_t ptx_policy_evict_last() {
     return 0;
 }
+static inline void ptx_stmatrix_x4(uint32_t row_smem, const uint32_t (&r)[4]) {
+    const uint32_t(*rows)[emulator::SHARED_WORDS] = meet_with(row_smem);
+    unsigned lane = own_lane_index();
+    for (unsigned m = 0; m < 4; m++) {
+        memcpy(emulator::smem_pointer(rows[m * 8 + lane / 4][0] + lane % 4 * 4, 4), &r[m], 4);
+    }
+}
+static inline uint4 ptx_ld_smem_16(uint32_t from) {
+    uint4 v;
+    memcpy(&v, emulator::smem_pointer(from, 16), 16);
+    return v;
+}
 static inline void ptx_st_smem_zeros(uint32_t to) {
     memset(emulator::smem_pointer(to, 16), 0, 16);
 }

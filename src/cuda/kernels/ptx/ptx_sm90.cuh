@@ -157,6 +157,23 @@ template <int REGISTERS> static __device__ __forceinline__ void ptx_take_registe
     asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(REGISTERS));
 }
 
+/** stmatrix (9.7.14.5.16): four 8x8 matrices of 16-bit elements into shared memory, one row address per lane. */
+static __device__ __forceinline__ void ptx_stmatrix_x4(uint32_t row_smem, const uint32_t (&r)[4]) {
+    asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(row_smem), "r"(r[0]),
+                 "r"(r[1]), "r"(r[2]), "r"(r[3])
+                 : "memory");
+}
+
+/** ld: 16 bytes of shared memory. */
+static __device__ __forceinline__ uint4 ptx_ld_smem_16(uint32_t from_smem) {
+    uint4 v;
+    asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+                 : "r"(from_smem)
+                 : "memory");
+    return v;
+}
+
 /** st: 16 bytes of zeros into shared memory. */
 static __device__ __forceinline__ void ptx_st_smem_zeros(uint32_t to_smem) {
     asm volatile("st.shared.v4.u32 [%0], {%1, %1, %1, %1};" ::"r"(to_smem), "r"(0) : "memory");

@@ -36,14 +36,29 @@ template <class ELEMENT, int HEAD_DIM> struct kernel_sm90 {
         __syncwarp();
     }
 
-    static __device__ __forceinline__ void fused(const pod_kernel_params &params, smem_type &smem) {
-        if (ptx_tid() == 0) {
+    /** Barriers, and the first work of both kinds meanwhile. */
+    static __device__ __forceinline__ void begin(const pod_kernel_params &params, smem_type &smem) {
+        int lane = ptx_tid() % 32;
+        switch (ptx_tid() / 32) {
+        case 0:
+            if (lane > 0) break;
             init_barriers(smem);
             smem.pace = {0, 0};
             ptx_prefetch_map(&params.k_map);
             ptx_prefetch_map(&params.v_map);
             ptx_prefetch_map(&params.q_map);
+            break;
+        case 1:
+            find_sm90<shape>::first_decode(params, smem, lane);
+            break;
+        case 3:
+            if (lane == 0) find_sm90<shape>::first_prefill(params, smem);
         }
+        __syncwarp();
+    }
+
+    static __device__ __forceinline__ void fused(const pod_kernel_params &params, smem_type &smem) {
+        begin(params, smem);
         ptx_cluster_sync();
         int warpgroup = ptx_tid() / WARPGROUP_THREADS;
         if (warpgroup == 0) {

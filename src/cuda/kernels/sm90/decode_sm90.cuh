@@ -221,7 +221,7 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
             at.advance();
             uint32_t v_smem = slots_smem + at.slot * SHAPE::DECODE_SLOT_BYTES;
             /* Probabilities are added up before the next ones are made: those may raise the maxima. */
-#pragma unroll
+#pragma unroll 1
             for (int i = 0; i < STEPS; i += STEPS_AT_ONCE) {
                 uint32_t p[STEPS_AT_ONCE][2];
                 probabilities<STEPS_AT_ONCE>(params, work, q, acc, p, k_smem + i * STEP_KEYS * SHAPE::ROW_BYTES,

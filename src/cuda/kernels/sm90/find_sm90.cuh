@@ -16,6 +16,7 @@ template <class SHAPE> struct find_sm90 {
         work.kv_head = ticket % kv_heads;
         work.request = load_request(params, work.entry.request);
         work.row_begin = work.entry.row_begin + ptx_cta_rank() * SHAPE::CTA_ROWS;
+        work.first_row = place_row(params, work.row_begin);
         work.num_rows = min((int32_t)SHAPE::CTA_ROWS, work.request.q_len * params.shape.group - work.row_begin);
         work.first_key = work.entry.tile_begin * SHAPE::PREFILL_TOKENS;
         work.load = {work.entry.request, work.request.kv_len, work.kv_head, work.first_key, work.entry.num_tiles, 0};
@@ -42,11 +43,33 @@ template <class SHAPE> struct find_sm90 {
         return smem.ticket[place];
     }
 
-    /** Warp 3, whose first lane does what is to be done once. The first ticket of a cluster is its own number, the
-     * others are drawn. */
+    /** Describes the work of a ticket, the `number`-th of this CTA, in its slot, or the end. */
+    static __device__ __forceinline__ void describe_prefill(const pod_kernel_params &params, smem_type &smem,
+                                                            int32_t ticket, uint32_t number, uint32_t first_tile) {
+        prefill_work &work = smem.prefill[number % WORK_SLOTS];
+        bool exists = ticket < params.schedule.header->num_prefill_entries * params.shape.kv_heads;
+        work.kv_head = -1;
+        if (exists) find_prefill(params, ticket, work);
+        work.load.first_tile = first_tile;
+        work.number = number;
+    }
+
+    /** The first ticket of a cluster is its own number, the others are drawn. */
+    static __device__ __forceinline__ int32_t first_ticket() {
+        return (int32_t)(blockIdx.x / CLUSTER_CTAS);
+    }
+
+    /** The first work, before there are barriers. One lane. */
+    static __device__ __forceinline__ void first_prefill(const pod_kernel_params &params, smem_type &smem) {
+        describe_prefill(params, smem, first_ticket(), 0, 0);
+    }
+
+    /** Warp 3, whose first lane does what is to be done once. The next ticket is drawn when the loader comes to the
+     * work's last tile: early enough to have the next tiles in time, and late enough for the longest work that is left
+     * to go to the cluster that ends first. */
     static __device__ void prefill(const pod_kernel_params &params, smem_type &smem, int lane) {
         pod_schedule_header *header = params.schedule.header;
-        int32_t ticket = blockIdx.x / CLUSTER_CTAS;
+        int32_t ticket = first_ticket();
         uint32_t first_tile = 0;
         for (uint32_t number = 0;; number++) {
             uint32_t slot = number % WORK_SLOTS;
@@ -54,16 +77,16 @@ template <class SHAPE> struct find_sm90 {
             ptx_mbarrier_wait(barrier_at(smem.prefill_empty, slot), number / WORK_SLOTS % 2 ^ 1);
             bool exists = false;
             if (lane == 0) {
-                if (number > 0) ticket = share_ticket(smem, number - 1, ticket);
-                exists = ticket < header->num_prefill_entries * params.shape.kv_heads;
-                work.kv_head = -1;
-                if (exists) find_prefill(params, ticket, work);
-                work.load.first_tile = first_tile;
-                work.number = number;
+                if (number > 0) {
+                    ticket = share_ticket(smem, number - 1, ticket);
+                    describe_prefill(params, smem, ticket, number, first_tile);
+                }
+                exists = work.kv_head >= 0;
                 ptx_mbarrier_arrive(barrier_at(smem.prefill_full, slot));
                 if (number == 0) set_pace(params, smem);
                 if (exists) first_tile += work.entry.num_tiles;
                 if (exists && ptx_cta_rank() == 0) {
+                    ptx_mbarrier_wait(ptx_smem(&smem.prefill_ending), number % 2);
                     ticket = (int32_t)(gridDim.x / CLUSTER_CTAS + atomicAdd(&header->prefill_ticket, 1));
                 }
             }
@@ -84,14 +107,17 @@ template <class SHAPE> struct find_sm90 {
         work.unmasked_begin = visible_keys(params, work.request, work.request.q_len - 1).begin;
     }
 
-    /** The item that comes next: of this slice, or of the slice drawn before. False: there is none. */
-    static __device__ __forceinline__ bool next_decode(const pod_kernel_params &params, decode_cursor &cursor,
+    /** Describes the item that comes next, of this slice or of the slice drawn before, or the end. */
+    static __device__ __forceinline__ void next_decode(const pod_kernel_params &params, decode_cursor &cursor,
                                                        decode_work &work, int lane) {
         pod_schedule_header *header = params.schedule.header;
         if (cursor.position >= cursor.slice_end) {
             int32_t slice = cursor.next_slice;
             __syncwarp();
-            if (slice >= header->num_slices) return false;
+            if (slice >= header->num_slices) {
+                if (lane == 0) work.item.kv_head = -1;
+                return;
+            }
             if (lane == 0) {
                 cursor.slice = slice;
                 cursor.position = pod_core_slice_begin(header, slice);
@@ -107,7 +133,14 @@ template <class SHAPE> struct find_sm90 {
             find_decode(params, request, position, cursor.slice, cursor.slice_end, work);
             cursor.position = position + work.item.num_tiles;
         }
-        return true;
+    }
+
+    /** The first item, before there are barriers. Warp 1. */
+    static __device__ __forceinline__ void first_decode(const pod_kernel_params &params, smem_type &smem, int lane) {
+        if (lane == 0) smem.cursor = {0, 0, 0, (int32_t)blockIdx.x};
+        __syncwarp();
+        next_decode(params, smem.cursor, smem.decode[0], lane);
+        __syncwarp();
     }
 
     /** The two lanes that draw tickets leave; the last of the grid puts the tickets back for the next launch. */

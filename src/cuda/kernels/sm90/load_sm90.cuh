@@ -107,6 +107,7 @@ template <class SHAPE> struct load_sm90 {
         box_place place = locate(0), next = locate(1);
         if (SHARES) load_k(place, at);
         for (int32_t tile = 0; tile < work.num_tiles; tile++) {
+            if (SHARES && tile == work.num_tiles - 1) warp_arrive(ptx_smem(&smem.prefill_ending));
             if (SHARES)
                 keep_pace(smem, work.first_tile + tile, lane);
             else if (lane == 0)
@@ -155,27 +156,20 @@ template <class SHAPE> struct load_sm90 {
         }
     }
 
-    /** Warp 1: finds decode work, slice after slice, item after item, and loads its tiles. */
+    /** Warp 1: finds decode work, slice after slice, item after item, and loads its tiles. The first is there. */
     static __device__ void decode(const pod_kernel_params &params, smem_type &smem, int lane) {
         ring_place<SHAPE::DECODE_SLOTS / 2> at = {0, 0};
-        if (lane == 0) smem.cursor = {0, 0, 0, (int32_t)blockIdx.x};
-        __syncwarp();
-        for (ring_place<WORK_SLOTS> slot = {0, 0};; slot.advance()) {
-            decode_work &work = smem.decode[slot.slot];
-            ptx_mbarrier_wait(barrier_at(smem.decode_empty, slot.slot), slot.parity ^ 1);
-            bool exists = find::next_decode(params, smem.cursor, work, lane);
-            if (lane == 0) {
-                if (!exists) work.item.kv_head = -1;
-                ptx_mbarrier_arrive(barrier_at(smem.decode_full, slot.slot));
-            }
-            __syncwarp();
-            if (!exists) {
-                if (lane == 0) atomicExch(&smem.pace.decode_tiles, INT32_MAX); /* nobody waits for it any more */
-                break;
-            }
+        for (ring_place<WORK_SLOTS> slot = {0, 0};;) {
+            const decode_work &work = smem.decode[slot.slot];
+            warp_arrive(barrier_at(smem.decode_full, slot.slot));
+            if (work.item.kv_head < 0) break;
             load_tiles<SHAPE::DECODE_TOKENS, false>(params, work.load, smem.decode_kv_full, smem.decode_kv_empty,
                                                     smem.decode_kv, at, smem, lane);
+            slot.advance();
+            ptx_mbarrier_wait(barrier_at(smem.decode_empty, slot.slot), slot.parity ^ 1);
+            find::next_decode(params, smem.cursor, smem.decode[slot.slot], lane);
         }
+        if (lane == 0) atomicExch(&smem.pace.decode_tiles, INT32_MAX); /* nobody waits for it any more */
     }
 };
 

@@ -80,6 +80,13 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         if (ptx_tid() % 32 == 0) cluster_arrive(barrier_at(smem.kv_empty, n % PAIRS * 2 + 1));
     }
 
+    /** Where a row of the CTA's tile stands. Of small numbers, so a quotient in float is right and quick. */
+    __device__ __forceinline__ row_place place(const prefill_work &work, int tile_row) {
+        int32_t row = work.first_row.head + tile_row;
+        int32_t tokens = (int32_t)__fdividef((float)row + 0.5f, (float)params.shape.group);
+        return {work.first_row.token + tokens, row - tokens * params.shape.group};
+    }
+
     /** Starts S = Q K'. */
     __device__ __forceinline__ void start_scores(float (&s)[S_REGS], uint32_t k_smem) {
         uint32_t q = wgmma_operand(q_smem(), CHUNK_BYTES), k = ptx_uniform(wgmma_operand(k_smem, CHUNK_BYTES));
@@ -104,19 +111,23 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         wgmma_commit();
     }
 
+    /** How many of this thread's 32 columns of a row stand before `column` of the tile: it has two of every eight. */
+    static __device__ __forceinline__ int columns_before(int32_t column) {
+        int32_t own = min(max(column - (int32_t)(ptx_tid() % 4 * 2), 0), TOKENS);
+        return own / 8 * 2 + min(own % 8, 2);
+    }
+
     /** -inf for the keys that a row does not see. Rows that do not exist may keep any score. */
     __device__ __forceinline__ void mask(const prefill_work &work, float (&s)[S_REGS], int32_t first_key) {
-        int32_t first_column = first_key + ptx_tid() % 4 * 2;
 #pragma unroll
         for (int half = 0; half < 2; half++) {
-            int32_t token = (work.row_begin + own_row() + half * 8) / params.shape.group;
-            key_range range = visible_keys(params, work.request, token);
-            int32_t begin = range.begin - first_column, end = range.end - first_column;
+            key_range range = visible_keys(params, work.request, place(work, own_row() + half * 8).token);
+            uint64_t before_end = (1ull << columns_before(range.end - first_key)) - 1;
+            uint64_t before_begin = (1ull << columns_before(range.begin - first_key)) - 1;
+            uint32_t visible = (uint32_t)(before_end & ~before_begin);
 #pragma unroll
             for (int i = 0; i < S_REGS / 2; i++) {
-                int column = i / 2 * 8 + i % 2;
-                float &score = s[i / 2 * 4 + half * 2 + i % 2];
-                if (column < begin || column >= end) score = -INFINITY;
+                if ((visible >> i & 1) == 0) s[i / 2 * 4 + half * 2 + i % 2] = -INFINITY;
             }
         }
     }
@@ -145,8 +156,8 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
     }
 
     /** Raises the origins of the warp's rows to their maxima; `factor` is what O is to be multiplied by. */
-    __device__ __forceinline__ void raise(float (&max)[2], row_state &rows, float (&factor)[2], float scale) {
-        share_max(max);
+    static __device__ __forceinline__ void raise(const float (&max)[2], row_state &rows, float (&factor)[2],
+                                                 float scale) {
 #pragma unroll
         for (int half = 0; half < 2; half++) {
             float origin = fmaxf(rows.origin[half], max[half] * scale);
@@ -235,22 +246,31 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         return true;
     }
 
-    /** Scores of any tile become probabilities: softcap, masks, and origins that rise where they have to. */
-    __device__ __forceinline__ void careful_softmax(const prefill_work &work, int32_t first_key, accumulators &acc) {
+    /** Scores of any tile become probabilities: softcap, masks, and origins that rise where they have to. On its way it
+     * ends the products that run beside it; `has_begun` says whether those of the tile before do. */
+    __device__ __forceinline__ void careful_softmax(const prefill_work &work, int32_t tile, bool is_whole, uint32_t n,
+                                                    bool has_begun, accumulators &acc) {
         row_state &rows = acc.rows;
         float max[2], sums[2], scale = params.score_scale;
-        if (params.softcap_log2 > 0.0f) softcap(acc.s);
-        mask(work, acc.s, first_key);
+        if (params.softcap_log2 > 0.0f) {
+            end_output(n - 1, has_begun, acc); /* that needs the registers of P */
+            has_begun = false;
+            softcap(acc.s);
+        }
+        if (!is_whole) mask(work, acc.s, work.first_key + tile * TOKENS);
         find_max<S_REGS>(acc.s, max);
         bool rises[2]; /* -inf twice makes NaN, which does not */
 #pragma unroll
         for (int half = 0; half < 2; half++) {
             rises[half] = fmaf(max[half], scale, -rows.origin[half]) > POD_RESCALE_LOG2;
         }
-        if (__any_sync(~0u, rises[0] || rises[1])) {
+        bool any_rises = __any_sync(~0u, rises[0] || rises[1]);
+        if (any_rises) share_max(max);
+        end_output(n - 1, has_begun, acc);
+        if (any_rises) {
             float factor[2];
             raise(max, rows, factor, scale);
-            rescale(acc.o, factor);
+            if (tile > 0) rescale(acc.o, factor);
         }
         float origin[2];
 #pragma unroll
@@ -301,17 +321,14 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         for (int i = 0; i < S_REGS; i++) s[i] = softcap_score(params, s[i]);
     }
 
-    /** Scores of a tile become P, while O += P V of the tile before runs. `is_plain`: every row sees every key and
-     * there is no softcap. `n` is the tile's place in the ring. */
-    __device__ __forceinline__ void softmax(const prefill_work &work, int32_t tile, uint32_t n, bool is_plain,
-                                            accumulators &acc) {
-        int32_t first_key = work.first_key + tile * TOKENS;
+    /** Scores of a tile become P, while O += P V of the tile before runs. `n` is the tile's place in the ring. */
+    __device__ __forceinline__ void softmax(const prefill_work &work, int32_t tile, uint32_t n, accumulators &acc) {
+        tile_range whole = work.whole[warpgroup];
+        bool is_whole = tile >= whole.begin && tile < whole.end;
+        bool is_plain = is_whole && tile > 0 && !(params.softcap_log2 > 0.0f);
         if (!is_plain || !quick_softmax(n, acc)) {
-            if (is_plain)
-                repeat_scores(work, acc.s, first_key);
-            else
-                end_output(n - 1, tile > 0, acc);
-            careful_softmax(work, first_key, acc);
+            if (is_plain) repeat_scores(work, acc.s, work.first_key + tile * TOKENS);
+            careful_softmax(work, tile, is_whole, n, tile > 0 && !is_plain, acc);
         }
         pack(acc.p, acc.s);
     }
@@ -343,12 +360,11 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         wgmma_touch(acc.s);
         release_k(n);
         for (int32_t tile = 0;; tile++, n++) {
-            tile_range plain = work.plain[warpgroup];
-            softmax(work, tile, n, tile >= plain.begin && tile < plain.end, acc);
+            softmax(work, tile, n, acc);
             if (tile == work.entry.num_tiles - 1) break;
             advance(n, acc);
         }
-        warp_arrive(barrier_at(smem.q_empty, warpgroup));
+        if (work.entry.num_parts > 1) warp_arrive(barrier_at(smem.q_empty, warpgroup)); /* else rows go through it */
         wait_v(n);
         ptx_mbarrier_wait(barrier_at(smem.values_clean, work.number % WORK_SLOTS), work.number / WORK_SLOTS % 2);
         start_output(acc.o, acc.p, v_smem(n));
@@ -378,21 +394,56 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         }
     }
 
-    /** Normalises and writes whole rows. */
+    /** Puts a warp's rows, multiplied by `factor`, where their queries stood. */
+    __device__ __forceinline__ void stage(const float (&o)[O_REGS], const float (&factor)[2]) {
+        int lane = ptx_tid() % 32;
+        uint32_t rows_smem = q_smem() + q_chunk<SHAPE>(own_thread() / 32 * 16 + lane % 16, lane / 16);
+#pragma unroll
+        for (int step = 0; step < HEAD_DIM / 16; step++) {
+            uint32_t words[4];
+#pragma unroll
+            for (int i = 0; i < 4; i++) { /* eight rows, then the eight below; the same of the next eight columns */
+                const float *from = &o[step * 8 + i / 2 * 4 + i % 2 * 2];
+                words[i] = ELEMENT::pack(from[0] * factor[i % 2], from[1] * factor[i % 2]);
+            }
+            ptx_stmatrix_x4((rows_smem + step / 4 * Q_HALF_BYTES) ^ (step % 4 * 2 * CHUNK_BYTES), words);
+        }
+        __syncwarp();
+    }
+
+    /** Normalises and writes whole rows, each warp its own, by way of the query tile: so lanes write neighbours. */
     __device__ __forceinline__ void write_out(const prefill_work &work, const float (&o)[O_REGS],
                                               const row_state &rows) {
+        constexpr int ROW_CHUNKS = HEAD_DIM / CHUNK_ELEMENTS, WARP_ROWS = 16, ROWS_AT_ONCE = 32 / ROW_CHUNKS;
+        constexpr int ROUNDS = WARP_ROWS / ROWS_AT_ONCE;
+        float factor[2];
 #pragma unroll
         for (int half = 0; half < 2; half++) {
-            int tile_row = own_row() + half * 8, row = work.row_begin + tile_row;
-            if (tile_row >= work.num_rows) continue;
-            float factor = finish_row(params, work.request, work.kv_head, row, rows.origin[half], rows.sum[half],
-                                      ptx_tid() % 4 == 0);
-            uint32_t *words =
-                (uint32_t *)((uint16_t *)params.out + out_offset(params, work.request, work.kv_head, row)) +
-                ptx_tid() % 4;
+            int tile_row = own_row() + half * 8;
+            factor[half] = finish_row(params, work.request, work.kv_head, place(work, tile_row), rows.origin[half],
+                                      rows.sum[half], tile_row < work.num_rows && ptx_tid() % 4 == 0);
+        }
+        sync_warpgroup(); /* nobody reads queries any more */
+        stage(o, factor);
+        int lane = ptx_tid() % 32, chunk = lane % ROW_CHUNKS;
+        int first_row = own_thread() / 32 * WARP_ROWS + lane / ROW_CHUNKS;
+        uint4 words[ROUNDS];
 #pragma unroll
-            for (int i = 0; i < O_REGS / 4; i++) {
-                words[i * 4] = ELEMENT::pack(o[i * 4 + half * 2] * factor, o[i * 4 + half * 2 + 1] * factor);
+        for (int i = 0; i < ROUNDS; i++) {
+            words[i] = ptx_ld_smem_16(q_smem() + q_chunk<SHAPE>(first_row + i * ROWS_AT_ONCE, chunk));
+        }
+        ptx_fence_async_smem(); /* the next queries come after what was written there */
+        warp_arrive(barrier_at(smem.q_empty, warpgroup));
+        int32_t rows_left = work.num_rows - warpgroup * ROWS - first_row;
+        row_place at = place(work, warpgroup * ROWS + first_row);
+        uint16_t *to = (uint16_t *)params.out + out_offset(params, work.request, work.kv_head, at) +
+                       chunk * CHUNK_ELEMENTS;
+#pragma unroll
+        for (int i = 0; i < ROUNDS; i++) {
+            if (i * ROWS_AT_ONCE < rows_left) *(uint4 *)to = words[i];
+            to += ROWS_AT_ONCE * params.out_head_stride;
+            for (at.head += ROWS_AT_ONCE; at.head >= params.shape.group; at.head -= params.shape.group) {
+                to += params.out_token_stride - params.shape.group * params.out_head_stride; /* the next token's */
             }
         }
     }

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Prefill's query rows: a tile of 64 for each warpgroup, copied as soon as the last scores of the rows before are
- * known. */
+/* Prefill's query rows: a tile of 64 for each warpgroup, copied as soon as the work before needs its place no more. */
 #ifndef POD_SM90_ROWS_CUH
 #define POD_SM90_ROWS_CUH
 
@@ -10,16 +9,14 @@ template <class SHAPE> struct rows_sm90 {
     typedef smem_sm90<SHAPE> smem_type;
     static constexpr int ROWS = PREFILL_WARPGROUP_ROWS, ROW_CHUNKS = SHAPE::HEAD_DIM / CHUNK_ELEMENTS;
 
-    static __device__ __forceinline__ tile_range find_plain(const pod_kernel_params &params, const prefill_work &work,
+    /** The tiles of which every row of a warpgroup sees all keys. */
+    static __device__ __forceinline__ tile_range find_whole(const pod_kernel_params &params, const prefill_work &work,
                                                             int warpgroup) {
         int32_t first_row = work.row_begin + warpgroup * ROWS;
         int32_t last_row = work.row_begin + min(work.num_rows, (warpgroup + 1) * ROWS) - 1;
         int32_t begin = visible_keys(params, work.request, last_row / params.shape.group).begin - work.first_key;
         int32_t end = visible_keys(params, work.request, first_row / params.shape.group).end - work.first_key;
-        tile_range plain = {max(1, pod_core_ceil_div(max(begin, 0), SHAPE::PREFILL_TOKENS)),
-                            min(max(end, 0) / SHAPE::PREFILL_TOKENS, work.entry.num_tiles - 1)};
-        if (params.softcap_log2 > 0.0f) plain.end = plain.begin;
-        return plain;
+        return {pod_core_ceil_div(max(begin, 0), SHAPE::PREFILL_TOKENS), max(end, 0) / SHAPE::PREFILL_TOKENS};
     }
 
     /** Rows from `row_begin` on, of which `num_rows` exist; the others become zeros. Every lane copies. */
@@ -71,8 +68,8 @@ template <class SHAPE> struct rows_sm90 {
             ptx_mbarrier_wait(barrier_at(smem.prefill_full, slot), number / WORK_SLOTS % 2);
             prefill_work &work = smem.prefill[slot];
             if (work.kv_head < 0) break;
-            if (lane < PREFILL_WARPGROUPS) work.plain[lane] = find_plain(params, work, lane);
-            __syncwarp(); /* the barriers of the rows tell of `plain` too */
+            if (lane < PREFILL_WARPGROUPS) work.whole[lane] = find_whole(params, work, lane);
+            __syncwarp(); /* the barriers of the rows tell of `whole` too */
 #pragma unroll 1
             for (int warpgroup = 0; warpgroup < PREFILL_WARPGROUPS; warpgroup++) {
                 ptx_mbarrier_wait(barrier_at(smem.q_empty, warpgroup), number % 2 ^ 1);
