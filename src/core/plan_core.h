@@ -117,7 +117,7 @@ typedef struct pod_schedule {
     pod_schedule_header *header;
     pod_request *requests;           /**< [num_requests] */
     uint32_t *page_errors;           /**< [num_requests] 0, or 1 + the first bad entry of the page table; GPU only */
-    int32_t *decode_begin;           /**< [num_requests + 1] first decode tile of each request on the line */
+    int32_t *decode_begin;           /**< [num_requests + 1] first decode tile of each request within a head's line */
     int32_t *row_tile_begin;         /**< [num_requests + 1] first prefill row tile of each request; planner's own */
     pod_prefill_entry *entries;      /**< [num_prefill_entries], longest first */
     pod_prefill_entry *entries_temp; /**< planner's own */
@@ -258,35 +258,56 @@ typedef struct pod_decode_item {
     int32_t part;
 } pod_decode_item;
 
+/** The slice that is taken `turn`-th. Where every head has as many slices, they are taken across the heads: those of a
+ * token, which are neighbours in memory, are then read at about the same time. */
+POD_CORE_FN int32_t pod_core_slice_at(const pod_shape *shape, const pod_schedule_header *header, int32_t turn) {
+    int32_t of_head = header->num_slices / shape->kv_heads;
+    if (of_head * shape->kv_heads != header->num_slices) return turn;
+    return turn % shape->kv_heads * of_head + turn / shape->kv_heads;
+}
+
+/** A place on the line: head after head, and in each request after request, tile after tile. */
+typedef struct pod_decode_place {
+    int32_t kv_head;
+    int32_t head_begin; /**< of this head's line */
+} pod_decode_place;
+
+POD_CORE_FN pod_decode_place pod_core_decode_place(const pod_shape *shape, const pod_schedule_header *header,
+                                                   int32_t position) {
+    int32_t head_tiles = header->num_decode_tiles / shape->kv_heads;
+    pod_decode_place place = {position / head_tiles, 0};
+    place.head_begin = place.kv_head * head_tiles;
+    return place;
+}
+
 /** The item that begins at `position` on the line, in `request`, and ends with its request and head or with
  * `slice_end`. */
 POD_CORE_FN void pod_core_decode_item_of(const pod_shape *shape, const pod_tiling *tiling, const pod_schedule *schedule,
-                                         int32_t request, int32_t position, int32_t slice, int32_t slice_end,
-                                         pod_decode_item *item) {
+                                         pod_decode_place place, int32_t request, int32_t position, int32_t slice,
+                                         int32_t slice_end, pod_decode_item *item) {
     const pod_schedule_header *header = schedule->header;
-    int32_t line_begin = schedule->decode_begin[request];
-    int32_t tiles_per_head = (schedule->decode_begin[request + 1] - line_begin) / shape->kv_heads;
-    int32_t kv_head = (position - line_begin) / tiles_per_head;
-    int32_t head_begin = line_begin + kv_head * tiles_per_head;
-    int32_t head_end = head_begin + tiles_per_head;
+    int32_t begin = place.head_begin + schedule->decode_begin[request];
+    int32_t end = place.head_begin + schedule->decode_begin[request + 1];
     int32_t first_tile, num_tiles;
     const pod_request *lengths = &schedule->requests[request];
     pod_core_tiles(shape, lengths, 0, lengths->q_len * shape->group, tiling->decode_tile_tokens, &first_tile,
                    &num_tiles);
     item->request = request;
-    item->kv_head = kv_head;
-    item->tile_begin = first_tile + (position - head_begin);
-    item->num_tiles = pod_core_min(head_end, slice_end) - position;
-    item->first_slice = pod_core_slice_of(header, head_begin);
-    item->num_parts = pod_core_slice_of(header, head_end - 1) - item->first_slice + 1;
+    item->kv_head = place.kv_head;
+    item->tile_begin = first_tile + (position - begin);
+    item->num_tiles = pod_core_min(end, slice_end) - position;
+    item->first_slice = pod_core_slice_of(header, begin);
+    item->num_parts = pod_core_slice_of(header, end - 1) - item->first_slice + 1;
     item->part = slice - item->first_slice;
 }
 
 /** The same for the request that owns `position`. */
 POD_CORE_FN void pod_core_decode_item(const pod_shape *shape, const pod_tiling *tiling, const pod_schedule *schedule,
                                       int32_t position, int32_t slice, int32_t slice_end, pod_decode_item *item) {
-    int32_t request = pod_core_find(schedule->decode_begin, schedule->header->num_requests, position);
-    pod_core_decode_item_of(shape, tiling, schedule, request, position, slice, slice_end, item);
+    pod_decode_place place = pod_core_decode_place(shape, schedule->header, position);
+    int32_t request =
+        pod_core_find(schedule->decode_begin, schedule->header->num_requests, position - place.head_begin);
+    pod_core_decode_item_of(shape, tiling, schedule, place, request, position, slice, slice_end, item);
 }
 
 /** Partial slot of a part of a split decode item. A slice cuts at most two: the one that it continues (slot 2s) and the
@@ -387,11 +408,10 @@ POD_CORE_FN void pod_core_count(const pod_shape *shape, const pod_tiling *tiling
             row_tiles = pod_core_ceil_div(rows, tiling->prefill_tile_rows);
         } else if (rows > 0) {
             pod_core_token_tiles(shape, &request, 0, request.q_len, tiling->decode_tile_tokens, &first, &tiles);
-            tiles *= shape->kv_heads;
         }
         scratch->decode_tiles[r + 1] = tiles;
         scratch->row_tile_begin[r + 1] = row_tiles;
-        counts[POD_COUNT_DECODE_TILES] += tiles;
+        counts[POD_COUNT_DECODE_TILES] += tiles; /* of one head */
         counts[POD_COUNT_ROW_TILES] += row_tiles;
         counts[POD_COUNT_DECODES] += tiles > 0;
         counts[POD_COUNT_PREFILLS] += row_tiles > 0;
@@ -430,16 +450,12 @@ POD_CORE_FN int32_t pod_core_num_slices(const pod_shape *shape, const pod_tiling
                                         const int32_t totals[POD_NUM_COUNTS]) {
     int32_t tiles = totals[POD_COUNT_DECODE_TILES], most = tiling->max_slices;
     int32_t slices = pod_core_max(tiles / tiling->min_slice_tiles, pod_core_min(tiles, tiling->num_ctas));
-    if (!pod_core_has_mixed_sms(tiling)) return pod_core_min(slices, most);
     /* Short slices are for decode that makes way for prefill again and again. */
     int is_steady = (int64_t)totals[POD_COUNT_ROW_TILES] * shape->kv_heads <= tiling->num_prefill_ctas;
-    if (is_steady) most = pod_core_max(most / 2, tiling->num_ctas);
+    if (pod_core_has_mixed_sms(tiling) && is_steady) most = pod_core_max(most / 2, tiling->num_ctas);
     slices = pod_core_min(slices, most);
-    /* As many for every head of a request, if that costs few slices: where lengths are equal, the heads of a token,
-     * which are neighbours in memory, are then read at about the same time. */
-    int64_t heads = (int64_t)totals[POD_COUNT_DECODES] * shape->kv_heads;
-    int64_t even = heads == 0 || heads > slices ? 0 : slices / heads * heads;
-    return even >= slices - slices / 16 ? (int32_t)even : slices;
+    int32_t even = slices / shape->kv_heads * shape->kv_heads; /* as many for every head, if that costs few */
+    return even >= slices - slices / 16 ? even : slices;
 }
 
 /** Fills in requests, both lines and their part of the header; `totals` for every lane. */
@@ -455,6 +471,7 @@ POD_CORE_FN void pod_core_lines(const pod_team *team, const pod_shape *shape, co
         pod_core_count(shape, tiling, schedule, scratch, begin, end, q_tokens, counts);
         pod_team_scan(team, POD_NUM_COUNTS, counts, totals);
     }
+    totals[POD_COUNT_DECODE_TILES] *= shape->kv_heads;
     if (totals[POD_COUNT_ERRORS] > 0) first_error = pod_core_first_error(team, schedule, begin, end);
     int32_t decode_line = counts[POD_COUNT_DECODE_TILES], row_tile_line = counts[POD_COUNT_ROW_TILES];
     POD_CORE_ROLLED

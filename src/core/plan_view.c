@@ -58,7 +58,8 @@ static int visit_prefill(const pod_plan *plan, const pod_schedule *schedule,
 static int visit_decode(const pod_plan *plan, const pod_schedule *schedule, int (*visit)(void *, const pod_work_item *),
                         void *context) {
     int32_t tile_tokens = plan->tiling.decode_tile_tokens;
-    for (int32_t slice = 0; slice < schedule->header->num_slices; slice++) {
+    for (int32_t turn = 0; turn < schedule->header->num_slices; turn++) {
+        int32_t slice = pod_core_slice_at(&plan->shape, schedule->header, turn);
         int32_t position = pod_core_slice_begin(schedule->header, slice);
         int32_t slice_end = pod_core_slice_begin(schedule->header, slice + 1);
         while (position < slice_end) {
@@ -70,7 +71,7 @@ static int visit_decode(const pod_plan *plan, const pod_schedule *schedule, int 
                              request->q_len, &kv_begin, &kv_end);
             pod_work_item item = {
                 .kind = POD_WORK_DECODE,
-                .ticket = slice,
+                .ticket = turn,
                 .request = decode.request,
                 .kv_head = decode.kv_head,
                 .row_begin = 0,

@@ -110,7 +110,7 @@ static void run_prefill(const cpu_team *team, uint32_t ticket, cpu_scratch *scra
 static void run_decode(const cpu_team *team, uint32_t ticket, cpu_scratch *scratch) {
     const pod_plan *plan = team->job.plan;
     const pod_schedule *schedule = &plan->schedule;
-    int32_t slice = (int32_t)ticket;
+    int32_t slice = pod_core_slice_at(&plan->shape, schedule->header, (int32_t)ticket);
     int32_t position = pod_core_slice_begin(schedule->header, slice);
     int32_t slice_end = pod_core_slice_begin(schedule->header, slice + 1);
     while (position < slice_end) {

@@ -35,11 +35,11 @@ template <class ELEMENT, int HEAD_DIM, int CTAS_PER_SM> struct kernel_sm80 {
     };
 
     static __device__ __forceinline__ void decode_ticket(const pod_kernel_params &params,
-                                                         typename decode::smem_type *smem, int32_t first_slice,
+                                                         typename decode::smem_type *smem, int32_t first_turn,
                                                          int32_t num_slices) {
         int warp = ptx_tid() / 32 % DECODE_SLICES_PER_CTA;
-        int32_t slice = first_slice + warp;
-        if (slice < num_slices) decode::work_on(params, smem[warp], slice, ptx_tid() % 32);
+        int32_t turn = first_turn + warp;
+        if (turn < num_slices) decode::work_on(params, smem[warp], turn, ptx_tid() % 32);
     }
 
     static __device__ __forceinline__ void fused(const pod_kernel_params &params, fused_smem &smem) {

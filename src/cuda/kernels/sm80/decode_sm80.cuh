@@ -403,9 +403,10 @@ template <class ELEMENT, int HEAD_DIM, int RING, int MAX_N_TILES> struct decode_
         decode_work work;
         pod_schedule schedule = params.schedule;
         schedule.header = new_header(params);
-        int32_t request = find_decode_request(schedule, position, lane);
+        pod_decode_place place = pod_core_decode_place(&params.shape, schedule.header, position);
+        int32_t request = find_decode_request(schedule, position - place.head_begin, lane);
         work.request = load_request(params, request);
-        pod_core_decode_item_of(&params.shape, &params.tiling, &schedule, request, position, slice, slice_end,
+        pod_core_decode_item_of(&params.shape, &params.tiling, &schedule, place, request, position, slice, slice_end,
                                 &work.item);
         work.num_rows = work.request.q_len * params.shape.group;
         work.first_key = work.item.tile_begin * DECODE_TILE_TOKENS;
@@ -417,9 +418,10 @@ template <class ELEMENT, int HEAD_DIM, int RING, int MAX_N_TILES> struct decode_
         return work;
     }
 
-    /** One slice, item after item. */
-    static __device__ void work_on(const pod_kernel_params &params, smem_type &smem, int32_t slice, int lane) {
+    /** The slice that is taken `turn`-th, item after item. */
+    static __device__ void work_on(const pod_kernel_params &params, smem_type &smem, int32_t turn, int lane) {
         const pod_schedule_header *header = new_header(params);
+        int32_t slice = pod_core_slice_at(&params.shape, header, turn);
         int32_t position = pod_core_slice_begin(header, slice);
         int32_t slice_end = pod_core_slice_begin(header, slice + 1);
         while (position < slice_end) {

@@ -94,12 +94,12 @@ template <class SHAPE> struct find_sm90 {
         }
     }
 
-    static __device__ __forceinline__ void find_decode(const pod_kernel_params &params, int32_t request,
-                                                       int32_t position, int32_t slice, int32_t slice_end,
-                                                       decode_work &work) {
+    static __device__ __forceinline__ void find_decode(const pod_kernel_params &params, pod_decode_place place,
+                                                       int32_t request, int32_t position, int32_t slice,
+                                                       int32_t slice_end, decode_work &work) {
         work.request = load_request(params, request);
-        pod_core_decode_item_of(&params.shape, &params.tiling, &params.schedule, request, position, slice, slice_end,
-                                &work.item);
+        pod_core_decode_item_of(&params.shape, &params.tiling, &params.schedule, place, request, position, slice,
+                                slice_end, &work.item);
         work.num_rows = work.request.q_len * params.shape.group;
         work.first_key = work.item.tile_begin * SHAPE::DECODE_TOKENS;
         work.load = {request, work.request.kv_len, work.item.kv_head, work.first_key, work.item.num_tiles, 0};
@@ -112,25 +112,27 @@ template <class SHAPE> struct find_sm90 {
                                                        decode_work &work, int lane) {
         pod_schedule_header *header = params.schedule.header;
         if (cursor.position >= cursor.slice_end) {
-            int32_t slice = cursor.next_slice;
+            int32_t turn = cursor.next_turn;
             __syncwarp();
-            if (slice >= header->num_slices) {
+            if (turn >= header->num_slices) {
                 if (lane == 0) work.item.kv_head = -1;
                 return;
             }
             if (lane == 0) {
+                int32_t slice = pod_core_slice_at(&params.shape, header, turn);
                 cursor.slice = slice;
                 cursor.position = pod_core_slice_begin(header, slice);
                 cursor.slice_end = pod_core_slice_begin(header, slice + 1);
-                cursor.next_slice = (int32_t)(gridDim.x + atomicAdd(&header->decode_ticket, 1));
+                cursor.next_turn = (int32_t)(gridDim.x + atomicAdd(&header->decode_ticket, 1));
             }
             __syncwarp();
         }
         int32_t position = cursor.position;
         __syncwarp(); /* all have read it before lane 0 writes it */
-        int32_t request = find_decode_request(params.schedule, position, lane);
+        pod_decode_place place = pod_core_decode_place(&params.shape, header, position);
+        int32_t request = find_decode_request(params.schedule, position - place.head_begin, lane);
         if (lane == 0) {
-            find_decode(params, request, position, cursor.slice, cursor.slice_end, work);
+            find_decode(params, place, request, position, cursor.slice, cursor.slice_end, work);
             cursor.position = position + work.item.num_tiles;
         }
     }

@@ -70,7 +70,7 @@ struct prefill_work {
 /** Where the decode loader stands on the decode line. */
 struct decode_cursor {
     int32_t slice, position, slice_end;
-    int32_t next_slice; /* drawn while this one is loaded */
+    int32_t next_turn; /* drawn while this slice is loaded */
 };
 
 /** A run of KV tiles of a decode request and KV head, or the end of work. */
