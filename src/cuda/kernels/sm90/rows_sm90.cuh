@@ -68,6 +68,7 @@ template <class SHAPE> struct rows_sm90 {
             ptx_mbarrier_wait(barrier_at(smem.prefill_full, slot), number / WORK_SLOTS % 2);
             prefill_work &work = smem.prefill[slot];
             if (work.kv_head < 0) break;
+            ptx_mbarrier_wait(barrier_at(smem.prefill_empty, slot), number / WORK_SLOTS % 2 ^ 1);
             if (lane < PREFILL_WARPGROUPS) work.whole[lane] = find_whole(params, work, lane);
             __syncwarp(); /* the barriers of the rows tell of `whole` too */
 #pragma unroll 1
