@@ -7,7 +7,7 @@
 
 A page's text between <!-- SUITE --> and <!-- /SUITE --> is replaced by the figure and its findings, between
 <!-- claims --> and <!-- /claims --> by a table of all claims and what was found, between <!-- balanced --> and
-<!-- /balanced --> by the table of balanced batches.
+<!-- /balanced --> by the table of balanced batches. Where suites are named, only their blocks are filled.
 """
 
 from __future__ import annotations
@@ -70,9 +70,12 @@ def draw_all(found: dict[str, results.Results], folder: Path) -> tuple[dict[str,
     return drawn, problems
 
 
-def fill(page: Path, found: dict[str, results.Results], drawn: dict[str, Path]) -> None:
+def fill(page: Path, suites: list[str], found: dict[str, results.Results], drawn: dict[str, Path]) -> None:
+    """Fills the blocks of the suites that were asked for, and no others; of all, also what sums them up."""
     blocks, answers = {}, []
     for suite, module in SUITES.items():
+        if suites and suite not in suites:
+            continue
         answer = pages.verdict(module.findings(found[suite])) if suite in drawn else ""
         answers.append((module.TITLE, module.PAPER, answer))
         if suite in drawn:
@@ -81,9 +84,10 @@ def fill(page: Path, found: dict[str, results.Results], drawn: dict[str, Path]) 
             blocks[suite] = pages.missing(
                 module, f"{suite}.csv says too little" if suite in found else f"no {suite}.csv"
             )
-    blocks["claims"] = pages.claims(answers)
-    runs = [found[suite] for suite in ("libraries_contiguous", "libraries") if suite in drawn]
-    blocks["balanced"] = summary.table(found["peers"] if "peers" in drawn else None, runs)
+    if not suites:
+        blocks["claims"] = pages.claims(answers)
+        runs = [found[suite] for suite in ("libraries_contiguous", "libraries") if suite in drawn]
+        blocks["balanced"] = summary.table(found["peers"] if "peers" in drawn else None, runs)
     page.write_text(pages.replace(page.read_text(encoding="utf-8"), blocks), encoding="utf-8")
     print(f"filled {page}")
 
@@ -95,7 +99,7 @@ def main(argv: list[str] | None = None) -> int:
     problems += undrawn
     try:
         for page in arguments.page:
-            fill(page, found, drawn)
+            fill(page, arguments.suites, found, drawn)
     except (OSError, results.ResultError) as error:
         problems.append(str(error))
     if not found and not problems:

@@ -11,7 +11,7 @@ from .batches import CO_RUN_SHARE, Case, balance, cases_of, co_run_us, is_balanc
 from .look import COLOURS, MARKERS, colour_of, figure, label_ends, name_of, than, times
 from .results import Results
 
-TITLE = "Against other libraries"
+TITLE = "Against other libraries, from a file"
 PAPER = "One fused kernel beats the best of separate kernels."
 SHOWN = ("fused", "fa3_best", "fa3_sm_partition", "pod_best", "streams", "serial")
 BINS = 6

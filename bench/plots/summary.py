@@ -18,7 +18,7 @@ from .peer_times import contiguous_cases, sides
 from .results import Results
 
 OWN = ("serial", "streams")
-COLUMNS = (*OWN, "flashinfer_pod", "flashinfer_batch_attention", "pod_best", "fa3_best")
+COLUMNS = (*OWN, "flashinfer_pod", "flashinfer_batch_pod", "flashinfer_batch_attention", "pod_best", "fa3_best")
 MOST_ROWS = 12
 
 File = tuple[Results, list[Case]]

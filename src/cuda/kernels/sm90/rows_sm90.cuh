@@ -68,13 +68,12 @@ template <class SHAPE> struct rows_sm90 {
             ptx_mbarrier_wait(barrier_at(smem.prefill_full, slot), number / WORK_SLOTS % 2);
             prefill_work &work = smem.prefill[slot];
             if (work.kv_head < 0) break;
-            ptx_mbarrier_wait(barrier_at(smem.prefill_empty, slot), number / WORK_SLOTS % 2 ^ 1);
             if (lane < PREFILL_WARPGROUPS) work.whole[lane] = find_whole(params, work, lane);
-            __syncwarp(); /* the barriers of the rows tell of `whole` too */
 #pragma unroll 1
             for (int warpgroup = 0; warpgroup < PREFILL_WARPGROUPS; warpgroup++) {
                 ptx_mbarrier_wait(barrier_at(smem.q_empty, warpgroup), number % 2 ^ 1);
                 load(params, smem, work, warpgroup, lane);
+                if (lane == warpgroup) ptx_mbarrier_arrive(barrier_at(smem.q_full, warpgroup)); /* tells of `whole` */
             }
             warp_arrive(barrier_at(smem.prefill_empty, slot));
         }

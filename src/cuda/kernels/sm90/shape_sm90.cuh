@@ -181,7 +181,7 @@ template <class SHAPE> static __device__ void init_barriers(smem_sm90<SHAPE> &sm
     }
     ptx_mbarrier_init(ptx_smem(&smem.prefill_ending), 1);
     for (int i = 0; i < PREFILL_WARPGROUPS; i++) {
-        ptx_mbarrier_init(barrier_at(smem.q_full, i), 1);
+        ptx_mbarrier_init(barrier_at(smem.q_full, i), 2);
         ptx_mbarrier_init(barrier_at(smem.q_empty, i), WARPGROUP_WARPS);
     }
     ptx_fence_mbarrier_init();
