@@ -96,7 +96,7 @@ EXPORT CUresult cuTensorMapEncodeTiled(CUtensorMap *map, CUtensorMapDataType typ
     int is_valid = (uintptr_t)map % 64 == 0 && (rank == 3 || rank == 5) && (uintptr_t)address % 16 == 0;
     is_valid &= type == CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 || type == CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
     is_valid &= interleave == CU_TENSOR_MAP_INTERLEAVE_NONE && swizzle == CU_TENSOR_MAP_SWIZZLE_128B;
-    is_valid &= promotion == CU_TENSOR_MAP_L2_PROMOTION_L2_256B && fill == CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE;
+    is_valid &= promotion == CU_TENSOR_MAP_L2_PROMOTION_NONE && fill == CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE;
     fake_map kept = {.address = address, .rank = (uint8_t)rank, .is_bf16 = type == CU_TENSOR_MAP_DATA_TYPE_BFLOAT16};
     for (cuuint32_t i = 0; is_valid && i < rank; i++) {
         is_valid = extents[i] >= 1 && extents[i] <= UINT64_C(1) << 32 && box[i] >= 1 && box[i] <= 256;
