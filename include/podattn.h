@@ -114,7 +114,7 @@ typedef struct pod_device pod_device;
  *   "fusion=sm|hfuse"           the two kinds of work meet on an SM (default), or in one CTA, warps split statically
  *   "policy=proportional|half"  an SM's CTAs alternate as the two kinds of work do in length (default), or one to one
  *   "ctas=auto|2|4"             CTAs per SM; auto is 2, but 4 smaller ones where an SM does not hold two of the large
- *   "kernel=auto|sm80|sm90"     kernel family: sm90 on compute capability 9.0 where it serves the limits, otherwise sm80
+ *   "kernel=auto|sm80|sm90"     kernel family: sm90 on compute capability 9.0 where it serves the limits, else sm80
  *                               (default); or one of them alone
  *   fusion=hfuse, policy= and ctas=2|4 ask for the sm80 family: it alone has these choices.
  *

@@ -550,6 +550,7 @@ POD_CORE_FN int32_t pod_core_shares(const pod_tiling *tiling, int32_t ctas, int3
 POD_CORE_FN int64_t pod_core_split_cost(const pod_core_splits *splits, int32_t wave, int32_t kv_heads, int32_t ctas,
                                         int64_t all_tiles) {
     int64_t items = (int64_t)splits->sums[0][wave] * kv_heads, parts = (int64_t)splits->sums[1][wave] * kv_heads;
+    if (items == 0) return 0;
     int64_t rounds = pod_core_div(items + ctas - 1, ctas);
     int64_t merges = pod_core_div(parts + ctas - 1, ctas);
     int64_t cost = pod_core_div(rounds * all_tiles * 16, items);

@@ -106,7 +106,8 @@ static void choose_kv_layout(gpu_case *c, test_rng *rng) {
     t->v_page_stride = t->k_page_stride;
 }
 
-/** How a key's length depends on its place: kernels keep scores relative to a maximum, which has to rise now and then. */
+/** How a key's length depends on its place: kernels keep scores relative to a maximum, which has to rise now and then.
+ */
 typedef struct key_lengths {
     int has_outliers;
     float growth; /**< per key */

@@ -127,8 +127,8 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
 
     /** Scores become probabilities, as B operands. */
     template <int STEPS>
-    static __device__ __forceinline__ void softmax(const float (&s)[STEPS][4], accumulators &acc, uint32_t (&p)[STEPS][2],
-                                                   float scale, float slack) {
+    static __device__ __forceinline__ void softmax(const float (&s)[STEPS][4], accumulators &acc,
+                                                   uint32_t (&p)[STEPS][2], float scale, float slack) {
         bool rises = false;
 #pragma unroll
         for (int i = 0; i < STEPS; i++) {

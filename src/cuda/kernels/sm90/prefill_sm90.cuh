@@ -436,8 +436,8 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         warp_arrive(barrier_at(smem.q_empty, warpgroup));
         int32_t rows_left = work.num_rows - warpgroup * ROWS - first_row;
         row_place at = place(work, warpgroup * ROWS + first_row);
-        uint16_t *to = (uint16_t *)params.out + out_offset(params, work.request, work.kv_head, at) +
-                       chunk * CHUNK_ELEMENTS;
+        uint16_t *to =
+            (uint16_t *)params.out + out_offset(params, work.request, work.kv_head, at) + chunk * CHUNK_ELEMENTS;
 #pragma unroll
         for (int i = 0; i < ROUNDS; i++) {
             if (i * ROWS_AT_ONCE < rows_left) *(uint4 *)to = words[i];

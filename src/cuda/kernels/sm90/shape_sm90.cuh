@@ -59,12 +59,12 @@ struct prefill_work {
     load_work load;
     /* Of a warpgroup's tiles, those whose keys all of its rows see; known with the rows. */
     tile_range whole[PREFILL_WARPGROUPS];
-    uint32_t number;   /* of this CTA's works */
-    int32_t kv_head;   /* -1: there is no more work */
-    int32_t row_begin; /* this CTA's first row */
+    uint32_t number;     /* of this CTA's works */
+    int32_t kv_head;     /* -1: there is no more work */
+    int32_t row_begin;   /* this CTA's first row */
     row_place first_row; /* where that stands */
-    int32_t num_rows;  /* of this CTA; none or negative: the other one has all */
-    int32_t first_key; /* of the first KV tile */
+    int32_t num_rows;    /* of this CTA; none or negative: the other one has all */
+    int32_t first_key;   /* of the first KV tile */
 };
 
 /** Where the decode loader stands on the decode line. */
@@ -117,7 +117,7 @@ template <class SHAPE> struct alignas(SWIZZLE_BYTES) smem_sm90 {
     int32_t ticket[WORK_SLOTS]; /* of the prefill queue, drawn by the cluster's first CTA for both */
     uint64_t ticket_full[WORK_SLOTS];
     uint64_t prefill_full[WORK_SLOTS], prefill_empty[WORK_SLOTS];
-    uint64_t prefill_ending; /* the work's last tile is about to be loaded: time to draw the next ticket */
+    uint64_t prefill_ending;           /* the work's last tile is about to be loaded: time to draw the next ticket */
     uint64_t values_clean[WORK_SLOTS]; /* the work's last V tile holds zeros behind the request's end */
     uint64_t decode_kv_full[SHAPE::DECODE_SLOTS], decode_kv_empty[SHAPE::DECODE_SLOTS];
     uint64_t decode_full[WORK_SLOTS], decode_empty[WORK_SLOTS];
