@@ -87,9 +87,9 @@ pod_status pod__cuda_check_tensors(const pod_device *device, const pod_limits *l
     return check_absent("v_scale", t->v_scale);
 }
 
-/* Pointers that the driver has said to be in reach, by their hash. The layers of a model come back step after step, and
- * asking costs a tenth of a microsecond each. An address that was freed may stay here: what a kernel then reads there
- * is the caller's to know, as with any freed memory. */
+/* Pointers that the driver has said to be in reach, by their hash. The layers of a model come back step after step, so
+ * that none is asked about twice. An address that was freed may stay here: what a kernel then reads there is the
+ * caller's to know, as with any freed memory. */
 enum { KNOWN_BITS = 10 };
 static uintptr_t known_pointers[1 << KNOWN_BITS];
 
