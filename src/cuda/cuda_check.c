@@ -87,25 +87,11 @@ pod_status pod__cuda_check_tensors(const pod_device *device, const pod_limits *l
     return check_absent("v_scale", t->v_scale);
 }
 
-/* Pointers that the driver has said to be in reach, by their hash. The layers of a model come back step after step, so
- * that none is asked about twice. An address that was freed may stay here: what a kernel then reads there is the
- * caller's to know, as with any freed memory. */
-enum { KNOWN_BITS = 10 };
-static uintptr_t known_pointers[1 << KNOWN_BITS];
-
-static uintptr_t *place_of(const void *pointer) {
-    uint64_t mixed = (uint64_t)(uintptr_t)pointer * UINT64_C(0x9e3779b97f4a7c15);
-    return &known_pointers[mixed >> (64 - KNOWN_BITS)];
-}
-
 pod_status pod__cuda_check_pointer(const pod_cuda_device *cuda, const char *field, const void *pointer) {
     CUmemorytype type;
     if (pointer == NULL || cuda->reads_pageable_memory) return POD_OK;
-    uintptr_t *known = place_of(pointer);
-    if (__atomic_load_n(known, __ATOMIC_RELAXED) == (uintptr_t)pointer) return POD_OK;
     CUresult result =
         cuda->driver.pointer_get_attribute(&type, CU_POINTER_ATTRIBUTE_MEMORY_TYPE, (CUdeviceptr)(uintptr_t)pointer);
-    if (result == CUDA_SUCCESS) __atomic_store_n(known, (uintptr_t)pointer, __ATOMIC_RELAXED);
     if (result != CUDA_ERROR_INVALID_VALUE) return pod__cuda_check(&cuda->driver, result, "looking a pointer up");
     return pod__fail(POD_E_ARGUMENT, "%s is no memory that %s can reach; allocate it on the GPU", field, cuda->name);
 }
