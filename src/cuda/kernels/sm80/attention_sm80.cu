@@ -15,8 +15,6 @@ template <> struct shape_sm80<4> {
     static constexpr int M_TILES = 1, TILE_TOKENS = 32, DECODE_RING = 3, DECODE_N_TILES = 1;
 };
 
-enum { HFUSE_WARPS = PREFILL_THREADS / 32 + DECODE_SLICES_PER_CTA };
-
 template <class ELEMENT, int HEAD_DIM, int CTAS_PER_SM> struct kernel_sm80 {
     typedef shape_sm80<CTAS_PER_SM> shape;
     typedef prefill_sm80<ELEMENT, HEAD_DIM, shape::M_TILES, shape::TILE_TOKENS> prefill;
@@ -32,7 +30,7 @@ template <class ELEMENT, int HEAD_DIM, int CTAS_PER_SM> struct kernel_sm80 {
     struct hfuse_smem {
         typename prefill::smem_type prefill;
         typename decode::smem_type decode[DECODE_SLICES_PER_CTA];
-        int32_t pair[HFUSE_WARPS]; /* a ticket of each queue, as each warp counts them */
+        int32_t pair; /* a ticket of each queue */
         int32_t prefills, decodes, num_slices;
     };
 
@@ -60,23 +58,22 @@ template <class ELEMENT, int HEAD_DIM, int CTAS_PER_SM> struct kernel_sm80 {
     }
 
     static __device__ __forceinline__ void hfuse(const pod_kernel_params &params, hfuse_smem &smem) {
-        int32_t &pair = smem.pair[ptx_tid() / 32];
-        if (ptx_tid() % 32 == 0) pair = blockIdx.x;
         if (ptx_tid() == 0) {
+            smem.pair = blockIdx.x;
             smem.prefills = num_prefill_tickets(params);
             smem.decodes = num_decode_tickets(params);
             smem.num_slices = new_header(params)->num_slices;
         }
         __syncthreads();
-        while (pair < max(smem.prefills, smem.decodes)) {
+        while (smem.pair < max(smem.prefills, smem.decodes)) {
             if (ptx_tid() < PREFILL_THREADS) {
-                if (pair < smem.prefills) prefill::work_on(params, smem.prefill, pair);
-            } else if (pair < smem.decodes) {
-                decode_ticket(params, smem.decode, pair * DECODE_SLICES_PER_CTA, smem.num_slices);
+                if (smem.pair < smem.prefills) prefill::work_on(params, smem.prefill, smem.pair);
+            } else if (smem.pair < smem.decodes) {
+                decode_ticket(params, smem.decode, smem.pair * DECODE_SLICES_PER_CTA, smem.num_slices);
             }
             __syncthreads(); /* the pair ends together: that is what a static fusion costs */
-            if (ptx_tid() % 32 == 0) pair += gridDim.x;
-            __syncwarp();
+            if (ptx_tid() == 0) smem.pair += gridDim.x;
+            __syncthreads();
         }
         leave(params);
     }
