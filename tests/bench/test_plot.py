@@ -97,6 +97,18 @@ def test_a_block_that_does_not_end_is_refused():
         pages.replace("<!-- fig1 -->\ntext", {"fig1": "new"})
 
 
+def test_named_suites_fill_their_own_blocks_and_no_others(tmp_path):
+    synthetic.limits(tmp_path)
+    synthetic.fig11(tmp_path)
+    page = tmp_path / "page.md"
+    kept = ("fig11", "peers", "claims", "balanced")
+    page.write_text("".join(f"<!-- {name} -->\nold {name}\n<!-- /{name} -->\n" for name in ("limits", *kept)))
+    assert plot.main([str(tmp_path), "limits", "--page", str(page)]) == 0
+    filled = page.read_text()
+    assert "![Ceilings]" in filled and "old limits" not in filled
+    assert all(f"<!-- {name} -->\nold {name}\n<!-- /{name} -->\n" in filled for name in kept)
+
+
 def test_each_file_s_ratios_are_its_own(tmp_path):
     table = summary.table(results.read(synthetic.peers(tmp_path)), [results.read(synthetic.libraries(tmp_path))])
     row = next(line for line in table.splitlines() if line.startswith("| 1024@8192"))
