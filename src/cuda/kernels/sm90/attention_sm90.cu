@@ -52,7 +52,9 @@ template <class ELEMENT, int HEAD_DIM> struct kernel_sm90 {
             find_sm90<shape>::first_decode(params, smem, lane);
             break;
         case 3:
-            if (lane == 0) find_sm90<shape>::first_prefill(params, smem);
+            if (lane > 0) break;
+            find_sm90<shape>::lend(params, smem);
+            find_sm90<shape>::first_prefill(params, smem);
         }
         __syncwarp();
     }
@@ -66,7 +68,8 @@ template <class ELEMENT, int HEAD_DIM> struct kernel_sm90 {
             load(params, smem);
         } else if (warpgroup <= PREFILL_WARPGROUPS) {
             ptx_take_registers<PREFILL_REGISTERS>();
-            prefill_sm90<ELEMENT, shape>{params, smem, ptx_uniform(warpgroup) - 1}.consume();
+            prefill_sm90<ELEMENT, shape>{params, smem, ptx_uniform(warpgroup) - 1, ptx_uniform(smem.is_lent) != 0}
+                .consume();
         } else {
             ptx_give_registers<DECODE_REGISTERS>();
             decode_sm90<ELEMENT, shape>::consume(params, smem);

@@ -19,7 +19,7 @@
 
 template <class ELEMENT, class SHAPE> struct decode_sm90 {
     typedef smem_sm90<SHAPE> smem_type;
-    typedef ring_place<SHAPE::DECODE_SLOTS> ring;
+    typedef ring_place<SHAPE::RING_SLOTS> ring;
     static constexpr int HEAD_DIM = SHAPE::HEAD_DIM, TOKENS = SHAPE::DECODE_TOKENS;
     static constexpr int STEP_KEYS = 16, K_STEPS = HEAD_DIM / 16, O_TILES = HEAD_DIM / 16, BLOCKS = HEAD_DIM / 8;
     static_assert(SHAPE::DECODE_SLOT_BYTES == WARPGROUP_WARPS * DECODE_WARP_ROWS * HEAD_DIM * sizeof(float),
@@ -195,18 +195,19 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
         ptx_mbarrier_wait(barrier_at(smem.decode_kv_full, at.slot), at.parity);
         int32_t num_keys = work.request.kv_len - first_key;
         if (num_keys < TOKENS) {
-            clear_values(ptx_smem(smem.decode_kv) + at.slot * SHAPE::DECODE_SLOT_BYTES, max(0, num_keys));
+            clear_values(ptx_smem(decode_ring(smem)) + at.slot * SHAPE::DECODE_SLOT_BYTES, max(0, num_keys));
         }
     }
 
     /** All tiles of the work. `at` stays at the last tile's V, which is not released. */
     template <int GROUPS>
     static __device__ __forceinline__ void run(const pod_kernel_params &params, smem_type &smem,
-                                               const decode_work &work, ring &at, accumulators &acc) {
+                                               const decode_work &work, ring &at, uint32_t first_slot,
+                                               accumulators &acc) {
         constexpr int WARPS_PER_GROUP = WARPGROUP_WARPS / GROUPS, STEPS = GROUPS, STEPS_AT_ONCE = GROUPS == 1 ? 1 : 2;
         int first_row = own_warp() / WARPS_PER_GROUP * DECODE_WARP_ROWS;
         int own_keys = own_warp() % WARPS_PER_GROUP * STEP_KEYS * STEPS;
-        uint32_t q[K_STEPS][2], slots_smem = ptx_smem(smem.decode_kv) + own_keys * SHAPE::ROW_BYTES;
+        uint32_t q[K_STEPS][2], slots_smem = ptx_smem(decode_ring(smem)) + own_keys * SHAPE::ROW_BYTES;
         load_q(params, work, q, first_row);
         acc.max[0] = acc.max[1] = -INFINITY;
         acc.sum[0] = acc.sum[1] = 0.0f;
@@ -218,7 +219,7 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
             ptx_mbarrier_wait(barrier_at(smem.decode_kv_full, at.slot), at.parity);
             uint32_t k_smem = slots_smem + at.slot * SHAPE::DECODE_SLOT_BYTES;
             uint32_t k_empty = barrier_at(smem.decode_kv_empty, at.slot);
-            at.advance();
+            at.slot++;
             uint32_t v_smem = slots_smem + at.slot * SHAPE::DECODE_SLOT_BYTES;
             /* Probabilities are added up before the next ones are made: those may raise the maxima. */
 #pragma unroll 1
@@ -236,7 +237,7 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
             }
             if (--tiles_left == 0) break;
             warp_arrive(barrier_at(smem.decode_kv_empty, at.slot));
-            at.advance();
+            at.advance(first_slot);
             first_key += TOKENS;
         }
 #pragma unroll
@@ -367,30 +368,31 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
 
     template <int GROUPS>
     static __device__ __forceinline__ void work_on(const pod_kernel_params &params, smem_type &smem,
-                                                   const decode_work &work, ring &at) {
+                                                   const decode_work &work, ring &at, uint32_t first_slot) {
         accumulators acc;
-        run<GROUPS>(params, smem, work, at, acc);
-        float *slot = (float *)smem.decode_kv[at.slot];
+        run<GROUPS>(params, smem, work, at, first_slot, acc);
+        float *slot = (float *)(decode_ring(smem) + at.slot * SHAPE::DECODE_SLOT_BYTES);
         write_slot(slot, smem, acc);
         write_rows<GROUPS>(params, work, slot, smem);
         ptx_fence_async_smem(); /* the next copy into the slot comes after what was written there */
         warp_arrive(barrier_at(smem.decode_kv_empty, at.slot));
-        at.advance();
+        at.advance(first_slot);
         if (work.item.num_parts > 1 && count_part(params, smem, work)) merge(params, work);
     }
 
     static __device__ void consume(const pod_kernel_params &params, smem_type &smem) {
-        ring at = {0, 0};
+        const uint32_t first_slot = ptx_uniform(first_decode_slot(smem));
+        ring at = {first_slot, 0};
         for (ring_place<WORK_SLOTS> slot = {0, 0};; slot.advance()) {
             ptx_mbarrier_wait(barrier_at(smem.decode_full, slot.slot), slot.parity);
             const decode_work &work = smem.decode[slot.slot];
             if (work.item.kv_head < 0) break;
             if (work.num_rows <= DECODE_WARP_ROWS)
-                work_on<1>(params, smem, work, at);
+                work_on<1>(params, smem, work, at, first_slot);
             else if (work.num_rows <= 2 * DECODE_WARP_ROWS)
-                work_on<2>(params, smem, work, at);
+                work_on<2>(params, smem, work, at, first_slot);
             else
-                work_on<4>(params, smem, work, at);
+                work_on<4>(params, smem, work, at, first_slot);
             warp_arrive(barrier_at(smem.decode_empty, slot.slot));
         }
     }

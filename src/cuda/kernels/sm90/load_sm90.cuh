@@ -80,13 +80,20 @@ template <class SHAPE> struct load_sm90 {
         __syncwarp();
     }
 
+    /** Where V(n) of prefill takes the place of V(n - 1), waits until that is done with. */
+    static __device__ __forceinline__ void wait_values_before(smem_type &smem, uint32_t n) {
+        constexpr uint32_t PAIRS = SHAPE::PREFILL_PAIRS;
+        if (!smem.is_lent || n == 0) return;
+        ptx_mbarrier_wait(barrier_at(smem.kv_empty, (n - 1) % PAIRS * 2 + 1), (n - 1) / PAIRS % 2);
+    }
+
     /** The tiles of a piece of work through a ring of pairs, K(0) V(0) K(1) V(1) …; prefill's SHARES, and K(1) comes
      * before V(0) and so on, as their slots become empty in that order. The work is read anew for every tile, which
      * costs less than registers that live that long. */
     template <int TOKENS, bool SHARES, int PAIRS>
-    static __device__ __forceinline__ void load_tiles(const pod_kernel_params &params, const load_work &work,
-                                                      const uint64_t *full, const uint64_t *empty, const void *ring,
-                                                      ring_place<PAIRS> &at, smem_type &smem, int lane) {
+    static __device__ __forceinline__ void
+    load_tiles(const pod_kernel_params &params, const load_work &work, const uint64_t *full, const uint64_t *empty,
+               uint32_t ring_smem, ring_place<PAIRS> &at, uint32_t first_pair, smem_type &smem, int lane) {
         constexpr uint32_t SLOT_BYTES = TOKENS * SHAPE::ROW_BYTES;
         constexpr int OWN_TOKENS = SHARES ? SHAPE::LOADER_TOKENS : TOKENS;
         lane_box<OWN_TOKENS> box(params, lane);
@@ -97,12 +104,19 @@ template <class SHAPE> struct load_sm90 {
             if (tile >= work.num_tiles) return none;
             return locate_box(params, work.request_idx, work.kv_len, token + tile * TOKENS);
         };
-        auto load = [&](const load_source &from, box_place place, uint32_t slot, uint32_t parity) {
-            load_slot<TOKENS, SHARES>(params, box, place, from, ptx_smem(ring) + slot * SLOT_BYTES,
-                                      barrier_at(full, slot), barrier_at(empty, slot), parity, lane);
+        auto load = [&](const load_source &from, box_place place, uint32_t slot_smem, uint32_t slot, uint32_t parity) {
+            load_slot<TOKENS, SHARES>(params, box, place, from, slot_smem, barrier_at(full, slot),
+                                      barrier_at(empty, slot), parity, lane);
         };
         auto load_k = [&](box_place place, ring_place<PAIRS> pair) {
-            load({&params.k_map, work.kv_head * params.k_head_halves}, place, pair.slot * 2, pair.parity);
+            load({&params.k_map, work.kv_head * params.k_head_halves}, place, ring_smem + pair.slot * 2 * SLOT_BYTES,
+                 pair.slot * 2, pair.parity);
+        };
+        auto load_v = [&](box_place place, ring_place<PAIRS> pair) {
+            uint32_t slot = pair.slot * 2 + 1;
+            load({&params.v_map, work.kv_head * params.v_head_halves}, place,
+                 SHARES ? values_smem(smem, smem.is_lent, pair.slot) : ring_smem + slot * SLOT_BYTES, slot,
+                 pair.parity);
         };
         box_place place = locate(0), next = locate(1);
         if (SHARES) load_k(place, at);
@@ -114,10 +128,11 @@ template <class SHAPE> struct load_sm90 {
                 atomicAdd(&smem.pace.decode_tiles, 1);
             box_place after_next = locate(tile + 2);
             ring_place<PAIRS> next_at = at;
-            next_at.advance();
+            next_at.advance(first_pair);
             if (!SHARES) load_k(place, at);
             if (SHARES && tile + 1 < work.num_tiles) load_k(next, next_at);
-            load({&params.v_map, work.kv_head * params.v_head_halves}, place, at.slot * 2 + 1, at.parity);
+            if (SHARES) wait_values_before(smem, work.first_tile + tile);
+            load_v(place, at);
             at = next_at;
             place = next;
             next = after_next;
@@ -132,9 +147,8 @@ template <class SHAPE> struct load_sm90 {
         int32_t last_tile = work.entry.num_tiles - 1;
         int32_t num_keys = max(0, work.request.kv_len - work.first_key - last_tile * SHAPE::PREFILL_TOKENS);
         if (num_keys >= SHAPE::PREFILL_TOKENS || work.num_rows <= 0) return;
-        uint32_t n = work.load.first_tile + last_tile, slot = n % PAIRS * 2 + 1;
-        uint32_t v_smem = ptx_smem(smem.kv) + slot * SHAPE::PREFILL_SLOT_BYTES;
-        ptx_mbarrier_wait(barrier_at(smem.kv_full, slot), n / PAIRS % 2);
+        uint32_t n = work.load.first_tile + last_tile, v_smem = values_smem(smem, smem.is_lent, n);
+        ptx_mbarrier_wait(barrier_at(smem.kv_full, n % PAIRS * 2 + 1), n / PAIRS % 2);
         for (int row = num_keys + lane / ROW_CHUNKS; row < SHAPE::PREFILL_TOKENS; row += 32 / ROW_CHUNKS) {
             ptx_st_smem_zeros(v_smem + tile_chunk<SHAPE>(row, lane % ROW_CHUNKS));
         }
@@ -148,8 +162,8 @@ template <class SHAPE> struct load_sm90 {
             ptx_mbarrier_wait(barrier_at(smem.prefill_full, slot.slot), slot.parity);
             const prefill_work &work = smem.prefill[slot.slot];
             if (work.kv_head < 0) break;
-            load_tiles<SHAPE::PREFILL_TOKENS, true>(params, work.load, smem.kv_full, smem.kv_empty, smem.kv, at, smem,
-                                                    lane);
+            load_tiles<SHAPE::PREFILL_TOKENS, true>(params, work.load, smem.kv_full, smem.kv_empty, ptx_smem(smem.kv),
+                                                    at, 0, smem, lane);
             clear_values(smem, work, lane);
             warp_arrive(barrier_at(smem.values_clean, slot.slot));
             warp_arrive(barrier_at(smem.prefill_empty, slot.slot));
@@ -158,13 +172,14 @@ template <class SHAPE> struct load_sm90 {
 
     /** Warp 1: finds decode work, slice after slice, item after item, and loads its tiles. The first is there. */
     static __device__ void decode(const pod_kernel_params &params, smem_type &smem, int lane) {
-        ring_place<SHAPE::DECODE_SLOTS / 2> at = {0, 0};
+        const uint32_t first_pair = ptx_uniform(first_decode_slot(smem)) / 2;
+        ring_place<SHAPE::RING_SLOTS / 2> at = {first_pair, 0};
         for (ring_place<WORK_SLOTS> slot = {0, 0};;) {
             const decode_work &work = smem.decode[slot.slot];
             warp_arrive(barrier_at(smem.decode_full, slot.slot));
             if (work.item.kv_head < 0) break;
             load_tiles<SHAPE::DECODE_TOKENS, false>(params, work.load, smem.decode_kv_full, smem.decode_kv_empty,
-                                                    smem.decode_kv, at, smem, lane);
+                                                    ptx_smem(decode_ring(smem)), at, first_pair, smem, lane);
             slot.advance();
             ptx_mbarrier_wait(barrier_at(smem.decode_empty, slot.slot), slot.parity ^ 1);
             find::next_decode(params, smem.cursor, smem.decode[slot.slot], lane);

@@ -42,6 +42,7 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
     const pod_kernel_params &params;
     smem_type &smem;
     int warpgroup; /* 0 or 1 */
+    bool is_lent;  /* that of the shared memory */
 
     /** The thread within its warpgroup, and its first row within the CTA's tile. */
     static __device__ __forceinline__ int own_thread() {
@@ -58,13 +59,15 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         return ptx_smem(smem.q) + warpgroup * (SHAPE::HALVES * Q_HALF_BYTES);
     }
 
-    /* Pair n of the ring: K(n) and V(n). */
+    /* K(n) and V(n) in the ring. */
     static constexpr uint32_t PAIRS = SHAPE::PREFILL_PAIRS;
-    __device__ __forceinline__ uint32_t k_smem(uint32_t n) {
-        return ptx_smem(smem.kv) + n % PAIRS * (2 * SHAPE::PREFILL_SLOT_BYTES);
+    /** As wgmma's operand. To be asked before the wait for the tile: an answer takes a while. */
+    __device__ __forceinline__ uint32_t keys(uint32_t n) {
+        uint32_t k_smem = ptx_smem(smem.kv) + n % PAIRS * (2 * SHAPE::PREFILL_SLOT_BYTES);
+        return ptx_uniform(wgmma_operand(k_smem, CHUNK_BYTES));
     }
-    __device__ __forceinline__ uint32_t v_smem(uint32_t n) {
-        return k_smem(n) + SHAPE::PREFILL_SLOT_BYTES;
+    __device__ __forceinline__ uint32_t values(uint32_t n) {
+        return ptx_uniform(wgmma_operand(values_smem(smem, is_lent, n), SWIZZLE_BYTES));
     }
     __device__ __forceinline__ void wait_k(uint32_t n) {
         ptx_mbarrier_wait(barrier_at(smem.kv_full, n % PAIRS * 2), n / PAIRS % 2);
@@ -88,8 +91,8 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
     }
 
     /** Starts S = Q K'. */
-    __device__ __forceinline__ void start_scores(float (&s)[S_REGS], uint32_t k_smem) {
-        uint32_t q = wgmma_operand(q_smem(), CHUNK_BYTES), k = ptx_uniform(wgmma_operand(k_smem, CHUNK_BYTES));
+    __device__ __forceinline__ void start_scores(float (&s)[S_REGS], uint32_t k) {
+        uint32_t q = wgmma_operand(q_smem(), CHUNK_BYTES);
         wgmma_fence();
 #pragma unroll
         for (int step = 0; step < HEAD_DIM / 16; step++) {
@@ -101,8 +104,7 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
     }
 
     /** Starts O += P V. */
-    __device__ __forceinline__ void start_output(float (&o)[O_REGS], const uint32_t (&p)[P_REGS], uint32_t v_smem) {
-        uint32_t v = ptx_uniform(wgmma_operand(v_smem, SWIZZLE_BYTES));
+    __device__ __forceinline__ void start_output(float (&o)[O_REGS], const uint32_t (&p)[P_REGS], uint32_t v) {
         wgmma_fence();
 #pragma unroll
         for (int step = 0; step < TOKENS / 16; step++) {
@@ -321,7 +323,8 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         for (int i = 0; i < S_REGS; i++) s[i] = softcap_score(params, s[i]);
     }
 
-    /** Scores of a tile become P, while O += P V of the tile before runs. `n` is the tile's place in the ring. */
+    /** Scores of a tile become probabilities, while O += P V of the tile before runs. `n` is the tile's place in the
+     * ring. */
     __device__ __forceinline__ void softmax(const prefill_work &work, int32_t tile, uint32_t n, accumulators &acc) {
         tile_range whole = work.whole[warpgroup];
         bool is_whole = tile >= whole.begin && tile < whole.end;
@@ -330,15 +333,16 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
             if (is_plain) repeat_scores(work, acc.s, work.first_key + tile * TOKENS);
             careful_softmax(work, tile, is_whole, n, tile > 0 && !is_plain, acc);
         }
-        pack(acc.p, acc.s);
     }
 
-    /** Starts the next tile's scores, then O += P V of this one; waits for the former. */
+    /** Starts the next tile's scores, then O += P V of this one, whose P it packs; waits for the former. */
     __device__ __forceinline__ void advance(uint32_t n, accumulators &acc) {
+        uint32_t k = keys(n + 1), v = values(n);
+        pack(acc.p, acc.s);
         wait_k(n + 1);
-        start_scores(acc.s, k_smem(n + 1));
+        start_scores(acc.s, k);
         wait_v(n);
-        start_output(acc.o, acc.p, v_smem(n));
+        start_output(acc.o, acc.p, v);
         wgmma_wait<1>();
         wgmma_touch(acc.s);
         release_k(n + 1);
@@ -354,8 +358,9 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         rows.sum[0] = rows.sum[1] = 0.0f;
 
         ptx_mbarrier_wait(barrier_at(smem.q_full, warpgroup), work.number % 2);
+        uint32_t k = keys(n);
         wait_k(n);
-        start_scores(acc.s, k_smem(n));
+        start_scores(acc.s, k);
         wgmma_wait<0>();
         wgmma_touch(acc.s);
         release_k(n);
@@ -365,9 +370,11 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
             advance(n, acc);
         }
         if (work.entry.num_parts > 1) warp_arrive(barrier_at(smem.q_empty, warpgroup)); /* else rows go through it */
+        uint32_t v = values(n);
+        pack(acc.p, acc.s);
         wait_v(n);
         ptx_mbarrier_wait(barrier_at(smem.values_clean, work.number % WORK_SLOTS), work.number / WORK_SLOTS % 2);
-        start_output(acc.o, acc.p, v_smem(n));
+        start_output(acc.o, acc.p, v);
         wgmma_wait<0>();
         wgmma_touch(acc.o);
         release_v(n);

@@ -36,10 +36,17 @@ struct load_work {
     uint32_t first_tile; /* how many tiles all works before had; of prefill only */
 };
 
-/* Prefill may be ahead of its share of decode's progress by a twentieth and some tiles. */
+/* Prefill may be ahead of its share of decode's progress by a twentieth and some tiles; where it lends a slot, by these
+ * tiles alone. */
 #define PACE_LEAD 1.05f
-#define PACE_LEAD_TILES 6.0f
+#define PACE_LEAD_LENT 1.0f
+#define PACE_LEAD_TILES 3.0f
 enum { PACE_SLEEP_NS = 100 };
+
+/* Prefill's last slot is lent where decode has so many tiles for each of prefill that it is the longer side. With
+ * almost no prefill beside it decode fares better with it only if its tiles come in several boxes. */
+#define LENDING_TILES 3.6f
+#define LENDING_TILES_MOST 64.0f
 
 /** How far decode is, for prefill's loader. Other warps write it than read it, at any time: by atomics alone. */
 struct load_pace {
@@ -96,12 +103,14 @@ template <int HEAD_DIM_> struct shape_sm90 {
     static constexpr uint32_t ROW_BYTES = HALVES * HALF_ROW_BYTES, GROUP_BYTES = HALVES * SWIZZLE_BYTES;
     static constexpr uint32_t PREFILL_SLOT_BYTES = PREFILL_TOKENS * ROW_BYTES;
     static constexpr uint32_t DECODE_SLOT_BYTES = DECODE_TOKENS * ROW_BYTES;
+    /* What prefill's last slot makes when it is lent: the first slots of a longer decode ring. */
+    static constexpr int LENT_SLOTS = PREFILL_SLOT_BYTES / DECODE_SLOT_BYTES, RING_SLOTS = LENT_SLOTS + DECODE_SLOTS;
     static constexpr uint32_t Q_HALF_BYTES = PREFILL_WARPGROUP_ROWS * HALF_ROW_BYTES;
 };
 
 template <class SHAPE> struct alignas(SWIZZLE_BYTES) smem_sm90 {
     uint16_t q[PREFILL_WARPGROUPS][SHAPE::HALVES][PREFILL_WARPGROUP_ROWS][HALF_COLUMNS];
-    /* K(0) V(0) K(1) V(1) … */
+    /* K(0) V(0) K(1) V(1) …; the last slot can be lent to decode, whose ring follows */
     uint16_t kv[SHAPE::PREFILL_SLOTS][SHAPE::PREFILL_TOKENS / SWIZZLE_ROWS][SHAPE::HALVES][SWIZZLE_ROWS][HALF_COLUMNS];
     uint16_t decode_kv[SHAPE::DECODE_SLOTS][SHAPE::DECODE_TOKENS / SWIZZLE_ROWS][SHAPE::HALVES][SWIZZLE_ROWS]
                       [HALF_COLUMNS];
@@ -110,6 +119,7 @@ template <class SHAPE> struct alignas(SWIZZLE_BYTES) smem_sm90 {
     decode_work decode[WORK_SLOTS];
     decode_cursor cursor;
     load_pace pace;
+    uint32_t is_lent;                         /* prefill's last slot is decode's, for the whole launch */
     uint32_t is_last[PREFILL_WARPGROUPS + 1]; /* that warpgroup finished the last part of its rows */
 
     uint64_t kv_full[SHAPE::PREFILL_SLOTS], kv_empty[SHAPE::PREFILL_SLOTS];
@@ -119,19 +129,39 @@ template <class SHAPE> struct alignas(SWIZZLE_BYTES) smem_sm90 {
     uint64_t prefill_full[WORK_SLOTS], prefill_empty[WORK_SLOTS];
     uint64_t prefill_ending;           /* the work's last tile is about to be loaded: time to draw the next ticket */
     uint64_t values_clean[WORK_SLOTS]; /* the work's last V tile holds zeros behind the request's end */
-    uint64_t decode_kv_full[SHAPE::DECODE_SLOTS], decode_kv_empty[SHAPE::DECODE_SLOTS];
+    uint64_t decode_kv_full[SHAPE::RING_SLOTS], decode_kv_empty[SHAPE::RING_SLOTS];
     uint64_t decode_full[WORK_SLOTS], decode_empty[WORK_SLOTS];
 };
 
 /** A place in a ring: the slot, and the parity of the barrier phase that ends when it is filled (for who reads it). */
 template <int SLOTS> struct ring_place {
     uint32_t slot, parity;
-    __device__ __forceinline__ void advance() {
+    /** To the next slot, behind the last one to `first`. */
+    __device__ __forceinline__ void advance(uint32_t first = 0) {
         if (++slot < SLOTS) return;
-        slot = 0;
+        slot = first;
         parity ^= 1;
     }
 };
+
+/** Address of V(n) of prefill: in its pair's second slot, or always in the first pair's if that of the last is lent. */
+template <class SHAPE>
+static __device__ __forceinline__ uint32_t values_smem(smem_sm90<SHAPE> &smem, bool is_lent, uint32_t n) {
+    uint32_t pair = is_lent ? 0 : n % SHAPE::PREFILL_PAIRS;
+    return ptx_smem(smem.kv) + (pair * 2 + 1) * SHAPE::PREFILL_SLOT_BYTES;
+}
+
+/** The first slot of the decode ring; those before it are not decode's. */
+template <class SHAPE> static __device__ __forceinline__ uint32_t first_decode_slot(const smem_sm90<SHAPE> &smem) {
+    return smem.is_lent ? 0 : SHAPE::LENT_SLOTS;
+}
+
+/** The decode ring, whose first slots are prefill's last one. */
+template <class SHAPE> static __device__ __forceinline__ char *decode_ring(smem_sm90<SHAPE> &smem) {
+    static_assert(offsetof(smem_sm90<SHAPE>, decode_kv) == offsetof(smem_sm90<SHAPE>, kv) + sizeof smem.kv,
+                  "the rings are neighbours");
+    return (char *)smem.kv[SHAPE::PREFILL_SLOTS - 1];
+}
 
 /** Shared-memory address of element `index` of an array of barriers. */
 static __device__ __forceinline__ uint32_t barrier_at(const uint64_t *barriers, uint32_t index) {
@@ -167,7 +197,7 @@ template <class SHAPE> static __device__ void init_barriers(smem_sm90<SHAPE> &sm
         ptx_mbarrier_init(barrier_at(smem.kv_full, i), 1);
         ptx_mbarrier_init(barrier_at(smem.kv_empty, i), CLUSTER_CTAS * PREFILL_WARPS);
     }
-    for (int i = 0; i < SHAPE::DECODE_SLOTS; i++) {
+    for (int i = 0; i < SHAPE::RING_SLOTS; i++) {
         ptx_mbarrier_init(barrier_at(smem.decode_kv_full, i), 1);
         ptx_mbarrier_init(barrier_at(smem.decode_kv_empty, i), WARPGROUP_WARPS);
     }
