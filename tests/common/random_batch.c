@@ -56,6 +56,9 @@ static int32_t random_q_len(test_rng *rng, const pod_limits *limits, batch_mix m
     case MIX_DECODE:
         if (rng_chance(rng, 20)) wanted = rng_range(rng, 1, 6);
         break;
+    case MIX_BESIDE:
+        if (others % 5 == 0) wanted = min32(rng_range(rng, 1, 300), left - others);
+        break;
     case MIX_EDGE:
         wanted = others == 0 ? left : left / (others + 1) + rng_range(rng, 0, 1);
         break;
@@ -63,16 +66,19 @@ static int32_t random_q_len(test_rng *rng, const pod_limits *limits, batch_mix m
     case MIX_COUNT:
         break;
     }
-    return min32(wanted, left);
+    return wanted < 0 ? 0 : min32(wanted, left);
 }
 
 static int32_t random_kv_len(test_rng *rng, const pod_limits *limits, batch_mix mix, int32_t request,
                              int32_t shortest) {
-    if (mix == MIX_EDGE && rng_chance(rng, 90)) return limits->max_kv_len;
-    if (mix == MIX_LONG_DECODE && request == 0) return limits->max_kv_len;
-    if (mix == MIX_LONG_DECODE) return rng_range(rng, shortest, min32(limits->max_kv_len, shortest + 700));
+    int32_t longest = limits->max_kv_len;
+    if (mix == MIX_BESIDE && shortest > 1) return rng_range(rng, shortest, min32(longest, shortest + 500));
+    if (mix == MIX_BESIDE) return rng_range(rng, longest / 2 > shortest ? longest / 2 : shortest, longest);
+    if (mix == MIX_EDGE && rng_chance(rng, 90)) return longest;
+    if (mix == MIX_LONG_DECODE && request == 0) return longest;
+    if (mix == MIX_LONG_DECODE) return rng_range(rng, shortest, min32(longest, shortest + 700));
     if (rng_chance(rng, 10)) return shortest;
-    return rng_log_range(rng, shortest, limits->max_kv_len);
+    return rng_log_range(rng, shortest, longest);
 }
 
 void test_batch_fill(test_batch *batch, test_rng *rng, const pod_limits *limits, batch_mix mix) {

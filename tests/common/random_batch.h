@@ -12,6 +12,7 @@ typedef enum batch_mix {
     MIX_PREFILL,     /**< every request a prompt or a chunk */
     MIX_DECODE,      /**< one or a few tokens each */
     MIX_LONG_DECODE, /**< one decode as long as the limits allow next to many short ones */
+    MIX_BESIDE,      /**< few short prompts beside many decodes, which last longer */
     MIX_EDGE,        /**< uses up max_requests and max_q_tokens with full-length contexts */
     MIX_COUNT
 } batch_mix;

@@ -169,7 +169,9 @@ void gpu_case_fill(gpu_case *c, test_rng *rng) {
 
 /* ---- shapes ---- */
 
-static void random_case_limits(pod_limits *l, test_rng *rng, const gpu_case_bounds *bounds) {
+/** Sides that meet on the chip need more than small limits allow: those of MIX_BESIDE are never far below the bounds.
+ */
+static void random_case_limits(pod_limits *l, test_rng *rng, const gpu_case_bounds *bounds, batch_mix mix) {
     static const int32_t kv_heads[] = {1, 1, 2, 3, 4, 8}, groups[] = {1, 2, 3, 4, 4, 5, 8, 8, 16};
     static const int32_t page_sizes[] = {1, 2, 3, 7, 8, 16, 16, 17, 32, 64, 128, 256};
     *l = pod_limits_init();
@@ -177,9 +179,10 @@ static void random_case_limits(pod_limits *l, test_rng *rng, const gpu_case_boun
     l->q_heads = l->kv_heads * rng_pick(rng, groups, 9);
     l->head_dim = rng_chance(rng, 70) ? 128 : 64;
     l->q_dtype = l->kv_dtype = l->out_dtype = rng_chance(rng, 60) ? POD_BF16 : POD_F16;
-    l->max_requests = rng_log_range(rng, 1, bounds->max_requests);
-    l->max_q_tokens = rng_log_range(rng, 1, bounds->max_q_tokens);
-    l->max_kv_len = rng_log_range(rng, 1, bounds->max_kv_len);
+    int32_t part = mix == MIX_BESIDE ? 4 : INT32_MAX;
+    l->max_requests = rng_log_range(rng, 1 + bounds->max_requests / part, bounds->max_requests);
+    l->max_q_tokens = rng_log_range(rng, 1 + bounds->max_q_tokens / part, bounds->max_q_tokens);
+    l->max_kv_len = rng_log_range(rng, 1 + bounds->max_kv_len / part, bounds->max_kv_len);
     l->page_size = rng_chance(rng, 25) ? l->max_kv_len : rng_pick(rng, page_sizes, 12);
 }
 
@@ -202,9 +205,10 @@ static double kv_elements(const gpu_case *c) {
 void gpu_case_random(gpu_case *c, test_rng *rng, const gpu_case_bounds *bounds) {
     memset(c, 0, sizeof *c);
     for (;;) {
-        random_case_limits(&c->limits, rng, bounds);
+        batch_mix mix = rng_chance(rng, 25) ? MIX_BESIDE : (batch_mix)rng_range(rng, 0, MIX_COUNT - 1);
+        random_case_limits(&c->limits, rng, bounds, mix);
         if (!test_batch_alloc(&c->batch, &c->limits)) checked(NULL);
-        test_batch_fill(&c->batch, rng, &c->limits, (batch_mix)rng_range(rng, 0, MIX_COUNT - 1));
+        test_batch_fill(&c->batch, rng, &c->limits, mix);
         if (work(c) <= bounds->max_work && kv_elements(c) <= 0.1 * bounds->max_work) break;
         test_batch_free(&c->batch);
     }
