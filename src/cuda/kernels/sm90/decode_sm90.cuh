@@ -179,10 +179,12 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
         }
     }
 
-    /** Values behind the request's end are whatever the cache holds there, also NaN: they become zeros. */
+    /** Values behind the request's end are whatever the cache holds there, also NaN: they become zeros. The warps meet
+     * first: what they read in this place in earlier rounds is told by barriers that tools do not follow. */
     static __device__ void clear_values(uint32_t v_smem, int32_t num_keys) {
         constexpr int ROW_CHUNKS = HEAD_DIM / CHUNK_ELEMENTS;
         int t = ptx_tid() % WARPGROUP_THREADS;
+        sync();
         for (int row = num_keys + t / ROW_CHUNKS; row < TOKENS; row += WARPGROUP_THREADS / ROW_CHUNKS) {
             ptx_st_smem_zeros(v_smem + tile_chunk<SHAPE>(row, t % ROW_CHUNKS));
         }
@@ -393,7 +395,7 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
                 work_on<2>(params, smem, work, at, first_slot);
             else
                 work_on<4>(params, smem, work, at, first_slot);
-            warp_arrive(barrier_at(smem.decode_empty, slot.slot));
+            threads_arrive(barrier_at(smem.decode_empty, slot.slot));
         }
     }
 };

@@ -369,7 +369,7 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
             if (tile == work.entry.num_tiles - 1) break;
             advance(n, acc);
         }
-        if (work.entry.num_parts > 1) warp_arrive(barrier_at(smem.q_empty, warpgroup)); /* else rows go through it */
+        if (work.entry.num_parts > 1) threads_arrive(barrier_at(smem.q_empty, warpgroup)); /* else rows go through it */
         uint32_t v = values(n);
         pack(acc.p, acc.s);
         wait_v(n);
@@ -390,7 +390,7 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
     __device__ void skip(const prefill_work &work) {
         uint32_t n = work.load.first_tile;
         ptx_mbarrier_wait(barrier_at(smem.q_full, warpgroup), work.number % 2);
-        warp_arrive(barrier_at(smem.q_empty, warpgroup));
+        threads_arrive(barrier_at(smem.q_empty, warpgroup));
         for (int32_t tile = 0; tile < work.entry.num_tiles; tile++, n++) {
             wait_k(n);
             __syncwarp();
@@ -440,7 +440,7 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
             words[i] = ptx_ld_smem_16(q_smem() + q_chunk<SHAPE>(first_row + i * ROWS_AT_ONCE, chunk));
         }
         ptx_fence_async_smem(); /* the next queries come after what was written there */
-        warp_arrive(barrier_at(smem.q_empty, warpgroup));
+        threads_arrive(barrier_at(smem.q_empty, warpgroup));
         int32_t rows_left = work.num_rows - warpgroup * ROWS - first_row;
         row_place at = place(work, warpgroup * ROWS + first_row);
         uint16_t *to =

@@ -58,7 +58,7 @@ template <class SHAPE> struct rows_sm90 {
             return;
         }
         if (num_rows > 0) copy_rows(params, work, row_begin, num_rows, tile_smem, lane);
-        warp_arrive(full);
+        if (lane == 0) ptx_mbarrier_arrive(full);
     }
 
     /** Warp 2. */
@@ -73,7 +73,7 @@ template <class SHAPE> struct rows_sm90 {
             for (int warpgroup = 0; warpgroup < PREFILL_WARPGROUPS; warpgroup++) {
                 ptx_mbarrier_wait(barrier_at(smem.q_empty, warpgroup), number % 2 ^ 1);
                 load(params, smem, work, warpgroup, lane);
-                if (lane == warpgroup) ptx_mbarrier_arrive(barrier_at(smem.q_full, warpgroup)); /* tells of `whole` */
+                threads_arrive(barrier_at(smem.q_full, warpgroup)); /* each for its rows and `whole` */
             }
             warp_arrive(barrier_at(smem.prefill_empty, slot));
         }

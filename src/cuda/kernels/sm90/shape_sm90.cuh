@@ -180,6 +180,13 @@ static __device__ __forceinline__ void warp_arrive(uint32_t barrier_smem) {
     if (ptx_tid() % 32 == 0) ptx_mbarrier_arrive(barrier_smem);
 }
 
+/** One arrival per thread, where each has written or read what others use with plain loads and stores: racecheck does
+ * not see that a warp's one arrival speaks for all of its lanes. */
+static __device__ __forceinline__ void threads_arrive(uint32_t barrier_smem) {
+    __syncwarp();
+    ptx_mbarrier_arrive(barrier_smem);
+}
+
 /** Byte offset of a 16-byte chunk of a token (of its 8 HALVES ones) in a K or V tile. */
 template <class SHAPE> static __device__ __forceinline__ uint32_t tile_chunk(int token, int chunk) {
     return token / SWIZZLE_ROWS * SHAPE::GROUP_BYTES + chunk / 8 * SWIZZLE_BYTES +
@@ -207,12 +214,12 @@ template <class SHAPE> static __device__ void init_barriers(smem_sm90<SHAPE> &sm
         ptx_mbarrier_init(barrier_at(smem.prefill_empty, i), PREFILL_WARPS + 2);
         ptx_mbarrier_init(barrier_at(smem.values_clean, i), 1);
         ptx_mbarrier_init(barrier_at(smem.decode_full, i), 1);
-        ptx_mbarrier_init(barrier_at(smem.decode_empty, i), WARPGROUP_WARPS);
+        ptx_mbarrier_init(barrier_at(smem.decode_empty, i), WARPGROUP_THREADS);
     }
     ptx_mbarrier_init(ptx_smem(&smem.prefill_ending), 1);
     for (int i = 0; i < PREFILL_WARPGROUPS; i++) {
-        ptx_mbarrier_init(barrier_at(smem.q_full, i), 2);
-        ptx_mbarrier_init(barrier_at(smem.q_empty, i), WARPGROUP_WARPS);
+        ptx_mbarrier_init(barrier_at(smem.q_full, i), 1 + 32); /* the tile's and the loading warp's threads' */
+        ptx_mbarrier_init(barrier_at(smem.q_empty, i), WARPGROUP_THREADS);
     }
     ptx_fence_mbarrier_init();
 }
