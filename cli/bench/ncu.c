@@ -10,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { MAX_FIELDS = 64, ROUNDS_BEFORE = 2 };
+enum { ROUNDS_BEFORE = 2 };
 enum { SM, TENSOR, DRAM, NUM_COUNTERS };
 
 static const char *const counter_names[NUM_COUNTERS] = {
@@ -31,19 +31,20 @@ int ncu_is_there(void) {
     return 0;
 }
 
-/** Splits a line of quoted or bare fields in place. */
-static int split(char *line, char *fields[MAX_FIELDS]) {
-    int count = 0;
-    while (count < MAX_FIELDS && *line != '\0' && *line != '\n' && *line != '\r') {
-        int is_quoted = *line == '"';
-        fields[count++] = line += is_quoted;
-        line += strcspn(line, is_quoted ? "\"" : ",\r\n");
-        int is_last = *line == '\0' || (!is_quoted && *line != ',');
-        if (*line != '\0') *line++ = '\0';
-        if (is_last) break;
-        if (is_quoted && *line == ',') line++;
-    }
-    return count;
+/** Takes the next field, quoted or bare, off a line, in place; NULL behind the last one. */
+static char *take_field(char **line) {
+    char *field = *line;
+    if (*field == '\0' || *field == '\n' || *field == '\r') return NULL;
+    int is_quoted = *field == '"';
+    field += is_quoted;
+    char *end = field + strcspn(field, is_quoted ? "\"" : ",\r\n");
+    *line = is_quoted && *end == '"' ? end + 1 : end;
+    if (**line == ',')
+        ++*line;
+    else
+        *line += strlen(*line); /* it was the last one */
+    *end = '\0';
+    return field;
 }
 
 /** "1,234.5" is how ncu writes it in some languages; NaN if it is no number: "n/a". */
@@ -58,19 +59,29 @@ static double number(const char *text) {
     return end == digits ? NAN : value;
 }
 
-/** The line behind the one at `line`, or NULL. Splitting ends a line in place, so this comes first. */
+/** The line behind the one at `line`, or NULL. Fields end a line in place, so this comes first. */
 static char *line_behind(char *line) {
     char *end = line != NULL ? strchr(line, '\n') : NULL;
     return end != NULL ? end + 1 : NULL;
 }
 
-static int parse_row(char *row, char *const *names, int num_names, ncu_counters *counters) {
-    char *fields[MAX_FIELDS];
-    double values[NUM_COUNTERS] = {NAN, NAN, NAN};
-    int num_fields = split(row, fields);
-    for (int i = 0; i < num_names && i < num_fields; i++) {
+/** Where the counters stand among a line's fields; -1 for one that is not there. */
+static void find_columns(char *heading, int columns[NUM_COUNTERS]) {
+    char *name;
+    for (int c = 0; c < NUM_COUNTERS; c++) columns[c] = -1;
+    for (int i = 0; (name = take_field(&heading)) != NULL; i++) {
         for (int c = 0; c < NUM_COUNTERS; c++) {
-            if (strcmp(names[i], counter_names[c]) == 0) values[c] = number(fields[i]);
+            if (strcmp(name, counter_names[c]) == 0) columns[c] = i;
+        }
+    }
+}
+
+static int parse_row(char *row, const int columns[NUM_COUNTERS], ncu_counters *counters) {
+    double values[NUM_COUNTERS] = {NAN, NAN, NAN};
+    char *field;
+    for (int i = 0; (field = take_field(&row)) != NULL; i++) {
+        for (int c = 0; c < NUM_COUNTERS; c++) {
+            if (columns[c] == i) values[c] = number(field);
         }
     }
     *counters = (ncu_counters){values[SM], values[TENSOR], values[DRAM]};
@@ -79,12 +90,13 @@ static int parse_row(char *row, char *const *names, int num_names, ncu_counters 
 
 /** ncu's raw page: a line of names, one of units, one of values per launch; around them, what else it has to say. */
 static int parse(char *output, int num_kernels, ncu_counters *counters) {
-    char *names[MAX_FIELDS], *heading = strstr(output, "\"ID\"");
+    char *heading = strstr(output, "\"ID\"");
     char *units = line_behind(heading), *row = line_behind(units);
-    int num_names = heading != NULL ? split(heading, names) : 0, num_read = 0;
+    int columns[NUM_COUNTERS], num_read = 0;
+    if (heading != NULL) find_columns(heading, columns);
     while (row != NULL && *row == '"' && num_read < num_kernels) {
         char *next = line_behind(row);
-        if (!parse_row(row, names, num_names, &counters[num_read])) return 0;
+        if (!parse_row(row, columns, &counters[num_read])) return 0;
         num_read++;
         row = next;
     }

@@ -98,6 +98,20 @@ static void test_several_kernels(void **state) {
     assert_int_equal(ncu_count("fig1", "cuda:0", "case/fused/prefill/decode", 3, more, &error), CLI_BAD_INPUT);
 }
 
+/** ncu 2025.3 adds a hundred columns about the device and the launch, some of them empty, on both sides. */
+static void test_many_columns(void **state) {
+    (void)state;
+    ncu_counters counters;
+    cli_error error;
+    write_ncu("many() { i=0; while [ $i -lt 300 ]; do printf \"$1\" $i; i=$((i + 1)); done; }\n"
+              "echo \"\\\"ID\\\"$(many ',\"a%s\"'),\\\"dram__throughput.avg.pct_of_peak_sustained_elapsed\\\",\\\"\\\","
+              "\\\"sm__throughput.avg.pct_of_peak_sustained_elapsed\\\"$(many ',\"b%s\"')\"\n"
+              "echo '\"\"'\n"
+              "echo \"\\\"0\\\"$(many ',\"1,0%s\"'),\\\"89.71\\\",\\\"\\\",\\\"27.52\\\"$(many ',\"%s\"')\"");
+    assert_int_equal(ncu_count("fig1", "cuda:0", "case/fused", 1, &counters, &error), CLI_OK);
+    assert_true(counters.dram_percent == 89.71 && counters.sm_percent == 27.52 && isnan(counters.tensor_percent));
+}
+
 static void test_failures(void **state) {
     (void)state;
     ncu_counters counters;
@@ -118,6 +132,7 @@ static void test_failures(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_absent), cmocka_unit_test(test_counters),
-                                       cmocka_unit_test(test_several_kernels), cmocka_unit_test(test_failures)};
+                                       cmocka_unit_test(test_several_kernels), cmocka_unit_test(test_many_columns),
+                                       cmocka_unit_test(test_failures)};
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
