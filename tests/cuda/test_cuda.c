@@ -114,9 +114,12 @@ static int test_shapes(context *t) {
         {32, 8, 16, 0, 0, 0, 96, 1, 1500},    /* decodes alone */
         {32, 8, 256, 1, 1024, 2048, 0, 0, 0}, /* a prefill alone, one that splits */
         {4, 4, 1, 1, 64, 16384, 3, 1, 777},   /* few rows, many keys */
-        {32, 8, 16, 1, 512, 3000, 24, 1, 2000}, {16, 1, 16, 2, 100, 900, 30, 1, 600}, /* MQA: 16 rows per token */
-        {8, 2, 64, 1, 130, 1000, 20, 4, 800},                                         /* speculative decodes */
-        {16, 2, 64, 1, 130, 1000, 20, 3, 800},                                        /* of 24 rows */
+        {32, 8, 16, 1, 512, 3000, 24, 1, 2000},
+        {16, 1, 16, 2, 100, 900, 30, 1, 600},  /* MQA: 16 rows per token */
+        {8, 2, 64, 1, 130, 1000, 20, 4, 800},  /* speculative decodes */
+        {16, 2, 64, 1, 130, 1000, 20, 3, 800}, /* of 24 rows */
+        {8, 2, 16, 1, 300, 1500, 40, 1, 4001},
+        {8, 2, 64, 1, 300, 1500, 40, 1, 4001}, /* decode lasts: slots are lent */
     };
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
         for (int32_t d = 0; d < t->num_devices; d++) {
@@ -138,7 +141,9 @@ static int test_shapes(context *t) {
 
 /** Large hybrid batches many times over: what depends on timing shows as other bits. The oracle would take minutes. */
 static int test_large(context *t) {
-    static const shape shapes[] = {{32, 8, 16, 1, 1024, 16384, 64, 1, 4096}, {32, 8, 64, 1, 2048, 8192, 32, 1, 8192}};
+    static const shape shapes[] = {{32, 8, 16, 1, 1024, 16384, 64, 1, 4096},
+                                   {32, 8, 64, 1, 2048, 8192, 32, 1, 8192},
+                                   {32, 8, 16, 1, 1024, 4096, 64, 1, 4096}};
     enum { RUNS = 60 };
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
         for (int32_t d = 0; d < t->num_devices; d++) {

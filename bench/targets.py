@@ -1,0 +1,134 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""The kernel's targets and what two files of bench/peers.py say of them, as a Markdown table.
+
+    python3 bench/targets.py libraries_contiguous.csv libraries_page16.csv
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import defaultdict
+from pathlib import Path
+from statistics import fmean
+from typing import Callable
+
+from plots.batches import Case
+from plots.library_cases import library_cases
+from plots.results import read
+
+Cases = list[Case]
+# The shorter side costs that share of its time beside the longer one: measured with a prototype on an H100.
+CO_RUN_SHARE = 0.22
+PREFILL, DECODE = ("prefill_q", "prefill_kv"), ("decode_n", "decode_kv")
+MIXED = ("fa3_mixed", "fa3_mixed_unsplit", "fa3_mixed_split")
+
+
+def ratios(cases: Cases, over: str, under: str) -> list[float]:
+    return [case.us[over] / case.us[under] for case in cases]
+
+
+def shorter_share(case: Case) -> float:
+    """Of the shorter side in serial's time."""
+    return min(case.us["prefill"], case.us["decode"]) / case.us["serial"]
+
+
+def balanced(cases: Cases, least: float) -> Cases:
+    return [case for case in cases if shorter_share(case) >= least]
+
+
+def by_shape(cases: Cases, columns: tuple[str, str], value: Callable[[Case], float]) -> dict[tuple[int, int], float]:
+    """Means over the batches that share a side."""
+    groups = defaultdict(list)
+    for case in cases:
+        groups[int(case.row[columns[0]]), int(case.row[columns[1]])].append(value(case))
+    return {shape: fmean(values) for shape, values in groups.items()}
+
+
+def _between(values: list[float], digits: int) -> str:
+    return f"{min(values):.{digits}f} to {max(values):.{digits}f}" if values else "none"
+
+
+def _mean(values: list[float]) -> str:
+    return f"{fmean(values):.3f} of {len(values)}" if values else "none"
+
+
+def _tflops(case: Case) -> float:
+    q, kv = int(case.row["prefill_q"]), int(case.row["prefill_kv"])
+    pairs = q * (kv - q) + q * (q + 1) / 2  # causal, at the end of the context
+    return 4 * pairs * int(case.row["q_heads"]) * int(case.row["head_dim"]) / case.us["prefill"] / 1e6
+
+
+def _tb_per_s(case: Case) -> float:
+    keys = int(case.row["decode_n"]) * int(case.row["decode_kv"])
+    return 4 * keys * int(case.row["kv_heads"]) * int(case.row["head_dim"]) / case.us["decode"] / 1e6
+
+
+def _co_run(case: Case) -> float:
+    sides = case.us["prefill"], case.us["decode"]
+    return case.us["fused"] / (max(sides) + CO_RUN_SHARE * min(sides))
+
+
+def _against_fa3(cases: Cases) -> list[tuple[str, str, str]]:
+    behind = sum(ratio < 1 for ratio in ratios(cases, "fa3_best", "fused"))
+    mixed = min(MIXED, key=lambda way: sum(case.us[way] for case in cases))
+    fifth, two_fifths = balanced(cases, 0.2), balanced(cases, 0.4)
+    prefill = by_shape(cases, PREFILL, lambda case: case.us["fa3_prefill"] / case.us["prefill"])
+    decode = by_shape(cases, DECODE, lambda case: case.us["fa3_decode"] / case.us["decode"])
+    return [
+        ("slower than FlashAttention-3's best", "on no batch", f"on {behind} of {len(cases)}"),
+        ("FlashAttention-3's best / fused", "", _mean(ratios(cases, "fa3_best", "fused"))),
+        ("the same, each side >= 20 % of serial", "1.30", _mean(ratios(fifth, "fa3_best", "fused"))),
+        ("the same, each side >= 40 %", "1.45", _mean(ratios(two_fifths, "fa3_best", "fused"))),
+        ("its mixed call / fused, each side >= 20 %", "1.40 with page 16", _mean(ratios(fifth, mixed, "fused"))),
+        ("its prefill alone / own, by shape", ">= 0.95", _between([*prefill.values()], 3)),
+        ("its decode alone / own, by shape", ">= 1", _between([*decode.values()], 3)),
+    ]
+
+
+def _on_its_own(cases: Cases) -> list[tuple[str, str, str]]:
+    prefill, decode = by_shape(cases, PREFILL, _tflops), by_shape(cases, DECODE, _tb_per_s)
+    long_prefill = [tflops for (q, kv), tflops in prefill.items() if q >= 1024 and kv >= 8192]
+    long_decode = [tb for (n, kv), tb in decode.items() if n * kv >= 64 * 4096]
+    co_run = [_co_run(case) for case in cases]
+    serial = ratios(cases, "serial", "fused")
+    of_limit = f"{fmean(co_run):.3f} ({max(co_run):.3f})"
+    return [
+        (f"fused / (longer side + {CO_RUN_SHARE} of the shorter), mean (worst)", "<= 1.10", of_limit),
+        ("own serial / fused, mean (least)", "never below 1", f"{fmean(serial):.3f} ({min(serial):.3f})"),
+        ("prefill alone from 1024@8192 on, TFLOP/s", ">= 600", _between(long_prefill, 0)),
+        ("decode alone from 64@4096 on, TB/s", ">= 3.0", _between(long_decode, 2)),
+    ]
+
+
+def lines(cases: Cases) -> list[tuple[str, str, str]]:
+    """What, what is asked on an H100, and what was found."""
+    return _against_fa3(cases) + _on_its_own(cases)
+
+
+def page_cost(contiguous: Cases, paged: Cases, what: str) -> str:
+    us = {case.shape: case.us[what] for case in contiguous}
+    costs = [case.us[what] / us[case.shape] for case in paged if case.shape in us]
+    return f"{fmean(costs):.3f} ({max(costs):.3f}), {sum(cost > 1.03 for cost in costs)} of {len(costs)} above 1.03"
+
+
+def table(contiguous: Cases, paged: Cases) -> str:
+    rows = ["| | asked, on an H100 | contiguous | page 16 |", "|---|---|---|---|"]
+    for (what, asked, first), (_, _, second) in zip(lines(contiguous), lines(paged)):
+        rows.append(f"| {what} | {asked} | {first} | {second} |")
+    for what in ("fused", "prefill", "decode"):
+        cost = page_cost(contiguous, paged, what)
+        rows.append(f"| page 16 / contiguous, {what}, mean (worst) | 1.03 on every batch | | {cost} |")
+    return "\n".join(rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("contiguous", type=Path, help="of bench/peers.py --page-size 0")
+    parser.add_argument("paged", type=Path, help="of the same batches with --page-size 16")
+    arguments = parser.parse_args()
+    print(table(library_cases(read(arguments.contiguous)), library_cases(read(arguments.paged))))
+
+
+if __name__ == "__main__":
+    main()
