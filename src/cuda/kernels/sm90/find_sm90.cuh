@@ -27,7 +27,7 @@ template <class SHAPE> struct find_sm90 {
         const pod_schedule_header *header = params.schedule.header;
         float decode_tiles = (float)header->num_decode_tiles, prefill_tiles = (float)header->num_prefill_tiles;
         bool has_boxes = params.box_tokens < SHAPE::DECODE_TOKENS;
-        smem.is_lent = decode_tiles >= LENDING_TILES * prefill_tiles + LENDING_TILES_PER_CTA * (float)gridDim.x &&
+        smem.is_lent = decode_tiles >= LENDING_TILES * prefill_tiles &&
                        (has_boxes || decode_tiles <= LENDING_TILES_MOST * prefill_tiles);
     }
 

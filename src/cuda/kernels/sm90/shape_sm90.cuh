@@ -43,11 +43,9 @@ struct load_work {
 #define PACE_LEAD_TILES 3.0f
 enum { PACE_SLEEP_NS = 100 };
 
-/* Prefill's last slot is lent where decode has so many tiles for each of prefill, and some for each CTA besides, that
- * it is the longer side. With almost no prefill beside it decode fares better with it only if its tiles come in several
- * boxes. */
-#define LENDING_TILES 3.6f
-#define LENDING_TILES_PER_CTA 16.0f
+/* Prefill's last slot is lent where decode has so many tiles for each of prefill that it is the longer side. With
+ * almost no prefill beside it decode fares better with it only if its tiles come in several boxes. */
+#define LENDING_TILES 3.8f
 #define LENDING_TILES_MOST 64.0f
 
 /** How far decode is, for prefill's loader. Other warps write it than read it, at any time: by atomics alone. */
