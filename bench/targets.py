@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The kernel's targets and what two files of bench/peers.py say of them, as a Markdown table.
 
-    python3 bench/targets.py libraries_contiguous.csv libraries_page16.csv
+python3 bench/targets.py libraries_contiguous.csv libraries_page16.csv
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ readonly TOOLS=$PWD/.cache/python/bin OUT=$PWD/build/python
 export PATH="$TOOLS:$PATH" PIP_DISABLE_PIP_VERSION_CHECK=1
 unset PYTHONPATH PODATTN_LIBRARY
 
-sources=(python examples tests/bench bench/{contenders,plots,peers.py,plot.py,python_overhead.py})
+sources=(python examples tests/bench bench/{contenders,plots,peers.py,plot.py,python_overhead.py,targets.py})
 ruff check "${sources[@]}"
 ruff format --check "${sources[@]}"
 mypy

@@ -45,8 +45,9 @@ def test_every_number_follows_the_files(tmp_path):
     assert rows["its prefill alone / own, by shape"][1] == "1.000 to 1.200"
     assert rows["its decode alone / own, by shape"][1] == "0.800 to 1.500"
     assert rows["own serial / fused, mean (least)"][1] == "1.142 (1.033)"
-    # 2 * 2 * 32 heads * 128 * (1024 * 7168 + 1024 * 1025 / 2) in 125 us; 64 * 4096 keys of 2 * 2 * 8 * 128 bytes in 130 us
+    # 4 * 32 heads * 128 operations a pair, 1024 * 7168 + 1024 * 1025 / 2 pairs, in 125 us
     assert rows["prefill alone from 1024@8192 on, TFLOP/s"][1] == "1031 to 1031"
+    # 64 * 4096 keys of 4 * 8 * 128 bytes in 130 us
     assert rows["decode alone from 64@4096 on, TB/s"][1] == "8.26 to 8.26"
     assert rows["page 16 / contiguous, fused, mean (worst)"][2] == "1.020 (1.040), 1 of 2 above 1.03"
 
