@@ -204,8 +204,7 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
     /** All tiles of the work. `at` stays at the last tile's V, which is not released. */
     template <int GROUPS>
     static __device__ __forceinline__ void run(const pod_kernel_params &params, smem_type &smem,
-                                               const decode_work &work, ring &at, uint32_t first_slot,
-                                               accumulators &acc) {
+                                               const decode_work &work, ring &at, accumulators &acc) {
         constexpr int WARPS_PER_GROUP = WARPGROUP_WARPS / GROUPS, STEPS = GROUPS, STEPS_AT_ONCE = GROUPS == 1 ? 1 : 2;
         int first_row = own_warp() / WARPS_PER_GROUP * DECODE_WARP_ROWS;
         int own_keys = own_warp() % WARPS_PER_GROUP * STEP_KEYS * STEPS;
@@ -239,7 +238,7 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
             }
             if (--tiles_left == 0) break;
             warp_arrive(barrier_at(smem.decode_kv_empty, at.slot));
-            at.advance(first_slot);
+            at.advance();
             first_key += TOKENS;
         }
 #pragma unroll
@@ -370,31 +369,31 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
 
     template <int GROUPS>
     static __device__ __forceinline__ void work_on(const pod_kernel_params &params, smem_type &smem,
-                                                   const decode_work &work, ring &at, uint32_t first_slot) {
+                                                   const decode_work &work, ring &at) {
         accumulators acc;
-        run<GROUPS>(params, smem, work, at, first_slot, acc);
+        run<GROUPS>(params, smem, work, at, acc);
         float *slot = (float *)(decode_ring(smem) + at.slot * SHAPE::DECODE_SLOT_BYTES);
         write_slot(slot, smem, acc);
         write_rows<GROUPS>(params, work, slot, smem);
         ptx_fence_async_smem(); /* the next copy into the slot comes after what was written there */
         warp_arrive(barrier_at(smem.decode_kv_empty, at.slot));
-        at.advance(first_slot);
+        at.advance();
         if (work.item.num_parts > 1 && count_part(params, smem, work)) merge(params, work);
     }
 
     static __device__ void consume(const pod_kernel_params &params, smem_type &smem) {
         const uint32_t first_slot = ptx_uniform(first_decode_slot(smem));
-        ring at = {first_slot, 0};
+        ring at = {first_slot, 0, first_slot};
         for (ring_place<WORK_SLOTS> slot = {0, 0};; slot.advance()) {
             ptx_mbarrier_wait(barrier_at(smem.decode_full, slot.slot), slot.parity);
             const decode_work &work = smem.decode[slot.slot];
             if (work.item.kv_head < 0) break;
             if (work.num_rows <= DECODE_WARP_ROWS)
-                work_on<1>(params, smem, work, at, first_slot);
+                work_on<1>(params, smem, work, at);
             else if (work.num_rows <= 2 * DECODE_WARP_ROWS)
-                work_on<2>(params, smem, work, at, first_slot);
+                work_on<2>(params, smem, work, at);
             else
-                work_on<4>(params, smem, work, at, first_slot);
+                work_on<4>(params, smem, work, at);
             threads_arrive(barrier_at(smem.decode_empty, slot.slot));
         }
     }

@@ -91,9 +91,9 @@ template <class SHAPE> struct load_sm90 {
      * before V(0) and so on, as their slots become empty in that order. The work is read anew for every tile, which
      * costs less than registers that live that long. */
     template <int TOKENS, bool SHARES, int PAIRS>
-    static __device__ __forceinline__ void
-    load_tiles(const pod_kernel_params &params, const load_work &work, const uint64_t *full, const uint64_t *empty,
-               uint32_t ring_smem, ring_place<PAIRS> &at, uint32_t first_pair, smem_type &smem, int lane) {
+    static __device__ __forceinline__ void load_tiles(const pod_kernel_params &params, const load_work &work,
+                                                      const uint64_t *full, const uint64_t *empty, uint32_t ring_smem,
+                                                      ring_place<PAIRS> &at, smem_type &smem, int lane) {
         constexpr uint32_t SLOT_BYTES = TOKENS * SHAPE::ROW_BYTES;
         constexpr int OWN_TOKENS = SHARES ? SHAPE::LOADER_TOKENS : TOKENS;
         lane_box<OWN_TOKENS> box(params, lane);
@@ -128,7 +128,7 @@ template <class SHAPE> struct load_sm90 {
                 atomicAdd(&smem.pace.decode_tiles, 1);
             box_place after_next = locate(tile + 2);
             ring_place<PAIRS> next_at = at;
-            next_at.advance(first_pair);
+            next_at.advance();
             if (!SHARES) load_k(place, at);
             if (SHARES && tile + 1 < work.num_tiles) load_k(next, next_at);
             if (SHARES) wait_values_before(smem, work.first_tile + tile);
@@ -163,7 +163,7 @@ template <class SHAPE> struct load_sm90 {
             const prefill_work &work = smem.prefill[slot.slot];
             if (work.kv_head < 0) break;
             load_tiles<SHAPE::PREFILL_TOKENS, true>(params, work.load, smem.kv_full, smem.kv_empty, ptx_smem(smem.kv),
-                                                    at, 0, smem, lane);
+                                                    at, smem, lane);
             clear_values(smem, work, lane);
             warp_arrive(barrier_at(smem.values_clean, slot.slot));
             warp_arrive(barrier_at(smem.prefill_empty, slot.slot));
@@ -173,13 +173,13 @@ template <class SHAPE> struct load_sm90 {
     /** Warp 1: finds decode work, slice after slice, item after item, and loads its tiles. The first is there. */
     static __device__ void decode(const pod_kernel_params &params, smem_type &smem, int lane) {
         const uint32_t first_pair = ptx_uniform(first_decode_slot(smem)) / 2;
-        ring_place<SHAPE::RING_SLOTS / 2> at = {first_pair, 0};
+        ring_place<SHAPE::RING_SLOTS / 2> at = {first_pair, 0, first_pair};
         for (ring_place<WORK_SLOTS> slot = {0, 0};;) {
             const decode_work &work = smem.decode[slot.slot];
             warp_arrive(barrier_at(smem.decode_full, slot.slot));
             if (work.item.kv_head < 0) break;
             load_tiles<SHAPE::DECODE_TOKENS, false>(params, work.load, smem.decode_kv_full, smem.decode_kv_empty,
-                                                    ptx_smem(decode_ring(smem)), at, first_pair, smem, lane);
+                                                    ptx_smem(decode_ring(smem)), at, smem, lane);
             slot.advance();
             ptx_mbarrier_wait(barrier_at(smem.decode_empty, slot.slot), slot.parity ^ 1);
             find::next_decode(params, smem.cursor, smem.decode[slot.slot], lane);

@@ -42,7 +42,7 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
     const pod_kernel_params &params;
     smem_type &smem;
     int warpgroup; /* 0 or 1 */
-    bool is_lent;  /* that of the shared memory */
+    bool is_lent;  /* as in shared memory, but kept in a uniform register */
 
     /** The thread within its warpgroup, and its first row within the CTA's tile. */
     static __device__ __forceinline__ int own_thread() {

@@ -136,8 +136,8 @@ template <class SHAPE> struct alignas(SWIZZLE_BYTES) smem_sm90 {
 /** A place in a ring: the slot, and the parity of the barrier phase that ends when it is filled (for who reads it). */
 template <int SLOTS> struct ring_place {
     uint32_t slot, parity;
-    /** To the next slot, behind the last one to `first`. */
-    __device__ __forceinline__ void advance(uint32_t first = 0) {
+    uint32_t first = 0; /* slot, which comes behind the last one */
+    __device__ __forceinline__ void advance() {
         if (++slot < SLOTS) return;
         slot = first;
         parity ^= 1;
