@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The kernel's targets and what two files of bench/peers.py say of them, as a Markdown table.
 
-python3 bench/targets.py libraries_contiguous.csv libraries_page16.csv
+Both are of the same batches, the first on contiguous caches, the second on pages.
+
+    python3 bench/targets.py libraries_contiguous.csv libraries_page16.csv
 """
 
 from __future__ import annotations
@@ -13,19 +15,13 @@ from pathlib import Path
 from statistics import fmean
 from typing import Callable
 
-from plots.batches import Case
-from plots.library_cases import library_cases
+from plots.batches import CO_RUN_SHARE, Case, co_run_us, ratios
+from plots.library_cases import FA3_WAYS, library_cases
 from plots.results import read
 
 Cases = list[Case]
-# The shorter side costs that share of its time beside the longer one: measured with a prototype on an H100.
-CO_RUN_SHARE = 0.22
 PREFILL, DECODE = ("prefill_q", "prefill_kv"), ("decode_n", "decode_kv")
-MIXED = ("fa3_mixed", "fa3_mixed_unsplit", "fa3_mixed_split")
-
-
-def ratios(cases: Cases, over: str, under: str) -> list[float]:
-    return [case.us[over] / case.us[under] for case in cases]
+MIXED = [way for way in FA3_WAYS if way.startswith("fa3_mixed")]
 
 
 def shorter_share(case: Case) -> float:
@@ -41,7 +37,7 @@ def by_shape(cases: Cases, columns: tuple[str, str], value: Callable[[Case], flo
     """Means over the batches that share a side."""
     groups = defaultdict(list)
     for case in cases:
-        groups[int(case.row[columns[0]]), int(case.row[columns[1]])].append(value(case))
+        groups[case.integer(columns[0]), case.integer(columns[1])].append(value(case))
     return {shape: fmean(values) for shape, values in groups.items()}
 
 
@@ -54,33 +50,28 @@ def _mean(values: list[float]) -> str:
 
 
 def _tflops(case: Case) -> float:
-    q, kv = int(case.row["prefill_q"]), int(case.row["prefill_kv"])
+    q, kv = case.integer("prefill_q"), case.integer("prefill_kv")
     pairs = q * (kv - q) + q * (q + 1) / 2  # causal, at the end of the context
-    return 4 * pairs * int(case.row["q_heads"]) * int(case.row["head_dim"]) / case.us["prefill"] / 1e6
+    return 4 * pairs * case.integer("q_heads") * case.integer("head_dim") / case.us["prefill"] / 1e6
 
 
 def _tb_per_s(case: Case) -> float:
-    keys = int(case.row["decode_n"]) * int(case.row["decode_kv"])
-    return 4 * keys * int(case.row["kv_heads"]) * int(case.row["head_dim"]) / case.us["decode"] / 1e6
-
-
-def _co_run(case: Case) -> float:
-    sides = case.us["prefill"], case.us["decode"]
-    return case.us["fused"] / (max(sides) + CO_RUN_SHARE * min(sides))
+    keys = case.integer("decode_n") * case.integer("decode_kv")
+    return 4 * keys * case.integer("kv_heads") * case.integer("head_dim") / case.us["decode"] / 1e6
 
 
 def _against_fa3(cases: Cases) -> list[tuple[str, str, str]]:
-    behind = sum(ratio < 1 for ratio in ratios(cases, "fa3_best", "fused"))
+    behind = sum(ratio < 1 for ratio in ratios(cases, "fa3_best"))
     mixed = min(MIXED, key=lambda way: sum(case.us[way] for case in cases))
     fifth, two_fifths = balanced(cases, 0.2), balanced(cases, 0.4)
     prefill = by_shape(cases, PREFILL, lambda case: case.us["fa3_prefill"] / case.us["prefill"])
     decode = by_shape(cases, DECODE, lambda case: case.us["fa3_decode"] / case.us["decode"])
     return [
         ("slower than FlashAttention-3's best", "on no batch", f"on {behind} of {len(cases)}"),
-        ("FlashAttention-3's best / fused", "", _mean(ratios(cases, "fa3_best", "fused"))),
-        ("the same, each side >= 20 % of serial", "1.30", _mean(ratios(fifth, "fa3_best", "fused"))),
-        ("the same, each side >= 40 %", "1.45", _mean(ratios(two_fifths, "fa3_best", "fused"))),
-        ("its mixed call / fused, each side >= 20 %", "1.40 with page 16", _mean(ratios(fifth, mixed, "fused"))),
+        ("FlashAttention-3's best / fused", "", _mean(ratios(cases, "fa3_best"))),
+        ("the same, each side >= 20 % of serial", "1.30", _mean(ratios(fifth, "fa3_best"))),
+        ("the same, each side >= 40 %", "1.45", _mean(ratios(two_fifths, "fa3_best"))),
+        ("its mixed call / fused, each side >= 20 %", "1.40 with page 16", _mean(ratios(fifth, mixed))),
         ("its prefill alone / own, by shape", ">= 0.95", _between([*prefill.values()], 3)),
         ("its decode alone / own, by shape", ">= 1", _between([*decode.values()], 3)),
     ]
@@ -90,8 +81,8 @@ def _on_its_own(cases: Cases) -> list[tuple[str, str, str]]:
     prefill, decode = by_shape(cases, PREFILL, _tflops), by_shape(cases, DECODE, _tb_per_s)
     long_prefill = [tflops for (q, kv), tflops in prefill.items() if q >= 1024 and kv >= 8192]
     long_decode = [tb for (n, kv), tb in decode.items() if n * kv >= 64 * 4096]
-    co_run = [_co_run(case) for case in cases]
-    serial = ratios(cases, "serial", "fused")
+    co_run = [case.us["fused"] / co_run_us(case.us["prefill"], case.us["decode"]) for case in cases]
+    serial = ratios(cases, "serial")
     of_limit = f"{fmean(co_run):.3f} ({max(co_run):.3f})"
     return [
         (f"fused / (longer side + {CO_RUN_SHARE} of the shorter), mean (worst)", "<= 1.10", of_limit),
