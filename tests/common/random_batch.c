@@ -57,7 +57,7 @@ static int32_t random_q_len(test_rng *rng, const pod_limits *limits, batch_mix m
         if (rng_chance(rng, 20)) wanted = rng_range(rng, 1, 6);
         break;
     case MIX_BESIDE:
-        if (others % 5 == 0) wanted = min32(rng_range(rng, 1, 300), left - others);
+        if (others % 5 == 0) wanted = min32(rng_range(rng, 1, 300), left > others ? left - others : 0);
         break;
     case MIX_EDGE:
         wanted = others == 0 ? left : left / (others + 1) + rng_range(rng, 0, 1);
@@ -66,7 +66,7 @@ static int32_t random_q_len(test_rng *rng, const pod_limits *limits, batch_mix m
     case MIX_COUNT:
         break;
     }
-    return wanted < 0 ? 0 : min32(wanted, left);
+    return min32(wanted, left);
 }
 
 static int32_t random_kv_len(test_rng *rng, const pod_limits *limits, batch_mix mix, int32_t request,

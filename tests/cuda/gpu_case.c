@@ -106,8 +106,7 @@ static void choose_kv_layout(gpu_case *c, test_rng *rng) {
     t->v_page_stride = t->k_page_stride;
 }
 
-/** How a key's length depends on its place: kernels keep scores relative to a maximum, which has to rise now and then.
- */
+/** How a key's length depends on its place: kernels keep scores relative to a maximum, which has to rise at times. */
 typedef struct key_lengths {
     int has_outliers;
     float growth; /**< per key */
@@ -169,8 +168,7 @@ void gpu_case_fill(gpu_case *c, test_rng *rng) {
 
 /* ---- shapes ---- */
 
-/** Sides that meet on the chip need more than small limits allow: those of MIX_BESIDE are never far below the bounds.
- */
+/** Sides that meet need more than small limits allow: those of MIX_BESIDE are never far below the bounds. */
 static void random_case_limits(pod_limits *l, test_rng *rng, const gpu_case_bounds *bounds, batch_mix mix) {
     static const int32_t kv_heads[] = {1, 1, 2, 3, 4, 8}, groups[] = {1, 2, 3, 4, 4, 5, 8, 8, 16};
     static const int32_t page_sizes[] = {1, 2, 3, 7, 8, 16, 16, 17, 32, 64, 128, 256};
