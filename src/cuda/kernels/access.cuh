@@ -57,6 +57,12 @@ static __device__ __forceinline__ key_place locate_key(const pod_kernel_params &
     return place;
 }
 
+/** log2 of how many keys from every such multiple on are neighbours in memory: 16 where no page ends inside them, at
+ * least up to `end_key`, else one. */
+static __device__ __forceinline__ int32_t run_shift(const pod_kernel_params &params, int32_t end_key) {
+    return params.page_table == nullptr || params.page_size % 16 == 0 || end_key <= params.page_size ? 4 : 0;
+}
+
 /** Keys [begin, end) that the query token sees. */
 struct key_range {
     int32_t begin, end;

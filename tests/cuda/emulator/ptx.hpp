@@ -74,6 +74,12 @@ static inline void ptx_cp_async_4(uint32_t to, const void *from) {
 static inline void ptx_cp_async_16_policy(uint32_t to, const void *from, uint64_t) {
     ptx_cp_async_16(to, from);
 }
+static inline void ptx_cp_async_16_or_zeros_policy(uint32_t to, const void *from, uint32_t bytes, uint64_t) {
+    ptx_cp_async_16_or_zeros(to, from, bytes);
+}
+static inline const char *ptx_mad_wide(uint32_t a, uint32_t b, const char *base) {
+    return base + (uint64_t)a * b;
+}
 static inline uint64_t ptx_policy_evict_first() {
     return 0;
 }

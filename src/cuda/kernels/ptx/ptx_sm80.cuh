@@ -34,10 +34,18 @@ static __device__ __forceinline__ void ptx_cp_async_16_policy(uint32_t to_smem, 
                  : "memory");
 }
 
+/** The same; `bytes` 0 writes zeros and reads nothing. */
+static __device__ __forceinline__ void ptx_cp_async_16_or_zeros_policy(uint32_t to_smem, const void *from_gmem,
+                                                                       uint32_t bytes, uint64_t policy) {
+    asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2, %3;" ::"r"(to_smem), "l"(from_gmem),
+                 "r"(bytes), "l"(policy)
+                 : "memory");
+}
+
 /** createpolicy (9.7.9.18): data that is read once and must not push other data out of L2. */
 static __device__ __forceinline__ uint64_t ptx_policy_evict_first(void) {
     uint64_t policy;
-    asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+    asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
     return policy;
 }
 
@@ -110,6 +118,13 @@ static __device__ __forceinline__ uint32_t ptx_cvt_f16x2(float low, float high) 
     uint32_t packed;
     asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
     return packed;
+}
+
+/** mad.wide (9.7.1.4): base + a * b. NOTE: nvcc 13.0 else takes sums of addresses apart and needs six instructions. */
+static __device__ __forceinline__ const char *ptx_mad_wide(uint32_t a, uint32_t b, const char *base) {
+    const char *sum;
+    asm("mad.wide.u32 %0, %1, %2, %3;" : "=l"(sum) : "r"(a), "r"(b), "l"(base));
+    return sum;
 }
 
 /** %tid.x; volatile: read anew at every call, where a register would have to live through a loop that needs all. */

@@ -9,16 +9,19 @@
 /** Tile sizes by CTAs per SM: what fits in half or a quarter of an SM's registers and shared memory. */
 template <int CTAS_PER_SM> struct shape_sm80;
 template <> struct shape_sm80<2> {
-    static constexpr int M_TILES = 2, TILE_TOKENS = 64, DECODE_RING = 4, DECODE_N_TILES = 2;
+    static constexpr int M_TILES = 2, TILE_TOKENS = 64;
+    static constexpr int DECODE_STAGE_TOKENS = 32, DECODE_RING = 3, DECODE_N_TILES = 2;
 };
 template <> struct shape_sm80<4> {
-    static constexpr int M_TILES = 1, TILE_TOKENS = 32, DECODE_RING = 3, DECODE_N_TILES = 1;
+    static constexpr int M_TILES = 1, TILE_TOKENS = 32;
+    static constexpr int DECODE_STAGE_TOKENS = 16, DECODE_RING = 3, DECODE_N_TILES = 1;
 };
 
 template <class ELEMENT, int HEAD_DIM, int CTAS_PER_SM> struct kernel_sm80 {
     typedef shape_sm80<CTAS_PER_SM> shape;
     typedef prefill_sm80<ELEMENT, HEAD_DIM, shape::M_TILES, shape::TILE_TOKENS> prefill;
-    typedef decode_sm80<ELEMENT, HEAD_DIM, shape::DECODE_RING, shape::DECODE_N_TILES> decode;
+    typedef decode_sm80<ELEMENT, HEAD_DIM, shape::DECODE_STAGE_TOKENS, shape::DECODE_RING, shape::DECODE_N_TILES>
+        decode;
 
     struct fused_smem {
         union {

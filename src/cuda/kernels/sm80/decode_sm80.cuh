@@ -1,10 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Decode on sm_80: each warp is a virtual CTA with a slice of its own.
  *
- * Operands are swapped: sixteen cached keys are the M of the product, the query rows of the group its N, so a GQA
- * decode of eight rows wastes nothing. S' = K Q'      16 keys x 8 rows per mma; Q stays in registers as B O' = V' P' 16
- * columns x 8 rows per mma; P' comes from S' by movmatrix K and V come in stages of 16 keys through a ring of the
- * warp's own: K(0) V(0) K(1) V(1) …, RING of them under way. Nothing waits for another warp. */
+ * Operands are swapped: sixteen cached keys are the M of the product, the query rows of the group its N, so a GQA decode
+ * of eight rows wastes nothing.
+ *
+ *     S' = K Q'      16 keys x 8 rows per mma; Q stays in registers as B
+ *     O' = V' P'     16 columns x 8 rows per mma; P' comes from S' by movmatrix
+ *
+ * K and V come in stages of STAGE_TOKENS keys through a ring of the warp's own: K(0) V(0) K(1) V(1) ..., RING of them
+ * under way. Nothing waits for another warp, but beside prefill one warp per scheduler has all latencies of its
+ * instructions to itself: what bounds it there is their number, not bytes under way. */
 #ifndef POD_SM80_DECODE_CUH
 #define POD_SM80_DECODE_CUH
 
@@ -13,7 +18,9 @@
 #include "../element.cuh"
 #include "../merge_parts.cuh"
 
-enum { DECODE_STAGE_TOKENS = 16, DECODE_TILE_TOKENS = 64 };
+#include <cfloat>
+
+enum { DECODE_TILE_TOKENS = 64 };
 
 /** An item of a slice. It stands in shared memory: registers are what the accumulators need. */
 struct decode_work {
@@ -26,79 +33,124 @@ struct decode_work {
     const char *heads[2]; /* of K, of V */
 };
 
-template <int HEAD_DIM, int RING> struct alignas(256) decode_warp_smem {
-    uint16_t ring[RING][DECODE_STAGE_TOKENS][HEAD_DIM];
-    key_place places[2][DECODE_TILE_TOKENS]; /* of this tile's and the next one's keys */
+/** Where an item's keys come from. Each lane knows the place of one run of keys that are neighbours in memory, so that 32
+ * of them make a window: runs of 16 keys where no page ends inside one, else of a single key. */
+struct key_source {
+    int32_t num_keys, num_full_stages;
+    int32_t run_shift;      /* log2 of a run's keys: 4 or 0 */
+    int32_t next_page;      /* of this lane's run in the window behind the one at hand, under way */
+    key_place place;        /* of this lane's run in the window at hand */
+    const char *k_head, *v_head; /* at this lane's chunk of its first key in a run */
+    uint32_t k_step, v_step;     /* bytes from one of a lane's keys to its next one */
+};
+
+template <int HEAD_DIM, int STAGE_TOKENS, int RING> struct alignas(256) decode_warp_smem {
+    uint16_t ring[RING][STAGE_TOKENS][HEAD_DIM];
     decode_work work;
 };
 
-template <class ELEMENT, int HEAD_DIM, int RING, int MAX_N_TILES> struct decode_sm80 {
-    typedef decode_warp_smem<HEAD_DIM, RING> smem_type;
+template <class ELEMENT, int HEAD_DIM, int STAGE_TOKENS, int RING, int MAX_N_TILES> struct decode_sm80 {
+    typedef decode_warp_smem<HEAD_DIM, STAGE_TOKENS, RING> smem_type;
     static constexpr int ROW_BYTES = HEAD_DIM * 2;
     static constexpr int ROW_CHUNKS = ROW_BYTES / CHUNK_BYTES;
     static constexpr int K_STEPS = HEAD_DIM / 16;
-    static constexpr int O_TILES = HEAD_DIM / 16; /* of 16 columns: the M of the second product */
-    static constexpr int STAGE_BYTES = DECODE_STAGE_TOKENS * ROW_BYTES;
-    static constexpr int STAGES_PER_TILE = DECODE_TILE_TOKENS / DECODE_STAGE_TOKENS;
+    static constexpr int O_TILES = HEAD_DIM / 16;      /* of 16 columns: the M of the second product */
+    static constexpr int S_TILES = STAGE_TOKENS / 16;  /* of 16 keys: the M of the first product */
+    static constexpr int ROW_STEP = 32 / ROW_CHUNKS;   /* a lane copies a chunk of every ROW_STEP-th key */
+    static constexpr int RUN_COPIES = 16 / ROW_STEP;   /* of a lane, of 16 keys */
+    static constexpr uint32_t STAGE_BYTES = STAGE_TOKENS * ROW_BYTES;
+    static constexpr float NO_MAX = -FLT_MAX; /* of a row that has seen nothing; finite: see prefill_sm80 */
+    static_assert(DECODE_TILE_TOKENS % STAGE_TOKENS == 0, "a slice begins with a stage");
 
-    /** Looks up where the keys of a tile stand; two keys per lane. */
-    static __device__ __forceinline__ void locate_tile(const pod_kernel_params &params, smem_type &smem,
-                                                       const decode_work &work, int tile, int lane) {
-        __syncwarp();
-#pragma unroll
-        for (int i = 0; i < 2; i++) {
-            int key = work.first_key + tile * DECODE_TILE_TOKENS + lane + 32 * i;
-            key_place place = {0, 0};
-            if (key < work.end_key) place = locate_key(params, load_page(params, work.item.request, key), key);
-            smem.places[tile & 1][lane + 32 * i] = place;
-        }
-        __syncwarp();
+    /** First key of this lane's run in window `window`, counted from the item's first one. */
+    static __device__ __forceinline__ int32_t run_key(const key_source &at, int window, int lane) {
+        return (window * 32 + lane) << at.run_shift;
     }
 
-    /** Copies this lane's chunks of a stage. FULL: all of its keys exist; else keys from `keys_left` on become zeros.
-     */
-    template <bool FULL>
-    static __device__ __forceinline__ void copy_stage(const key_place *places, uint32_t to, const char *head_base,
-                                                      bool is_value, int lane, int keys_left, uint64_t policy) {
-        constexpr int ROW_STEP = 32 / ROW_CHUNKS, COPIES = DECODE_STAGE_TOKENS / ROW_STEP;
-        int chunk = lane % ROW_CHUNKS, first_row = lane / ROW_CHUNKS;
-        const char *base = head_base + chunk * CHUNK_BYTES;
-        uint32_t place[COPIES]; /* all before the first copy: nvcc moves no load across one */
-#pragma unroll
-        for (int i = 0; i < COPIES; i++) {
-            const key_place *of_row = places + first_row + i * ROW_STEP;
-            place[i] = is_value ? of_row->v_chunk : of_row->k_chunk;
-        }
-#pragma unroll
-        for (int i = 0; i < COPIES; i++) {
-            int row = first_row + i * ROW_STEP;
-            const char *from = base + (uint64_t)place[i] * CHUNK_BYTES;
-            if (FULL)
-                ptx_cp_async_16_policy(to + swizzle_chunk<ROW_BYTES>(row, chunk), from, policy);
-            else
-                ptx_cp_async_16_or_zeros(to + swizzle_chunk<ROW_BYTES>(row, chunk), from,
-                                         row < keys_left ? CHUNK_BYTES : 0);
-        }
+    static __device__ __forceinline__ int32_t load_run_page(const pod_kernel_params &params, const decode_work &work,
+                                                            const key_source &at, int window, int lane) {
+        int32_t key = run_key(at, window, lane);
+        return key < at.num_keys ? load_page(params, work.item.request, work.first_key + key) : 0;
     }
 
-    /** Starts load `n` of the sequence K(0) V(0) K(1) …; every call commits one group, also behind the end. */
-    static __device__ __forceinline__ void load(const pod_kernel_params &params, smem_type &smem,
-                                                const decode_work &work, int n, int num_stages, uint64_t policy,
-                                                int lane) {
-        int stage = n / 2;
-        if (stage < num_stages) {
-            bool is_value = n & 1;
-            if (!is_value && stage % STAGES_PER_TILE == 0) {
-                locate_tile(params, smem, work, stage / STAGES_PER_TILE, lane);
+    static __device__ __forceinline__ key_source find_source(const pod_kernel_params &params, const decode_work &work,
+                                                             int lane) {
+        key_source at;
+        at.num_keys = max(0, work.end_key - work.first_key);
+        at.num_full_stages = at.num_keys / STAGE_TOKENS;
+        int64_t k_bytes = params.k_token_stride * 2, v_bytes = params.v_token_stride * 2;
+        at.k_head = work.heads[0] + k_bytes * (lane / ROW_CHUNKS) + lane % ROW_CHUNKS * CHUNK_BYTES;
+        at.v_head = work.heads[1] + v_bytes * (lane / ROW_CHUNKS) + lane % ROW_CHUNKS * CHUNK_BYTES;
+        at.k_step = (uint32_t)(k_bytes * ROW_STEP);
+        at.v_step = (uint32_t)(v_bytes * ROW_STEP);
+        bool steps_fit = k_bytes * ROW_STEP == at.k_step && v_bytes * ROW_STEP == at.v_step;
+        at.run_shift = steps_fit ? run_shift(params, work.end_key) : 0;
+        at.place = {0, 0};
+        at.next_page = load_run_page(params, work, at, 0, lane);
+        return at;
+    }
+
+    static __device__ __forceinline__ void move_window(const pod_kernel_params &params, const decode_work &work,
+                                                       key_source &at, int window, int lane) {
+        int32_t key = run_key(at, window, lane);
+        at.place = {0, 0};
+        if (key < at.num_keys) at.place = locate_key(params, at.next_page, work.first_key + key);
+        at.next_page = load_run_page(params, work, at, window + 1, lane);
+    }
+
+    /** Copies this lane's chunks of a stage of keys that all exist, run by run; `head`: at the lane's first chunk. */
+    static __device__ __forceinline__ void copy_runs(const char *head, uint32_t chunk_of_run, int first_run,
+                                                     uint32_t step_bytes, uint32_t to_smem, int lane) {
+        uint64_t policy = ptx_policy_evict_first();
+        uint32_t to_lane = to_smem + swizzle_chunk<ROW_BYTES>(lane / ROW_CHUNKS, lane % ROW_CHUNKS);
+#pragma unroll
+        for (int run = 0; run < S_TILES; run++) {
+            const char *from =
+                ptx_mad_wide(__shfl_sync(~0u, chunk_of_run, first_run + run), CHUNK_BYTES, head);
+#pragma unroll
+            for (int i = 0; i < RUN_COPIES; i++) {
+                /* The swizzle of row lane / ROW_CHUNKS + i * ROW_STEP; the first term is below ROW_STEP. */
+                uint32_t to = (to_lane ^ (i * ROW_STEP % 8 * CHUNK_BYTES)) + (run * 16 + i * ROW_STEP) * ROW_BYTES;
+                ptx_cp_async_16_policy(to, ptx_mad_wide(step_bytes, i, from), policy);
             }
-            const key_place *places = smem.places[stage / STAGES_PER_TILE & 1] + stage % STAGES_PER_TILE * 16;
-            const char *base = work.heads[is_value];
-            uint32_t to = ptx_smem(smem.ring) + n % RING * STAGE_BYTES;
-            int keys_left = work.end_key - work.first_key - stage * DECODE_STAGE_TOKENS;
-            if (keys_left >= DECODE_STAGE_TOKENS)
-                copy_stage<true>(places, to, base, is_value, lane, keys_left, policy);
-            else
-                copy_stage<false>(places, to, base, is_value, lane, keys_left, policy);
+        }
+    }
+
+    /** The same where runs are single keys or keys from `keys_left` on do not exist; those become zeros. */
+    static __device__ __forceinline__ void copy_keys(const char *head, uint32_t chunk_of_run, int first_run,
+                                                     int32_t run_shift, uint32_t token_chunks, int keys_left,
+                                                     uint32_t to_smem, int lane) {
+        uint64_t policy = ptx_policy_evict_first();
+        int chunk = lane % ROW_CHUNKS;
+#pragma unroll 2
+        for (int i = 0; i < STAGE_TOKENS / ROW_STEP; i++) {
+            int row = lane / ROW_CHUNKS + i * ROW_STEP;
+            uint32_t place = __shfl_sync(~0u, chunk_of_run, first_run + (row >> run_shift));
+            place += (row & ((1 << run_shift) - 1)) * token_chunks;
+            const char *from = head + (uint64_t)(place + chunk) * CHUNK_BYTES;
+            ptx_cp_async_16_or_zeros_policy(to_smem + swizzle_chunk<ROW_BYTES>(row, chunk), from,
+                                            row < keys_left ? CHUNK_BYTES : 0, policy);
+        }
+    }
+
+    /** Starts the copies of a stage of K or of V; every call commits one group, also behind the end. */
+    static __device__ __forceinline__ void load(const pod_kernel_params &params, const decode_work &work,
+                                                key_source &at, int stage, int num_stages, bool is_value,
+                                                uint32_t to_smem, int lane) {
+        if (stage < num_stages) {
+            int first_run = (stage * STAGE_TOKENS >> at.run_shift) % 32;
+            if (!is_value && first_run == 0) {
+                move_window(params, work, at, stage * STAGE_TOKENS >> at.run_shift >> 5, lane);
+            }
+            uint32_t chunk_of_run = is_value ? at.place.v_chunk : at.place.k_chunk;
+            if (at.run_shift > 0 && stage < at.num_full_stages) {
+                copy_runs(is_value ? at.v_head : at.k_head, chunk_of_run, first_run, is_value ? at.v_step : at.k_step,
+                          to_smem, lane);
+            } else {
+                int64_t stride = is_value ? params.v_token_stride : params.k_token_stride;
+                copy_keys(work.heads[is_value], chunk_of_run, first_run, at.run_shift,
+                          (uint32_t)(stride / CHUNK_ELEMENTS), at.num_keys - stage * STAGE_TOKENS, to_smem, lane);
+            }
         }
         ptx_cp_async_commit();
     }
@@ -124,40 +176,71 @@ template <class ELEMENT, int HEAD_DIM, int RING, int MAX_N_TILES> struct decode_
     /** A warp's accumulators: columns of the group's rows 2 (lane % 4) and + 1 of each eight. */
     template <int N_TILES> struct accumulators {
         float out[N_TILES][O_TILES][4];
-        float max[N_TILES][2]; /* raw score units, or log2 units with a softcap */
+        float max[N_TILES][2]; /* what exponents count from, log2 units */
         float sum[N_TILES][2]; /* of this lane's keys only, until the end */
     };
 
+    /** Scores of a stage: keys lane / 4 and + 8 of each 16, rows 2 (lane % 4) and + 1 of each eight. */
+    template <int N_TILES> struct score_tiles {
+        float of[S_TILES][N_TILES][4];
+    };
+
+    /** Chunks 2 * step and + 1 of a lane's row, from the address of the row's first two. */
+    static __device__ __forceinline__ uint32_t step_chunk(uint32_t first_smem, int step) {
+        return (first_smem ^ (step % 4 * 2 * CHUNK_BYTES)) + step / 4 * 8 * CHUNK_BYTES;
+    }
+
     template <int N_TILES>
-    static __device__ __forceinline__ void scores(float (&s)[N_TILES][4], const uint32_t (&q)[N_TILES][K_STEPS][2],
-                                                  uint32_t k_smem, int lane) {
+    static __device__ __forceinline__ void scores(score_tiles<N_TILES> &s,
+                                                  const uint32_t (&q)[N_TILES][K_STEPS][2], uint32_t k_smem, int lane) {
         uint32_t k_lane = k_smem + swizzle_chunk<ROW_BYTES>(lane % 16, lane / 16);
-        float odd[N_TILES][4]; /* two chains hide half of the latency */
+        float odd[S_TILES][N_TILES][4]; /* two chains hide half of the latency */
 #pragma unroll
-        for (int n = 0; n < N_TILES; n++) {
-#pragma unroll
-            for (int j = 0; j < 4; j++) s[n][j] = odd[n][j] = 0.0f;
-        }
-#pragma unroll
-        for (int step = 0; step < K_STEPS; step += 2) {
-            uint32_t k[2][4];
-            ptx_ldmatrix_x4(k[0], k_lane ^ (step * 2 * CHUNK_BYTES));
-            ptx_ldmatrix_x4(k[1], k_lane ^ ((step + 1) * 2 * CHUNK_BYTES));
+        for (int t = 0; t < S_TILES; t++) {
 #pragma unroll
             for (int n = 0; n < N_TILES; n++) {
-                ELEMENT::mma(s[n], k[0], q[n][step][0], q[n][step][1]);
-                ELEMENT::mma(odd[n], k[1], q[n][step + 1][0], q[n][step + 1][1]);
+#pragma unroll
+                for (int j = 0; j < 4; j++) s.of[t][n][j] = odd[t][n][j] = 0.0f;
             }
         }
 #pragma unroll
-        for (int n = 0; n < N_TILES; n++) {
+        for (int step = 0; step < K_STEPS; step += 2) {
 #pragma unroll
-            for (int j = 0; j < 4; j++) s[n][j] += odd[n][j];
+            for (int t = 0; t < S_TILES; t++) {
+                uint32_t k[2][4];
+                ptx_ldmatrix_x4(k[0], step_chunk(k_lane, step) + t * 16 * ROW_BYTES);
+                ptx_ldmatrix_x4(k[1], step_chunk(k_lane, step + 1) + t * 16 * ROW_BYTES);
+#pragma unroll
+                for (int n = 0; n < N_TILES; n++) {
+                    ELEMENT::mma(s.of[t][n], k[0], q[n][step][0], q[n][step][1]);
+                    ELEMENT::mma(odd[t][n], k[1], q[n][step + 1][0], q[n][step + 1][1]);
+                }
+            }
+        }
+#pragma unroll
+        for (int t = 0; t < S_TILES; t++) {
+#pragma unroll
+            for (int n = 0; n < N_TILES; n++) {
+#pragma unroll
+                for (int j = 0; j < 4; j++) s.of[t][n][j] += odd[t][n][j];
+            }
         }
     }
 
     template <int N_TILES>
-    static __device__ void mask(const pod_kernel_params &params, const decode_work &work, float (&s)[N_TILES][4],
+    static __device__ __forceinline__ void softcap(const pod_kernel_params &params, score_tiles<N_TILES> &s) {
+#pragma unroll
+        for (int t = 0; t < S_TILES; t++) {
+#pragma unroll
+            for (int n = 0; n < N_TILES; n++) {
+#pragma unroll
+                for (int j = 0; j < 4; j++) s.of[t][n][j] = softcap_score(params, s.of[t][n][j]);
+            }
+        }
+    }
+
+    template <int N_TILES>
+    static __device__ void mask(const pod_kernel_params &params, const decode_work &work, score_tiles<N_TILES> &s,
                                 int first_key, int lane) {
 #pragma unroll
         for (int n = 0; n < N_TILES; n++) {
@@ -166,64 +249,96 @@ template <class ELEMENT, int HEAD_DIM, int RING, int MAX_N_TILES> struct decode_
                 int row = n * 8 + lane % 4 * 2 + j;
                 key_range range = visible_keys(params, work.request, row / params.shape.group);
 #pragma unroll
-                for (int half = 0; half < 2; half++) {
-                    int key = first_key + lane / 4 + half * 8;
-                    if (key < range.begin || key >= range.end) s[n][half * 2 + j] = -INFINITY;
+                for (int t = 0; t < S_TILES; t++) {
+#pragma unroll
+                    for (int half = 0; half < 2; half++) {
+                        int key = first_key + t * 16 + half * 8 + lane / 4;
+                        if (key < range.begin || key >= range.end) s.of[t][n][half * 2 + j] = -INFINITY;
+                    }
+                }
+            }
+        }
+    }
+
+    /** Where a score is so far above its row's maximum that its probability would exceed 2^POD_RESCALE_LOG2, the
+     * maximum becomes that of the stage; sum and output follow. Rare, so that most stages need one vote. */
+    template <int N_TILES>
+    static __device__ __forceinline__ void raise_max(const score_tiles<N_TILES> &s, accumulators<N_TILES> &acc,
+                                                     float scale) {
+        float max[N_TILES][2];
+        bool above = false;
+#pragma unroll
+        for (int n = 0; n < N_TILES; n++) {
+#pragma unroll
+            for (int j = 0; j < 2; j++) {
+                max[n][j] = fmaxf(s.of[0][n][j], s.of[0][n][2 + j]);
+#pragma unroll
+                for (int t = 1; t < S_TILES; t++) {
+                    max[n][j] = fmaxf(max[n][j], fmaxf(s.of[t][n][j], s.of[t][n][2 + j]));
+                }
+                above |= max[n][j] * scale - acc.max[n][j] > POD_RESCALE_LOG2;
+            }
+        }
+        if (!__any_sync(~0u, above)) return;
+#pragma unroll
+        for (int n = 0; n < N_TILES; n++) {
+#pragma unroll
+            for (int j = 0; j < 2; j++) {
+                float row_max = fmaxf(max[n][j], __shfl_xor_sync(~0u, max[n][j], 4));
+                row_max = fmaxf(row_max, __shfl_xor_sync(~0u, row_max, 8));
+                row_max = fmaxf(row_max, __shfl_xor_sync(~0u, row_max, 16)) * scale;
+                row_max = fmaxf(row_max, acc.max[n][j]);
+                float factor = ptx_ex2(acc.max[n][j] - row_max);
+                acc.max[n][j] = row_max;
+                acc.sum[n][j] *= factor;
+#pragma unroll
+                for (int m = 0; m < O_TILES; m++) {
+                    acc.out[n][m][j] *= factor;
+                    acc.out[n][m][2 + j] *= factor;
+                }
+            }
+        }
+    }
+
+    /** Scores to probabilities, and to the row sums. */
+    template <int N_TILES>
+    static __device__ __forceinline__ void exponentials(score_tiles<N_TILES> &s, accumulators<N_TILES> &acc,
+                                                        float scale) {
+#pragma unroll
+        for (int t = 0; t < S_TILES; t++) {
+#pragma unroll
+            for (int n = 0; n < N_TILES; n++) {
+#pragma unroll
+                for (int j = 0; j < 4; j++) {
+                    s.of[t][n][j] = ptx_ex2(s.of[t][n][j] * scale - acc.max[n][j % 2]);
+                    acc.sum[n][j % 2] += s.of[t][n][j];
                 }
             }
         }
     }
 
     template <int N_TILES>
-    static __device__ __forceinline__ void softmax(float (&s)[N_TILES][4], accumulators<N_TILES> &acc, float scale) {
-        float factor[N_TILES][2];
-        bool moved = false;
-#pragma unroll
-        for (int n = 0; n < N_TILES; n++) {
-#pragma unroll
-            for (int j = 0; j < 2; j++) {
-                float max = fmaxf(acc.max[n][j], fmaxf(s[n][j], s[n][2 + j]));
-                max = fmaxf(max, __shfl_xor_sync(~0u, max, 4));
-                max = fmaxf(max, __shfl_xor_sync(~0u, max, 8));
-                max = fmaxf(max, __shfl_xor_sync(~0u, max, 16));
-                float origin = max == -INFINITY ? 0.0f : max * scale;
-                factor[n][j] = ptx_ex2(acc.max[n][j] * scale - origin);
-                moved |= max != acc.max[n][j];
-                acc.max[n][j] = max;
-                s[n][j] = ptx_ex2(s[n][j] * scale - origin);
-                s[n][2 + j] = ptx_ex2(s[n][2 + j] * scale - origin);
-                acc.sum[n][j] = acc.sum[n][j] * factor[n][j] + s[n][j] + s[n][2 + j];
-            }
-        }
-        if (!__any_sync(~0u, moved)) return;
-#pragma unroll
-        for (int n = 0; n < N_TILES; n++) {
-#pragma unroll
-            for (int m = 0; m < O_TILES; m++) {
-                acc.out[n][m][0] *= factor[n][0];
-                acc.out[n][m][1] *= factor[n][1];
-                acc.out[n][m][2] *= factor[n][0];
-                acc.out[n][m][3] *= factor[n][1];
-            }
-        }
-    }
-
-    template <int N_TILES>
-    static __device__ __forceinline__ void accumulate(accumulators<N_TILES> &acc, const float (&s)[N_TILES][4],
+    static __device__ __forceinline__ void accumulate(accumulators<N_TILES> &acc, const score_tiles<N_TILES> &s,
                                                       uint32_t v_smem, int lane) {
         uint32_t v_lane = v_smem + swizzle_chunk<ROW_BYTES>(lane % 8 + lane / 16 * 8, lane / 8 % 2);
-        uint32_t p[N_TILES][2];
+        uint32_t p[S_TILES][N_TILES][2];
 #pragma unroll
-        for (int n = 0; n < N_TILES; n++) {
-            p[n][0] = ptx_movmatrix_trans(ELEMENT::pack(s[n][0], s[n][1]));
-            p[n][1] = ptx_movmatrix_trans(ELEMENT::pack(s[n][2], s[n][3]));
+        for (int t = 0; t < S_TILES; t++) {
+#pragma unroll
+            for (int n = 0; n < N_TILES; n++) {
+                p[t][n][0] = ptx_movmatrix_trans(ELEMENT::pack(s.of[t][n][0], s.of[t][n][1]));
+                p[t][n][1] = ptx_movmatrix_trans(ELEMENT::pack(s.of[t][n][2], s.of[t][n][3]));
+            }
         }
 #pragma unroll
-        for (int m = 0; m < O_TILES; m++) {
-            uint32_t v[4];
-            ptx_ldmatrix_x4_trans(v, v_lane ^ (m * 2 * CHUNK_BYTES));
+        for (int t = 0; t < S_TILES; t++) {
 #pragma unroll
-            for (int n = 0; n < N_TILES; n++) ELEMENT::mma(acc.out[n][m], v, p[n][0], p[n][1]);
+            for (int m = 0; m < O_TILES; m++) {
+                uint32_t v[4];
+                ptx_ldmatrix_x4_trans(v, step_chunk(v_lane, m) + t * 16 * ROW_BYTES);
+#pragma unroll
+                for (int n = 0; n < N_TILES; n++) ELEMENT::mma(acc.out[n][m], v, p[t][n][0], p[t][n][1]);
+            }
         }
     }
 
@@ -231,54 +346,52 @@ template <class ELEMENT, int HEAD_DIM, int RING, int MAX_N_TILES> struct decode_
     static __device__ __forceinline__ void run(const pod_kernel_params &params, smem_type &smem,
                                                accumulators<N_TILES> &acc, int lane) {
         const decode_work &work = smem.work;
-        uint64_t policy = ptx_policy_evict_first();
-        uint32_t ring_smem = ptx_smem(smem.ring);
-        float scale = params.softcap_log2 > 0.0f ? 1.0f : params.scale_log2;
-        int num_stages = max(0, (work.end_key - work.first_key + DECODE_STAGE_TOKENS - 1) / DECODE_STAGE_TOKENS);
+        const uint32_t first_slot = ptx_smem(smem.ring), last_slot = first_slot + (RING - 1) * STAGE_BYTES;
+        float scale = params.score_scale;
         uint32_t q[N_TILES][K_STEPS][2];
 #pragma unroll
         for (int n = 0; n < N_TILES; n++) {
-            acc.max[n][0] = acc.max[n][1] = -INFINITY;
+            acc.max[n][0] = acc.max[n][1] = NO_MAX;
             acc.sum[n][0] = acc.sum[n][1] = 0.0f;
 #pragma unroll
             for (int m = 0; m < O_TILES; m++) {
                 acc.out[n][m][0] = acc.out[n][m][1] = acc.out[n][m][2] = acc.out[n][m][3] = 0.0f;
             }
         }
-#pragma unroll
-        for (int n = 0; n < RING; n++) load(params, smem, work, n, num_stages, policy, lane);
+        key_source at = find_source(params, work, lane);
+        int num_stages = (at.num_keys + STAGE_TOKENS - 1) / STAGE_TOKENS;
+        int unmasked_begin = work.unmasked_begin - work.first_key, unmasked_end = work.unmasked_end - work.first_key;
+#pragma unroll 1
+        for (int n = 0; n < RING; n++) {
+            load(params, work, at, n / 2, num_stages, n & 1, first_slot + n * STAGE_BYTES, lane);
+        }
         load_q<N_TILES>(params, work, q, lane);
 
-        uint32_t buffer = 0;
+        uint32_t slot = first_slot;
 #pragma unroll 1
         for (int stage = 0; stage < num_stages; stage++) {
-            float s[N_TILES][4];
-            int first_key = work.first_key + stage * DECODE_STAGE_TOKENS;
+            score_tiles<N_TILES> s;
             ptx_cp_async_wait<RING - 1>();
             __syncwarp();
-            scores<N_TILES>(s, q, ring_smem + buffer * STAGE_BYTES, lane);
+            scores<N_TILES>(s, q, slot, lane);
             __syncwarp();
-            load(params, smem, work, 2 * stage + RING, num_stages, policy, lane);
-            buffer = buffer == RING - 1 ? 0 : buffer + 1;
+            load(params, work, at, stage + RING / 2, num_stages, RING & 1, slot, lane);
+            slot = slot == last_slot ? first_slot : slot + STAGE_BYTES;
 
-            if (params.softcap_log2 > 0.0f) {
-#pragma unroll
-                for (int n = 0; n < N_TILES; n++) {
-#pragma unroll
-                    for (int j = 0; j < 4; j++) s[n][j] = softcap_score(params, s[n][j]);
-                }
+            if (params.softcap_log2 > 0.0f) softcap<N_TILES>(params, s);
+            int key = stage * STAGE_TOKENS;
+            if (key + STAGE_TOKENS > unmasked_end || key < unmasked_begin) {
+                mask<N_TILES>(params, work, s, work.first_key + key, lane);
             }
-            if (first_key + DECODE_STAGE_TOKENS > work.unmasked_end || first_key < work.unmasked_begin) {
-                mask<N_TILES>(params, work, s, first_key, lane);
-            }
-            softmax<N_TILES>(s, acc, scale);
+            raise_max<N_TILES>(s, acc, scale);
+            exponentials<N_TILES>(s, acc, scale);
 
             ptx_cp_async_wait<RING - 1>();
             __syncwarp();
-            accumulate<N_TILES>(acc, s, ring_smem + buffer * STAGE_BYTES, lane);
+            accumulate<N_TILES>(acc, s, slot, lane);
             __syncwarp();
-            load(params, smem, work, 2 * stage + 1 + RING, num_stages, policy, lane);
-            buffer = buffer == RING - 1 ? 0 : buffer + 1;
+            load(params, work, at, stage + (RING + 1) / 2, num_stages, (RING + 1) & 1, slot, lane);
+            slot = slot == last_slot ? first_slot : slot + STAGE_BYTES;
         }
         ptx_cp_async_wait<0>();
         __syncwarp();
@@ -290,7 +403,7 @@ template <class ELEMENT, int HEAD_DIM, int RING, int MAX_N_TILES> struct decode_
                 sum += __shfl_xor_sync(~0u, sum, 4);
                 sum += __shfl_xor_sync(~0u, sum, 8);
                 acc.sum[n][j] = sum + __shfl_xor_sync(~0u, sum, 16);
-                acc.max[n][j] *= scale; /* scale > 0 is the host's promise */
+                if (acc.max[n][j] == NO_MAX) acc.max[n][j] = -INFINITY;
             }
         }
     }

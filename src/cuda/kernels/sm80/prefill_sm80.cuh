@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Prefill on sm_80: four warps work on 64 * M_TILES query rows against KV tiles of TILE_TOKENS keys.
  *
- * A warp owns 16 * M_TILES neighbouring rows. K and V have two stages of a tile each:
+ * A warp owns 16 * M_TILES neighbouring rows. K and V have two stages of a tile each, filled a whole tile ahead:
  *
- *     iteration i    wait K(i) | barrier | S = Q K(i)' | start K(i + 1)    maxima, where needed masks and new maxima
- *                    wait V(i) | barrier | P = exp2(S - max), O += P V(i), in between start V(i + 1)
+ *     iteration i    wait K(i) | barrier | S = Q K(i)' | start V(i + 1)    maxima, where needed masks and new maxima
+ *                    wait V(i) | barrier | P = exp2(S - max), O += P V(i), in between start K(i + 2)
  *
  * The copies start behind products, not before them: a tile's copies at once would stand before the products' operands
  * in the queue to shared memory. A barrier says two things: every warp's copies have landed, and every warp is done
- * with the stage that the next copies overwrite. */
+ * with the stage that the next copies overwrite. What one warp has to do more than another, all wait for: so places are
+ * looked up for a window of many tiles at once. */
 #ifndef POD_SM80_PREFILL_CUH
 #define POD_SM80_PREFILL_CUH
 
@@ -20,13 +21,15 @@
 
 enum { PREFILL_THREADS = 128, PREFILL_BARRIER = 1, PREFILL_STAGES = 2 /* of K, and of V */ };
 
-/** What the loop over the KV tiles asks for in every iteration; keys count from the work's first one. One load. */
+/** What the loop over the KV tiles asks for in every iteration, in tiles from the work's first one. One load. */
 struct alignas(16) prefill_range {
     int32_t num_tiles;
-    int32_t num_keys;       /* that exist */
-    int32_t unmasked_begin; /* every row sees the keys [unmasked_begin, unmasked_end) */
-    int32_t unmasked_end;
+    int32_t num_run_tiles; /* of the first ones, all keys exist and stand in runs of 16 */
+    int32_t clear_begin;   /* every row sees every key of the tiles [clear_begin, clear_end) */
+    int32_t clear_end;
 };
+
+enum { WINDOW_RUNS = 64 };
 
 /** One row tile and KV head. It stands in shared memory: registers are what the accumulators need. */
 struct prefill_work {
@@ -35,6 +38,8 @@ struct prefill_work {
     int32_t kv_head;
     int32_t num_rows;  /* of this tile */
     int32_t first_key; /* of the first KV tile */
+    int32_t num_keys;  /* from there on that exist */
+    int32_t run_shift; /* log2 of a run's keys */
     uint32_t is_last;  /* this CTA finished the last part of its tile */
     uint32_t zero;     /* see new_zero() */
     prefill_range range;
@@ -44,8 +49,9 @@ struct prefill_work {
 template <int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct alignas(256) prefill_smem {
     uint16_t q[64 * M_TILES][HEAD_DIM];
     uint16_t stages[2][PREFILL_STAGES][TILE_TOKENS][HEAD_DIM]; /* of K, of V */
-    uint32_t places[2][PREFILL_STAGES][TILE_TOKENS]; /* of K and V: chunks from the head; in the order of the copies */
-    key_range rows[64 * M_TILES];                    /* keys that each row sees, from the work's first one */
+    alignas(16) uint32_t places[2][2 * WINDOW_RUNS]; /* of K and V: chunks from the head to each run, two windows */
+    int32_t pages[2 * WINDOW_RUNS];                  /* of the runs two windows further, under way */
+    int32_t positions[64 * M_TILES];                 /* of each row's token, from the work's first key */
     prefill_work work;
 };
 
@@ -61,7 +67,8 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
     static constexpr uint32_t TILE_BYTES = TILE_TOKENS * ROW_BYTES;
     static constexpr int ROW_STEP = PREFILL_THREADS / ROW_CHUNKS, COPIES = TILE_TOKENS / ROW_STEP; /* of a thread */
     static_assert(ROW_CHUNKS >= 8, "the swizzle needs eight chunks per row");
-    static_assert(TILE_TOKENS <= PREFILL_THREADS, "one thread looks one key up");
+    static_assert(ROW_STEP <= 16 && TILE_TOKENS % 16 == 0, "a copy stays inside a run");
+    static_assert(WINDOW_RUNS <= PREFILL_THREADS && WINDOW_RUNS >= TILE_TOKENS, "one thread looks one run up");
 
     /** A warp's share of a tile, in the layout of mma's accumulators: rows lane / 4 and + 8 of each 16. */
     struct accumulators {
@@ -100,67 +107,86 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
         }
     }
 
-    /** Starts this thread's copies [BEGIN, END) of K (0) or V (1) of tile `tile` into its stage; keys that do not exist
-     * become zeros, also those of a tile behind the last one. */
+    /** Starts this thread's copies [BEGIN, END) of K (0) or V (1) of tile `tile`, all of whose keys exist. */
     template <int BEGIN, int END>
-    static __device__ __forceinline__ void copy_tile(smem_type &smem, int is_value, int tile, uint32_t zero) {
+    static __device__ __forceinline__ void copy_runs(smem_type &smem, int is_value, int tile, uint32_t token_chunks,
+                                                     uint32_t zero) {
+        constexpr int FIRST_RUN = BEGIN * ROW_STEP / 16, NUM_RUNS = (END * ROW_STEP + 15) / 16 - FIRST_RUN;
         int t = own_thread() + zero, chunk = t % ROW_CHUNKS, first_row = t / ROW_CHUNKS;
-        int keys_left =
-            tile < smem.work.range.num_tiles ? smem.work.range.num_keys - tile * TILE_TOKENS - first_row : 0;
-        uint32_t to = ptx_smem(smem.stages[is_value][tile & 1]) + swizzle_chunk<ROW_BYTES>(first_row, chunk);
-        const char *base = smem.work.heads[is_value] + chunk * CHUNK_BYTES;
-        const uint32_t *places = &smem.places[is_value][tile & 1][first_row * COPIES];
-        uint32_t place[COPIES]; /* all before the first copy: nvcc moves no load across one */
-        if constexpr (BEGIN % 2 == 0 && END % 2 == 0) {
-#pragma unroll
-            for (int i = BEGIN; i < END; i += 2) {
-                uint2 pair = *(const uint2 *)(places + i);
-                place[i] = pair.x;
-                place[i + 1] = pair.y;
-            }
+        const uint32_t *places =
+            &smem.places[is_value][tile * (TILE_TOKENS / 16) % (2 * WINDOW_RUNS) + FIRST_RUN];
+        uint32_t place[NUM_RUNS]; /* all before the first copy: nvcc moves no load across one */
+        if constexpr (NUM_RUNS == 2) {
+            uint2 pair = *(const uint2 *)places;
+            place[0] = pair.x;
+            place[1] = pair.y;
         } else {
 #pragma unroll
-            for (int i = BEGIN; i < END; i++) place[i] = places[i];
+            for (int i = 0; i < NUM_RUNS; i++) place[i] = places[i];
         }
+        const char *head = smem.work.heads[is_value];
+        uint32_t to = ptx_smem(smem.stages[is_value][tile & 1]) + swizzle_chunk<ROW_BYTES>(first_row, chunk);
+        uint32_t of_thread = first_row * token_chunks + chunk;
 #pragma unroll
         for (int i = BEGIN; i < END; i++) {
+            uint32_t from = place[i * ROW_STEP / 16 - FIRST_RUN] + of_thread + i * ROW_STEP % 16 * token_chunks;
             /* ROW_STEP is a multiple of 8, so the swizzle of the chunk is the same in every step. */
-            ptx_cp_async_16_or_zeros(to + i * ROW_STEP * ROW_BYTES, base + (uint64_t)place[i] * CHUNK_BYTES,
-                                     i * ROW_STEP < keys_left ? CHUNK_BYTES : 0);
+            ptx_cp_async_16(to + i * ROW_STEP * ROW_BYTES, ptx_mad_wide(from, CHUNK_BYTES, head));
         }
     }
 
-    /* A thread looks one key of a tile up: first its page, which comes to where the key's place will stand, so that no
-     * register waits for it; a tile later the place itself. */
-    static __device__ __forceinline__ uint32_t *own_place(smem_type &smem, int kind, int tile) {
-        int t = own_thread(); /* a thread's places to copy from are neighbours */
-        return &smem.places[kind][tile & 1][t % ROW_STEP * COPIES + t / ROW_STEP];
+    /** The same where runs are single keys or not all keys exist; those that do not become zeros. */
+    template <int BEGIN, int END>
+    static __device__ __forceinline__ void copy_keys(smem_type &smem, int is_value, int tile, uint32_t token_chunks) {
+        int t = own_thread(), chunk = t % ROW_CHUNKS, run_shift = smem.work.run_shift;
+        uint32_t to = ptx_smem(smem.stages[is_value][tile & 1]);
+#pragma unroll 1
+        for (int row = BEGIN * ROW_STEP + t / ROW_CHUNKS; row < END * ROW_STEP; row += ROW_STEP) {
+            int key = tile * TILE_TOKENS + row;
+            uint32_t from = smem.places[is_value][(key >> run_shift) % (2 * WINDOW_RUNS)] + chunk +
+                            (key & ((1 << run_shift) - 1)) * token_chunks;
+            ptx_cp_async_16_or_zeros(to + swizzle_chunk<ROW_BYTES>(row, chunk),
+                                     ptx_mad_wide(from, CHUNK_BYTES, smem.work.heads[is_value]),
+                                     key < smem.work.num_keys ? CHUNK_BYTES : 0);
+        }
     }
 
-    static __device__ __forceinline__ bool has_key(const prefill_range &range, int tile) {
-        return own_thread() < TILE_TOKENS && tile * TILE_TOKENS + own_thread() < range.num_keys;
+    /** One of the two, or nothing behind the last tile. */
+    template <int BEGIN, int END>
+    static __device__ __forceinline__ void copy_tile(const pod_kernel_params &params, smem_type &smem,
+                                                     const prefill_range &range, int is_value, int tile,
+                                                     uint32_t zero) {
+        uint32_t token_chunks =
+            (uint32_t)((is_value ? params.v_token_stride : params.k_token_stride) / CHUNK_ELEMENTS);
+        if (tile < range.num_run_tiles)
+            copy_runs<BEGIN, END>(smem, is_value, tile, token_chunks, zero);
+        else if (tile < range.num_tiles)
+            copy_keys<BEGIN, END>(smem, is_value, tile, token_chunks);
+    }
+
+    /* A thread looks one run of a window up: first its page, which comes to shared memory by itself, two windows later
+     * its place. */
+    static __device__ __forceinline__ bool has_run(const prefill_work &work, int window, int32_t *key) {
+        *key = (window * WINDOW_RUNS + own_thread()) << work.run_shift;
+        return own_thread() < WINDOW_RUNS && *key < work.num_keys;
     }
 
     /** Joins the next group of copies. */
-    static __device__ __forceinline__ void fetch_page(const pod_kernel_params &params, smem_type &smem,
-                                                      const prefill_range &range, int tile) {
-        if (params.page_table == nullptr || !has_key(range, tile)) return;
-        int32_t key = smem.work.first_key + tile * TILE_TOKENS + own_thread();
-        ptx_cp_async_4(ptx_smem(own_place(smem, 0, tile)), page_entry(params, smem.work.entry.request, key));
+    static __device__ __forceinline__ void fetch_page(const pod_kernel_params &params, smem_type &smem, int window) {
+        int32_t key;
+        if (params.page_table == nullptr || !has_run(smem.work, window, &key)) return;
+        ptx_cp_async_4(ptx_smem(&smem.pages[window % 2 * WINDOW_RUNS + own_thread()]),
+                       page_entry(params, smem.work.entry.request, smem.work.first_key + key));
     }
 
-    static __device__ __forceinline__ void keep_place(const pod_kernel_params &params, smem_type &smem,
-                                                      const prefill_range &range, int tile) {
-        if (own_thread() >= TILE_TOKENS) return;
-        uint32_t *k_place = own_place(smem, 0, tile);
-        key_place place = {0, 0};
-        if (has_key(range, tile)) {
-            int32_t key = smem.work.first_key + tile * TILE_TOKENS + own_thread();
-            int32_t page = params.page_table == nullptr ? smem.work.entry.request : (int32_t)*k_place;
-            place = locate_key(params, page, key);
-        }
-        *k_place = place.k_chunk;
-        *own_place(smem, 1, tile) = place.v_chunk;
+    static __device__ __forceinline__ void keep_place(const pod_kernel_params &params, smem_type &smem, int window) {
+        int32_t key;
+        if (!has_run(smem.work, window, &key)) return;
+        int run = window % 2 * WINDOW_RUNS + own_thread();
+        int32_t page = params.page_table == nullptr ? smem.work.entry.request : smem.pages[run];
+        key_place place = locate_key(params, page, smem.work.first_key + key);
+        smem.places[0][run] = place.k_chunk;
+        smem.places[1][run] = place.v_chunk;
     }
 
     /** Chunks 2 * step and 2 * step + 1 of a lane's row, from the address of the row's first two: the swizzle changes
@@ -169,11 +195,17 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
         return (first_smem ^ (step % 4 * 2 * CHUNK_BYTES)) + step / 4 * 8 * CHUNK_BYTES;
     }
 
-    static __device__ __forceinline__ void scores(score_tiles &s, uint32_t q_smem, uint32_t k_smem, uint32_t thread) {
-        /* Lane addresses of the first step. */
-        int lane = thread % 32;
-        uint32_t q_lane = q_smem + swizzle_chunk<ROW_BYTES>(thread / 32 * 16 * M_TILES + lane % 16, lane / 16);
-        uint32_t k_lane = k_smem + swizzle_chunk<ROW_BYTES>(lane % 8 + lane / 16 * 8, lane / 8 % 2);
+    /** A lane's address of a tile's first step in the first product: Q as A, K as B. */
+    static __device__ __forceinline__ uint32_t q_lane(uint32_t q_smem, uint32_t thread) {
+        uint32_t lane = thread % 32;
+        return q_smem + swizzle_chunk<ROW_BYTES>(thread / 32 * 16 * M_TILES + lane % 16, lane / 16);
+    }
+    static __device__ __forceinline__ uint32_t k_lane(uint32_t k_smem, uint32_t thread) {
+        uint32_t lane = thread % 32;
+        return k_smem + swizzle_chunk<ROW_BYTES>(lane % 8 + lane / 16 * 8, lane / 8 % 2);
+    }
+
+    static __device__ __forceinline__ void scores(score_tiles &s, uint32_t q_lane, uint32_t k_lane) {
 #pragma unroll
         for (int m = 0; m < M_TILES; m++) {
 #pragma unroll
@@ -210,35 +242,36 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
 
     /** Takes out what a row may not see. Only for tiles on an edge of what the rows see. `key`: the scores' first one.
      */
-    static __device__ __forceinline__ void mask(const smem_type &smem, score_tiles &s, int key) {
+    static __device__ __forceinline__ void mask(const pod_kernel_params &params, const smem_type &smem, score_tiles &s,
+                                                int key) {
         int warp = own_thread() / 32, lane = own_thread() % 32;
+        int32_t window_tokens = params.shape.window_tokens;
 #pragma unroll
         for (int m = 0; m < M_TILES; m++) {
 #pragma unroll
             for (int half = 0; half < 2; half++) {
-                key_range range = smem.rows[(warp * M_TILES + m) * 16 + half * 8 + lane / 4];
+                int32_t position = smem.positions[(warp * M_TILES + m) * 16 + half * 8 + lane / 4];
+                int32_t begin = window_tokens > 0 ? position - window_tokens + 1 : 0;
+                int32_t end = params.shape.causal ? position + 1 : smem.work.num_keys;
                 int own_key = key + lane % 4 * 2;
 #pragma unroll
                 for (int n = 0; n < S_TILES; n++) {
 #pragma unroll
                     for (int j = 0; j < 2; j++) {
                         int at = own_key + n * 8 + j;
-                        if (at < range.begin || at >= range.end) s[m][n][half * 2 + j] = -INFINITY;
+                        if (at < begin || at >= end) s[m][n][half * 2 + j] = -INFINITY;
                     }
                 }
             }
         }
     }
 
-    /** Keys that each row of the tile sees. */
-    static __device__ __forceinline__ void find_rows(const pod_kernel_params &params, smem_type &smem) {
+    static __device__ __forceinline__ void find_positions(const pod_kernel_params &params, smem_type &smem) {
         const prefill_work &work = smem.work;
         int t = own_thread();
         if (t >= ROWS) return;
-        key_range range = visible_keys(params, work.request, (work.entry.row_begin + t) / params.shape.group);
-        range.begin -= work.first_key;
-        range.end -= work.first_key;
-        smem.rows[t] = range;
+        int32_t token = (work.entry.row_begin + t) / params.shape.group;
+        smem.positions[t] = work.request.kv_len - work.request.q_len + token - work.first_key;
     }
 
     /** Where a score is so far above its row's maximum that its probability would exceed 2^POD_RESCALE_LOG2, the
@@ -298,17 +331,18 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
     }
 
     /** O += P V, with P of 16 keys at a time, so that exponentials run beside products. Between them the copies of the
-     * next tile's V start: all at once they would stand before the products' operands. */
-    static __device__ __forceinline__ void accumulate(smem_type &smem, accumulators &acc, const score_tiles &s,
-                                                      float scale, int tile) {
+     * K after the next one start: all at once they would stand before the products' operands. */
+    static __device__ __forceinline__ void accumulate(const pod_kernel_params &params, smem_type &smem,
+                                                      const prefill_range &range, accumulators &acc,
+                                                      const score_tiles &s, float scale, int tile) {
         uint32_t zero = new_zero(smem.work), lane = ptx_tid() % 32 + zero;
         uint32_t v_smem = ptx_smem(smem.stages[1][tile + zero & 1]);
         uint32_t v_lane = v_smem + swizzle_chunk<ROW_BYTES>(lane % 16, lane / 16);
 #pragma unroll
         for (int step = 0; step < P_STEPS; step++) {
             uint32_t p[M_TILES][4];
-            if (step == 0) copy_tile<0, COPIES / 2>(smem, 1, tile + 1, zero);
-            if (step == P_STEPS / 2) copy_tile<COPIES / 2, COPIES>(smem, 1, tile + 1, zero);
+            if (step == 0) copy_tile<0, COPIES / 2>(params, smem, range, 0, tile + 2, zero);
+            if (step == P_STEPS / 2) copy_tile<COPIES / 2, COPIES>(params, smem, range, 0, tile + 2, zero);
             exponentials(p, s, acc, scale, step);
 #pragma unroll
             for (int n = 0; n < O_TILES; n += 2) {
@@ -338,43 +372,48 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
             }
         }
 
-        prefill_range range = work.range;
-        fetch_page(params, smem, range, 0);
-        fetch_page(params, smem, range, 1);
+        const prefill_range range = {ptx_uniform(work.range.num_tiles), ptx_uniform(work.range.num_run_tiles),
+                                     ptx_uniform(work.range.clear_begin), ptx_uniform(work.range.clear_end)};
+        const int window_tiles = (WINDOW_RUNS << ptx_uniform(work.run_shift)) / TILE_TOKENS;
+        int next_lookup = 2 * window_tiles;
+        for (int window = 0; window < 2; window++) fetch_page(params, smem, window);
         ptx_cp_async_commit();
         load_q(params, smem, work); /* under way while places are looked up */
-        ptx_cp_async_wait<0>();
-        keep_place(params, smem, range, 0);
-        keep_place(params, smem, range, 1);
-        find_rows(params, smem);
+        ptx_cp_async_commit();
+        ptx_cp_async_wait<1>();
+        for (int window = 0; window < 2; window++) {
+            keep_place(params, smem, window);
+            fetch_page(params, smem, window + 2);
+        }
+        find_positions(params, smem);
         sync();
-        copy_tile<0, COPIES>(smem, 0, 0, 0);
+        copy_tile<0, COPIES>(params, smem, range, 0, 0, 0);
         ptx_cp_async_commit();
-        copy_tile<0, COPIES>(smem, 1, 0, 0);
+        copy_tile<0, COPIES>(params, smem, range, 1, 0, 0);
         ptx_cp_async_commit();
-        sync(); /* nobody needs the places of tile 0 any more */
-        fetch_page(params, smem, range, 2);
+        copy_tile<0, COPIES>(params, smem, range, 0, 1, 0);
         ptx_cp_async_commit();
 #pragma unroll 1
-        for (int i = 0; i < work.range.num_tiles; i++) {
+        for (int i = 0; i < range.num_tiles; i++) {
             score_tiles s;
-            ptx_cp_async_wait<1>();
+            uint32_t thread = own_thread() + new_zero(work);
+            uint32_t q_smem = q_lane(ptx_smem(smem.q), thread), k_smem = k_lane(ptx_smem(smem.stages[0][i & 1]), thread);
+            ptx_cp_async_wait<2>();
             sync(); /* K(i) has landed */
-            uint32_t zero = new_zero(work);
-            scores(s, ptx_smem(smem.q), ptx_smem(smem.stages[0][i + zero & 1]), own_thread() + zero);
-            copy_tile<0, COPIES / 2>(smem, 0, i + 1, new_zero(work));
-            copy_tile<COPIES / 2, COPIES>(smem, 0, i + 1, new_zero(work));
+            scores(s, q_smem, k_smem);
+            copy_tile<0, COPIES>(params, smem, range, 1, i + 1, new_zero(work));
+            if (i + 2 == next_lookup) { /* nobody needs what stands there: V(i) was the last one at most */
+                keep_place(params, smem, next_lookup / window_tiles);
+                fetch_page(params, smem, next_lookup / window_tiles + 2);
+                next_lookup += window_tiles;
+            }
             ptx_cp_async_commit();
             if (params.softcap_log2 > 0.0f) softcap(params, s);
-            int key = i * TILE_TOKENS;
-            if (key + TILE_TOKENS > work.range.unmasked_end || key < work.range.unmasked_begin) mask(smem, s, key);
+            if (i < range.clear_begin || i >= range.clear_end) mask(params, smem, s, i * TILE_TOKENS);
             raise_max(s, acc, scale);
-            ptx_cp_async_wait<1>();
-            sync();             /* V(i) has landed */
-            range = work.range; /* read anew: cheaper than registers that live through the loop */
-            keep_place(params, smem, range, i + 2);
-            fetch_page(params, smem, range, i + 3); /* all have copied K(i + 1), whose places stood there */
-            accumulate(smem, acc, s, scale, i);
+            ptx_cp_async_wait<2>();
+            sync(); /* V(i) has landed */
+            accumulate(params, smem, range, acc, s, scale, i);
             ptx_cp_async_commit();
         }
         ptx_cp_async_wait<0>();
@@ -484,10 +523,14 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
         work.first_key = work.entry.tile_begin * TILE_TOKENS;
         int32_t last_row = work.entry.row_begin + work.num_rows - 1;
         work.zero = 0;
+        int32_t unmasked_begin = visible_keys(params, work.request, last_row / group).begin - work.first_key;
+        int32_t unmasked_end = visible_keys(params, work.request, work.entry.row_begin / group).end - work.first_key;
+        work.num_keys = max(0, work.request.kv_len - work.first_key);
+        work.run_shift = run_shift(params, work.request.kv_len);
         work.range.num_tiles = work.entry.num_tiles;
-        work.range.num_keys = work.request.kv_len - work.first_key;
-        work.range.unmasked_begin = visible_keys(params, work.request, last_row / group).begin - work.first_key;
-        work.range.unmasked_end = visible_keys(params, work.request, work.entry.row_begin / group).end - work.first_key;
+        work.range.num_run_tiles = work.run_shift > 0 ? min(work.entry.num_tiles, work.num_keys / TILE_TOKENS) : 0;
+        work.range.clear_begin = max(0, unmasked_begin + TILE_TOKENS - 1) / TILE_TOKENS;
+        work.range.clear_end = max(0, unmasked_end) / TILE_TOKENS;
         work.heads[0] = (const char *)((const uint16_t *)params.k + work.kv_head * params.k_head_stride);
         work.heads[1] = (const char *)((const uint16_t *)params.v + work.kv_head * params.v_head_stride);
         return work;
