@@ -54,6 +54,9 @@ static inline void ptx_cp_async_16_or_zeros(uint32_t to, const void *from, uint3
 static inline void ptx_cp_async_16(uint32_t to, const void *from) {
     ptx_cp_async_16_or_zeros(to, from, 16);
 }
+static inline void ptx_cp_async_16_if(bool wanted, uint32_t to, const void *from) {
+    if (wanted) ptx_cp_async_16(to, from);
+}
 static inline void ptx_cp_async_commit() {
     emulated_thread *t = emulator::self();
     t->copies.push_back(t->open_copies);

@@ -15,7 +15,15 @@ static __device__ __forceinline__ void ptx_cp_async_16(uint32_t to_smem, const v
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to_smem), "l"(from_gmem) : "memory");
 }
 
-/** The same; `bytes` 0 writes zeros and reads nothing. */
+/** The same, or nothing; without a branch. */
+static __device__ __forceinline__ void ptx_cp_async_16_if(bool wanted, uint32_t to_smem, const void *from_gmem) {
+    asm volatile("{\n\t.reg .pred wanted;\n\tsetp.ne.b32 wanted, %0, 0;\n\t"
+                 "@wanted cp.async.cg.shared.global [%1], [%2], 16;\n\t}" ::"r"((int)wanted),
+                 "r"(to_smem), "l"(from_gmem)
+                 : "memory");
+}
+
+/** The same as the first; `bytes` 0 writes zeros and reads nothing. */
 static __device__ __forceinline__ void ptx_cp_async_16_or_zeros(uint32_t to_smem, const void *from_gmem,
                                                                 uint32_t bytes) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to_smem), "l"(from_gmem), "r"(bytes) : "memory");
@@ -138,6 +146,10 @@ static __device__ __forceinline__ uint32_t ptx_tid(void) {
  * registers. */
 static __device__ __forceinline__ int32_t ptx_uniform(int32_t value) {
     return __shfl_sync(~0u, value, 0);
+}
+
+static __device__ __forceinline__ const char *ptx_uniform(const char *address) {
+    return (const char *)__shfl_sync(~0u, (unsigned long long)address, 0);
 }
 
 /** %smid: the SM that this CTA runs on. */

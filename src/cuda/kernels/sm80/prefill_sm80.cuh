@@ -18,15 +18,23 @@
 #include "../merge_parts.cuh"
 
 #include <cfloat>
+#include <cstddef>
 
 enum { PREFILL_THREADS = 128, PREFILL_BARRIER = 1, PREFILL_STAGES = 2 /* of K, and of V */ };
 
 /** What the loop over the KV tiles asks for in every iteration, in tiles from the work's first one. One load. */
 struct alignas(16) prefill_range {
     int32_t num_tiles;
-    int32_t num_run_tiles; /* of the first ones, all keys exist and stand in runs of 16 */
-    int32_t clear_begin;   /* every row sees every key of the tiles [clear_begin, clear_end) */
+    int32_t window_tiles; /* whose places are looked up at once; a power of two */
+    int32_t clear_begin;  /* every row sees every key of the tiles [clear_begin, clear_end) */
     int32_t clear_end;
+};
+
+/** Where K or V are copied from. One load. */
+struct alignas(16) prefill_source {
+    const char *head;
+    uint32_t token_chunks;
+    int32_t num_run_tiles; /* of the first ones, all keys exist and stand in runs of 16 */
 };
 
 enum { WINDOW_RUNS = 64 };
@@ -43,7 +51,7 @@ struct prefill_work {
     uint32_t is_last;  /* this CTA finished the last part of its tile */
     uint32_t zero;     /* see new_zero() */
     prefill_range range;
-    const char *heads[2]; /* of K, of V */
+    prefill_source sources[2]; /* of K, of V */
 };
 
 template <int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct alignas(256) prefill_smem {
@@ -79,6 +87,16 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
     typedef float score_tiles[M_TILES][S_TILES][4];
     static constexpr float NO_MAX = -FLT_MAX; /* finite: -inf - NO_MAX is an exponent, -inf + inf is none */
 
+    /** What lives through the loop in registers beside the accumulators; the rest is read anew. */
+    struct loop_state {
+        uint32_t thread;
+        uint32_t smem; /* uniform */
+    };
+
+    static __device__ __forceinline__ uint32_t stage_smem(const loop_state &loop, int is_value, int tile) {
+        return loop.smem + offsetof(smem_type, stages) + (is_value * PREFILL_STAGES + (tile & 1)) * TILE_BYTES;
+    }
+
     /** This thread of the four warps. */
     static __device__ __forceinline__ int own_thread() {
         return ptx_tid() % PREFILL_THREADS;
@@ -107,12 +125,13 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
         }
     }
 
-    /** Starts this thread's copies [BEGIN, END) of K (0) or V (1) of tile `tile`, all of whose keys exist. */
+    /** Starts this thread's copies [BEGIN, END) of K (0) or V (1) of tile `tile`, if all of its keys exist and stand in
+     * runs, and says so. Without a branch, so that its arithmetic stands between products. */
     template <int BEGIN, int END>
-    static __device__ __forceinline__ void copy_runs(smem_type &smem, int is_value, int tile, uint32_t token_chunks,
-                                                     uint32_t zero) {
+    static __device__ __forceinline__ bool copy_runs(const loop_state &loop, const smem_type &smem, int is_value,
+                                                     int tile, uint32_t zero) {
         constexpr int FIRST_RUN = BEGIN * ROW_STEP / 16, NUM_RUNS = (END * ROW_STEP + 15) / 16 - FIRST_RUN;
-        int t = own_thread() + zero, chunk = t % ROW_CHUNKS, first_row = t / ROW_CHUNKS;
+        uint32_t thread = own_thread() + zero, chunk = thread % ROW_CHUNKS, first_row = thread / ROW_CHUNKS;
         const uint32_t *places =
             &smem.places[is_value][tile * (TILE_TOKENS / 16) % (2 * WINDOW_RUNS) + FIRST_RUN];
         uint32_t place[NUM_RUNS]; /* all before the first copy: nvcc moves no load across one */
@@ -124,44 +143,42 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
 #pragma unroll
             for (int i = 0; i < NUM_RUNS; i++) place[i] = places[i];
         }
-        const char *head = smem.work.heads[is_value];
-        uint32_t to = ptx_smem(smem.stages[is_value][tile & 1]) + swizzle_chunk<ROW_BYTES>(first_row, chunk);
-        uint32_t of_thread = first_row * token_chunks + chunk;
+        const prefill_source source = smem.work.sources[is_value];
+        uint32_t to = stage_smem(loop, is_value, tile) + swizzle_chunk<ROW_BYTES>(first_row, chunk);
+        uint32_t token_chunks = source.token_chunks, of_thread = first_row * token_chunks + chunk;
+        bool is_run = tile < source.num_run_tiles;
 #pragma unroll
         for (int i = BEGIN; i < END; i++) {
             uint32_t from = place[i * ROW_STEP / 16 - FIRST_RUN] + of_thread + i * ROW_STEP % 16 * token_chunks;
             /* ROW_STEP is a multiple of 8, so the swizzle of the chunk is the same in every step. */
-            ptx_cp_async_16(to + i * ROW_STEP * ROW_BYTES, ptx_mad_wide(from, CHUNK_BYTES, head));
+            ptx_cp_async_16_if(is_run, to + i * ROW_STEP * ROW_BYTES,
+                               ptx_mad_wide(from, CHUNK_BYTES, source.head));
         }
+        return is_run;
     }
 
-    /** The same where runs are single keys or not all keys exist; those that do not become zeros. */
-    template <int BEGIN, int END>
-    static __device__ __forceinline__ void copy_keys(smem_type &smem, int is_value, int tile, uint32_t token_chunks) {
-        int t = own_thread(), chunk = t % ROW_CHUNKS, run_shift = smem.work.run_shift;
-        uint32_t to = ptx_smem(smem.stages[is_value][tile & 1]);
+    /** Copies any other tile, if there is one: where runs are single keys or not all keys exist. Those that do not
+     * become zeros. */
+    static __device__ __forceinline__ void copy_keys(const loop_state &loop, const smem_type &smem, int is_value,
+                                                     int tile) {
+        if (tile >= smem.work.range.num_tiles) return;
+        const prefill_source source = smem.work.sources[is_value];
+        int t = own_thread(), chunk = t % ROW_CHUNKS, shift = smem.work.run_shift;
+        uint32_t to = stage_smem(loop, is_value, tile);
 #pragma unroll 1
-        for (int row = BEGIN * ROW_STEP + t / ROW_CHUNKS; row < END * ROW_STEP; row += ROW_STEP) {
+        for (int row = t / ROW_CHUNKS; row < TILE_TOKENS; row += ROW_STEP) {
             int key = tile * TILE_TOKENS + row;
-            uint32_t from = smem.places[is_value][(key >> run_shift) % (2 * WINDOW_RUNS)] + chunk +
-                            (key & ((1 << run_shift) - 1)) * token_chunks;
+            uint32_t from = smem.places[is_value][(key >> shift) % (2 * WINDOW_RUNS)] + chunk +
+                            (key & ((1 << shift) - 1)) * source.token_chunks;
             ptx_cp_async_16_or_zeros(to + swizzle_chunk<ROW_BYTES>(row, chunk),
-                                     ptx_mad_wide(from, CHUNK_BYTES, smem.work.heads[is_value]),
+                                     ptx_mad_wide(from, CHUNK_BYTES, source.head),
                                      key < smem.work.num_keys ? CHUNK_BYTES : 0);
         }
     }
 
-    /** One of the two, or nothing behind the last tile. */
-    template <int BEGIN, int END>
-    static __device__ __forceinline__ void copy_tile(const pod_kernel_params &params, smem_type &smem,
-                                                     const prefill_range &range, int is_value, int tile,
-                                                     uint32_t zero) {
-        uint32_t token_chunks =
-            (uint32_t)((is_value ? params.v_token_stride : params.k_token_stride) / CHUNK_ELEMENTS);
-        if (tile < range.num_run_tiles)
-            copy_runs<BEGIN, END>(smem, is_value, tile, token_chunks, zero);
-        else if (tile < range.num_tiles)
-            copy_keys<BEGIN, END>(smem, is_value, tile, token_chunks);
+    static __device__ __forceinline__ void copy_tile(const loop_state &loop, const smem_type &smem, int is_value,
+                                                     int tile) {
+        if (!copy_runs<0, COPIES>(loop, smem, is_value, tile, 0)) copy_keys(loop, smem, is_value, tile);
     }
 
     /* A thread looks one run of a window up: first its page, which comes to shared memory by itself, two windows later
@@ -189,6 +206,13 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
         smem.places[1][run] = place.v_chunk;
     }
 
+    /** The places of a window: where nobody needs those of the last but one any more. */
+    static __device__ __forceinline__ void look_up(const pod_kernel_params &params, smem_type &smem, int window) {
+        if (window < 2) return; /* stand there from the beginning */
+        keep_place(params, smem, window);
+        fetch_page(params, smem, window + 2);
+    }
+
     /** Chunks 2 * step and 2 * step + 1 of a lane's row, from the address of the row's first two: the swizzle changes
      * the low three bits of a chunk's number, so the rest can be added, which costs no instruction. */
     static __device__ __forceinline__ uint32_t step_chunk(uint32_t first_smem, int step) {
@@ -205,7 +229,10 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
         return k_smem + swizzle_chunk<ROW_BYTES>(lane % 8 + lane / 16 * 8, lane / 8 % 2);
     }
 
-    static __device__ __forceinline__ void scores(score_tiles &s, uint32_t q_lane, uint32_t k_lane) {
+    /** S = Q K'. Between the products, the copies of the next tile's V start, if it stands in runs. */
+    static __device__ __forceinline__ bool scores(const loop_state &loop, const smem_type &smem, score_tiles &s,
+                                                  uint32_t q_lane, uint32_t k_lane, int tile, uint32_t zero) {
+bool is_run = false;
 #pragma unroll
         for (int m = 0; m < M_TILES; m++) {
 #pragma unroll
@@ -214,6 +241,8 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
 #pragma unroll
         for (int step = 0; step < K_STEPS; step++) {
             uint32_t q[M_TILES][4];
+            if (step == 1) copy_runs<0, COPIES / 2>(loop, smem, 1, tile + 1, zero);
+            if (step == 2) is_run = copy_runs<COPIES / 2, COPIES>(loop, smem, 1, tile + 1, zero);
 #pragma unroll
             for (int m = 0; m < M_TILES; m++) ptx_ldmatrix_x4(q[m], step_chunk(q_lane, step) + m * 16 * ROW_BYTES);
 #pragma unroll
@@ -227,6 +256,7 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
                 }
             }
         }
+        return is_run;
     }
 
     static __device__ __forceinline__ void softcap(const pod_kernel_params &params, float (&s)[M_TILES][S_TILES][4]) {
@@ -291,7 +321,7 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
                 above |= max[m][half] * scale - acc.max[m][half] > POD_RESCALE_LOG2;
             }
         }
-        if (!__any_sync(~0u, above)) return;
+        if (__builtin_expect(!__any_sync(~0u, above), 1)) return;
 #pragma unroll
         for (int m = 0; m < M_TILES; m++) {
 #pragma unroll
@@ -332,17 +362,16 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
 
     /** O += P V, with P of 16 keys at a time, so that exponentials run beside products. Between them the copies of the
      * K after the next one start: all at once they would stand before the products' operands. */
-    static __device__ __forceinline__ void accumulate(const pod_kernel_params &params, smem_type &smem,
-                                                      const prefill_range &range, accumulators &acc,
-                                                      const score_tiles &s, float scale, int tile) {
-        uint32_t zero = new_zero(smem.work), lane = ptx_tid() % 32 + zero;
-        uint32_t v_smem = ptx_smem(smem.stages[1][tile + zero & 1]);
-        uint32_t v_lane = v_smem + swizzle_chunk<ROW_BYTES>(lane % 16, lane / 16);
+    static __device__ __forceinline__ bool accumulate(const loop_state &loop, const smem_type &smem, accumulators &acc,
+                                                      const score_tiles &s, float scale, int tile, uint32_t zero) {
+        bool is_run = false;
+        uint32_t lane = (own_thread() + zero) % 32;
+        uint32_t v_lane = stage_smem(loop, 1, tile) + swizzle_chunk<ROW_BYTES>(lane % 16, lane / 16);
 #pragma unroll
         for (int step = 0; step < P_STEPS; step++) {
             uint32_t p[M_TILES][4];
-            if (step == 0) copy_tile<0, COPIES / 2>(params, smem, range, 0, tile + 2, zero);
-            if (step == P_STEPS / 2) copy_tile<COPIES / 2, COPIES>(params, smem, range, 0, tile + 2, zero);
+            if (step == 0) copy_runs<0, COPIES / 2>(loop, smem, 0, tile + 2, zero);
+            if (step == P_STEPS / 2) is_run = copy_runs<COPIES / 2, COPIES>(loop, smem, 0, tile + 2, zero);
             exponentials(p, s, acc, scale, step);
 #pragma unroll
             for (int n = 0; n < O_TILES; n += 2) {
@@ -355,6 +384,7 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
                 }
             }
         }
+        return is_run;
     }
 
     /** The whole KV range of the work. Leaves full row sums in every thread of a quad, and maximum -inf where there is
@@ -372,10 +402,7 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
             }
         }
 
-        const prefill_range range = {ptx_uniform(work.range.num_tiles), ptx_uniform(work.range.num_run_tiles),
-                                     ptx_uniform(work.range.clear_begin), ptx_uniform(work.range.clear_end)};
-        const int window_tiles = (WINDOW_RUNS << ptx_uniform(work.run_shift)) / TILE_TOKENS;
-        int next_lookup = 2 * window_tiles;
+        const loop_state loop = {0, (uint32_t)ptx_uniform(ptx_smem(&smem))};
         for (int window = 0; window < 2; window++) fetch_page(params, smem, window);
         ptx_cp_async_commit();
         load_q(params, smem, work); /* under way while places are looked up */
@@ -387,33 +414,37 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
         }
         find_positions(params, smem);
         sync();
-        copy_tile<0, COPIES>(params, smem, range, 0, 0, 0);
+        copy_tile(loop, smem, 0, 0);
         ptx_cp_async_commit();
-        copy_tile<0, COPIES>(params, smem, range, 1, 0, 0);
+        copy_tile(loop, smem, 1, 0);
         ptx_cp_async_commit();
-        copy_tile<0, COPIES>(params, smem, range, 0, 1, 0);
+        copy_tile(loop, smem, 0, 1);
         ptx_cp_async_commit();
 #pragma unroll 1
-        for (int i = 0; i < range.num_tiles; i++) {
+        for (int i = 0; i < work.range.num_tiles; i++) {
             score_tiles s;
-            uint32_t thread = own_thread() + new_zero(work);
-            uint32_t q_smem = q_lane(ptx_smem(smem.q), thread), k_smem = k_lane(ptx_smem(smem.stages[0][i & 1]), thread);
+            uint32_t zero = new_zero(work);
+            uint32_t q_smem = q_lane(loop.smem + offsetof(smem_type, q), own_thread() + zero);
+            uint32_t k_smem = k_lane(stage_smem(loop, 0, i), own_thread() + zero);
             ptx_cp_async_wait<2>();
             sync(); /* K(i) has landed */
-            scores(s, q_smem, k_smem);
-            copy_tile<0, COPIES>(params, smem, range, 1, i + 1, new_zero(work));
-            if (i + 2 == next_lookup) { /* nobody needs what stands there: V(i) was the last one at most */
-                keep_place(params, smem, next_lookup / window_tiles);
-                fetch_page(params, smem, next_lookup / window_tiles + 2);
-                next_lookup += window_tiles;
+            bool is_run = scores(loop, smem, s, q_smem, k_smem, i, zero);
+            const prefill_range range = work.range; /* read anew: cheaper than registers that live through the loop */
+            if (__builtin_expect(!is_run, 0)) copy_keys(loop, smem, 1, i + 1);
+            if (__builtin_expect(((i + 2) & (range.window_tiles - 1)) == 0, 0)) {
+                look_up(params, smem, (i + 2) / range.window_tiles);
             }
             ptx_cp_async_commit();
-            if (params.softcap_log2 > 0.0f) softcap(params, s);
-            if (i < range.clear_begin || i >= range.clear_end) mask(params, smem, s, i * TILE_TOKENS);
+            if (__builtin_expect(params.softcap_log2 > 0.0f, 0)) softcap(params, s);
+            if (__builtin_expect(i < range.clear_begin || i >= range.clear_end, 0)) {
+                mask(params, smem, s, i * TILE_TOKENS);
+            }
             raise_max(s, acc, scale);
+            zero = new_zero(work);
             ptx_cp_async_wait<2>();
             sync(); /* V(i) has landed */
-            accumulate(params, smem, range, acc, s, scale, i);
+            is_run = accumulate(loop, smem, acc, s, scale, i, zero);
+            if (__builtin_expect(!is_run, 0)) copy_keys(loop, smem, 0, i + 2);
             ptx_cp_async_commit();
         }
         ptx_cp_async_wait<0>();
@@ -528,11 +559,14 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
         work.num_keys = max(0, work.request.kv_len - work.first_key);
         work.run_shift = run_shift(params, work.request.kv_len);
         work.range.num_tiles = work.entry.num_tiles;
-        work.range.num_run_tiles = work.run_shift > 0 ? min(work.entry.num_tiles, work.num_keys / TILE_TOKENS) : 0;
+        work.range.window_tiles = (WINDOW_RUNS << work.run_shift) / TILE_TOKENS;
         work.range.clear_begin = max(0, unmasked_begin + TILE_TOKENS - 1) / TILE_TOKENS;
         work.range.clear_end = max(0, unmasked_end) / TILE_TOKENS;
-        work.heads[0] = (const char *)((const uint16_t *)params.k + work.kv_head * params.k_head_stride);
-        work.heads[1] = (const char *)((const uint16_t *)params.v + work.kv_head * params.v_head_stride);
+        int32_t num_run_tiles = work.run_shift > 0 ? min(work.entry.num_tiles, work.num_keys / TILE_TOKENS) : 0;
+        work.sources[0] = {(const char *)((const uint16_t *)params.k + work.kv_head * params.k_head_stride),
+                           (uint32_t)(params.k_token_stride / CHUNK_ELEMENTS), num_run_tiles};
+        work.sources[1] = {(const char *)((const uint16_t *)params.v + work.kv_head * params.v_head_stride),
+                           (uint32_t)(params.v_token_stride / CHUNK_ELEMENTS), num_run_tiles};
         return work;
     }
 
