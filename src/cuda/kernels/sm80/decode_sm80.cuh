@@ -492,6 +492,7 @@ template <class ELEMENT, int HEAD_DIM, int STAGE_TOKENS, int RING, int MAX_N_TIL
         const decode_work &work = smem.work;
         accumulators<N_TILES> acc;
         run<N_TILES>(params, smem, acc, lane);
+        lane = ptx_tid() % 32; /* anew: else its addresses below live through all items, in registers that lack */
         if (work.item.num_parts == 1) {
             write_out<N_TILES>(params, work, acc, lane);
             return;

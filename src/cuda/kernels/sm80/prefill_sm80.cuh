@@ -370,8 +370,9 @@ bool is_run = false;
 #pragma unroll
         for (int step = 0; step < P_STEPS; step++) {
             uint32_t p[M_TILES][4];
-            if (step == 0) copy_runs<0, COPIES / 2>(loop, smem, 0, tile + 2, zero);
-            if (step == P_STEPS / 2) is_run = copy_runs<COPIES / 2, COPIES>(loop, smem, 0, tile + 2, zero);
+            if (step == 1) {
+                is_run = copy_runs<0, COPIES>(loop, smem, 0, tile + 2, zero);
+            }
             exponentials(p, s, acc, scale, step);
 #pragma unroll
             for (int n = 0; n < O_TILES; n += 2) {
