@@ -132,8 +132,12 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
                                                      int tile, uint32_t zero) {
         constexpr int FIRST_RUN = BEGIN * ROW_STEP / 16, NUM_RUNS = (END * ROW_STEP + 15) / 16 - FIRST_RUN;
         uint32_t thread = own_thread() + zero, chunk = thread % ROW_CHUNKS, first_row = thread / ROW_CHUNKS;
+        const prefill_source source = smem.work.sources[is_value];
+        bool is_run = tile < source.num_run_tiles;
+        /* Of a tile that is none they are not read, but something that stands still is. */
         const uint32_t *places =
-            &smem.places[is_value][tile * (TILE_TOKENS / 16) % (2 * WINDOW_RUNS) + FIRST_RUN];
+            is_run ? &smem.places[is_value][tile * (TILE_TOKENS / 16) % (2 * WINDOW_RUNS) + FIRST_RUN]
+                   : (const uint32_t *)&smem.work.sources;
         uint32_t place[NUM_RUNS]; /* all before the first copy: nvcc moves no load across one */
         if constexpr (NUM_RUNS == 2) {
             uint2 pair = *(const uint2 *)places;
@@ -143,10 +147,8 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
 #pragma unroll
             for (int i = 0; i < NUM_RUNS; i++) place[i] = places[i];
         }
-        const prefill_source source = smem.work.sources[is_value];
         uint32_t to = stage_smem(loop, is_value, tile) + swizzle_chunk<ROW_BYTES>(first_row, chunk);
         uint32_t token_chunks = source.token_chunks, of_thread = first_row * token_chunks + chunk;
-        bool is_run = tile < source.num_run_tiles;
 #pragma unroll
         for (int i = BEGIN; i < END; i++) {
             uint32_t from = place[i * ROW_STEP / 16 - FIRST_RUN] + of_thread + i * ROW_STEP % 16 * token_chunks;
