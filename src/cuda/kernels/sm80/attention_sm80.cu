@@ -67,16 +67,16 @@ template <class ELEMENT, int HEAD_DIM, int CTAS_PER_SM> struct kernel_sm80 {
             smem.decodes = num_decode_tickets(params);
             smem.num_slices = new_header(params)->num_slices;
         }
-        __syncthreads();
+        sync_cta();
         while (smem.pair < max(smem.prefills, smem.decodes)) {
             if (ptx_tid() < PREFILL_THREADS) {
                 if (smem.pair < smem.prefills) prefill::work_on(params, smem.prefill, smem.pair);
             } else if (smem.pair < smem.decodes) {
                 decode_ticket(params, smem.decode, smem.pair * DECODE_SLICES_PER_CTA, smem.num_slices);
             }
-            __syncthreads(); /* the pair ends together: that is what a static fusion costs */
+            sync_cta(); /* the pair ends together: that is what a static fusion costs */
             if (ptx_tid() == 0) smem.pair += gridDim.x;
-            __syncthreads();
+            sync_cta();
         }
         leave(params);
     }
