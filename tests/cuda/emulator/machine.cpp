@@ -26,6 +26,7 @@ struct mbarrier {
 struct meeting_point {
     int arrived;
     uint64_t generation;
+    bool any[2]; /**< whether someone said so in this generation (even or odd), and in the one before */
 };
 
 struct cta {
@@ -200,21 +201,25 @@ void mbarrier_wait(uint32_t barrier, uint32_t parity) {
     wait_until("a barrier in shared memory", [&b, parity] { return (b.phase & 1) != parity; });
 }
 
-static void meet_at(meeting_point &point, int num_threads, const char *what) {
+/** Whether any thread that met said `vote`. */
+static bool meet_at(meeting_point &point, int num_threads, const char *what, bool vote) {
     uint64_t generation = point.generation;
+    point.any[generation % 2] |= vote;
     if (++point.arrived == num_threads) {
         point.arrived = 0;
         point.generation++;
+        point.any[point.generation % 2] = false;
     }
     wait_until(what, [&point, generation] { return point.generation != generation; });
+    return point.any[generation % 2];
 }
 
-void named_barrier(int id, int num_threads) {
-    meet_at(self()->block->named[id], num_threads, "a named barrier");
+bool named_barrier(int id, int num_threads, bool vote) {
+    return meet_at(self()->block->named[id], num_threads, "a named barrier", vote);
 }
 
 void cluster_barrier() {
-    meet_at(machine->barrier, (int)machine->fibers.size(), "the cluster");
+    meet_at(machine->barrier, (int)machine->fibers.size(), "the cluster", false);
 }
 
 /* ---- copies ---- */

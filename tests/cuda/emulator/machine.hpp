@@ -80,7 +80,8 @@ inline uint32_t swizzle(uint32_t address) {
 void mbarrier_init(uint32_t barrier, uint32_t arrivals);
 void mbarrier_arrive(unsigned cta, uint32_t barrier, uint32_t expected_bytes);
 void mbarrier_wait(uint32_t barrier, uint32_t parity);
-void named_barrier(int id, int num_threads);
+/** Returns whether any thread that met said `vote`. */
+bool named_barrier(int id, int num_threads, bool vote = false);
 void cluster_barrier();
 
 /** A box of a tensor map at some coordinates into the shared memory of the CTAs in `ctas`, some time later. */

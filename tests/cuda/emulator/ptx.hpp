@@ -173,6 +173,9 @@ static inline void ptx_mma_f16(float (&c)[4], const uint32_t (&a)[4], uint32_t b
 static inline void __syncthreads() {
     emulator::named_barrier(0, emulator::cta_threads());
 }
+static inline int __syncthreads_or(int vote) {
+    return emulator::named_barrier(0, emulator::cta_threads(), vote != 0);
+}
 static inline void ptx_bar_sync(int id, int num_threads) {
     emulator::named_barrier(id, num_threads);
 }

@@ -33,8 +33,6 @@ template <class ELEMENT, int HEAD_DIM, int CTAS_PER_SM> struct kernel_sm80 {
     struct hfuse_smem {
         typename prefill::smem_type prefill;
         typename decode::smem_type decode[DECODE_SLICES_PER_CTA];
-        int32_t pair; /* a ticket of each queue */
-        int32_t prefills, decodes, num_slices;
     };
 
     static __device__ __forceinline__ void decode_ticket(const pod_kernel_params &params,
@@ -61,22 +59,14 @@ template <class ELEMENT, int HEAD_DIM, int CTAS_PER_SM> struct kernel_sm80 {
     }
 
     static __device__ __forceinline__ void hfuse(const pod_kernel_params &params, hfuse_smem &smem) {
-        if (ptx_tid() == 0) {
-            smem.pair = blockIdx.x;
-            smem.prefills = num_prefill_tickets(params);
-            smem.decodes = num_decode_tickets(params);
-            smem.num_slices = new_header(params)->num_slices;
-        }
-        sync_cta();
-        while (smem.pair < max(smem.prefills, smem.decodes)) {
+        int32_t prefills = num_prefill_tickets(params), decodes = num_decode_tickets(params);
+        for (int32_t pair = blockIdx.x; pair < max(prefills, decodes); pair += gridDim.x) {
             if (ptx_tid() < PREFILL_THREADS) {
-                if (smem.pair < smem.prefills) prefill::work_on(params, smem.prefill, smem.pair);
-            } else if (smem.pair < smem.decodes) {
-                decode_ticket(params, smem.decode, smem.pair * DECODE_SLICES_PER_CTA, smem.num_slices);
+                if (pair < prefills) prefill::work_on(params, smem.prefill, pair);
+            } else if (pair < decodes) {
+                decode_ticket(params, smem.decode, pair * DECODE_SLICES_PER_CTA, new_header(params)->num_slices);
             }
-            sync_cta(); /* the pair ends together: that is what a static fusion costs */
-            if (ptx_tid() == 0) smem.pair += gridDim.x;
-            sync_cta();
+            __syncthreads(); /* the pair ends together: that is what a static fusion costs */
         }
         leave(params);
     }

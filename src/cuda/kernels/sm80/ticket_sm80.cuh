@@ -8,7 +8,7 @@
 
 enum work_kind { WORK_NONE, WORK_PREFILL, WORK_DECODE };
 
-enum { DECODE_SLICES_PER_CTA = 4 /* one per warp */, CTA_BARRIER = 2 /* 1 is prefill's */ };
+enum { DECODE_SLICES_PER_CTA = 4 }; /* one per warp */
 
 struct work_ticket {
     int32_t kind;  /* work_kind */
@@ -60,19 +60,10 @@ static __device__ work_ticket take_ticket(const pod_kernel_params &params) {
     return work;
 }
 
-/** All threads of the CTA meet. NOTE: __syncthreads(), but racecheck takes that for less than it is in a kernel where some
- * of the threads meet at a barrier of their own (hfuse). */
-static __device__ __forceinline__ void sync_cta() {
-    ptx_bar_sync(CTA_BARRIER, blockDim.x);
-}
-
 /** The last CTA to leave puts the tickets back to zero for the next launch of the same plan. All threads call it. */
 static __device__ __forceinline__ void leave(const pod_kernel_params &params) {
-    __shared__ uint32_t is_last;
     pod_schedule_header *header = new_header(params);
-    if (ptx_tid() == 0) is_last = atomicAdd(&header->ctas_done, 1) == gridDim.x - 1;
-    sync_cta();
-    if (!is_last) return;
+    if (!__syncthreads_or(ptx_tid() == 0 && atomicAdd(&header->ctas_done, 1) == gridDim.x - 1)) return;
     for (int i = ptx_tid(); i < POD_MAX_SMS; i += blockDim.x) params.schedule.sm_tickets[i] = 0;
     if (ptx_tid() > 0) return;
     header->prefill_ticket = 0;
