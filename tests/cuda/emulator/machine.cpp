@@ -350,7 +350,7 @@ static void schedule() {
 
 static void run_cluster(cluster &c, unsigned first_cta, unsigned num_threads) {
     machine = &c;
-    c.barrier = {0, 0};
+    c.barrier = {};
     for (cta &block : c.ctas) {
         block.index = first_cta + block.rank;
         memset(block.smem, POISON_BYTE, SMEM_BYTES);
