@@ -115,6 +115,12 @@ template <int ROW_BYTES> static __device__ __forceinline__ uint32_t swizzle_chun
     return row * ROW_BYTES + ((chunk ^ (row & 7)) * CHUNK_BYTES);
 }
 
+/** Chunks 2 * step and 2 * step + 1 of a lane's row, from the address of the row's first two: the swizzle changes the
+ * low three bits of a chunk's number, so the rest can be added, which costs no instruction. */
+static __device__ __forceinline__ uint32_t step_chunk(uint32_t first_smem, int step) {
+    return (first_smem ^ (step % 4 * 2 * CHUNK_BYTES)) + step / 4 * 8 * CHUNK_BYTES;
+}
+
 /** Ends a row: joins the sink (not for a bad request, whose LSE is -inf), writes the LSE if `writes_lse`, returns what
  * the row's output is multiplied by. */
 static __device__ __forceinline__ float finish_row(const pod_kernel_params &params, const pod_request &request,

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Decode on sm_80: each warp is a virtual CTA with a slice of its own.
  *
- * Operands are swapped: sixteen cached keys are the M of the product, the query rows of the group its N, so a GQA decode
- * of eight rows wastes nothing.
+ * Operands are swapped: sixteen cached keys are the M of the product, the query rows of the group its N, so a GQA
+ * decode of eight rows wastes nothing.
  *
  *     S' = K Q'      16 keys x 8 rows per mma; Q stays in registers as B
  *     O' = V' P'     16 columns x 8 rows per mma; P' comes from S' by movmatrix
@@ -33,13 +33,13 @@ struct decode_work {
     const char *heads[2]; /* of K, of V */
 };
 
-/** Where an item's keys come from. Each lane knows the place of one run of keys that are neighbours in memory, so that 32
- * of them make a window: runs of 16 keys where no page ends inside one, else of a single key. */
+/** Where an item's keys come from. Each lane knows the place of one run of keys that are neighbours in memory, so that
+ * 32 of them make a window: runs of 16 keys where no page ends inside one, else of a single key. */
 struct key_source {
     int32_t num_keys, num_full_stages;
-    int32_t run_shift;      /* log2 of a run's keys: 4 or 0 */
-    int32_t next_page;      /* of this lane's run in the window behind the one at hand, under way */
-    key_place place;        /* of this lane's run in the window at hand */
+    int32_t run_shift;           /* log2 of a run's keys: 4 or 0 */
+    int32_t next_page;           /* of this lane's run in the window behind the one at hand, under way */
+    key_place place;             /* of this lane's run in the window at hand */
     const char *k_head, *v_head; /* at this lane's chunk of its first key in a run */
     uint32_t k_step, v_step;     /* bytes from one of a lane's keys to its next one */
 };
@@ -54,10 +54,10 @@ template <class ELEMENT, int HEAD_DIM, int STAGE_TOKENS, int RING, int MAX_N_TIL
     static constexpr int ROW_BYTES = HEAD_DIM * 2;
     static constexpr int ROW_CHUNKS = ROW_BYTES / CHUNK_BYTES;
     static constexpr int K_STEPS = HEAD_DIM / 16;
-    static constexpr int O_TILES = HEAD_DIM / 16;      /* of 16 columns: the M of the second product */
-    static constexpr int S_TILES = STAGE_TOKENS / 16;  /* of 16 keys: the M of the first product */
-    static constexpr int ROW_STEP = 32 / ROW_CHUNKS;   /* a lane copies a chunk of every ROW_STEP-th key */
-    static constexpr int RUN_COPIES = 16 / ROW_STEP;   /* of a lane, of 16 keys */
+    static constexpr int O_TILES = HEAD_DIM / 16;     /* of 16 columns: the M of the second product */
+    static constexpr int S_TILES = STAGE_TOKENS / 16; /* of 16 keys: the M of the first product */
+    static constexpr int ROW_STEP = 32 / ROW_CHUNKS;  /* a lane copies a chunk of every ROW_STEP-th key */
+    static constexpr int RUN_COPIES = 16 / ROW_STEP;  /* of a lane, of 16 keys */
     static constexpr uint32_t STAGE_BYTES = STAGE_TOKENS * ROW_BYTES;
     static constexpr float NO_MAX = -FLT_MAX; /* of a row that has seen nothing; finite: see prefill_sm80 */
     static_assert(DECODE_TILE_TOKENS % STAGE_TOKENS == 0, "a slice begins with a stage");
@@ -105,8 +105,7 @@ template <class ELEMENT, int HEAD_DIM, int STAGE_TOKENS, int RING, int MAX_N_TIL
         uint32_t to_lane = to_smem + swizzle_chunk<ROW_BYTES>(lane / ROW_CHUNKS, lane % ROW_CHUNKS);
 #pragma unroll
         for (int run = 0; run < S_TILES; run++) {
-            const char *from =
-                ptx_mad_wide(__shfl_sync(~0u, chunk_of_run, first_run + run), CHUNK_BYTES, head);
+            const char *from = ptx_mad_wide(__shfl_sync(~0u, chunk_of_run, first_run + run), CHUNK_BYTES, head);
 #pragma unroll
             for (int i = 0; i < RUN_COPIES; i++) {
                 /* The swizzle of row lane / ROW_CHUNKS + i * ROW_STEP; the first term is below ROW_STEP. */
@@ -181,18 +180,11 @@ template <class ELEMENT, int HEAD_DIM, int STAGE_TOKENS, int RING, int MAX_N_TIL
     };
 
     /** Scores of a stage: keys lane / 4 and + 8 of each 16, rows 2 (lane % 4) and + 1 of each eight. */
-    template <int N_TILES> struct score_tiles {
-        float of[S_TILES][N_TILES][4];
-    };
-
-    /** Chunks 2 * step and + 1 of a lane's row, from the address of the row's first two. */
-    static __device__ __forceinline__ uint32_t step_chunk(uint32_t first_smem, int step) {
-        return (first_smem ^ (step % 4 * 2 * CHUNK_BYTES)) + step / 4 * 8 * CHUNK_BYTES;
-    }
+    template <int N_TILES> struct score_tiles { float of[S_TILES][N_TILES][4]; };
 
     template <int N_TILES>
-    static __device__ __forceinline__ void scores(score_tiles<N_TILES> &s,
-                                                  const uint32_t (&q)[N_TILES][K_STEPS][2], uint32_t k_smem, int lane) {
+    static __device__ __forceinline__ void scores(score_tiles<N_TILES> &s, const uint32_t (&q)[N_TILES][K_STEPS][2],
+                                                  uint32_t k_smem, int lane) {
         uint32_t k_lane = k_smem + swizzle_chunk<ROW_BYTES>(lane % 16, lane / 16);
         float odd[S_TILES][N_TILES][4]; /* two chains hide half of the latency */
 #pragma unroll

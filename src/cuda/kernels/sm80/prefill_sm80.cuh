@@ -87,14 +87,10 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
     typedef float score_tiles[M_TILES][S_TILES][4];
     static constexpr float NO_MAX = -FLT_MAX; /* finite: -inf - NO_MAX is an exponent, -inf + inf is none */
 
-    /** What lives through the loop in registers beside the accumulators; the rest is read anew. */
-    struct loop_state {
-        uint32_t thread;
-        uint32_t smem; /* uniform */
-    };
+    /* `base`: where the shared memory begins, in a uniform register. */
 
-    static __device__ __forceinline__ uint32_t stage_smem(const loop_state &loop, int is_value, int tile) {
-        return loop.smem + offsetof(smem_type, stages) + (is_value * PREFILL_STAGES + (tile & 1)) * TILE_BYTES;
+    static __device__ __forceinline__ uint32_t stage_smem(uint32_t base, int is_value, int tile) {
+        return base + offsetof(smem_type, stages) + (is_value * PREFILL_STAGES + (tile & 1)) * TILE_BYTES;
     }
 
     /** This thread of the four warps. */
@@ -128,16 +124,16 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
     /** Starts this thread's copies [BEGIN, END) of K (0) or V (1) of tile `tile`, if all of its keys exist and stand in
      * runs, and says so. Without a branch, so that its arithmetic stands between products. */
     template <int BEGIN, int END>
-    static __device__ __forceinline__ bool copy_runs(const loop_state &loop, const smem_type &smem, int is_value,
-                                                     int tile, uint32_t zero) {
+    static __device__ __forceinline__ bool copy_runs(uint32_t base, const smem_type &smem, int is_value, int tile,
+                                                     uint32_t zero) {
         constexpr int FIRST_RUN = BEGIN * ROW_STEP / 16, NUM_RUNS = (END * ROW_STEP + 15) / 16 - FIRST_RUN;
         uint32_t thread = own_thread() + zero, chunk = thread % ROW_CHUNKS, first_row = thread / ROW_CHUNKS;
         const prefill_source source = smem.work.sources[is_value];
         bool is_run = tile < source.num_run_tiles;
         /* Of a tile that is none they are not read, but something that stands still is. */
-        const uint32_t *places =
-            is_run ? &smem.places[is_value][tile * (TILE_TOKENS / 16) % (2 * WINDOW_RUNS) + FIRST_RUN]
-                   : (const uint32_t *)&smem.work.sources;
+        const uint32_t *places = is_run
+                                     ? &smem.places[is_value][tile * (TILE_TOKENS / 16) % (2 * WINDOW_RUNS) + FIRST_RUN]
+                                     : (const uint32_t *)&smem.work.sources;
         uint32_t place[NUM_RUNS]; /* all before the first copy: nvcc moves no load across one */
         if constexpr (NUM_RUNS == 2) {
             uint2 pair = *(const uint2 *)places;
@@ -147,26 +143,24 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
 #pragma unroll
             for (int i = 0; i < NUM_RUNS; i++) place[i] = places[i];
         }
-        uint32_t to = stage_smem(loop, is_value, tile) + swizzle_chunk<ROW_BYTES>(first_row, chunk);
+        uint32_t to = stage_smem(base, is_value, tile) + swizzle_chunk<ROW_BYTES>(first_row, chunk);
         uint32_t token_chunks = source.token_chunks, of_thread = first_row * token_chunks + chunk;
 #pragma unroll
         for (int i = BEGIN; i < END; i++) {
             uint32_t from = place[i * ROW_STEP / 16 - FIRST_RUN] + of_thread + i * ROW_STEP % 16 * token_chunks;
             /* ROW_STEP is a multiple of 8, so the swizzle of the chunk is the same in every step. */
-            ptx_cp_async_16_if(is_run, to + i * ROW_STEP * ROW_BYTES,
-                               ptx_mad_wide(from, CHUNK_BYTES, source.head));
+            ptx_cp_async_16_if(is_run, to + i * ROW_STEP * ROW_BYTES, ptx_mad_wide(from, CHUNK_BYTES, source.head));
         }
         return is_run;
     }
 
     /** Copies any other tile, if there is one: where runs are single keys or not all keys exist. Those that do not
      * become zeros. */
-    static __device__ __forceinline__ void copy_keys(const loop_state &loop, const smem_type &smem, int is_value,
-                                                     int tile) {
+    static __device__ __forceinline__ void copy_keys(uint32_t base, const smem_type &smem, int is_value, int tile) {
         if (tile >= smem.work.range.num_tiles) return;
         const prefill_source source = smem.work.sources[is_value];
         int t = own_thread(), chunk = t % ROW_CHUNKS, shift = smem.work.run_shift;
-        uint32_t to = stage_smem(loop, is_value, tile);
+        uint32_t to = stage_smem(base, is_value, tile);
 #pragma unroll 1
         for (int row = t / ROW_CHUNKS; row < TILE_TOKENS; row += ROW_STEP) {
             int key = tile * TILE_TOKENS + row;
@@ -178,9 +172,8 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
         }
     }
 
-    static __device__ __forceinline__ void copy_tile(const loop_state &loop, const smem_type &smem, int is_value,
-                                                     int tile) {
-        if (!copy_runs<0, COPIES>(loop, smem, is_value, tile, 0)) copy_keys(loop, smem, is_value, tile);
+    static __device__ __forceinline__ void copy_tile(uint32_t base, const smem_type &smem, int is_value, int tile) {
+        if (!copy_runs<0, COPIES>(base, smem, is_value, tile, 0)) copy_keys(base, smem, is_value, tile);
     }
 
     /* A thread looks one run of a window up: first its page, which comes to shared memory by itself, two windows later
@@ -215,12 +208,6 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
         fetch_page(params, smem, window + 2);
     }
 
-    /** Chunks 2 * step and 2 * step + 1 of a lane's row, from the address of the row's first two: the swizzle changes
-     * the low three bits of a chunk's number, so the rest can be added, which costs no instruction. */
-    static __device__ __forceinline__ uint32_t step_chunk(uint32_t first_smem, int step) {
-        return (first_smem ^ (step % 4 * 2 * CHUNK_BYTES)) + step / 4 * 8 * CHUNK_BYTES;
-    }
-
     /** A lane's address of a tile's first step in the first product: Q as A, K as B. */
     static __device__ __forceinline__ uint32_t q_lane(uint32_t q_smem, uint32_t thread) {
         uint32_t lane = thread % 32;
@@ -232,9 +219,9 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
     }
 
     /** S = Q K'. Between the products, the copies of the next tile's V start, if it stands in runs. */
-    static __device__ __forceinline__ bool scores(const loop_state &loop, const smem_type &smem, score_tiles &s,
-                                                  uint32_t q_lane, uint32_t k_lane, int tile, uint32_t zero) {
-bool is_run = false;
+    static __device__ __forceinline__ bool scores(uint32_t base, const smem_type &smem, score_tiles &s, uint32_t q_lane,
+                                                  uint32_t k_lane, int tile, uint32_t zero) {
+        bool is_run = false;
 #pragma unroll
         for (int m = 0; m < M_TILES; m++) {
 #pragma unroll
@@ -243,8 +230,8 @@ bool is_run = false;
 #pragma unroll
         for (int step = 0; step < K_STEPS; step++) {
             uint32_t q[M_TILES][4];
-            if (step == 1) copy_runs<0, COPIES / 2>(loop, smem, 1, tile + 1, zero);
-            if (step == 2) is_run = copy_runs<COPIES / 2, COPIES>(loop, smem, 1, tile + 1, zero);
+            if (step == 1) copy_runs<0, COPIES / 2>(base, smem, 1, tile + 1, zero);
+            if (step == 2) is_run = copy_runs<COPIES / 2, COPIES>(base, smem, 1, tile + 1, zero);
 #pragma unroll
             for (int m = 0; m < M_TILES; m++) ptx_ldmatrix_x4(q[m], step_chunk(q_lane, step) + m * 16 * ROW_BYTES);
 #pragma unroll
@@ -364,16 +351,16 @@ bool is_run = false;
 
     /** O += P V, with P of 16 keys at a time, so that exponentials run beside products. Between them the copies of the
      * K after the next one start: all at once they would stand before the products' operands. */
-    static __device__ __forceinline__ bool accumulate(const loop_state &loop, const smem_type &smem, accumulators &acc,
+    static __device__ __forceinline__ bool accumulate(uint32_t base, const smem_type &smem, accumulators &acc,
                                                       const score_tiles &s, float scale, int tile, uint32_t zero) {
         bool is_run = false;
         uint32_t lane = (own_thread() + zero) % 32;
-        uint32_t v_lane = stage_smem(loop, 1, tile) + swizzle_chunk<ROW_BYTES>(lane % 16, lane / 16);
+        uint32_t v_lane = stage_smem(base, 1, tile) + swizzle_chunk<ROW_BYTES>(lane % 16, lane / 16);
 #pragma unroll
         for (int step = 0; step < P_STEPS; step++) {
             uint32_t p[M_TILES][4];
             if (step == 1) {
-                is_run = copy_runs<0, COPIES>(loop, smem, 0, tile + 2, zero);
+                is_run = copy_runs<0, COPIES>(base, smem, 0, tile + 2, zero);
             }
             exponentials(p, s, acc, scale, step);
 #pragma unroll
@@ -405,7 +392,7 @@ bool is_run = false;
             }
         }
 
-        const loop_state loop = {0, (uint32_t)ptx_uniform(ptx_smem(&smem))};
+        const uint32_t base = ptx_uniform(ptx_smem(&smem));
         for (int window = 0; window < 2; window++) fetch_page(params, smem, window);
         ptx_cp_async_commit();
         load_q(params, smem, work); /* under way while places are looked up */
@@ -417,23 +404,23 @@ bool is_run = false;
         }
         find_positions(params, smem);
         sync();
-        copy_tile(loop, smem, 0, 0);
+        copy_tile(base, smem, 0, 0);
         ptx_cp_async_commit();
-        copy_tile(loop, smem, 1, 0);
+        copy_tile(base, smem, 1, 0);
         ptx_cp_async_commit();
-        copy_tile(loop, smem, 0, 1);
+        copy_tile(base, smem, 0, 1);
         ptx_cp_async_commit();
 #pragma unroll 1
         for (int i = 0; i < work.range.num_tiles; i++) {
             score_tiles s;
             uint32_t zero = new_zero(work);
-            uint32_t q_smem = q_lane(loop.smem + offsetof(smem_type, q), own_thread() + zero);
-            uint32_t k_smem = k_lane(stage_smem(loop, 0, i), own_thread() + zero);
+            uint32_t q_smem = q_lane(base + offsetof(smem_type, q), own_thread() + zero);
+            uint32_t k_smem = k_lane(stage_smem(base, 0, i), own_thread() + zero);
             ptx_cp_async_wait<2>();
             sync(); /* K(i) has landed */
-            bool is_run = scores(loop, smem, s, q_smem, k_smem, i, zero);
+            bool is_run = scores(base, smem, s, q_smem, k_smem, i, zero);
             const prefill_range range = work.range; /* read anew: cheaper than registers that live through the loop */
-            if (__builtin_expect(!is_run, 0)) copy_keys(loop, smem, 1, i + 1);
+            if (__builtin_expect(!is_run, 0)) copy_keys(base, smem, 1, i + 1);
             if (__builtin_expect(((i + 2) & (range.window_tiles - 1)) == 0, 0)) {
                 look_up(params, smem, (i + 2) / range.window_tiles);
             }
@@ -446,8 +433,8 @@ bool is_run = false;
             zero = new_zero(work);
             ptx_cp_async_wait<2>();
             sync(); /* V(i) has landed */
-            is_run = accumulate(loop, smem, acc, s, scale, i, zero);
-            if (__builtin_expect(!is_run, 0)) copy_keys(loop, smem, 0, i + 2);
+            is_run = accumulate(base, smem, acc, s, scale, i, zero);
+            if (__builtin_expect(!is_run, 0)) copy_keys(base, smem, 0, i + 2);
             ptx_cp_async_commit();
         }
         ptx_cp_async_wait<0>();
