@@ -7,6 +7,8 @@
 #include "params.h"
 #include "ptx/ptx_sm80.cuh"
 
+#include <cfloat>
+
 enum { CHUNK_ELEMENTS = 8, CHUNK_BYTES = 16 }; /* every copy moves 16 bytes of 16-bit elements */
 
 /** The schedule's header, as if it could be another one at every call. NOTE: nvcc 13.0 else keeps its address through a
@@ -61,6 +63,12 @@ static __device__ __forceinline__ key_place locate_key(const pod_kernel_params &
  * least up to `end_key`, else one. */
 static __device__ __forceinline__ int32_t run_shift(const pod_kernel_params &params, int32_t end_key) {
     return params.page_table == nullptr || params.page_size % 16 == 0 || end_key <= params.page_size ? 4 : 0;
+}
+
+/** The chunk that a key begins with, from that of its run. */
+static __device__ __forceinline__ uint32_t chunk_in_run(uint32_t chunk_of_run, int32_t key, int32_t run_shift,
+                                                        uint32_t token_chunks) {
+    return chunk_of_run + (key & ((1 << run_shift) - 1)) * token_chunks;
 }
 
 /** Keys [begin, end) that the query token sees. */
@@ -119,6 +127,20 @@ template <int ROW_BYTES> static __device__ __forceinline__ uint32_t swizzle_chun
  * low three bits of a chunk's number, so the rest can be added, which costs no instruction. */
 static __device__ __forceinline__ uint32_t step_chunk(uint32_t first_smem, int step) {
     return (first_smem ^ (step % 4 * 2 * CHUNK_BYTES)) + step / 4 * 8 * CHUNK_BYTES;
+}
+
+/** What exponents of a row count from that has seen nothing. Finite: -inf - NO_MAX is an exponent, -inf + inf is none.
+ */
+static constexpr float NO_MAX = -FLT_MAX;
+
+/** Raises a row's maximum to `seen` (log2 units), if that is above it; its sum follows. Returns what the row's output
+ * is to be multiplied by. */
+static __device__ __forceinline__ float raise_row(float &max, float &sum, float seen) {
+    float row_max = fmaxf(seen, max);
+    float factor = ptx_ex2(max - row_max);
+    max = row_max;
+    sum *= factor;
+    return factor;
 }
 
 /** Ends a row: joins the sink (not for a bad request, whose LSE is -inf), writes the LSE if `writes_lse`, returns what

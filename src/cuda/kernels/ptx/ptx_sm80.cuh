@@ -148,10 +148,6 @@ static __device__ __forceinline__ int32_t ptx_uniform(int32_t value) {
     return __shfl_sync(~0u, value, 0);
 }
 
-static __device__ __forceinline__ const char *ptx_uniform(const char *address) {
-    return (const char *)__shfl_sync(~0u, (unsigned long long)address, 0);
-}
-
 /** %smid: the SM that this CTA runs on. */
 static __device__ __forceinline__ uint32_t ptx_smid(void) {
     uint32_t smid;

@@ -18,8 +18,6 @@
 #include "../element.cuh"
 #include "../merge_parts.cuh"
 
-#include <cfloat>
-
 enum { DECODE_TILE_TOKENS = 64 };
 
 /** An item of a slice. It stands in shared memory: registers are what the accumulators need. */
@@ -59,7 +57,6 @@ template <class ELEMENT, int HEAD_DIM, int STAGE_TOKENS, int RING, int MAX_N_TIL
     static constexpr int ROW_STEP = 32 / ROW_CHUNKS;  /* a lane copies a chunk of every ROW_STEP-th key */
     static constexpr int RUN_COPIES = 16 / ROW_STEP;  /* of a lane, of 16 keys */
     static constexpr uint32_t STAGE_BYTES = STAGE_TOKENS * ROW_BYTES;
-    static constexpr float NO_MAX = -FLT_MAX; /* of a row that has seen nothing; finite: see prefill_sm80 */
     static_assert(DECODE_TILE_TOKENS % STAGE_TOKENS == 0, "a slice begins with a stage");
 
     /** First key of this lane's run in window `window`, counted from the item's first one. */
@@ -124,9 +121,9 @@ template <class ELEMENT, int HEAD_DIM, int STAGE_TOKENS, int RING, int MAX_N_TIL
 #pragma unroll 2
         for (int i = 0; i < STAGE_TOKENS / ROW_STEP; i++) {
             int row = lane / ROW_CHUNKS + i * ROW_STEP;
-            uint32_t place = __shfl_sync(~0u, chunk_of_run, first_run + (row >> run_shift));
-            place += (row & ((1 << run_shift) - 1)) * token_chunks;
-            const char *from = head + (uint64_t)(place + chunk) * CHUNK_BYTES;
+            uint32_t of_run = __shfl_sync(~0u, chunk_of_run, first_run + (row >> run_shift));
+            const char *from =
+                head + (uint64_t)(chunk_in_run(of_run, row, run_shift, token_chunks) + chunk) * CHUNK_BYTES;
             ptx_cp_async_16_or_zeros_policy(to_smem + swizzle_chunk<ROW_BYTES>(row, chunk), from,
                                             row < keys_left ? CHUNK_BYTES : 0, policy);
         }
@@ -279,10 +276,7 @@ template <class ELEMENT, int HEAD_DIM, int STAGE_TOKENS, int RING, int MAX_N_TIL
                 float row_max = fmaxf(max[n][j], __shfl_xor_sync(~0u, max[n][j], 4));
                 row_max = fmaxf(row_max, __shfl_xor_sync(~0u, row_max, 8));
                 row_max = fmaxf(row_max, __shfl_xor_sync(~0u, row_max, 16)) * scale;
-                row_max = fmaxf(row_max, acc.max[n][j]);
-                float factor = ptx_ex2(acc.max[n][j] - row_max);
-                acc.max[n][j] = row_max;
-                acc.sum[n][j] *= factor;
+                float factor = raise_row(acc.max[n][j], acc.sum[n][j], row_max);
 #pragma unroll
                 for (int m = 0; m < O_TILES; m++) {
                     acc.out[n][m][j] *= factor;

@@ -17,7 +17,6 @@
 #include "../element.cuh"
 #include "../merge_parts.cuh"
 
-#include <cfloat>
 #include <cstddef>
 
 enum { PREFILL_THREADS = 128, PREFILL_BARRIER = 1, PREFILL_STAGES = 2 /* of K, and of V */ };
@@ -85,7 +84,6 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
         float sum[M_TILES][2]; /* of this thread's columns only, until the end */
     };
     typedef float score_tiles[M_TILES][S_TILES][4];
-    static constexpr float NO_MAX = -FLT_MAX; /* finite: -inf - NO_MAX is an exponent, -inf + inf is none */
 
     /* `base`: where the shared memory begins, in a uniform register. */
 
@@ -164,8 +162,8 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
 #pragma unroll 1
         for (int row = t / ROW_CHUNKS; row < TILE_TOKENS; row += ROW_STEP) {
             int key = tile * TILE_TOKENS + row;
-            uint32_t from = smem.places[is_value][(key >> shift) % (2 * WINDOW_RUNS)] + chunk +
-                            (key & ((1 << shift) - 1)) * source.token_chunks;
+            uint32_t of_run = smem.places[is_value][(key >> shift) % (2 * WINDOW_RUNS)];
+            uint32_t from = chunk_in_run(of_run, key, shift, source.token_chunks) + chunk;
             ptx_cp_async_16_or_zeros(to + swizzle_chunk<ROW_BYTES>(row, chunk),
                                      ptx_mad_wide(from, CHUNK_BYTES, source.head),
                                      key < smem.work.num_keys ? CHUNK_BYTES : 0);
@@ -317,10 +315,7 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
             for (int half = 0; half < 2; half++) {
                 float row_max = fmaxf(max[m][half], __shfl_xor_sync(~0u, max[m][half], 1));
                 row_max = fmaxf(row_max, __shfl_xor_sync(~0u, row_max, 2)) * scale;
-                row_max = fmaxf(row_max, acc.max[m][half]);
-                float factor = ptx_ex2(acc.max[m][half] - row_max);
-                acc.max[m][half] = row_max;
-                acc.sum[m][half] *= factor;
+                float factor = raise_row(acc.max[m][half], acc.sum[m][half], row_max);
 #pragma unroll
                 for (int n = 0; n < O_TILES; n++) {
                     acc.out[m][n][half * 2] *= factor;
@@ -349,8 +344,8 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
         }
     }
 
-    /** O += P V, with P of 16 keys at a time, so that exponentials run beside products. Between them the copies of the
-     * K after the next one start: all at once they would stand before the products' operands. */
+    /** O += P V, with P of 16 keys at a time, so that exponentials run beside products. Between them the
+     * copies of K start, of the tile after the next one: earlier they would stand before the products' operands. */
     static __device__ __forceinline__ bool accumulate(uint32_t base, const smem_type &smem, accumulators &acc,
                                                       const score_tiles &s, float scale, int tile, uint32_t zero) {
         bool is_run = false;
@@ -359,9 +354,7 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
 #pragma unroll
         for (int step = 0; step < P_STEPS; step++) {
             uint32_t p[M_TILES][4];
-            if (step == 1) {
-                is_run = copy_runs<0, COPIES>(base, smem, 0, tile + 2, zero);
-            }
+            if (step == 1) is_run = copy_runs<0, COPIES>(base, smem, 0, tile + 2, zero);
             exponentials(p, s, acc, scale, step);
 #pragma unroll
             for (int n = 0; n < O_TILES; n += 2) {
