@@ -22,7 +22,7 @@ static const cli_option limits_option_rows[] = {
 
 typedef struct limits_report {
     pod_device_info device;
-    pod_device_limits limits;
+    pod_device_peak limits;
 } limits_report;
 
 static int has_both(const limits_report *report) {
@@ -115,10 +115,10 @@ static void print_json(const limits_report *report) {
 static cli_exit measure(const char *name, limits_report *report, cli_error *error) {
     pod_device *device;
     report->device = pod_device_info_init();
-    report->limits = pod_device_limits_init();
+    report->limits = pod_device_peak_init();
     if (pod_device_open(name, &device) != POD_OK) return cli_fail(error, "--device: %s", pod_error_message());
     pod_status status = pod_device_get_info(device, &report->device);
-    if (status == POD_OK) status = pod_device_measure_limits(device, &report->limits);
+    if (status == POD_OK) status = pod_device_measure_peak(device, &report->limits);
     pod_device_close(device);
     return status == POD_OK ? CLI_OK : cli_fail_library(error);
 }

@@ -363,19 +363,19 @@ typedef struct pod_device_rate {
 } pod_device_rate;
 
 /** A device's ceilings, against which attention's times can be held. */
-typedef struct pod_device_limits {
+typedef struct pod_device_peak {
     size_t struct_size;
     pod_device_rate read; /**< memory alone: all that can be read of several GB */
     pod_device_rate math; /**< alone: bf16 products on a GPU's tensor cores (mma.sync), float multiply-adds on a CPU */
     pod_device_rate both; /**< at once, one CTA of each kind on every SM; zeros on a CPU */
-} pod_device_limits;
+} pod_device_peak;
 
 /**
- * Measures the ceilings with kernels that do nothing else; start from pod_device_limits_init(). Waits for it, some
+ * Measures the ceilings with kernels that do nothing else; start from pod_device_peak_init(). Waits for it, some
  * seconds long, and takes up to 4 GiB of the device's memory meanwhile. What else runs on the device spoils the result.
  * Errors: POD_E_ARGUMENT, POD_E_UNSUPPORTED (sim), POD_E_NO_MEMORY, POD_E_DEVICE.
  */
-POD_API pod_status pod_device_measure_limits(const pod_device *device, pod_device_limits *limits);
+POD_API pod_status pod_device_measure_peak(const pod_device *device, pod_device_peak *limits);
 
 /* ---------------------------------------------------------------------------------------------------------------- */
 /* Starting values: all zero but struct_size, and what a comment says                                                */
@@ -393,7 +393,7 @@ POD_DEFINE_INIT_(pod_limits)
 POD_DEFINE_INIT_(pod_batch)
 POD_DEFINE_INIT_(pod_tensors)
 POD_DEFINE_INIT_(pod_plan_info)
-POD_DEFINE_INIT_(pod_device_limits)
+POD_DEFINE_INIT_(pod_device_peak)
 #undef POD_DEFINE_INIT_
 
 #ifdef __cplusplus

@@ -17,7 +17,7 @@ static const batch_variant variants[NUM_VARIANTS] = {[V_FUSED] = {"fused", WAY_F
                                                      [V_DECODE] = {"decode", WAY_DECODE, NULL}};
 
 typedef struct fig1 {
-    pod_device_limits limits;
+    pod_device_peak limits;
     int has_counters;
     const bench_case *counted; /**< that the counters below are of */
     ncu_counters counters[NUM_VARIANTS];
@@ -27,7 +27,7 @@ typedef struct fig1 {
 /** Without counters, everything is set against what the device can do; the file says why there are none. */
 static cli_exit begin(bench *bench, void *context, cli_error *error) {
     fig1 *fig1 = context;
-    fig1->limits = pod_device_limits_init();
+    fig1->limits = pod_device_peak_init();
     fig1->has_counters = bench->is_gpu && ncu_is_there();
     if (bench->is_gpu && !fig1->has_counters) {
         CLI_TRY(bench_file_comment(&bench->file,
@@ -35,7 +35,7 @@ static cli_exit begin(bench *bench, void *context, cli_error *error) {
                                    "podattn limits measures",
                                    error));
     }
-    if (pod_device_measure_limits(bench->device.device, &fig1->limits) == POD_OK) return CLI_OK;
+    if (pod_device_measure_peak(bench->device.device, &fig1->limits) == POD_OK) return CLI_OK;
     return cli_fail_library(error);
 }
 

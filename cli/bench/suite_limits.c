@@ -18,9 +18,9 @@ static cli_exit write_rate(bench *bench, const char *name, const pod_device_rate
 }
 
 cli_exit run_limits(bench *bench, cli_error *error) {
-    pod_device_limits limits = pod_device_limits_init();
+    pod_device_peak limits = pod_device_peak_init();
     if (bench_file_has(&bench->file, "read") || bench_is_late(bench, "read")) return CLI_OK;
-    if (pod_device_measure_limits(bench->device.device, &limits) != POD_OK) return cli_fail_library(error);
+    if (pod_device_measure_peak(bench->device.device, &limits) != POD_OK) return cli_fail_library(error);
     CLI_TRY(write_rate(bench, "read", &limits.read, error));
     CLI_TRY(write_rate(bench, "math", &limits.math, error));
     return limits.both.tflops > 0 ? write_rate(bench, "both", &limits.both, error) : CLI_OK;

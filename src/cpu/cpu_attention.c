@@ -2,8 +2,8 @@
 /* Executes a plan: threads take tickets of the prefill and the decode queue; whoever finishes the last part of split
  * work merges it. Which thread computes what never changes a result: an item's arithmetic is fixed by the plan, and
  * parts are merged in their order. */
-#include "cpu_kernels.h"
-#include "merge_core.h"
+#include "cpu/cpu_kernels.h"
+#include "schedule/merge_core.h"
 
 #include <omp.h>
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The CPU as a device: opened with a number of threads, executes plans that the core made on the host. */
-#include "cpu_kernels.h"
-#include "status.h"
+#include "base/status.h"
+#include "cpu/cpu_kernels.h"
 
 #include <errno.h>
 #include <omp.h>
@@ -80,9 +80,9 @@ static void cpu_describe_kernel(const pod_device *device, const pod_limits *limi
     snprintf(info->kernel, sizeof info->kernel, "%s", ((const cpu_device *)device)->kernels->name);
 }
 
-static pod_status cpu_measure_limits(const pod_device *device, pod_device_limits *limits) {
+static pod_status cpu_measure_peak(const pod_device *device, pod_device_peak *limits) {
     const cpu_device *cpu = (const cpu_device *)device;
-    return pod__cpu_measure_limits(cpu->kernels, cpu->num_threads, limits);
+    return pod__cpu_measure_peak(cpu->kernels, cpu->num_threads, limits);
 }
 
 static void cpu_close(pod_device *device) {
@@ -96,7 +96,7 @@ static const pod_backend cpu_backend = {
     .attention = cpu_attention,
     .get_info = cpu_get_info,
     .describe_kernel = cpu_describe_kernel,
-    .measure_limits = cpu_measure_limits,
+    .measure_peak = cpu_measure_peak,
     .close = cpu_close,
 };
 

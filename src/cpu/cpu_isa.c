@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Which kernels the processor at hand can run. */
-#include "cpu_kernels.h"
-#include "status.h"
+#include "base/status.h"
+#include "cpu/cpu_kernels.h"
 
 typedef struct isa_entry {
     const cpu_kernels *kernels;

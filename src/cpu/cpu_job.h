@@ -4,8 +4,8 @@
 #ifndef POD_CPU_JOB_H
 #define POD_CPU_JOB_H
 
-#include "backend.h"
-#include "tilings.h"
+#include "backend/backend.h"
+#include "families/tilings.h"
 
 enum {
     CPU_MAX_DIM = 256,

@@ -3,7 +3,7 @@
 #ifndef POD_CPU_KERNELS_H
 #define POD_CPU_KERNELS_H
 
-#include "cpu_job.h"
+#include "cpu/cpu_job.h"
 
 typedef struct cpu_kernels {
     const char *name; /**< "avx512-bf16", "avx512", "avx2" or "generic" */
@@ -14,9 +14,9 @@ typedef struct cpu_kernels {
     void (*finish)(const cpu_job *job, const cpu_item *item, cpu_scratch *scratch);
     /** Multiplies and adds without pause; returns the operations. `*result` is where they should end, and where they
      * did. */
-    double (*limit_multiply)(int64_t rounds, float *result);
+    double (*peak_multiply)(int64_t rounds, float *result);
     /** The largest of non-negative numbers; a rest of less than a round is left out. */
-    float (*limit_read)(const float *data, int64_t count);
+    float (*peak_read)(const float *data, int64_t count);
 } cpu_kernels;
 
 extern const cpu_kernels pod__cpu_kernels_generic;
@@ -31,7 +31,7 @@ extern const cpu_kernels pod__cpu_kernels_avx512_bf16;
 pod_status pod__cpu_kernels_find(const char *name, const cpu_kernels **kernels);
 
 /** Reading and multiplying on so many threads; takes 1 GiB meanwhile. */
-pod_status pod__cpu_measure_limits(const cpu_kernels *kernels, int32_t num_threads, pod_device_limits *limits);
+pod_status pod__cpu_measure_peak(const cpu_kernels *kernels, int32_t num_threads, pod_device_peak *limits);
 
 /** Executes the plan on up to `num_threads` threads. */
 void pod__cpu_attention(const pod_plan *plan, const pod_tensors *tensors, const cpu_kernels *kernels,

@@ -2,8 +2,8 @@
 /* The kernels as a template: included once per instruction set, after its simd_*.h, with POD_CPU_KERNELS (the table's
  * symbol) and POD_CPU_KERNELS_NAME defined; POD_CPU_PAIRS adds dot products of bf16. Each dtype of the cache is its own
  * instance: `kv_dtype` and `pairs` are constants wherever they are looked at inside a loop. */
-#include "cpu_kernels.h"
-#include "merge_core.h"
+#include "cpu/cpu_kernels.h"
+#include "schedule/merge_core.h"
 
 #ifdef __clang__
 #define CPU_UNROLL _Pragma("clang loop unroll(full)")
@@ -11,15 +11,15 @@
 #define CPU_UNROLL _Pragma("GCC unroll 16")
 #endif
 
-#include "cpu_tile.inc.h"
+#include "cpu/cpu_tile.inc.h"
 
-#include "cpu_rows.inc.h"
+#include "cpu/cpu_rows.inc.h"
 
-#include "cpu_prefill.inc.h"
+#include "cpu/cpu_prefill.inc.h"
 
-#include "cpu_decode.inc.h"
+#include "cpu/cpu_decode.inc.h"
 
-#include "cpu_limits.inc.h"
+#include "cpu/cpu_peak.inc.h"
 
 /** bf16 dot products where both sides are bf16. They round the weights to bf16; short rows, where such errors average
  * out less and where there is little to gain, stay in float. */
@@ -53,6 +53,6 @@ const cpu_kernels POD_CPU_KERNELS = {
     .prefill = prefill_item_any,
     .decode = decode_item_any,
     .finish = rows_finish,
-    .limit_multiply = limit_multiply,
-    .limit_read = limit_read,
+    .peak_multiply = peak_multiply,
+    .peak_read = peak_read,
 };

@@ -2,6 +2,6 @@
 #define POD_CPU_PAIRS
 #define POD_CPU_KERNELS pod__cpu_kernels_avx512_bf16
 #define POD_CPU_KERNELS_NAME "avx512-bf16"
-#include "simd_avx512.h"
+#include "cpu/simd_avx512.h"
 
-#include "cpu_kernels.inc.h"
+#include "cpu/cpu_kernels.inc.h"

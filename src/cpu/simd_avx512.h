@@ -3,7 +3,7 @@
 #ifndef POD_CPU_SIMD_AVX512_H
 #define POD_CPU_SIMD_AVX512_H
 
-#include "dtype.h"
+#include "base/dtype.h"
 
 #include <immintrin.h>
 

@@ -4,7 +4,7 @@
 #ifndef POD_CPU_SIMD_GENERIC_H
 #define POD_CPU_SIMD_GENERIC_H
 
-#include "dtype.h"
+#include "base/dtype.h"
 
 enum { LANES = 4, MMA_VECS = 2 };
 

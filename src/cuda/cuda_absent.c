@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Stands in for the CUDA backend where the library was built without nvcc. */
-#include "backend.h"
-#include "status.h"
+#include "backend/backend.h"
+#include "base/status.h"
 
 pod_status pod__cuda_open(const char *argument, pod_device **device) {
     (void)argument;

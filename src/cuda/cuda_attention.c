@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One layer: the tensors and the plan become the parameters of one launch. */
-#include "cuda_device.h"
-#include "cuda_tensor_map.h"
-#include "kernels/params.h"
-#include "merge_core.h"
-#include "status.h"
+#include "base/status.h"
+#include "cuda/cuda_device.h"
+#include "cuda/cuda_tensor_map.h"
+#include "cuda/kernels/params.h"
+#include "schedule/merge_core.h"
 
 /** Exponent of a power of two, -1 for any other number. */
 static int32_t power_of_two_log2(int32_t number) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the GPU's kernels can do; everything else is refused by name. */
-#include "cuda_device.h"
-#include "status.h"
+#include "base/status.h"
+#include "cuda/cuda_device.h"
 
 enum { ALIGNMENT_BYTES = 16 };
 

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Opens a GPU, loads the kernels, describes and closes it. */
-#include "cuda_device.h"
+#include "cuda/cuda_device.h"
 
-#include "kernels/limits/limits_params.h"
-#include "kernels/plan/plan_params.h"
-#include "status.h"
+#include "base/status.h"
+#include "cuda/kernels/peak/peak_params.h"
+#include "cuda/kernels/plan/plan_params.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -116,8 +116,8 @@ static pod_status prepare_kernel(pod_cuda_device *cuda, int32_t row) {
 
 static pod_status find_kernels(pod_cuda_device *cuda) {
     POD_TRY(find_kernel(cuda, "plan", POD_PLAN_KERNEL, &cuda->plan_kernel));
-    POD_TRY(find_kernel(cuda, "limits", POD_LIMITS_KERNEL, &cuda->limits_kernel));
-    POD_TRY(find_kernel(cuda, "limits", POD_LIMITS_FILL_KERNEL, &cuda->limits_fill_kernel));
+    POD_TRY(find_kernel(cuda, "peak", POD_PEAK_KERNEL, &cuda->peak_kernel));
+    POD_TRY(find_kernel(cuda, "peak", POD_PEAK_FILL_KERNEL, &cuda->peak_fill_kernel));
     for (int32_t i = 0; i < POD_CUDA_NUM_VARIANTS; i++) {
         const pod_cuda_variant *variant = &pod__cuda_variants[i];
         if (variant->smem_bytes > cuda->max_smem_bytes) continue;
@@ -204,7 +204,7 @@ static const pod_backend cuda_backend = {
     .attention = pod__cuda_attention,
     .get_info = cuda_get_info,
     .describe_kernel = cuda_describe_kernel,
-    .measure_limits = pod__cuda_measure_limits,
+    .measure_peak = pod__cuda_measure_peak,
     .close = cuda_close,
 };
 

@@ -4,10 +4,10 @@
 #ifndef POD_CUDA_DEVICE_H
 #define POD_CUDA_DEVICE_H
 
-#include "backend.h"
-#include "cuda_variants.h"
-#include "driver.h"
-#include "images.h"
+#include "backend/backend.h"
+#include "cuda/cuda_variants.h"
+#include "gpu/driver.h"
+#include "gpu/images.h"
 
 typedef struct pod_cuda_device {
     pod_device base;
@@ -17,7 +17,7 @@ typedef struct pod_cuda_device {
     CUcontext context; /**< the primary one; NULL until retained */
     CUmodule modules[POD_CUDA_NUM_IMAGES];
     CUfunction plan_kernel;
-    CUfunction limits_kernel, limits_fill_kernel;
+    CUfunction peak_kernel, peak_fill_kernel;
     CUfunction kernels[POD_CUDA_NUM_VARIANTS]; /**< by row of the variant table; NULL: not for this chip */
     pod_cuda_chip chip;
     char name[128];
@@ -50,7 +50,7 @@ pod_status pod__cuda_check_not_capturing(const pod_cuda_device *cuda, CUstream s
 pod_status pod__cuda_plan_read(const pod_plan *plan, pod_schedule *copy);
 pod_status pod__cuda_plan_build(pod_plan *plan, const pod_batch *batch, pod_stream stream);
 pod_status pod__cuda_plan_status(const pod_plan *plan, pod_stream stream);
-pod_status pod__cuda_measure_limits(const pod_device *device, pod_device_limits *limits);
+pod_status pod__cuda_measure_peak(const pod_device *device, pod_device_peak *limits);
 pod_status pod__cuda_attention(const pod_plan *plan, const pod_tensors *tensors, pod_stream stream);
 
 #endif

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "cuda_options.h"
+#include "cuda/cuda_options.h"
 
-#include "kernels/params.h"
-#include "status.h"
+#include "base/status.h"
+#include "cuda/kernels/params.h"
 
 enum { MAX_ORDINAL = 9999 };
 

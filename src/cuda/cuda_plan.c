@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Planning on the device: one launch, after copies of the arrays if they are on the host. */
-#include "cuda_device.h"
-#include "kernels/plan/plan_params.h"
-#include "status.h"
+#include "base/status.h"
+#include "cuda/cuda_device.h"
+#include "cuda/kernels/plan/plan_params.h"
 
 static CUdeviceptr workspace_at(const pod_plan *plan, size_t offset) {
     return (CUdeviceptr)(uintptr_t)plan->workspace + offset;

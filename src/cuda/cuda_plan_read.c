@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A plan that the device made, copied to the host for looking at it. */
-#include "cuda_device.h"
-#include "status.h"
+#include "base/status.h"
+#include "cuda/cuda_device.h"
 
 #include <stdlib.h>
 

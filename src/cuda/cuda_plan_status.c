@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the device found wrong with a batch, read back and put in words. */
-#include "cuda_device.h"
-#include "status.h"
+#include "base/status.h"
+#include "cuda/cuda_device.h"
 
 enum { REQUESTS_PER_COPY = 256 };
 

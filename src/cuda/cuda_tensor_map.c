@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "cuda_tensor_map.h"
+#include "cuda/cuda_tensor_map.h"
 
-#include "families.h"
-#include "status.h"
+#include "base/status.h"
+#include "families/families.h"
 
 enum {
     KV_RANK = 5,

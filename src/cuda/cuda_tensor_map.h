@@ -3,8 +3,8 @@
 #ifndef POD_CUDA_TENSOR_MAP_H
 #define POD_CUDA_TENSOR_MAP_H
 
-#include "cuda_device.h"
-#include "kernels/params.h"
+#include "cuda/cuda_device.h"
+#include "cuda/kernels/params.h"
 
 /** Fills in k_map, v_map and the box of `params`. POD_E_UNSUPPORTED, naming the field, for a stride that no map takes.
  */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "cuda_variants.h"
+#include "cuda/cuda_variants.h"
 
-#include "families.h"
-#include "tilings.h"
+#include "families/families.h"
+#include "families/tilings.h"
 
 enum { POD_DTYPE_f16 = POD_F16, POD_DTYPE_bf16 = POD_BF16 };
 
@@ -21,7 +21,7 @@ enum { POD_DTYPE_f16 = POD_F16, POD_DTYPE_bf16 = POD_BF16 };
      .decode_rows = drows,                                                                                             \
      .smem_bytes = smem},
 const pod_cuda_variant pod__cuda_variants[POD_CUDA_NUM_VARIANTS] = {
-#include "kernels/variants.def"
+#include "cuda/kernels/variants.def"
 };
 
 int pod__cuda_arch_runs(int32_t arch, const pod_cuda_chip *chip) {

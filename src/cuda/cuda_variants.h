@@ -3,8 +3,8 @@
 #ifndef POD_CUDA_VARIANTS_H
 #define POD_CUDA_VARIANTS_H
 
-#include "cuda_options.h"
-#include "plan_core.h"
+#include "cuda/cuda_options.h"
+#include "schedule/plan_core.h"
 
 typedef struct pod_cuda_variant {
     const char *kernel; /**< "pod_sm80_fused_bf16_d128_c2" */
@@ -25,7 +25,7 @@ typedef struct pod_cuda_variant {
 enum {
 #define POD_VARIANT(arch, job, dtype, dim, ctas, threads, rows, keys, drows, smem) +1
     POD_CUDA_NUM_VARIANTS = 0
-#include "kernels/variants.def"
+#include "cuda/kernels/variants.def"
 };
 extern const pod_cuda_variant pod__cuda_variants[POD_CUDA_NUM_VARIANTS];
 

@@ -3,7 +3,7 @@
 #ifndef POD_TEST_PLAN_CHECK_H
 #define POD_TEST_PLAN_CHECK_H
 
-#include "backend.h"
+#include "backend/backend.h"
 
 /** Keeps its memory from one plan to the next. Starts zeroed. */
 typedef struct plan_check {

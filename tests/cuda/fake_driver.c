@@ -7,16 +7,16 @@
  *   FAKE_CUDA_VERSION=12020             the driver's version
  *   FAKE_CUDA_CAPABILITY=75             the GPU's
  *   FAKE_CUDA_SM_SMEM=167936            bytes of shared memory of an SM */
-#include "backend.h"
-#include "cuda_variants.h"
-#include "dtype.h"
+#include "backend/backend.h"
+#include "base/dtype.h"
+#include "cuda/cuda_variants.h"
+#include "cuda/kernels/params.h"
+#include "cuda/kernels/peak/peak_params.h"
+#include "cuda/kernels/plan/plan_params.h"
 #include "emulator/emulated_kernels.h"
 #include "fake_map.h"
-#include "images.h"
-#include "kernels/limits/limits_params.h"
-#include "kernels/params.h"
-#include "kernels/plan/plan_params.h"
-#include "merge_core.h"
+#include "gpu/images.h"
+#include "schedule/merge_core.h"
 
 #include <cuda.h>
 #include <pthread.h>
@@ -50,7 +50,7 @@ static int setting(const char *name, int otherwise) {
 
 /* ---- kernels ---- */
 
-enum { PLAN_KERNEL = -1, LIMITS_KERNEL = -2, FILL_KERNEL = -3, NUM_OTHER_KERNELS = 3 };
+enum { PLAN_KERNEL = -1, PEAK_KERNEL = -2, FILL_KERNEL = -3, NUM_OTHER_KERNELS = 3 };
 
 typedef struct fake_kernel {
     int32_t variant; /**< or one of the other kernels */
@@ -62,7 +62,7 @@ typedef struct fake_node {
     union {
         pod_plan_params plan;
         pod_kernel_params attention;
-        pod_limits_params limits;
+        pod_peak_params peak;
     } params;
 } fake_node;
 
@@ -243,13 +243,13 @@ static void run_request(const pod_kernel_params *p, const pod_cuda_variant *vari
 }
 
 /** 100 TFLOP/s and 1,000 GB/s alone, half of both together. */
-static void run_limits(const pod_limits_params *p) {
-    unsigned long long share = p->mode == POD_LIMITS_BOTH ? 2 : 1;
-    if (p->mode != POD_LIMITS_MATH) {
+static void run_peak(const pod_peak_params *p) {
+    unsigned long long share = p->mode == POD_PEAK_BOTH ? 2 : 1;
+    if (p->mode != POD_PEAK_MATH) {
         p->counts->read_ns = p->duration_ns;
         p->counts->read_bytes = 1000 * p->duration_ns / share;
     }
-    if (p->mode != POD_LIMITS_READ) {
+    if (p->mode != POD_PEAK_READ) {
         p->counts->math_ns = p->duration_ns;
         p->counts->flop = 100000 * p->duration_ns / share;
     }
@@ -265,8 +265,8 @@ static void run_node(const fake_node *node) {
     pthread_mutex_lock(&lock);
     if (node->kernel->variant == PLAN_KERNEL) {
         run_plan(&node->params.plan);
-    } else if (node->kernel->variant == LIMITS_KERNEL) {
-        run_limits(&node->params.limits);
+    } else if (node->kernel->variant == PEAK_KERNEL) {
+        run_peak(&node->params.peak);
     } else if (node->kernel->variant >= 0) {
         run_attention(&node->params.attention, &pod__cuda_variants[node->kernel->variant], node->grid);
     }
@@ -417,11 +417,11 @@ static const char *image_name(CUmodule module) {
 /** Asking the wrong module is an error to tools that watch the driver; here it stops the library. */
 EXPORT CUresult cuModuleGetFunction(CUfunction *function, CUmodule module, const char *name) {
     FAKE("cuModuleGetFunction");
-    const char *image = "limits";
+    const char *image = "peak";
     int32_t variant = -NUM_OTHER_KERNELS - 1;
     if (strcmp(name, POD_PLAN_KERNEL) == 0) variant = PLAN_KERNEL, image = "plan";
-    if (strcmp(name, POD_LIMITS_KERNEL) == 0) variant = LIMITS_KERNEL;
-    if (strcmp(name, POD_LIMITS_FILL_KERNEL) == 0) variant = FILL_KERNEL;
+    if (strcmp(name, POD_PEAK_KERNEL) == 0) variant = PEAK_KERNEL;
+    if (strcmp(name, POD_PEAK_FILL_KERNEL) == 0) variant = FILL_KERNEL;
     for (int32_t i = 0; i < POD_CUDA_NUM_VARIANTS; i++) {
         if (strcmp(name, pod__cuda_variants[i].kernel) == 0) variant = i, image = pod__cuda_variants[i].image;
     }
@@ -464,9 +464,9 @@ EXPORT CUresult cuLaunchKernel(CUfunction function, unsigned int grid_x, unsigne
     FAKE("cuLaunchKernel");
     if (extra != NULL || grid_y * grid_z * block_y * block_z != 1) return CUDA_ERROR_INVALID_VALUE;
     fake_node node = {.kernel = (const fake_kernel *)(const void *)function, .grid = grid_x};
-    if (node.kernel->variant == LIMITS_KERNEL) {
-        node.params.limits = *(const pod_limits_params *)params[0];
-        if (block_x != POD_LIMITS_THREADS || grid_x != POD_LIMITS_CTAS_PER_SM * NUM_SMS)
+    if (node.kernel->variant == PEAK_KERNEL) {
+        node.params.peak = *(const pod_peak_params *)params[0];
+        if (block_x != POD_PEAK_THREADS || grid_x != POD_PEAK_CTAS_PER_SM * NUM_SMS)
             return CUDA_ERROR_INVALID_VALUE;
     } else if (node.kernel->variant == PLAN_KERNEL) {
         node.params.plan = *(const pod_plan_params *)params[0];

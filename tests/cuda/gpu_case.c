@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "gpu_case.h"
 
-#include "dtype.h"
+#include "base/dtype.h"
 
 #include <math.h>
 #include <stdio.h>

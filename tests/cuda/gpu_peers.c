@@ -14,7 +14,7 @@
 #include "podattn.h"
 #include "rng.h"
 
-#include "dtype.h"
+#include "base/dtype.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -3,10 +3,10 @@
  *
  *   test_cuda_families       a driver of today
  *   test_cuda_families old   one that encodes no tensor maps */
-#include "cuda_tensor_map.h"
+#include "cuda/cuda_tensor_map.h"
 #include "fake_map.h"
-#include "families.h"
-#include "tilings.h"
+#include "families/families.h"
+#include "families/tilings.h"
 
 #include <stdio.h>
 #include <stdlib.h>

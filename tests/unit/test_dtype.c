@@ -2,7 +2,7 @@
 /* Conversions against values computed in double precision: every half both ways, and floats around every border. */
 #include "unit.h"
 
-#include "dtype.h"
+#include "base/dtype.h"
 #include "rng.h"
 
 #include <math.h>

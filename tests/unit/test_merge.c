@@ -2,8 +2,8 @@
 /* The merge formula against softmax sums in double precision. */
 #include "unit.h"
 
-#include "merge_core.h"
 #include "rng.h"
+#include "schedule/merge_core.h"
 
 enum { NUM_KEYS = 40, MAX_PARTS = 5 };
 

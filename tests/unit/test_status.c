@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "unit.h"
 
-#include "status.h"
+#include "base/status.h"
 
 #include <pthread.h>
 #include <stdio.h>

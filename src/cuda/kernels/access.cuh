@@ -3,9 +3,9 @@
 #ifndef POD_CUDA_ACCESS_CUH
 #define POD_CUDA_ACCESS_CUH
 
-#include "merge_core.h"
-#include "params.h"
-#include "ptx/ptx_sm80.cuh"
+#include "cuda/kernels/params.h"
+#include "cuda/kernels/ptx/ptx_sm80.cuh"
+#include "schedule/merge_core.h"
 
 #include <cfloat>
 

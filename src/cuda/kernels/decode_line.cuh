@@ -2,7 +2,7 @@
 #ifndef POD_CUDA_DECODE_LINE_CUH
 #define POD_CUDA_DECODE_LINE_CUH
 
-#include "params.h"
+#include "cuda/kernels/params.h"
 
 /** The request that owns `position` on the decode line: pod_core_find() with 32 lanes, so that a search takes one or
  * two trips to memory instead of ten. */

@@ -3,7 +3,7 @@
 #ifndef POD_CUDA_ELEMENT_CUH
 #define POD_CUDA_ELEMENT_CUH
 
-#include "ptx/ptx_sm80.cuh"
+#include "cuda/kernels/ptx/ptx_sm80.cuh"
 
 struct pod_element_bf16 {
     static __device__ __forceinline__ void mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {

@@ -4,7 +4,7 @@
 #ifndef POD_CUDA_MERGE_PARTS_CUH
 #define POD_CUDA_MERGE_PARTS_CUH
 
-#include "merge_core.h"
+#include "schedule/merge_core.h"
 
 /** Some neighbouring columns of ROWS rows. */
 template <int ROWS, int COLUMNS> struct merged_rows {

@@ -6,7 +6,7 @@
 #include "machine.hpp"
 
 extern "C" {
-#include "dtype.h"
+#include "base/dtype.h"
 }
 
 #include <cmath>

@@ -3,7 +3,7 @@
 
 #include "emulated_kernel.hpp"
 #include "machine.hpp"
-#include "params.h"
+#include "cuda/kernels/params.h"
 
 #include <cstring>
 

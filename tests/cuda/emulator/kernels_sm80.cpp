@@ -4,7 +4,7 @@
 
 #include "emulated_kernel.hpp"
 
-#include "kernels/sm80/attention_sm80.cu"
+#include "cuda/kernels/sm80/attention_sm80.cu"
 
 alignas(emulator::SMEM_BEGIN) thread_local char dynamic_smem[emulator::SMEM_BYTES];
 static char *named_smem() {
@@ -19,5 +19,5 @@ static char *named_smem() {
 const std::vector<emulated_kernel> emulated_sm80 = {
 #define POD_VARIANT(ARCH, JOB, DTYPE, HEAD_DIM, CTAS, THREADS, ROWS, KEYS, DROWS, SMEM)                                \
     KERNEL_##ARCH##_##JOB(pod_##ARCH##_##JOB##_##DTYPE##_d##HEAD_DIM##_c##CTAS, THREADS)
-#include "kernels/variants.def"
+#include "cuda/kernels/variants.def"
 };

@@ -3,7 +3,7 @@
 #ifndef POD_CUDA_PLAN_PARAMS_H
 #define POD_CUDA_PLAN_PARAMS_H
 
-#include "plan_core.h"
+#include "schedule/plan_core.h"
 
 #define POD_PLAN_KERNEL "pod_plan"
 

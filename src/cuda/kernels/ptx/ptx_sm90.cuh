@@ -4,7 +4,7 @@
 #ifndef POD_PTX_SM90_CUH
 #define POD_PTX_SM90_CUH
 
-#include "ptx_sm80.cuh"
+#include "cuda/kernels/ptx/ptx_sm80.cuh"
 
 /** The CTA's dynamic shared memory; tiles begin at multiples of what a swizzle spans. */
 static __device__ __forceinline__ char *ptx_dynamic_smem(void) {

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The attention kernels of sm_80 and later: `fused` binds CTAs to prefill or decode by tickets (POD), `hfuse` is the
  * baseline that puts both into every CTA in fixed pairs. One instantiation per row of variants.def. */
-#include "../variant_row.cuh"
-#include "decode_sm80.cuh"
-#include "prefill_sm80.cuh"
-#include "ticket_sm80.cuh"
+#include "cuda/kernels/sm80/decode_sm80.cuh"
+#include "cuda/kernels/sm80/prefill_sm80.cuh"
+#include "cuda/kernels/sm80/ticket_sm80.cuh"
+#include "cuda/kernels/variant_row.cuh"
 
 /** Tile sizes by CTAs per SM: what fits in half or a quarter of an SM's registers and shared memory. */
 template <int CTAS_PER_SM> struct shape_sm80;
@@ -96,4 +96,4 @@ extern __shared__ __align__(256) char dynamic_smem[];
     }
 #define KERNEL_sm90_fused(...)
 
-#include "../variants.def"
+#include "cuda/kernels/variants.def"

@@ -13,10 +13,10 @@
 #ifndef POD_SM80_DECODE_CUH
 #define POD_SM80_DECODE_CUH
 
-#include "../access.cuh"
-#include "../decode_line.cuh"
-#include "../element.cuh"
-#include "../merge_parts.cuh"
+#include "cuda/kernels/access.cuh"
+#include "cuda/kernels/decode_line.cuh"
+#include "cuda/kernels/element.cuh"
+#include "cuda/kernels/merge_parts.cuh"
 
 enum { DECODE_TILE_TOKENS = 64 };
 

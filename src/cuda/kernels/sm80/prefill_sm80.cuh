@@ -13,9 +13,9 @@
 #ifndef POD_SM80_PREFILL_CUH
 #define POD_SM80_PREFILL_CUH
 
-#include "../access.cuh"
-#include "../element.cuh"
-#include "../merge_parts.cuh"
+#include "cuda/kernels/access.cuh"
+#include "cuda/kernels/element.cuh"
+#include "cuda/kernels/merge_parts.cuh"
 
 #include <cstddef>
 

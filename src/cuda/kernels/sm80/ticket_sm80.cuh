@@ -4,7 +4,7 @@
 #ifndef POD_SM80_TICKET_CUH
 #define POD_SM80_TICKET_CUH
 
-#include "../access.cuh"
+#include "cuda/kernels/access.cuh"
 
 enum work_kind { WORK_NONE, WORK_PREFILL, WORK_DECODE };
 

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The attention kernels of Hopper: one persistent CTA per SM, in clusters of two, whose warpgroups do prefill and
  * decode at once (docs/sm90-pipeline.md). One instantiation per sm90 row of variants.def. */
-#include "../variant_row.cuh"
-#include "decode_sm90.cuh"
-#include "find_sm90.cuh"
-#include "load_sm90.cuh"
-#include "prefill_sm90.cuh"
-#include "rows_sm90.cuh"
+#include "cuda/kernels/sm90/decode_sm90.cuh"
+#include "cuda/kernels/sm90/find_sm90.cuh"
+#include "cuda/kernels/sm90/load_sm90.cuh"
+#include "cuda/kernels/sm90/prefill_sm90.cuh"
+#include "cuda/kernels/sm90/rows_sm90.cuh"
+#include "cuda/kernels/variant_row.cuh"
 
 /* 40 + 2 * 192 + 88 = 512 registers, times 128 threads: the whole file. */
 enum { LOAD_REGISTERS = 40, PREFILL_REGISTERS = 192, DECODE_REGISTERS = 88 };
@@ -92,4 +92,4 @@ template <class ELEMENT, int HEAD_DIM> struct kernel_sm90 {
         kernel::fused(params, *(kernel::smem_type *)ptx_dynamic_smem());                                               \
     }
 
-#include "../variants.def"
+#include "cuda/kernels/variants.def"

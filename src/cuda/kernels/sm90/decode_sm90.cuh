@@ -13,9 +13,9 @@
 #ifndef POD_SM90_DECODE_CUH
 #define POD_SM90_DECODE_CUH
 
-#include "../merge_parts.cuh"
-#include "element_sm90.cuh"
-#include "shape_sm90.cuh"
+#include "cuda/kernels/merge_parts.cuh"
+#include "cuda/kernels/sm90/element_sm90.cuh"
+#include "cuda/kernels/sm90/shape_sm90.cuh"
 
 template <class ELEMENT, class SHAPE> struct decode_sm90 {
     typedef smem_sm90<SHAPE> smem_type;

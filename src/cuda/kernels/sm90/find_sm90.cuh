@@ -3,8 +3,8 @@
 #ifndef POD_SM90_FIND_CUH
 #define POD_SM90_FIND_CUH
 
-#include "../decode_line.cuh"
-#include "shape_sm90.cuh"
+#include "cuda/kernels/decode_line.cuh"
+#include "cuda/kernels/sm90/shape_sm90.cuh"
 
 template <class SHAPE> struct find_sm90 {
     typedef smem_sm90<SHAPE> smem_type;

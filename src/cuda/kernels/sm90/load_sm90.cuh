@@ -6,8 +6,8 @@
 #ifndef POD_SM90_LOAD_CUH
 #define POD_SM90_LOAD_CUH
 
-#include "find_sm90.cuh"
-#include "shape_sm90.cuh"
+#include "cuda/kernels/sm90/find_sm90.cuh"
+#include "cuda/kernels/sm90/shape_sm90.cuh"
 
 /** Where a box of tokens stands in the cache. */
 struct box_place {

@@ -3,7 +3,7 @@
 #ifndef POD_SM90_ROWS_CUH
 #define POD_SM90_ROWS_CUH
 
-#include "shape_sm90.cuh"
+#include "cuda/kernels/sm90/shape_sm90.cuh"
 
 template <class SHAPE> struct rows_sm90 {
     typedef smem_sm90<SHAPE> smem_type;

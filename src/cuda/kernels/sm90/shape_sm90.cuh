@@ -16,8 +16,8 @@
 #ifndef POD_SM90_SHAPE_CUH
 #define POD_SM90_SHAPE_CUH
 
-#include "../access.cuh"
-#include "../ptx/ptx_sm90.cuh"
+#include "cuda/kernels/access.cuh"
+#include "cuda/kernels/ptx/ptx_sm90.cuh"
 
 enum { WARPGROUP_THREADS = 128, WARPGROUP_WARPS = 4, PREFILL_WARPGROUPS = 2, CLUSTER_CTAS = 2 };
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "driver.h"
+#include "gpu/driver.h"
 
-#include "status.h"
+#include "base/status.h"
 
 #include <dlfcn.h>
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The processor's ceilings: all threads multiply, and all threads read, for about half a second each. */
-#include "cpu_kernels.h"
-#include "status.h"
+#include "base/status.h"
+#include "cpu/cpu_kernels.h"
 
 #include <omp.h>
 #include <stdlib.h>
@@ -15,7 +15,7 @@ static double multiply_all(const cpu_kernels *kernels, int32_t num_threads) {
 #pragma omp parallel num_threads(num_threads) reduction(+ : flop)
     {
         float result = 1; /* and remains so: x = 0.75 x + 0.25 */
-        while (result > 0 && omp_get_wtime() - begin_s < SECONDS) flop += kernels->limit_multiply(ROUNDS, &result);
+        while (result > 0 && omp_get_wtime() - begin_s < SECONDS) flop += kernels->peak_multiply(ROUNDS, &result);
     }
     return flop / (omp_get_wtime() - begin_s) * 1e-12;
 }
@@ -44,20 +44,20 @@ static double read_all(const cpu_kernels *kernels, const float *data, int64_t co
         thread_part(count, &begin, &end);
         float largest = 0;
         while (largest >= 0 && omp_get_wtime() - begin_s < SECONDS) {
-            largest = kernels->limit_read(data + begin, end - begin);
+            largest = kernels->peak_read(data + begin, end - begin);
             bytes += (double)(end - begin) * sizeof *data;
         }
     }
     return bytes / (omp_get_wtime() - begin_s) * 1e-9;
 }
 
-pod_status pod__cpu_measure_limits(const cpu_kernels *kernels, int32_t num_threads, pod_device_limits *limits) {
+pod_status pod__cpu_measure_peak(const cpu_kernels *kernels, int32_t num_threads, pod_device_peak *peak) {
     int64_t count = (int64_t)(DATA_BYTES / sizeof(float));
     float *data = aligned_alloc(DATA_ALIGN, DATA_BYTES);
     if (data == NULL) return pod__fail(POD_E_NO_MEMORY, "no memory for %zu bytes to read", DATA_BYTES);
     fill_all(data, count, num_threads);
-    limits->read.gb_per_s = read_all(kernels, data, count, num_threads);
+    peak->read.gb_per_s = read_all(kernels, data, count, num_threads);
     free(data);
-    limits->math.tflops = multiply_all(kernels, num_threads);
+    peak->math.tflops = multiply_all(kernels, num_threads);
     return POD_OK;
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The oracle of every test: attention in double precision, straight from its definition, one query row at a time over
  * all of its keys. Shares nothing with the planner or the fast kernels but the reading of single elements. */
-#include "dtype.h"
-#include "status.h"
-#include "validate.h"
+#include "api/validate.h"
+#include "base/dtype.h"
+#include "base/status.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -2,8 +2,8 @@
 /* A GPU's ceilings: CTAs that only read memory, and CTAs that only multiply on the tensor cores, alone or side by side
  * on every SM. Each works until its time is over and says how far it came, so that both kinds end together however they
  * share an SM. */
-#include "limits/limits_params.h"
-#include "ptx/ptx_sm80.cuh"
+#include "cuda/kernels/peak/peak_params.h"
+#include "cuda/kernels/ptx/ptx_sm80.cuh"
 
 namespace {
 
@@ -25,11 +25,11 @@ __device__ __forceinline__ uint32_t random_bits(uint64_t counter) {
 
 /** The CTA's chunks, round and round through the data. */
 struct chunk_walk {
-    const pod_limits_params &params;
+    const pod_peak_params &params;
     uint64_t chunk;
 
     __device__ const char *next() {
-        const char *data = params.data + chunk * POD_LIMITS_CHUNK_BYTES;
+        const char *data = params.data + chunk * POD_PEAK_CHUNK_BYTES;
         chunk += gridDim.x;
         if (chunk >= params.num_chunks) chunk -= params.num_chunks;
         return data;
@@ -57,17 +57,17 @@ __device__ __forceinline__ void barrier_wait(uint32_t barrier_smem, uint32_t par
 /** Starts a copy that completes a phase of the barrier. */
 __device__ __forceinline__ void request(uint32_t to_smem, const char *from_gmem, uint32_t barrier_smem) {
     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier_smem),
-                 "r"((uint32_t)POD_LIMITS_CHUNK_BYTES)
+                 "r"((uint32_t)POD_PEAK_CHUNK_BYTES)
                  : "memory");
     asm volatile(
         "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to_smem),
-        "l"(from_gmem), "r"((uint32_t)POD_LIMITS_CHUNK_BYTES), "r"(barrier_smem)
+        "l"(from_gmem), "r"((uint32_t)POD_PEAK_CHUNK_BYTES), "r"(barrier_smem)
         : "memory");
 }
 
 /** One thread keeps every stage busy with bulk copies; nobody looks at what they bring. Returns chunks. */
-__device__ uint64_t read_until(const pod_limits_params &p, char *stages, uint64_t end_ns) {
-    __shared__ uint64_t full[POD_LIMITS_MAX_STAGES];
+__device__ uint64_t read_until(const pod_peak_params &p, char *stages, uint64_t end_ns) {
+    __shared__ uint64_t full[POD_PEAK_MAX_STAGES];
     if (threadIdx.x != 0) return 0;
     chunk_walk walk = {p, blockIdx.x};
     uint64_t num_chunks = 0;
@@ -76,12 +76,12 @@ __device__ uint64_t read_until(const pod_limits_params &p, char *stages, uint64_
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
     asm volatile("fence.proxy.async;" ::: "memory");
     for (int s = 0; s < p.num_stages; s++) {
-        request(stages_smem + s * POD_LIMITS_CHUNK_BYTES, walk.next(), full_smem + 8 * s);
+        request(stages_smem + s * POD_PEAK_CHUNK_BYTES, walk.next(), full_smem + 8 * s);
     }
     do {
         for (int s = 0; s < p.num_stages; s++) {
             barrier_wait(full_smem + 8 * s, parity);
-            request(stages_smem + s * POD_LIMITS_CHUNK_BYTES, walk.next(), full_smem + 8 * s);
+            request(stages_smem + s * POD_PEAK_CHUNK_BYTES, walk.next(), full_smem + 8 * s);
         }
         parity ^= 1;
         num_chunks += p.num_stages;
@@ -95,23 +95,23 @@ __device__ uint64_t read_until(const pod_limits_params &p, char *stages, uint64_
 /** Starts this thread's part of a copy. */
 __device__ __forceinline__ void request(char *to, const char *from_gmem) {
 #pragma unroll
-    for (int at = 0; at < POD_LIMITS_CHUNK_BYTES; at += 16 * POD_LIMITS_THREADS) {
+    for (int at = 0; at < POD_PEAK_CHUNK_BYTES; at += 16 * POD_PEAK_THREADS) {
         ptx_cp_async_16(ptx_smem(to) + at + 16 * threadIdx.x, from_gmem + at + 16 * threadIdx.x);
     }
     ptx_cp_async_commit();
 }
 
 /** All threads copy; each waits only for its own copies, as nobody looks at what they bring. Returns chunks. */
-__device__ uint64_t read_until(const pod_limits_params &p, char *stages, uint64_t end_ns) {
+__device__ uint64_t read_until(const pod_peak_params &p, char *stages, uint64_t end_ns) {
     chunk_walk walk = {p, blockIdx.x};
-    uint64_t num_chunks = POD_LIMITS_MIN_STAGES;
-    for (int s = 0; s < POD_LIMITS_MIN_STAGES; s++) request(stages + s * POD_LIMITS_CHUNK_BYTES, walk.next());
+    uint64_t num_chunks = POD_PEAK_MIN_STAGES;
+    for (int s = 0; s < POD_PEAK_MIN_STAGES; s++) request(stages + s * POD_PEAK_CHUNK_BYTES, walk.next());
     do {
-        for (int s = 0; s < POD_LIMITS_MIN_STAGES; s++) {
-            ptx_cp_async_wait<POD_LIMITS_MIN_STAGES - 1>();
-            request(stages + s * POD_LIMITS_CHUNK_BYTES, walk.next());
+        for (int s = 0; s < POD_PEAK_MIN_STAGES; s++) {
+            ptx_cp_async_wait<POD_PEAK_MIN_STAGES - 1>();
+            request(stages + s * POD_PEAK_CHUNK_BYTES, walk.next());
         }
-        num_chunks += POD_LIMITS_MIN_STAGES;
+        num_chunks += POD_PEAK_MIN_STAGES;
     } while (now_ns() < end_ns);
     ptx_cp_async_wait<0>();
     return num_chunks;
@@ -164,20 +164,20 @@ __device__ uint64_t multiply_until(uint64_t end_ns) {
 } // namespace
 
 /** CTAs beyond an SM's first pair do not exist, so tickets 0 and 1 are one of each kind. */
-extern "C" __global__ void __launch_bounds__(POD_LIMITS_THREADS, POD_LIMITS_CTAS_PER_SM)
-    pod_limits(const __grid_constant__ pod_limits_params p) {
+extern "C" __global__ void __launch_bounds__(POD_PEAK_THREADS, POD_PEAK_CTAS_PER_SM)
+    pod_peak(const __grid_constant__ pod_peak_params p) {
     extern __shared__ __align__(128) char stages[];
     __shared__ int is_reader;
     uint64_t begin_ns = now_ns(), end_ns = begin_ns + p.duration_ns;
     if (threadIdx.x == 0) {
-        is_reader = p.mode == POD_LIMITS_READ;
-        if (p.mode == POD_LIMITS_BOTH) is_reader = atomicAdd(&p.sm_tickets[ptx_smid()], 1u) % 2;
+        is_reader = p.mode == POD_PEAK_READ;
+        if (p.mode == POD_PEAK_BOTH) is_reader = atomicAdd(&p.sm_tickets[ptx_smid()], 1u) % 2;
     }
     __syncthreads();
     if (is_reader) {
         uint64_t num_chunks = read_until(p, stages, end_ns);
         if (threadIdx.x != 0) return;
-        atomicAdd(&p.counts->read_bytes, (unsigned long long)num_chunks * POD_LIMITS_CHUNK_BYTES);
+        atomicAdd(&p.counts->read_bytes, (unsigned long long)num_chunks * POD_PEAK_CHUNK_BYTES);
         atomicMax(&p.counts->read_ns, (unsigned long long)(now_ns() - begin_ns));
     } else {
         uint64_t num_steps = multiply_until(end_ns);
@@ -188,8 +188,8 @@ extern "C" __global__ void __launch_bounds__(POD_LIMITS_THREADS, POD_LIMITS_CTAS
 }
 
 /** Random bytes: constant data would cost less power than real data. */
-extern "C" __global__ void __launch_bounds__(POD_LIMITS_THREADS)
-    pod_limits_fill(const __grid_constant__ pod_limits_fill_params p) {
+extern "C" __global__ void __launch_bounds__(POD_PEAK_THREADS)
+    pod_peak_fill(const __grid_constant__ pod_peak_fill_params p) {
     uint64_t stride = (uint64_t)gridDim.x * blockDim.x;
     for (uint64_t i = (uint64_t)blockIdx.x * blockDim.x + threadIdx.x; i < p.num_words; i += stride) {
         p.data[i] = random_bits(i);

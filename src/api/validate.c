@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "validate.h"
+#include "api/validate.h"
 
-#include "status.h"
+#include "base/status.h"
 
 #include <math.h>
 

@@ -3,9 +3,9 @@
 #ifndef POD_CORE_BACKEND_H
 #define POD_CORE_BACKEND_H
 
-#include "plan_core.h"
 #include "podattn.h"
-#include "workspace.h"
+#include "schedule/plan_core.h"
+#include "schedule/workspace.h"
 
 /** One row per backend; no field is NULL unless it says so. Arguments were validated by the core. */
 typedef struct pod_backend {
@@ -28,7 +28,7 @@ typedef struct pod_backend {
     /** Fills in `kernel` and, where there is something to say, `kernel_note`. */
     void (*describe_kernel)(const pod_device *device, const pod_limits *limits, pod_plan_info *info);
     /** Fills in zeros. NULL: nothing to measure. */
-    pod_status (*measure_limits)(const pod_device *device, pod_device_limits *limits);
+    pod_status (*measure_peak)(const pod_device *device, pod_device_peak *limits);
     void (*close)(pod_device *device);
 } pod_backend;
 

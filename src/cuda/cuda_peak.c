@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The GPU's ceilings: each mode of the limits kernel for about a second, with clock and power before it ends. */
-#include "cuda_device.h"
-#include "kernels/limits/limits_params.h"
-#include "nvml.h"
-#include "status.h"
+/* The GPU's ceilings: each mode of the peak kernel for about a second, with clock and power before it ends. */
+#include "base/status.h"
+#include "cuda/cuda_device.h"
+#include "cuda/kernels/peak/peak_params.h"
+#include "gpu/nvml.h"
 
 #include <time.h>
 
@@ -13,34 +13,34 @@ enum { LAUNCH_MS = 50, NUM_WARM_UPS = 6, NUM_LAUNCHES = 16, SAMPLE_MS = LAUNCH_M
 #define MAX_DATA_BYTES ((size_t)4 << 30)
 #define MIN_DATA_BYTES ((size_t)256 << 20) /* far more than any L2 */
 
-typedef struct limits_run {
+typedef struct peak_run {
     const pod_cuda_device *cuda;
     pod_nvml nvml;
     CUstream stream;
     CUdeviceptr data, scratch; /**< scratch: counts of every launch, then tickets */
     size_t data_bytes;
     int32_t num_stages;
-} limits_run;
+} peak_run;
 
-static const size_t counts_bytes = (NUM_WARM_UPS + NUM_LAUNCHES) * sizeof(pod_limits_counts);
-static const size_t ticket_bytes = POD_LIMITS_MAX_SMS * sizeof(uint32_t);
+static const size_t counts_bytes = (NUM_WARM_UPS + NUM_LAUNCHES) * sizeof(pod_peak_counts);
+static const size_t ticket_bytes = POD_PEAK_MAX_SMS * sizeof(uint32_t);
 
 /** As many stages as let two CTAs share an SM. */
-static pod_status choose_stages(limits_run *run) {
+static pod_status choose_stages(peak_run *run) {
     enum { OTHER_BYTES = 2048 }; /* of a CTA: its barriers, and what the chip takes */
     int smem_bytes = 0;
     POD_CUDA_TRY(
         run->cuda,
         device_get_attribute(&smem_bytes, CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR, run->cuda->ordinal),
         "asking for the GPU's properties");
-    int stages = (smem_bytes / POD_LIMITS_CTAS_PER_SM - OTHER_BYTES) / POD_LIMITS_CHUNK_BYTES;
-    run->num_stages = stages < POD_LIMITS_MAX_STAGES ? stages : POD_LIMITS_MAX_STAGES;
-    if (stages >= POD_LIMITS_MIN_STAGES) return POD_OK;
+    int stages = (smem_bytes / POD_PEAK_CTAS_PER_SM - OTHER_BYTES) / POD_PEAK_CHUNK_BYTES;
+    run->num_stages = stages < POD_PEAK_MAX_STAGES ? stages : POD_PEAK_MAX_STAGES;
+    if (stages >= POD_PEAK_MIN_STAGES) return POD_OK;
     return pod__fail(POD_E_UNSUPPORTED, "%s has too little shared memory for the kernels that measure it",
                      run->cuda->name);
 }
 
-static pod_status take_memory(limits_run *run) {
+static pod_status take_memory(peak_run *run) {
     size_t free_bytes = 0, total_bytes = 0;
     POD_CUDA_TRY(run->cuda, mem_get_info(&free_bytes, &total_bytes), "asking for the GPU's free memory");
     size_t bytes = free_bytes / 2 < MAX_DATA_BYTES ? free_bytes / 2 : MAX_DATA_BYTES;
@@ -48,23 +48,23 @@ static pod_status take_memory(limits_run *run) {
         return pod__fail(POD_E_NO_MEMORY, "the GPU has %zu bytes free; measuring it takes %zu", free_bytes,
                          2 * MIN_DATA_BYTES);
     }
-    run->data_bytes = bytes / POD_LIMITS_CHUNK_BYTES * POD_LIMITS_CHUNK_BYTES;
+    run->data_bytes = bytes / POD_PEAK_CHUNK_BYTES * POD_PEAK_CHUNK_BYTES;
     POD_CUDA_TRY(run->cuda, mem_alloc(&run->data, run->data_bytes), "taking memory to read");
     POD_CUDA_TRY(run->cuda, mem_alloc(&run->scratch, counts_bytes + ticket_bytes), "taking memory for counts");
     return POD_OK;
 }
 
-static pod_status launch(const limits_run *run, CUfunction kernel, size_t smem_bytes, void *params, const char *doing) {
-    unsigned num_ctas = POD_LIMITS_CTAS_PER_SM * (unsigned)run->cuda->chip.num_sms;
+static pod_status launch(const peak_run *run, CUfunction kernel, size_t smem_bytes, void *params, const char *doing) {
+    unsigned num_ctas = POD_PEAK_CTAS_PER_SM * (unsigned)run->cuda->chip.num_sms;
     void *arguments[] = {params};
     POD_CUDA_TRY(run->cuda,
-                 launch_kernel(kernel, num_ctas, 1, 1, POD_LIMITS_THREADS, 1, 1, (unsigned)smem_bytes, run->stream,
+                 launch_kernel(kernel, num_ctas, 1, 1, POD_PEAK_THREADS, 1, 1, (unsigned)smem_bytes, run->stream,
                                arguments, NULL),
                  doing);
     return POD_OK;
 }
 
-static pod_status set_up(limits_run *run) {
+static pod_status set_up(peak_run *run) {
     char pci_bus[32] = "";
     const pod_cuda_device *cuda = run->cuda;
     POD_TRY(choose_stages(run));
@@ -73,14 +73,14 @@ static pod_status set_up(limits_run *run) {
     POD_CUDA_TRY(cuda, stream_create(&run->stream, CU_STREAM_NON_BLOCKING), "making a stream");
     POD_TRY(take_memory(run));
     POD_CUDA_TRY(cuda,
-                 func_set_attribute(cuda->limits_kernel, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
-                                    run->num_stages * POD_LIMITS_CHUNK_BYTES),
+                 func_set_attribute(cuda->peak_kernel, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
+                                    run->num_stages * POD_PEAK_CHUNK_BYTES),
                  "giving a kernel its shared memory");
-    pod_limits_fill_params fill = {(uint32_t *)(uintptr_t)run->data, run->data_bytes / sizeof(uint32_t)};
-    return launch(run, cuda->limits_fill_kernel, 0, &fill, "filling memory");
+    pod_peak_fill_params fill = {(uint32_t *)(uintptr_t)run->data, run->data_bytes / sizeof(uint32_t)};
+    return launch(run, cuda->peak_fill_kernel, 0, &fill, "filling memory");
 }
 
-static void tear_down(limits_run *run) {
+static void tear_down(peak_run *run) {
     const pod_cuda_driver *driver = &run->cuda->driver;
     if (run->stream != NULL) {
         driver->stream_synchronize(run->stream);
@@ -91,30 +91,30 @@ static void tear_down(limits_run *run) {
     pod__nvml_close(&run->nvml);
 }
 
-static pod_status queue_launches(const limits_run *run, pod_limits_mode mode) {
+static pod_status queue_launches(const peak_run *run, pod_peak_mode mode) {
     const pod_cuda_device *cuda = run->cuda;
-    pod_limits_params params = {
+    pod_peak_params params = {
         .data = (const char *)(uintptr_t)run->data,
-        .num_chunks = run->data_bytes / POD_LIMITS_CHUNK_BYTES,
+        .num_chunks = run->data_bytes / POD_PEAK_CHUNK_BYTES,
         .duration_ns = LAUNCH_MS * (uint64_t)1000000,
         .mode = mode,
         .num_stages = run->num_stages,
         .sm_tickets = (uint32_t *)(uintptr_t)(run->scratch + counts_bytes),
-        .counts = (pod_limits_counts *)(uintptr_t)run->scratch,
+        .counts = (pod_peak_counts *)(uintptr_t)run->scratch,
     };
     POD_CUDA_TRY(cuda, memset_d8_async(run->scratch, 0, counts_bytes, run->stream), "clearing counts");
     for (int i = 0; i < NUM_WARM_UPS + NUM_LAUNCHES; i++, params.counts++) {
         POD_CUDA_TRY(cuda, memset_d8_async(run->scratch + counts_bytes, 0, ticket_bytes, run->stream),
                      "clearing tickets");
-        POD_TRY(launch(run, cuda->limits_kernel, (size_t)run->num_stages * POD_LIMITS_CHUNK_BYTES, &params,
+        POD_TRY(launch(run, cuda->peak_kernel, (size_t)run->num_stages * POD_PEAK_CHUNK_BYTES, &params,
                        "launching the kernel that measures"));
     }
     return POD_OK;
 }
 
-static pod_status measure(const limits_run *run, pod_limits_mode mode, pod_device_rate *rate) {
+static pod_status measure(const peak_run *run, pod_peak_mode mode, pod_device_rate *rate) {
     const struct timespec until_sample = {SAMPLE_MS / 1000, SAMPLE_MS % 1000 * 1000000L};
-    pod_limits_counts counts[NUM_WARM_UPS + NUM_LAUNCHES], sum = {0, 0, 0, 0};
+    pod_peak_counts counts[NUM_WARM_UPS + NUM_LAUNCHES], sum = {0, 0, 0, 0};
     POD_TRY(queue_launches(run, mode));
     nanosleep(&until_sample, NULL);
     pod__nvml_sample(&run->nvml, &rate->clock_mhz, &rate->power_watts);
@@ -131,21 +131,21 @@ static pod_status measure(const limits_run *run, pod_limits_mode mode, pod_devic
     return POD_OK;
 }
 
-static pod_status measure_all(limits_run *run, pod_device_limits *limits) {
+static pod_status measure_all(peak_run *run, pod_device_peak *peak) {
     POD_TRY(set_up(run));
-    POD_TRY(measure(run, POD_LIMITS_READ, &limits->read));
-    POD_TRY(measure(run, POD_LIMITS_MATH, &limits->math));
-    return measure(run, POD_LIMITS_BOTH, &limits->both);
+    POD_TRY(measure(run, POD_PEAK_READ, &peak->read));
+    POD_TRY(measure(run, POD_PEAK_MATH, &peak->math));
+    return measure(run, POD_PEAK_BOTH, &peak->both);
 }
 
-pod_status pod__cuda_measure_limits(const pod_device *device, pod_device_limits *limits) {
-    limits_run run = {.cuda = (const pod_cuda_device *)device};
-    if (run.cuda->limits_kernel == NULL || run.cuda->limits_fill_kernel == NULL) {
+pod_status pod__cuda_measure_peak(const pod_device *device, pod_device_peak *peak) {
+    peak_run run = {.cuda = (const pod_cuda_device *)device};
+    if (run.cuda->peak_kernel == NULL || run.cuda->peak_fill_kernel == NULL) {
         return pod__fail(POD_E_UNSUPPORTED, "this library has no kernels that measure %s", run.cuda->name);
     }
     int pushed;
     POD_TRY(pod__cuda_enter(run.cuda, &pushed));
-    pod_status status = measure_all(&run, limits);
+    pod_status status = measure_all(&run, peak);
     tear_down(&run);
     pod__cuda_leave(run.cuda, pushed);
     return status;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "workspace.h"
+#include "schedule/workspace.h"
 
-#include "status.h"
+#include "base/status.h"
 
 typedef struct layout_builder {
     size_t offset;

@@ -3,7 +3,7 @@
 
 enum { LIMIT_SUMS = 12 }; /* hide a multiply-add's latency; fit the registers of every instruction set */
 
-static double limit_multiply(int64_t rounds, float *result) {
+static double peak_multiply(int64_t rounds, float *result) {
     vec sums[LIMIT_SUMS], factor = vec_set1(0.75f), addend = vec_set1(0.25f * *result);
     for (int i = 0; i < LIMIT_SUMS; i++) sums[i] = vec_set1((float)i);
     for (int64_t round = 0; round < rounds; round++) {
@@ -15,7 +15,7 @@ static double limit_multiply(int64_t rounds, float *result) {
     return 2.0 * LANES * LIMIT_SUMS * (double)rounds;
 }
 
-static float limit_read(const float *data, int64_t count) {
+static float peak_read(const float *data, int64_t count) {
     vec sums[LIMIT_SUMS];
     for (int i = 0; i < LIMIT_SUMS; i++) sums[i] = vec_zero();
     for (int64_t at = 0; at + LIMIT_SUMS * LANES <= count; at += LIMIT_SUMS * LANES) {

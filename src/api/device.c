@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "backend.h"
-#include "status.h"
+#include "backend/backend.h"
+#include "base/status.h"
 
 #include <stdio.h>
 
@@ -65,16 +65,16 @@ pod_status pod_device_get_info(const pod_device *device, pod_device_info *info) 
     return POD_OK;
 }
 
-pod_status pod_device_measure_limits(const pod_device *device, pod_device_limits *limits) {
+pod_status pod_device_measure_peak(const pod_device *device, pod_device_peak *limits) {
     if (device == NULL) return pod__fail(POD_E_ARGUMENT, "device is NULL");
     if (limits == NULL) return pod__fail(POD_E_ARGUMENT, "limits is NULL");
     if (limits->struct_size != sizeof *limits) {
-        return pod__fail(POD_E_ARGUMENT, "limits.struct_size = %zu is not %zu; start from pod_device_limits_init()",
+        return pod__fail(POD_E_ARGUMENT, "limits.struct_size = %zu is not %zu; start from pod_device_peak_init()",
                          limits->struct_size, sizeof *limits);
     }
-    if (device->backend->measure_limits == NULL) {
+    if (device->backend->measure_peak == NULL) {
         return pod__fail(POD_E_UNSUPPORTED, "this device computes nothing that could be measured");
     }
-    *limits = pod_device_limits_init();
-    return device->backend->measure_limits(device, limits);
+    *limits = pod_device_peak_init();
+    return device->backend->measure_peak(device, limits);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Looking inside a plan: the host's own schedule, or a copy of the device's. */
-#include "backend.h"
-#include "status.h"
+#include "backend/backend.h"
+#include "base/status.h"
 
 #include <stdlib.h>
 

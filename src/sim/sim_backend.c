@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Plans as another device would, and computes nothing: for looking at schedules on any machine. */
-#include "backend.h"
-#include "families.h"
-#include "status.h"
-#include "tilings.h"
+#include "backend/backend.h"
+#include "base/status.h"
+#include "families/families.h"
+#include "families/tilings.h"
 
 #include <errno.h>
 #include <stdio.h>

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The public calls from a batch to its attention: validate, plan, hand to the backend. */
-#include "backend.h"
-#include "status.h"
-#include "validate.h"
+#include "api/validate.h"
+#include "backend/backend.h"
+#include "base/status.h"
 
 #include <stdlib.h>
 

@@ -3,8 +3,8 @@
 #ifndef POD_CORE_WORKSPACE_H
 #define POD_CORE_WORKSPACE_H
 
-#include "plan_core.h"
 #include "podattn.h"
+#include "schedule/plan_core.h"
 
 /** Byte offsets from the workspace's beginning, each a multiple of POD_WORKSPACE_ALIGN, and the total. */
 typedef struct pod_layout {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "nvml.h"
+#include "gpu/nvml.h"
 
 #include <dlfcn.h>
 #include <string.h>
