@@ -24,40 +24,35 @@ static void close_schedule(const pod_plan *plan, pod_schedule *schedule) {
 
 static int visit_prefill(const pod_plan *plan, const pod_schedule *schedule,
                          int (*visit)(void *, const pod_work_item *), void *context) {
-    int32_t tile_tokens = plan->tiling.prefill_tile_tokens, tile_rows = plan->tiling.prefill_tile_rows;
-    int32_t ticket = 0;
-    for (int32_t e = 0; e < schedule->header->num_prefill_entries; e++) {
-        const pod_prefill_entry *entry = &schedule->entries[e];
+    int32_t num_tickets = pod_core_num_prefill_tickets(&plan->shape, schedule->header);
+    for (int32_t ticket = 0; ticket < num_tickets; ticket++) {
+        pod_prefill_item prefill = pod_core_prefill_item(&plan->shape, schedule, ticket);
+        const pod_prefill_entry *entry = &prefill.entry;
         const pod_request *request = &schedule->requests[entry->request];
-        int32_t rows = request->q_len * plan->shape.group, kv_begin, kv_end;
-        int32_t row_end = pod_core_min(rows, entry->row_begin + tile_rows);
-        pod_core_visible(request->q_len, request->kv_len, plan->shape.causal, plan->shape.window_tokens,
-                         entry->row_begin / plan->shape.group, pod_core_ceil_div(row_end, plan->shape.group), &kv_begin,
-                         &kv_end);
-        int32_t tile_end = entry->tile_begin + entry->num_tiles;
-        for (int32_t head = 0; head < plan->shape.kv_heads; head++, ticket++) {
-            pod_work_item item = {
-                .kind = POD_WORK_PREFILL,
-                .ticket = ticket,
-                .request = entry->request,
-                .kv_head = head,
-                .row_begin = entry->row_begin,
-                .row_end = row_end,
-                .kv_begin = pod_core_max(kv_begin, entry->tile_begin * tile_tokens),
-                .kv_end = pod_core_min(kv_end, tile_end * tile_tokens),
-                .num_tiles = entry->num_tiles,
-                .part = entry->part,
-                .num_parts = entry->num_parts,
-            };
-            if (visit(context, &item) != 0) return 1;
-        }
+        int32_t row_end =
+            pod_core_min(request->q_len * plan->shape.group, entry->row_begin + plan->tiling.prefill_tile_rows);
+        pod_key_range keys = pod_core_item_keys(&plan->shape, request, entry->row_begin, row_end, entry->tile_begin,
+                                                entry->num_tiles, plan->tiling.prefill_tile_tokens);
+        pod_work_item item = {
+            .kind = POD_WORK_PREFILL,
+            .ticket = ticket,
+            .request = entry->request,
+            .kv_head = prefill.kv_head,
+            .row_begin = entry->row_begin,
+            .row_end = row_end,
+            .kv_begin = keys.begin,
+            .kv_end = keys.end,
+            .num_tiles = entry->num_tiles,
+            .part = entry->part,
+            .num_parts = entry->num_parts,
+        };
+        if (visit(context, &item) != 0) return 1;
     }
     return 0;
 }
 
 static int visit_decode(const pod_plan *plan, const pod_schedule *schedule, int (*visit)(void *, const pod_work_item *),
                         void *context) {
-    int32_t tile_tokens = plan->tiling.decode_tile_tokens;
     for (int32_t turn = 0; turn < schedule->header->num_slices; turn++) {
         int32_t slice = pod_core_slice_at(&plan->shape, schedule->header, turn);
         int32_t position = pod_core_slice_begin(schedule->header, slice);
@@ -66,18 +61,18 @@ static int visit_decode(const pod_plan *plan, const pod_schedule *schedule, int 
             pod_decode_item decode;
             pod_core_decode_item(&plan->shape, &plan->tiling, schedule, position, slice, slice_end, &decode);
             const pod_request *request = &schedule->requests[decode.request];
-            int32_t kv_begin, kv_end;
-            pod_core_visible(request->q_len, request->kv_len, plan->shape.causal, plan->shape.window_tokens, 0,
-                             request->q_len, &kv_begin, &kv_end);
+            int32_t row_end = request->q_len * plan->shape.group;
+            pod_key_range keys = pod_core_item_keys(&plan->shape, request, 0, row_end, decode.tile_begin,
+                                                    decode.num_tiles, plan->tiling.decode_tile_tokens);
             pod_work_item item = {
                 .kind = POD_WORK_DECODE,
                 .ticket = turn,
                 .request = decode.request,
                 .kv_head = decode.kv_head,
                 .row_begin = 0,
-                .row_end = request->q_len * plan->shape.group,
-                .kv_begin = pod_core_max(kv_begin, decode.tile_begin * tile_tokens),
-                .kv_end = pod_core_min(kv_end, (decode.tile_begin + decode.num_tiles) * tile_tokens),
+                .row_end = row_end,
+                .kv_begin = keys.begin,
+                .kv_end = keys.end,
                 .num_tiles = decode.num_tiles,
                 .part = decode.part,
                 .num_parts = decode.num_parts,

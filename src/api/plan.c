@@ -3,6 +3,7 @@
 #include "api/validate.h"
 #include "backend/backend.h"
 #include "base/status.h"
+#include "schedule/planner.h"
 
 #include <stdlib.h>
 

@@ -4,7 +4,7 @@
 #define POD_CORE_BACKEND_H
 
 #include "podattn.h"
-#include "schedule/plan_core.h"
+#include "schedule/schedule.h"
 #include "schedule/workspace.h"
 
 /** One row per backend; no field is NULL unless it says so. Arguments were validated by the core. */

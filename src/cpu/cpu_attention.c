@@ -77,29 +77,27 @@ static cpu_item make_item(const pod_plan *plan, int32_t request_idx, int32_t kv_
                      .tile_begin = tile_begin,
                      .num_tiles = num_tiles};
     item.num_rows = pod_core_min(item.request.q_len * shape->group - row_begin, max_rows);
-    pod_core_visible(item.request.q_len, item.request.kv_len, shape->causal, shape->window_tokens,
-                     row_begin / shape->group, pod_core_ceil_div(row_begin + item.num_rows, shape->group),
-                     &item.kv_begin, &item.kv_end);
-    item.kv_begin = pod_core_max(item.kv_begin, tile_begin * CPU_TILE_TOKENS);
-    item.kv_end = pod_core_min(item.kv_end, (tile_begin + num_tiles) * CPU_TILE_TOKENS);
+    pod_key_range keys = pod_core_item_keys(shape, &item.request, row_begin, row_begin + item.num_rows, tile_begin,
+                                            num_tiles, CPU_TILE_TOKENS);
+    item.kv_begin = keys.begin;
+    item.kv_end = keys.end;
     return item;
 }
 
 static void run_prefill(const cpu_team *team, uint32_t ticket, cpu_scratch *scratch) {
     const pod_plan *plan = team->job.plan;
     const pod_schedule *schedule = &plan->schedule;
-    const pod_prefill_entry *entry = &schedule->entries[ticket / (uint32_t)plan->shape.kv_heads];
-    int32_t kv_head = (int32_t)(ticket % (uint32_t)plan->shape.kv_heads);
-    int32_t slot = entry->num_parts > 1 ? entry->slot + kv_head * entry->num_parts : 0;
-    cpu_item item =
-        make_item(plan, entry->request, kv_head, entry->row_begin, entry->tile_begin, entry->num_tiles, CPU_TILE_ROWS);
+    pod_prefill_item prefill = pod_core_prefill_item(&plan->shape, schedule, (int32_t)ticket);
+    const pod_prefill_entry *entry = &prefill.entry;
+    cpu_item item = make_item(plan, entry->request, prefill.kv_head, entry->row_begin, entry->tile_begin,
+                              entry->num_tiles, CPU_TILE_ROWS);
     cpu_split split = {.part = entry->part,
                        .num_parts = entry->num_parts,
-                       .first_slot = slot,
+                       .first_slot = prefill.first_slot,
                        .slot_step = 1,
-                       .part_0_slot = slot,
+                       .part_0_slot = prefill.first_slot,
                        .slot_rows = plan->tiling.prefill_tile_rows,
-                       .counter = &schedule->part_counters[slot],
+                       .counter = entry->num_parts > 1 ? &schedule->part_counters[prefill.first_slot] : NULL,
                        .out = schedule->prefill_partial_out,
                        .max_sum = schedule->prefill_partial_sum};
     team->kernels->prefill(&team->job, &item, scratch);
@@ -135,7 +133,7 @@ static void run_decode(const cpu_team *team, uint32_t ticket, cpu_scratch *scrat
 
 static void drain_prefill(const cpu_team *team, cpu_scratch *scratch) {
     pod_schedule_header *header = team->job.plan->schedule.header;
-    uint32_t num_tickets = (uint32_t)(header->num_prefill_entries * team->job.plan->shape.kv_heads), ticket;
+    uint32_t num_tickets = (uint32_t)pod_core_num_prefill_tickets(&team->job.plan->shape, header), ticket;
     while ((ticket = __atomic_fetch_add(&header->prefill_ticket, 1, __ATOMIC_RELAXED)) < num_tickets) {
         run_prefill(team, ticket, scratch);
     }

@@ -156,13 +156,11 @@ static inline void softmax_tile(const cpu_job *job, const cpu_item *item, const 
     int is_masked = tile_is_masked(job, item, tile);
     for (int32_t row = 0; row < item->num_rows; row++) {
         float *scores = scratch->scores + row * CPU_TILE_TOKENS;
-        int32_t begin = 0, end = CPU_TILE_TOKENS;
+        pod_key_range keys = {0, CPU_TILE_TOKENS};
         if (is_bent) bend_scores(job, item, tile, row, scores);
-        if (is_masked) {
-            tile_visible(job, item, tile, (item->row_begin + row) / job->plan->shape.group, &begin, &end);
-        }
+        if (is_masked) keys = tile_visible(job, item, tile, (item->row_begin + row) / job->plan->shape.group);
         scratch->factor[row] =
-            softmax_row(scores, is_masked, begin, end, pairs, &scratch->max[row], &scratch->sum[row]);
+            softmax_row(scores, is_masked, keys.begin, keys.end, pairs, &scratch->max[row], &scratch->sum[row]);
     }
 }
 

@@ -43,22 +43,20 @@ static inline int tile_locate(const cpu_job *job, const cpu_item *item, int32_t 
     return 1;
 }
 
-/** The keys of the tile that a token of the item's request sees: [*begin, *end), maybe empty. */
-static inline void tile_visible(const cpu_job *job, const cpu_item *item, const cpu_tile *tile, int32_t token,
-                                int32_t *begin, int32_t *end) {
-    const pod_shape *shape = &job->plan->shape;
-    pod_core_visible(item->request.q_len, item->request.kv_len, shape->causal, shape->window_tokens, token, token + 1,
-                     begin, end);
-    *begin = pod_core_max(*begin - tile->key_begin, tile->first);
-    *end = pod_core_min(*end - tile->key_begin, tile->end);
+/** The keys of the tile that a token of the item's request sees, counted from the tile's first; maybe none. */
+static inline pod_key_range tile_visible(const cpu_job *job, const cpu_item *item, const cpu_tile *tile,
+                                         int32_t token) {
+    pod_key_range keys = pod_core_visible(&job->plan->shape, &item->request, token, token + 1);
+    keys.begin = pod_core_max(keys.begin - tile->key_begin, tile->first);
+    keys.end = pod_core_min(keys.end - tile->key_begin, tile->end);
+    return keys;
 }
 
 /** Whether some row of the item does not see some key of the tile. */
 static inline int tile_is_masked(const cpu_job *job, const cpu_item *item, const cpu_tile *tile) {
-    int32_t group = job->plan->shape.group, begin, end, unused;
-    tile_visible(job, item, tile, item->row_begin / group, &unused, &end); /* later tokens see further ... */
-    tile_visible(job, item, tile, (item->row_begin + item->num_rows - 1) / group, &begin, &unused); /* on both ends */
-    return begin > 0 || end < CPU_TILE_TOKENS;
+    int32_t group = job->plan->shape.group; /* later tokens see further on both ends */
+    return tile_visible(job, item, tile, (item->row_begin + item->num_rows - 1) / group).begin > 0 ||
+           tile_visible(job, item, tile, item->row_begin / group).end < CPU_TILE_TOKENS;
 }
 
 /** Asks for a row of the cache that will be read soon; as far as L2, whose prefetches wait for nothing in L1. */

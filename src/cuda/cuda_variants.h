@@ -4,7 +4,7 @@
 #define POD_CUDA_VARIANTS_H
 
 #include "cuda/cuda_options.h"
-#include "schedule/plan_core.h"
+#include "schedule/schedule_core.h"
 
 typedef struct pod_cuda_variant {
     const char *kernel; /**< "pod_sm80_fused_bf16_d128_c2" */

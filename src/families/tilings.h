@@ -4,7 +4,7 @@
 #ifndef POD_CORE_TILINGS_H
 #define POD_CORE_TILINGS_H
 
-#include "schedule/plan_core.h"
+#include "schedule/schedule.h"
 
 enum {
     POD_CPU_PREFILL_ROWS = 192, /**< a multiple of the kernels' 6 rows */

@@ -4,7 +4,7 @@
 #define POD_CORE_WORKSPACE_H
 
 #include "podattn.h"
-#include "schedule/plan_core.h"
+#include "schedule/schedule_core.h"
 
 /** Byte offsets from the workspace's beginning, each a multiple of POD_WORKSPACE_ALIGN, and the total. */
 typedef struct pod_layout {

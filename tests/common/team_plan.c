@@ -59,7 +59,7 @@ static inline void pod_team_reduce(const pod_team *team, int32_t num_sums, int32
     pod_team_sync(team);
 }
 
-#include "schedule/plan_core.h"
+#include "schedule/planner.h"
 
 typedef struct lane_arguments {
     pod_team team;

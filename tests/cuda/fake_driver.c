@@ -17,6 +17,7 @@
 #include "fake_map.h"
 #include "gpu/images.h"
 #include "schedule/merge_core.h"
+#include "schedule/planner.h"
 
 #include <cuda.h>
 #include <pthread.h>
@@ -466,8 +467,7 @@ EXPORT CUresult cuLaunchKernel(CUfunction function, unsigned int grid_x, unsigne
     fake_node node = {.kernel = (const fake_kernel *)(const void *)function, .grid = grid_x};
     if (node.kernel->variant == PEAK_KERNEL) {
         node.params.peak = *(const pod_peak_params *)params[0];
-        if (block_x != POD_PEAK_THREADS || grid_x != POD_PEAK_CTAS_PER_SM * NUM_SMS)
-            return CUDA_ERROR_INVALID_VALUE;
+        if (block_x != POD_PEAK_THREADS || grid_x != POD_PEAK_CTAS_PER_SM * NUM_SMS) return CUDA_ERROR_INVALID_VALUE;
     } else if (node.kernel->variant == PLAN_KERNEL) {
         node.params.plan = *(const pod_plan_params *)params[0];
         if (block_x != POD_PLAN_THREADS || grid_x < 1) return CUDA_ERROR_INVALID_VALUE;

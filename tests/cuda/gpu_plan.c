@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "gpu_plan.h"
 
+#include "schedule/planner.h"
+
 #include "plan_check.h"
 
 #include <stdio.h>

@@ -5,6 +5,7 @@
 #include "plan_check.h"
 #include "property.h"
 #include "random_batch.h"
+#include "schedule/planner.h"
 #include "team_plan.h"
 
 enum { POISON = 0xcd, HOST_RADIX_BITS = 8 };

@@ -71,17 +71,10 @@ static __device__ __forceinline__ uint32_t chunk_in_run(uint32_t chunk_of_run, i
     return chunk_of_run + (key & ((1 << run_shift) - 1)) * token_chunks;
 }
 
-/** Keys [begin, end) that the query token sees. */
-struct key_range {
-    int32_t begin, end;
-};
-
-static __device__ __forceinline__ key_range visible_keys(const pod_kernel_params &params, const pod_request &request,
-                                                         int32_t token) {
-    key_range range;
-    pod_core_visible(request.q_len, request.kv_len, params.shape.causal, params.shape.window_tokens, token, token + 1,
-                     &range.begin, &range.end);
-    return range;
+/** Keys that the query token sees. */
+static __device__ __forceinline__ pod_key_range visible_keys(const pod_kernel_params &params,
+                                                             const pod_request &request, int32_t token) {
+    return pod_core_visible(&params.shape, &request, token, token + 1);
 }
 
 /** Score in log2 units from the raw dot product; with a softcap: cap * tanh(scale * dot / cap). */

@@ -3,7 +3,7 @@
 #ifndef POD_CUDA_PARAMS_H
 #define POD_CUDA_PARAMS_H
 
-#include "schedule/plan_core.h"
+#include "schedule/schedule_core.h"
 
 #include <stdint.h>
 

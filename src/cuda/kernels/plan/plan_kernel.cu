@@ -75,6 +75,7 @@ POD_CORE_FN void pod_team_reduce(const pod_team *team, int32_t num_sums, int32_t
 }
 
 #include "cuda/kernels/plan/plan_params.h"
+#include "schedule/planner.h"
 
 constexpr int RADIX_BITS = 3;
 constexpr int MAX_REQUESTS = 1024; /* in shared memory; beyond, and for more entries, the workspace serves */

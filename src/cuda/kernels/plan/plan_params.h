@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the planning kernel is launched with, by value. Include plan_core.h, with the team that is wanted, before. */
+/* What the planning kernel is launched with, by value. */
 #ifndef POD_CUDA_PLAN_PARAMS_H
 #define POD_CUDA_PLAN_PARAMS_H
 
-#include "schedule/plan_core.h"
+#include "schedule/schedule.h"
 
 #define POD_PLAN_KERNEL "pod_plan"
 

@@ -236,7 +236,7 @@ template <class ELEMENT, int HEAD_DIM, int STAGE_TOKENS, int RING, int MAX_N_TIL
 #pragma unroll
             for (int j = 0; j < 2; j++) {
                 int row = n * 8 + lane % 4 * 2 + j;
-                key_range range = visible_keys(params, work.request, row / params.shape.group);
+                pod_key_range range = visible_keys(params, work.request, row / params.shape.group);
 #pragma unroll
                 for (int t = 0; t < S_TILES; t++) {
 #pragma unroll

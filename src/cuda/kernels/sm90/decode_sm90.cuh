@@ -97,7 +97,7 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
             int row = first_row + own_lane() % 4 * 2 + j;
             /* of small numbers, and in fewer registers than that of integers */
             int32_t token = (int32_t)__fdividef((float)row + 0.5f, (float)params.shape.group);
-            key_range range = visible_keys(params, work.request, token);
+            pod_key_range range = visible_keys(params, work.request, token);
             if (key < range.begin || key >= range.end) s[j] = -INFINITY;
             if (key + 8 < range.begin || key + 8 >= range.end) s[2 + j] = -INFINITY;
         }

@@ -123,7 +123,7 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
     __device__ __forceinline__ void mask(const prefill_work &work, float (&s)[S_REGS], int32_t first_key) {
 #pragma unroll
         for (int half = 0; half < 2; half++) {
-            key_range range = visible_keys(params, work.request, place(work, own_row() + half * 8).token);
+            pod_key_range range = visible_keys(params, work.request, place(work, own_row() + half * 8).token);
             uint64_t before_end = (1ull << columns_before(range.end - first_key)) - 1;
             uint64_t before_begin = (1ull << columns_before(range.begin - first_key)) - 1;
             uint32_t visible = (uint32_t)(before_end & ~before_begin);
