@@ -4,11 +4,11 @@
 #include "bench/commit.h"
 #include "bench/suites.h"
 #include "commands.h"
-#include "file.h"
-#include "json_writer.h"
-#include "number.h"
-#include "options.h"
-#include "stopwatch.h"
+#include "input/file.h"
+#include "input/number.h"
+#include "input/options.h"
+#include "output/json_writer.h"
+#include "run/stopwatch.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* podattn limits: a device's ceilings, measured. */
 #include "commands.h"
-#include "json_writer.h"
-#include "options.h"
+#include "input/options.h"
+#include "output/json_writer.h"
+#include "output/table.h"
 #include "podattn.h"
-#include "table.h"
 
 #include <math.h>
 

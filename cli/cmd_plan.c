@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* podattn plan: what every CTA of a target would do for a batch. Needs no such device. */
-#include "batch_args.h"
-#include "batch_arrays.h"
 #include "commands.h"
-#include "file.h"
-#include "format.h"
-#include "plan_report.h"
-#include "planner.h"
-#include "stopwatch.h"
-#include "svg.h"
+#include "input/batch_args.h"
+#include "input/batch_arrays.h"
+#include "input/file.h"
+#include "output/format.h"
+#include "output/plan_report.h"
+#include "output/svg.h"
+#include "run/planner.h"
+#include "run/stopwatch.h"
 
 enum { LISTED_TICKETS = 6, NUM_BUILDS = 5 };
 

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* podattn replay: a request trace through the scheduler; the attention of every step is computed fused and serial. */
-#include "batch_args.h"
 #include "commands.h"
-#include "file.h"
-#include "format.h"
-#include "number.h"
-#include "progress.h"
-#include "replay_report.h"
-#include "synthetic.h"
+#include "input/batch_args.h"
+#include "input/file.h"
+#include "input/number.h"
+#include "input/synthetic.h"
+#include "output/format.h"
+#include "output/replay_report.h"
+#include "run/progress.h"
 
 #include <stdlib.h>
 

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* podattn run: one hybrid batch, timed in every way, and checked. */
-#include "batch_args.h"
-#include "batch_arrays.h"
 #include "commands.h"
-#include "compute_device.h"
-#include "engine.h"
-#include "host_memory.h"
-#include "lineup.h"
-#include "progress.h"
-#include "run_report.h"
-#include "stopwatch.h"
-#include "tensor_set.h"
+#include "input/batch_args.h"
+#include "input/batch_arrays.h"
+#include "output/run_report.h"
+#include "run/compute_device.h"
+#include "run/engine.h"
+#include "run/host_memory.h"
+#include "run/lineup.h"
+#include "run/progress.h"
+#include "run/stopwatch.h"
+#include "run/tensor_set.h"
 
 #include <stdlib.h>
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "arena.h"
+#include "bench/arena.h"
 
-#include "element.h"
-#include "format.h"
-#include "prng.h"
+#include "output/format.h"
+#include "run/element.h"
+#include "run/prng.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -4,7 +4,7 @@
 #ifndef CLI_ARENA_H
 #define CLI_ARENA_H
 
-#include "device_memory.h"
+#include "run/device_memory.h"
 
 typedef struct arena {
     device_memory *memory;

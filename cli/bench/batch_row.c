@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "batch_row.h"
+#include "bench/batch_row.h"
 
-#include "turns.h"
+#include "run/turns.h"
 
 #include <stdlib.h>
 

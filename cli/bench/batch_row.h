@@ -3,7 +3,7 @@
 #ifndef CLI_BATCH_ROW_H
 #define CLI_BATCH_ROW_H
 
-#include "batch_suite.h"
+#include "bench/batch_suite.h"
 
 /** A line for each variant, and for each of the peers' times. */
 cli_exit batch_row_write(bench *bench, const batch_suite *suite, const batch_row *row, FILE *file, cli_error *error);

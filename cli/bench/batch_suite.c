@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "batch_suite.h"
+#include "bench/batch_suite.h"
 
-#include "batch_arrays.h"
-#include "batch_row.h"
+#include "bench/batch_row.h"
+#include "input/batch_arrays.h"
 
 #include <stdlib.h>
 

@@ -3,10 +3,10 @@
 #ifndef CLI_BATCH_SUITE_H
 #define CLI_BATCH_SUITE_H
 
-#include "bench.h"
-#include "bench_case.h"
-#include "lineup.h"
-#include "workload.h"
+#include "bench/bench.h"
+#include "bench/bench_case.h"
+#include "run/lineup.h"
+#include "run/workload.h"
 
 enum { BATCH_MAX_DEVICES = 8 };
 

@@ -1,18 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* podattn bench: what its suites share.
- *
- * The folder cli/bench/ is the benchmark. suites.c lists the suites; a suite measures cases one after the other and
- * writes the rows of each to its file at once. */
+/* podattn bench: what its suites share. */
 #ifndef CLI_BENCH_H
 #define CLI_BENCH_H
 
-#include "arena.h"
-#include "bench_file.h"
-#include "compute_device.h"
-#include "gpu_state.h"
-#include "peer_table.h"
-#include "progress.h"
-#include "trace.h"
+#include "bench/arena.h"
+#include "bench/bench_file.h"
+#include "bench/gpu_state.h"
+#include "bench/peer_table.h"
+#include "input/trace.h"
+#include "run/compute_device.h"
+#include "run/progress.h"
 
 typedef struct bench_options {
     const char *out, *device, *peers, *trace;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "bench_case.h"
+#include "bench/bench_case.h"
 
-#include "models.h"
+#include "input/models.h"
 
 #include <stdio.h>
 #include <stdlib.h>

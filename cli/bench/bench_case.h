@@ -3,8 +3,8 @@
 #ifndef CLI_BENCH_CASE_H
 #define CLI_BENCH_CASE_H
 
-#include "batch_spec.h"
-#include "peer_table.h"
+#include "bench/peer_table.h"
+#include "input/batch_spec.h"
 
 typedef struct bench_case {
     char name[112];

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "bench_file.h"
+#include "bench/bench_file.h"
 
-#include "file.h"
+#include "input/file.h"
 
 #include <errno.h>
 #include <stdlib.h>

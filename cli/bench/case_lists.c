@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "case_lists.h"
+#include "bench/case_lists.h"
 
-#include "kv_memory.h"
+#include "bench/kv_memory.h"
 
 #include <stdio.h>
 

@@ -3,7 +3,7 @@
 #ifndef CLI_CASE_LISTS_H
 #define CLI_CASE_LISTS_H
 
-#include "batch_suite.h"
+#include "bench/batch_suite.h"
 
 /** Llama-3-8B on one of two GPUs: decode, then both, then prefill take longer. */
 bench_case_lister list_fig1;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "fusion.h"
+#include "bench/fusion.h"
 
 #include <stdlib.h>
 

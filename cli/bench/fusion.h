@@ -3,8 +3,8 @@
 #ifndef CLI_FUSION_H
 #define CLI_FUSION_H
 
-#include "device_memory.h"
-#include "fusion_params.h"
+#include "bench/fusion_params.h"
+#include "run/device_memory.h"
 
 typedef enum fusion_strategy {
     FUSION_COMPUTE,

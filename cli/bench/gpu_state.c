@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "gpu_state.h"
+#include "bench/gpu_state.h"
 
 #include <dlfcn.h>
 #include <stdio.h>

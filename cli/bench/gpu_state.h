@@ -3,7 +3,7 @@
 #ifndef CLI_GPU_STATE_H
 #define CLI_GPU_STATE_H
 
-#include "device_memory.h"
+#include "run/device_memory.h"
 
 typedef struct gpu_state {
     void *library; /**< NULL: nothing is known */

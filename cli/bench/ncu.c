@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "ncu.h"
+#include "bench/ncu.h"
 
-#include "child.h"
+#include "bench/child.h"
 
 #include <limits.h>
 #include <math.h>

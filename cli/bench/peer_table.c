@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "peer_table.h"
+#include "bench/peer_table.h"
 
-#include "file.h"
-#include "number.h"
+#include "input/file.h"
+#include "input/number.h"
 
 #include <ctype.h>
 #include <stddef.h>

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "suite_fig1.h"
+#include "bench/suite_fig1.h"
 
-#include "batch_row.h"
-#include "case_lists.h"
-#include "ncu.h"
+#include "bench/batch_row.h"
+#include "bench/case_lists.h"
+#include "bench/ncu.h"
 
 #include <math.h>
 #include <stdlib.h>

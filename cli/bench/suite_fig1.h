@@ -3,7 +3,7 @@
 #ifndef CLI_SUITE_FIG1_H
 #define CLI_SUITE_FIG1_H
 
-#include "batch_suite.h"
+#include "bench/batch_suite.h"
 
 #define FIG1_COLUMNS BATCH_COLUMNS ";sm_percent;tensor_percent;dram_percent;source"
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "suite_fig7.h"
+#include "bench/suite_fig7.h"
 
-#include "fusion.h"
-#include "turns.h"
+#include "bench/fusion.h"
+#include "run/turns.h"
 
 #include <math.h>
 #include <stdlib.h>

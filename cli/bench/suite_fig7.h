@@ -3,7 +3,7 @@
 #ifndef CLI_SUITE_FIG7_H
 #define CLI_SUITE_FIG7_H
 
-#include "bench.h"
+#include "bench/bench.h"
 
 #define FIG7_COLUMNS "case;iterations;variant;repeats;median_us;p10_us;p90_us;to_ideal;to_ideal_p10;to_ideal_p90"
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "suite_limits.h"
+#include "bench/suite_limits.h"
 
 /** Behind a semicolon; nothing where nothing was measured. */
 static int print_known(char *text, size_t bytes, double value) {

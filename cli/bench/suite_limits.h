@@ -3,7 +3,7 @@
 #ifndef CLI_SUITE_LIMITS_H
 #define CLI_SUITE_LIMITS_H
 
-#include "bench.h"
+#include "bench/bench.h"
 
 #define LIMITS_COLUMNS "measured;tflops;gb_per_s;clock_mhz;power_watts"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "suite_peers.h"
+#include "bench/suite_peers.h"
 
-#include "batch_suite.h"
+#include "bench/batch_suite.h"
 
 enum { PAGE_TOKENS = 16, SHORT_STEP = 7 };
 

@@ -3,7 +3,7 @@
 #ifndef CLI_SUITE_PEERS_H
 #define CLI_SUITE_PEERS_H
 
-#include "bench.h"
+#include "bench/bench.h"
 
 cli_exit run_peers(bench *bench, cli_error *error);
 

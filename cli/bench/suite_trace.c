@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "suite_trace.h"
+#include "bench/suite_trace.h"
 
-#include "kv_memory.h"
-#include "replay.h"
-#include "synthetic.h"
+#include "bench/kv_memory.h"
+#include "input/synthetic.h"
+#include "run/replay.h"
 
 #include <stdlib.h>
 

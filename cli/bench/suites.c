@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "suites.h"
+#include "bench/suites.h"
 
-#include "batch_suite.h"
-#include "case_lists.h"
-#include "suite_fig1.h"
-#include "suite_fig7.h"
-#include "suite_limits.h"
-#include "suite_peers.h"
-#include "suite_trace.h"
+#include "bench/batch_suite.h"
+#include "bench/case_lists.h"
+#include "bench/suite_fig1.h"
+#include "bench/suite_fig7.h"
+#include "bench/suite_limits.h"
+#include "bench/suite_peers.h"
+#include "bench/suite_trace.h"
 
 #include <string.h>
 

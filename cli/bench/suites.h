@@ -3,7 +3,7 @@
 #ifndef CLI_SUITES_H
 #define CLI_SUITES_H
 
-#include "bench.h"
+#include "bench/bench.h"
 
 typedef struct bench_suite {
     const char *name;

@@ -7,9 +7,9 @@
 
 #include <cmocka.h>
 
-#include "check.h"
-#include "element.h"
-#include "stopwatch.h"
+#include "run/check.h"
+#include "run/element.h"
+#include "run/stopwatch.h"
 
 #include <math.h>
 

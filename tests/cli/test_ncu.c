@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Reading counters, with a script in the place of Nsight Compute. */
-#include "ncu.h"
+#include "bench/ncu.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -7,8 +7,8 @@
 
 #include <cmocka.h>
 
-#include "prng.h"
-#include "scheduler.h"
+#include "run/prng.h"
+#include "run/scheduler.h"
 
 #include <stdlib.h>
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Turns: who plays when, and what many of them say. */
-#include "turns.h"
+#include "run/turns.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Any bytes as a batch file: a batch that the library plans, or a line that says what is wrong. */
-#include "batch_arrays.h"
-#include "batch_json.h"
 #include "fuzz_error_line.h"
+#include "input/batch_arrays.h"
+#include "input/batch_json.h"
 
 enum { MAX_REQUESTS = 64, MAX_ARRAY_BYTES = 1 << 18, MAX_WORKSPACE_BYTES = 8 << 20 };
 

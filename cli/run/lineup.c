@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "run/lineup.h"
+
+#include "run/turns.h"
+
+#include <stdlib.h>
+
+int lineup_is_computed(const device_memory *memory, engine_way way) {
+    return !device_memory_is_host(memory) || (way != WAY_SERIAL && way != WAY_STREAMS);
+}
+
+static cli_exit queue_variant(void *context, int64_t turn, cli_error *error) {
+    const lineup_variant *variant = context;
+    const pod_limits *limits = &variant->engine->limits;
+    if (!engine_has_work(variant->engine, variant->way)) return CLI_OK;
+    pod_tensors tensors = variant->tensors;
+    if (variant->num_copies > 1) {
+        int64_t tokens = turn % variant->num_copies * variant->copy_stride_tokens;
+        int64_t bytes = tokens * limits->kv_heads * limits->head_dim * (int64_t)pod_dtype_size(limits->kv_dtype);
+        tensors.k = (const char *)tensors.k + bytes;
+        tensors.v = (const char *)tensors.v + bytes;
+    }
+    return engine_queue(variant->engine, variant->way, &tensors, error);
+}
+
+static int32_t find_way(const lineup *lineup, const engine *engine, engine_way way) {
+    for (int32_t v = 0; v < lineup->num_variants; v++) {
+        if (lineup->variants[v].engine == engine && lineup->variants[v].way == way) return v;
+    }
+    return -1;
+}
+
+const double *lineup_times(const lineup *lineup, int32_t variant) {
+    return variant < 0 ? NULL : lineup->took_us + (int64_t)variant * lineup->repeat;
+}
+
+/** Serial, where the device does not compute it, is the sum of the sides. */
+static void add_sides(lineup *lineup) {
+    for (int32_t v = 0; v < lineup->num_variants; v++) {
+        const lineup_variant *variant = &lineup->variants[v];
+        if (variant->way != WAY_SERIAL || lineup_is_computed(lineup->memory, WAY_SERIAL)) continue;
+        const double *prefill_us = lineup_times(lineup, find_way(lineup, variant->engine, WAY_PREFILL));
+        const double *decode_us = lineup_times(lineup, find_way(lineup, variant->engine, WAY_DECODE));
+        double *sum_us = lineup->took_us + (int64_t)v * lineup->repeat;
+        for (int32_t i = 0; i < lineup->repeat && prefill_us != NULL && decode_us != NULL; i++) {
+            sum_us[i] = prefill_us[i] + decode_us[i];
+        }
+    }
+}
+
+/** Nothing to do shows as the time between two marks. */
+static void clear_idle(lineup *lineup) {
+    for (int32_t v = 0; v < lineup->num_variants; v++) {
+        const lineup_variant *variant = &lineup->variants[v];
+        if (engine_has_work(variant->engine, variant->way)) continue;
+        memset(lineup->took_us + (int64_t)v * lineup->repeat, 0, (size_t)lineup->repeat * sizeof(double));
+    }
+}
+
+static cli_exit play(lineup *lineup, double *took_us, progress *progress, cli_error *error) {
+    turn_player players[LINEUP_MAX_VARIANTS];
+    int32_t places[LINEUP_MAX_VARIANTS], num_players = 0;
+    for (int32_t v = 0; v < lineup->num_variants; v++) {
+        if (!lineup_is_computed(lineup->memory, lineup->variants[v].way)) continue;
+        places[num_players] = v;
+        players[num_players++] = (turn_player){queue_variant, &lineup->variants[v]};
+    }
+    turns turns = {lineup->memory, players, num_players, lineup->warmup, lineup->repeat, progress};
+    CLI_TRY(turns_play(&turns, took_us, error));
+    size_t bytes = (size_t)lineup->repeat * sizeof(double);
+    for (int32_t p = 0; p < num_players; p++) {
+        memcpy(lineup->took_us + (int64_t)places[p] * lineup->repeat, took_us + (int64_t)p * lineup->repeat, bytes);
+    }
+    return CLI_OK;
+}
+
+cli_exit lineup_time(lineup *lineup, progress *progress, cli_error *error) {
+    size_t count = (size_t)lineup->num_variants * (size_t)lineup->repeat;
+    lineup->took_us = calloc(count, sizeof(double));
+    double *took_us = calloc(count, sizeof *took_us);
+    if (lineup->took_us == NULL || took_us == NULL) {
+        free(took_us);
+        return cli_fail_memory(error);
+    }
+    cli_exit code = play(lineup, took_us, progress, error);
+    free(took_us);
+    if (code != CLI_OK) return code;
+    clear_idle(lineup);
+    add_sides(lineup);
+    return CLI_OK;
+}
