@@ -9,7 +9,7 @@ cli_exit cmd_info(int argc, char **argv, cli_error *error);
 cli_exit cmd_run(int argc, char **argv, cli_error *error);
 cli_exit cmd_plan(int argc, char **argv, cli_error *error);
 cli_exit cmd_replay(int argc, char **argv, cli_error *error);
-cli_exit cmd_limits(int argc, char **argv, cli_error *error);
+cli_exit cmd_peak(int argc, char **argv, cli_error *error);
 cli_exit cmd_bench(int argc, char **argv, cli_error *error);
 
 #endif

@@ -17,7 +17,7 @@ static const batch_variant variants[NUM_VARIANTS] = {[V_FUSED] = {"fused", WAY_F
                                                      [V_DECODE] = {"decode", WAY_DECODE, NULL}};
 
 typedef struct fig1 {
-    pod_device_peak limits;
+    pod_device_peak peak;
     int has_counters;
     const bench_case *counted; /**< that the counters below are of */
     ncu_counters counters[NUM_VARIANTS];
@@ -27,15 +27,15 @@ typedef struct fig1 {
 /** Without counters, everything is set against what the device can do; the file says why there are none. */
 static cli_exit begin(bench *bench, void *context, cli_error *error) {
     fig1 *fig1 = context;
-    fig1->limits = pod_device_peak_init();
+    fig1->peak = pod_device_peak_init();
     fig1->has_counters = bench->is_gpu && ncu_is_there();
     if (bench->is_gpu && !fig1->has_counters) {
         CLI_TRY(bench_file_comment(&bench->file,
                                    "Nsight Compute (ncu) is not on the PATH: percentages are what was achieved of what "
-                                   "podattn limits measures",
+                                   "podattn peak measures",
                                    error));
     }
-    if (pod_device_measure_peak(bench->device.device, &fig1->limits) == POD_OK) return CLI_OK;
+    if (pod_device_measure_peak(bench->device.device, &fig1->peak) == POD_OK) return CLI_OK;
     return cli_fail_library(error);
 }
 
@@ -117,9 +117,9 @@ static void add_columns(bench *bench, void *context, const batch_row *row, int32
         return;
     }
     double us = median_us(row, v);
-    double math_percent = 100 * row->work[variant].flop / us * 1e-6 / fig1->limits.math.tflops;
-    double read_percent = 100 * row->work[variant].kv_bytes / us * 1e-3 / fig1->limits.read.gb_per_s;
-    fprintf(file, ";%.2f;;%.2f;limits", math_percent, read_percent);
+    double math_percent = 100 * row->work[variant].flop / us * 1e-6 / fig1->peak.math.tflops;
+    double read_percent = 100 * row->work[variant].kv_bytes / us * 1e-3 / fig1->peak.read.gb_per_s;
+    fprintf(file, ";%.2f;;%.2f;peak", math_percent, read_percent);
 }
 
 cli_exit run_fig1(bench *bench, cli_error *error) {

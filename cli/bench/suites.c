@@ -5,7 +5,7 @@
 #include "bench/case_lists.h"
 #include "bench/suite_fig1.h"
 #include "bench/suite_fig7.h"
-#include "bench/suite_limits.h"
+#include "bench/suite_peak.h"
 #include "bench/suite_peers.h"
 #include "bench/suite_trace.h"
 
@@ -55,7 +55,7 @@ BATCH_SUITE(fig13, ctas_per_sm)
 BATCH_SUITE(fig14, policies)
 
 static const bench_suite suites[] = {
-    {"limits", "the device's ceilings", LIMITS_COLUMNS, 0, 0, 0, 0, run_limits},
+    {"peak", "the device's ceilings", PEAK_COLUMNS, 0, 0, 0, 0, run_peak},
     {"fig1", "how busy SMs and memory are: Llama-3-8B on one of two GPUs", FIG1_COLUMNS, 0, 0, 0, 1, run_fig1},
     {"fig7", "ways to run a compute-bound and a memory-bound kernel together", FIG7_COLUMNS, 1, 0, 0, 0, run_fig7},
     {"fig10", "decode tiles", BATCH_COLUMNS, 1, 0, 0, 1, run_fig10},

@@ -93,20 +93,20 @@ def check_trace(bench):
             assert abs(float(row["serial_us"]) - float(row["prefill_us"]) - float(row["decode_us"])) <= 0.01
 
 
-def check_limits(bench):
-    check_heading(bench, "limits")
-    rows = {row["measured"]: row for row in bench.rows("limits")}
+def check_peak(bench):
+    check_heading(bench, "peak")
+    rows = {row["measured"]: row for row in bench.rows("peak")}
     assert float(rows["read"]["gb_per_s"]) > 0 and rows["read"]["tflops"] == ""
     assert float(rows["math"]["tflops"]) > 0 and rows["math"]["gb_per_s"] == ""
 
 
 def check_files(bench):
-    printed = bench.run("limits", "fig1", "fig6", "fig10", "trace")
+    printed = bench.run("peak", "fig1", "fig6", "fig10", "trace")
     assert "fig10    left out: needs a GPU" in printed
     assert not os.path.exists(bench.path("fig10"))
-    check_limits(bench)
+    check_peak(bench)
     check_batches(bench, "fig1", 3, ["sm_percent", "tensor_percent", "dram_percent", "source"])
-    assert {row["source"] for row in bench.rows("fig1")} == {"limits"}
+    assert {row["source"] for row in bench.rows("fig1")} == {"peak"}
     check_batches(bench, "fig6", 16)
     check_trace(bench)
 
@@ -138,8 +138,8 @@ def check_left_out(bench):
 
 
 def check_overwrite(bench):
-    bench.run("limits", "--overwrite", commit="other")
-    assert "# commit: other" in bench.comments("limits")
+    bench.run("peak", "--overwrite", commit="other")
+    assert "# commit: other" in bench.comments("peak")
 
 
 def check_gpu(bench):

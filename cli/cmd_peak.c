@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* podattn limits: a device's ceilings, measured. */
+/* podattn peak: a device's ceilings, measured. */
 #include "commands.h"
 #include "input/options.h"
 #include "output/json_writer.h"
@@ -8,31 +8,31 @@
 
 #include <math.h>
 
-typedef struct limits_options {
+typedef struct peak_options {
     const char *device;
     int32_t is_json;
-} limits_options;
+} peak_options;
 
-#define FIELD(field) .offset = offsetof(limits_options, field)
+#define FIELD(field) .offset = offsetof(peak_options, field)
 
-static const cli_option limits_option_rows[] = {
+static const cli_option peak_option_rows[] = {
     {"--device", "NAME", "auto (default), cpu, cpu:N with N threads, or cuda:N", option_set_text, FIELD(device), 0, 0},
     {"--json", NULL, "print JSON", option_set_switch, FIELD(is_json), 1, 0},
 };
 
-typedef struct limits_report {
+typedef struct peak_report {
     pod_device_info device;
-    pod_device_peak limits;
-} limits_report;
+    pod_device_peak peak;
+} peak_report;
 
-static int has_both(const limits_report *report) {
-    return report->limits.both.tflops > 0;
+static int has_both(const peak_report *report) {
+    return report->peak.both.tflops > 0;
 }
 
 /** How long a second of reading and a second of multiplying take side by side: 1 is a perfect overlap, 2 is none. */
-static double corun_factor(const limits_report *report) {
-    double math = report->limits.both.tflops / report->limits.math.tflops;
-    double read = report->limits.both.gb_per_s / report->limits.read.gb_per_s;
+static double corun_factor(const peak_report *report) {
+    double math = report->peak.both.tflops / report->peak.math.tflops;
+    double read = report->peak.both.gb_per_s / report->peak.read.gb_per_s;
     double shorter_s = 1 / fmax(math, read);
     return shorter_s + 1 - shorter_s * fmin(math, read); /* what is left of the longer side runs alone */
 }
@@ -47,9 +47,9 @@ static void add_known(table *table, int digits, double value) {
     }
 }
 
-static void print_text(const limits_report *report) {
+static void print_text(const peak_report *report) {
     static const char *const names[] = {"read alone", "math alone", "both at once"};
-    const pod_device_rate *rates[] = {&report->limits.read, &report->limits.math, &report->limits.both};
+    const pod_device_rate *rates[] = {&report->peak.read, &report->peak.math, &report->peak.both};
     printf("device    %s: %s", report->device.backend, report->device.name);
     if (report->device.num_threads > 0) printf(", %s, threads: %d", report->device.kernel, report->device.num_threads);
     printf("\n\n");
@@ -66,8 +66,8 @@ static void print_text(const limits_report *report) {
     table_print(&table, stdout);
     if (!has_both(report)) return;
     printf("\n  a second of each, side by side  %.2f s (%.0f %% of math and %.0f %% of reading meanwhile)\n",
-           corun_factor(report), 100 * report->limits.both.tflops / report->limits.math.tflops,
-           100 * report->limits.both.gb_per_s / report->limits.read.gb_per_s);
+           corun_factor(report), 100 * report->peak.both.tflops / report->peak.math.tflops,
+           100 * report->peak.both.gb_per_s / report->peak.read.gb_per_s);
 }
 
 /* ---- JSON ---- */
@@ -89,19 +89,19 @@ static void write_rate(json_writer *json, const char *key, const pod_device_rate
     json_end_object(json);
 }
 
-static void print_json(const limits_report *report) {
+static void print_json(const peak_report *report) {
     json_writer json = json_begin(stdout);
-    json_text(&json, "command", "limits");
+    json_text(&json, "command", "peak");
     json_begin_row(&json, "device");
     json_text(&json, "backend", report->device.backend);
     json_text(&json, "name", report->device.name);
     json_text(&json, "kernel", report->device.kernel);
     json_int(&json, "num_threads", report->device.num_threads);
     json_end_object(&json);
-    write_rate(&json, "read", &report->limits.read);
-    write_rate(&json, "math", &report->limits.math);
+    write_rate(&json, "read", &report->peak.read);
+    write_rate(&json, "math", &report->peak.math);
     if (has_both(report)) {
-        write_rate(&json, "both", &report->limits.both);
+        write_rate(&json, "both", &report->peak.both);
         json_number(&json, "corun_factor", corun_factor(report));
     } else {
         json_null(&json, "both");
@@ -112,22 +112,22 @@ static void print_json(const limits_report *report) {
 
 /* ---- the command ---- */
 
-static cli_exit measure(const char *name, limits_report *report, cli_error *error) {
+static cli_exit measure(const char *name, peak_report *report, cli_error *error) {
     pod_device *device;
     report->device = pod_device_info_init();
-    report->limits = pod_device_peak_init();
+    report->peak = pod_device_peak_init();
     if (pod_device_open(name, &device) != POD_OK) return cli_fail(error, "--device: %s", pod_error_message());
     pod_status status = pod_device_get_info(device, &report->device);
-    if (status == POD_OK) status = pod_device_measure_peak(device, &report->limits);
+    if (status == POD_OK) status = pod_device_measure_peak(device, &report->peak);
     pod_device_close(device);
     return status == POD_OK ? CLI_OK : cli_fail_library(error);
 }
 
-cli_exit cmd_limits(int argc, char **argv, cli_error *error) {
-    limits_options options = {.device = "auto"};
-    const option_group group = {"limits", limits_option_rows, OPTION_COUNT(limits_option_rows), &options};
+cli_exit cmd_peak(int argc, char **argv, cli_error *error) {
+    peak_options options = {.device = "auto"};
+    const option_group group = {"peak", peak_option_rows, OPTION_COUNT(peak_option_rows), &options};
     command_line line = {
-        .usage = "podattn limits [--device NAME] [--json]",
+        .usage = "podattn peak [--device NAME] [--json]",
         .summary =
             "Measures what a device can do at most: reading memory, multiplying, and on a GPU both at once, with\n"
             "clock and power where they are known. Takes some seconds; nothing else should run meanwhile.",
@@ -139,7 +139,7 @@ cli_exit cmd_limits(int argc, char **argv, cli_error *error) {
         options_print_help(&line, stdout);
         return CLI_OK;
     }
-    limits_report report;
+    peak_report report;
     CLI_TRY(measure(options.device, &report, error));
     if (options.is_json) {
         print_json(&report);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "bench/suite_limits.h"
+#include "bench/suite_peak.h"
 
 /** Behind a semicolon; nothing where nothing was measured. */
 static int print_known(char *text, size_t bytes, double value) {
@@ -17,11 +17,11 @@ static cli_exit write_rate(bench *bench, const char *name, const pod_device_rate
     return bench_file_add(&bench->file, line, error);
 }
 
-cli_exit run_limits(bench *bench, cli_error *error) {
-    pod_device_peak limits = pod_device_peak_init();
+cli_exit run_peak(bench *bench, cli_error *error) {
+    pod_device_peak peak = pod_device_peak_init();
     if (bench_file_has(&bench->file, "read") || bench_is_late(bench, "read")) return CLI_OK;
-    if (pod_device_measure_peak(bench->device.device, &limits) != POD_OK) return cli_fail_library(error);
-    CLI_TRY(write_rate(bench, "read", &limits.read, error));
-    CLI_TRY(write_rate(bench, "math", &limits.math, error));
-    return limits.both.tflops > 0 ? write_rate(bench, "both", &limits.both, error) : CLI_OK;
+    if (pod_device_measure_peak(bench->device.device, &peak) != POD_OK) return cli_fail_library(error);
+    CLI_TRY(write_rate(bench, "read", &peak.read, error));
+    CLI_TRY(write_rate(bench, "math", &peak.math, error));
+    return peak.both.tflops > 0 ? write_rate(bench, "both", &peak.both, error) : CLI_OK;
 }
