@@ -136,10 +136,10 @@ static void print_text(const suite_result *results, int32_t count) {
     for (int32_t i = 0; i < count; i++) {
         const suite_result *r = &results[i];
         if (r->path[0] == '\0') {
-            printf("%-8s left out: %s\n", r->suite->name, r->reason);
+            printf("%-13s left out: %s\n", r->suite->name, r->reason);
             continue;
         }
-        printf("%-8s %s: cases done %d", r->suite->name, r->path, r->num_done);
+        printf("%-13s %s: cases done %d", r->suite->name, r->path, r->num_done);
         if (r->num_kept > 0) printf(", there before %d", r->num_kept);
         if (r->num_left_out > 0) printf(", left out %d: %s", r->num_left_out, r->reason);
         printf("\n");

@@ -34,7 +34,7 @@ static cli_exit count_decodes(const char *model, int32_t percent, int32_t contex
     return CLI_OK;
 }
 
-cli_exit list_fig1(bench *bench, bench_cases *cases, cli_error *error) {
+cli_exit list_utilisation(bench *bench, bench_cases *cases, cli_error *error) {
     (void)bench;
     static const char model[] = "llama-3-8b:tp2";
     CLI_TRY(add(cases, model, 0, 1024, 12288, 80, 12288, error));
@@ -42,7 +42,7 @@ cli_exit list_fig1(bench *bench, bench_cases *cases, cli_error *error) {
     return add(cases, model, 0, 16384, 16384, 250, 12288, error);
 }
 
-cli_exit list_fig6(bench *bench, bench_cases *cases, cli_error *error) {
+cli_exit list_chunk_waves(bench *bench, bench_cases *cases, cli_error *error) {
     enum { CHUNK = 512, PROMPT = 16384, SHORT_STEP = 4 };
     static const int32_t counts[] = {54, 55}, small_counts[] = {52, 56}; /* which stay two when divided */
     int32_t step = bench->is_short ? SHORT_STEP : 1;
@@ -55,7 +55,7 @@ cli_exit list_fig6(bench *bench, bench_cases *cases, cli_error *error) {
     return CLI_OK;
 }
 
-cli_exit list_fig10(bench *bench, bench_cases *cases, cli_error *error) {
+cli_exit list_decode_tiles(bench *bench, bench_cases *cases, cli_error *error) {
     static const struct {
         const char *model;
         int32_t group;
@@ -94,7 +94,7 @@ static cli_exit list_short_sweep(bench_cases *cases, cli_error *error) {
     return CLI_OK;
 }
 
-cli_exit list_fig11(bench *bench, bench_cases *cases, cli_error *error) {
+cli_exit list_sweep(bench *bench, bench_cases *cases, cli_error *error) {
     if (bench->is_short) return list_short_sweep(cases, error);
     for (int p = 0; p < COUNT(percents); p++) {
         for (int m = 0; m < COUNT(sweep_models); m++) {
@@ -107,7 +107,7 @@ cli_exit list_fig11(bench *bench, bench_cases *cases, cli_error *error) {
     return CLI_OK;
 }
 
-cli_exit list_fig13(bench *bench, bench_cases *cases, cli_error *error) {
+cli_exit list_ctas_per_sm(bench *bench, bench_cases *cases, cli_error *error) {
     for (int k = 0; k < COUNT(chunks); k++) {
         for (int i = bench->is_short; i < COUNT(contexts); i += 1 + bench->is_short) {
             int32_t decodes;
@@ -118,7 +118,7 @@ cli_exit list_fig13(bench *bench, bench_cases *cases, cli_error *error) {
     return CLI_OK;
 }
 
-cli_exit list_fig14(bench *bench, bench_cases *cases, cli_error *error) {
+cli_exit list_ticket_policy(bench *bench, bench_cases *cases, cli_error *error) {
     enum { CONTEXT = 8192 };
     static const int32_t counts[] = {8, 16, 24, 32, 48, 64, 96, 128};
     for (int k = 0; k < COUNT(chunks); k++) {

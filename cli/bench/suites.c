@@ -3,11 +3,11 @@
 
 #include "bench/batch_suite.h"
 #include "bench/case_lists.h"
-#include "bench/suite_fig1.h"
-#include "bench/suite_fig7.h"
+#include "bench/suite_fusion_ways.h"
 #include "bench/suite_peak.h"
 #include "bench/suite_peers.h"
 #include "bench/suite_trace.h"
+#include "bench/suite_utilisation.h"
 
 #include <string.h>
 
@@ -48,21 +48,24 @@ static cli_exit run_batches(bench *bench, const batch_variant *variants, size_t 
     static cli_exit run_##name(bench *bench, cli_error *error) {                                                       \
         return run_batches(bench, variants, sizeof(variants) / sizeof(variants)[0], list_##name, error);               \
     }
-BATCH_SUITE(fig6, baselines)
-BATCH_SUITE(fig10, decode_tiles)
-BATCH_SUITE(fig11, with_hfuse)
-BATCH_SUITE(fig13, ctas_per_sm)
-BATCH_SUITE(fig14, policies)
+BATCH_SUITE(chunk_waves, baselines)
+BATCH_SUITE(decode_tiles, decode_tiles)
+BATCH_SUITE(sweep, with_hfuse)
+BATCH_SUITE(ctas_per_sm, ctas_per_sm)
+BATCH_SUITE(ticket_policy, policies)
 
 static const bench_suite suites[] = {
     {"peak", "the device's ceilings", PEAK_COLUMNS, 0, 0, 0, 0, run_peak},
-    {"fig1", "how busy SMs and memory are: Llama-3-8B on one of two GPUs", FIG1_COLUMNS, 0, 0, 0, 1, run_fig1},
-    {"fig7", "ways to run a compute-bound and a memory-bound kernel together", FIG7_COLUMNS, 1, 0, 0, 0, run_fig7},
-    {"fig10", "decode tiles", BATCH_COLUMNS, 1, 0, 0, 1, run_fig10},
-    {"fig13", "2 or 4 CTAs per SM", BATCH_COLUMNS, 1, 0, 0, 1, run_fig13},
-    {"fig14", "ticket policies", BATCH_COLUMNS, 1, 0, 0, 1, run_fig14},
-    {"fig6", "Yi-6B, chunk by chunk", BATCH_COLUMNS, 0, 0, 0, 1, run_fig6},
-    {"fig11", "models, chunks, contexts and batch sizes", BATCH_COLUMNS, 0, 0, 0, 1, run_fig11},
+    {"utilisation", "how busy SMs and memory are: Llama-3-8B on one of two GPUs (the paper's figure 1)",
+     UTILISATION_COLUMNS, 0, 0, 0, 1, run_utilisation},
+    {"fusion_ways", "ways to run a compute-bound and a memory-bound kernel together (the paper's figure 7)",
+     FUSION_WAYS_COLUMNS, 1, 0, 0, 0, run_fusion_ways},
+    {"decode_tiles", "decode tiles (the paper's figure 10)", BATCH_COLUMNS, 1, 0, 0, 1, run_decode_tiles},
+    {"ctas_per_sm", "2 or 4 CTAs per SM (the paper's figure 13)", BATCH_COLUMNS, 1, 0, 0, 1, run_ctas_per_sm},
+    {"ticket_policy", "ticket policies (the paper's figure 14)", BATCH_COLUMNS, 1, 0, 0, 1, run_ticket_policy},
+    {"chunk_waves", "Yi-6B, chunk by chunk: what whole waves of CTAs cost (the paper's figure 6)", BATCH_COLUMNS, 0, 0,
+     0, 1, run_chunk_waves},
+    {"sweep", "models, chunks, contexts and batch sizes (the paper's figure 11)", BATCH_COLUMNS, 0, 0, 0, 1, run_sweep},
     {"trace", "every step of a trace", TRACE_COLUMNS, 0, 0, 1, 0, run_trace},
     {"peers", "other libraries' batches and times", BATCH_COLUMNS, 0, 1, 0, 1, run_peers},
 };

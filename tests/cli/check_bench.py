@@ -101,40 +101,40 @@ def check_peak(bench):
 
 
 def check_files(bench):
-    printed = bench.run("peak", "fig1", "fig6", "fig10", "trace")
-    assert "fig10    left out: needs a GPU" in printed
-    assert not os.path.exists(bench.path("fig10"))
+    printed = bench.run("peak", "utilisation", "chunk_waves", "decode_tiles", "trace")
+    assert "decode_tiles  left out: needs a GPU" in printed
+    assert not os.path.exists(bench.path("decode_tiles"))
     check_peak(bench)
-    check_batches(bench, "fig1", 3, ["sm_percent", "tensor_percent", "dram_percent", "source"])
-    assert {row["source"] for row in bench.rows("fig1")} == {"peak"}
-    check_batches(bench, "fig6", 16)
+    check_batches(bench, "utilisation", 3, ["sm_percent", "tensor_percent", "dram_percent", "source"])
+    assert {row["source"] for row in bench.rows("utilisation")} == {"peak"}
+    check_batches(bench, "chunk_waves", 16)
     check_trace(bench)
 
 
 def check_resume(bench):
     """A file that was cut off amid a line keeps its whole cases; what is there is not measured again."""
-    whole = bench.lines("fig6")
-    assert "exists; give --resume" in bench.run("fig6", code=2)
-    assert "of another command, device or commit" in bench.run("fig6", "--resume", commit="other", code=2)
-    assert bench.lines("fig6") == whole
-    with open(bench.path("fig6"), "w", encoding="utf-8") as file:
+    whole = bench.lines("chunk_waves")
+    assert "exists; give --resume" in bench.run("chunk_waves", code=2)
+    assert "of another command, device or commit" in bench.run("chunk_waves", "--resume", commit="other", code=2)
+    assert bench.lines("chunk_waves") == whole
+    with open(bench.path("chunk_waves"), "w", encoding="utf-8") as file:
         file.write("\n".join(whole[: 8 + 4 * 3]) + "\n" + "yi-6b,32@5")
-    assert "cases done 13, there before 3" in bench.run("fig6", "--resume")
-    assert bench.lines("fig6")[: 8 + 4 * 3] == whole[: 8 + 4 * 3]
-    check_batches(bench, "fig6", 16)
-    assert "cases done 0, there before 16" in bench.run("fig6", "--resume")
-    assert bench.lines("fig6").count("# done") == 1
+    assert "cases done 13, there before 3" in bench.run("chunk_waves", "--resume")
+    assert bench.lines("chunk_waves")[: 8 + 4 * 3] == whole[: 8 + 4 * 3]
+    check_batches(bench, "chunk_waves", 16)
+    assert "cases done 0, there before 16" in bench.run("chunk_waves", "--resume")
+    assert bench.lines("chunk_waves").count("# done") == 1
 
 
 def check_left_out(bench):
     """A case that was left out is named with a reason, and measured when the file is gone on with."""
-    lines = bench.lines("fig6")
-    name = bench.rows("fig6")[0]["case"]
-    with open(bench.path("fig6"), "w", encoding="utf-8") as file:
+    lines = bench.lines("chunk_waves")
+    name = bench.rows("chunk_waves")[0]["case"]
+    with open(bench.path("chunk_waves"), "w", encoding="utf-8") as file:
         file.write("\n".join(lines[:-1]) + f"\n# left out: {name}: the time limit\n")
-    assert "cases done 1, there before 15" in bench.run("fig6", "--resume")
-    check_batches(bench, "fig6", 16)
-    assert not any("left out" in comment for comment in bench.comments("fig6"))
+    assert "cases done 1, there before 15" in bench.run("chunk_waves", "--resume")
+    check_batches(bench, "chunk_waves", 16)
+    assert not any("left out" in comment for comment in bench.comments("chunk_waves"))
 
 
 def check_overwrite(bench):

@@ -46,7 +46,7 @@ static void test_absent(void **state) {
     ncu_counters counters;
     cli_error error;
     assert_false(ncu_is_there());
-    assert_int_equal(ncu_count("fig1", "cuda:0", "case/fused", 1, &counters, &error), CLI_BAD_INPUT);
+    assert_int_equal(ncu_count("utilisation", "cuda:0", "case/fused", 1, &counters, &error), CLI_BAD_INPUT);
     assert_string_equal(error.line, "ncu: No such file or directory");
 }
 
@@ -62,7 +62,7 @@ static void test_counters(void **state) {
               "echo '\"\",\"\",\"%\",\"%\",\"%\"'\n"
               "echo '\"0\",\"(132, 1, 1)\",\"81.25\",\"55.5\",\"1,062.75\"'");
     assert_true(ncu_is_there());
-    assert_int_equal(ncu_count("fig1", "cuda:0", "case/fused", 1, &counters, &error), CLI_OK);
+    assert_int_equal(ncu_count("utilisation", "cuda:0", "case/fused", 1, &counters, &error), CLI_OK);
     assert_true(counters.dram_percent == 81.25);
     assert_true(counters.tensor_percent == 55.5);
     assert_true(counters.sm_percent == 1062.75);
@@ -70,7 +70,7 @@ static void test_counters(void **state) {
     assert_non_null(file);
     assert_non_null(fgets(line, sizeof line, file));
     fclose(file);
-    assert_non_null(strstr(line, " bench fig1 --device cuda:0 --launch case/fused\n"));
+    assert_non_null(strstr(line, " bench utilisation --device cuda:0 --launch case/fused\n"));
     assert_non_null(strstr(line, "--clock-control none"));
 }
 
@@ -85,7 +85,7 @@ static void test_several_kernels(void **state) {
               "echo '\"\",\"%\",\"%\",\"%\"'\n"
               "echo '\"0\",\"81\",\"55\",\"62\"'\n"
               "echo '\"1\",\"11\",\"n/a\",\"92\"'");
-    assert_int_equal(ncu_count("fig1", "cuda:0", "case/fused/prefill", 2, counters, &error), CLI_OK);
+    assert_int_equal(ncu_count("utilisation", "cuda:0", "case/fused/prefill", 2, counters, &error), CLI_OK);
     assert_true(counters[0].dram_percent == 81 && counters[0].tensor_percent == 55 && counters[0].sm_percent == 62);
     assert_true(counters[1].dram_percent == 11 && counters[1].sm_percent == 92);
     assert_true(isnan(counters[1].tensor_percent));
@@ -95,7 +95,7 @@ static void test_several_kernels(void **state) {
     fclose(file);
     assert_non_null(strstr(line, "--launch-skip 4 --launch-count 2 "));
     ncu_counters more[3];
-    assert_int_equal(ncu_count("fig1", "cuda:0", "case/fused/prefill/decode", 3, more, &error), CLI_BAD_INPUT);
+    assert_int_equal(ncu_count("utilisation", "cuda:0", "case/fused/prefill/decode", 3, more, &error), CLI_BAD_INPUT);
 }
 
 /** ncu 2025.3 adds a hundred columns about the device and the launch, some of them empty, on both sides. */
@@ -108,7 +108,7 @@ static void test_many_columns(void **state) {
               "\\\"sm__throughput.avg.pct_of_peak_sustained_elapsed\\\"$(many ',\"b%s\"')\"\n"
               "echo '\"\"'\n"
               "echo \"\\\"0\\\"$(many ',\"1,0%s\"'),\\\"89.71\\\",\\\"\\\",\\\"27.52\\\"$(many ',\"%s\"')\"");
-    assert_int_equal(ncu_count("fig1", "cuda:0", "case/fused", 1, &counters, &error), CLI_OK);
+    assert_int_equal(ncu_count("utilisation", "cuda:0", "case/fused", 1, &counters, &error), CLI_OK);
     assert_true(counters.dram_percent == 89.71 && counters.sm_percent == 27.52 && isnan(counters.tensor_percent));
 }
 
@@ -117,17 +117,17 @@ static void test_failures(void **state) {
     ncu_counters counters;
     cli_error error;
     write_ncu("exit 9");
-    assert_int_equal(ncu_count("fig1", "cuda:0", "case/fused", 1, &counters, &error), CLI_BAD_INPUT);
+    assert_int_equal(ncu_count("utilisation", "cuda:0", "case/fused", 1, &counters, &error), CLI_BAD_INPUT);
     assert_string_equal(error.line, "ncu ended with exit code 9");
     write_ncu("echo '==PROF== Connected'\necho '==ERROR== ERR_NVGPUCTRPERM: no permission'\nexit 1");
-    assert_int_equal(ncu_count("fig1", "cuda:0", "case/fused", 1, &counters, &error), CLI_BAD_INPUT);
+    assert_int_equal(ncu_count("utilisation", "cuda:0", "case/fused", 1, &counters, &error), CLI_BAD_INPUT);
     assert_string_equal(error.line, "ncu ended with exit code 1: ERR_NVGPUCTRPERM: no permission");
     write_ncu("echo '==ERROR== ERR_NVGPUCTRPERM'");
-    assert_int_equal(ncu_count("fig1", "cuda:0", "case/fused", 1, &counters, &error), CLI_BAD_INPUT);
+    assert_int_equal(ncu_count("utilisation", "cuda:0", "case/fused", 1, &counters, &error), CLI_BAD_INPUT);
     assert_non_null(strstr(error.line, "permission"));
     write_ncu(
         "echo '\"ID\",\"dram__throughput.avg.pct_of_peak_sustained_elapsed\"'\necho '\"\",\"%\"'\necho '\"0\",\"50\"'");
-    assert_int_equal(ncu_count("fig1", "cuda:0", "case/fused", 1, &counters, &error), CLI_BAD_INPUT);
+    assert_int_equal(ncu_count("utilisation", "cuda:0", "case/fused", 1, &counters, &error), CLI_BAD_INPUT);
 }
 
 int main(void) {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "bench/suite_fig7.h"
+#include "bench/suite_fusion_ways.h"
 
 #include "bench/fusion.h"
 #include "run/turns.h"
@@ -69,14 +69,14 @@ static cli_exit measure(bench *bench, fusion *fusion, double *took_us, cli_error
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i += 1 + (size_t)bench->is_short) {
         char name[32];
         snprintf(name, sizeof name, "iterations=%d", all[i]);
-        progress_update(&bench->progress, "fig7: %s", name);
+        progress_update(&bench->progress, "fusion_ways: %s", name);
         if (bench_file_has(&bench->file, name) || bench_is_late(bench, name)) continue;
         CLI_TRY(measure_case(bench, fusion, name, all[i], took_us, error));
     }
     return CLI_OK;
 }
 
-cli_exit run_fig7(bench *bench, cli_error *error) {
+cli_exit run_fusion_ways(bench *bench, cli_error *error) {
     const arena_need need = {1.5 * FUSION_FLOATS * sizeof(float), 0};
     fusion fusion = {.module = NULL};
     CLI_TRY(arena_check(&bench->arena, need, error));

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "bench/suite_fig1.h"
+#include "bench/suite_utilisation.h"
 
 #include "bench/batch_row.h"
 #include "bench/case_lists.h"
@@ -16,70 +16,71 @@ static const batch_variant variants[NUM_VARIANTS] = {[V_FUSED] = {"fused", WAY_F
                                                      [V_PREFILL] = {"prefill", WAY_PREFILL, NULL},
                                                      [V_DECODE] = {"decode", WAY_DECODE, NULL}};
 
-typedef struct fig1 {
+typedef struct utilisation {
     pod_device_peak peak;
     int has_counters;
     const bench_case *counted; /**< that the counters below are of */
     ncu_counters counters[NUM_VARIANTS];
     int is_counted[NUM_VARIANTS];
-} fig1;
+} utilisation;
 
 /** Without counters, everything is set against what the device can do; the file says why there are none. */
 static cli_exit begin(bench *bench, void *context, cli_error *error) {
-    fig1 *fig1 = context;
-    fig1->peak = pod_device_peak_init();
-    fig1->has_counters = bench->is_gpu && ncu_is_there();
-    if (bench->is_gpu && !fig1->has_counters) {
+    utilisation *utilisation = context;
+    utilisation->peak = pod_device_peak_init();
+    utilisation->has_counters = bench->is_gpu && ncu_is_there();
+    if (bench->is_gpu && !utilisation->has_counters) {
         CLI_TRY(bench_file_comment(&bench->file,
                                    "Nsight Compute (ncu) is not on the PATH: percentages are what was achieved of what "
                                    "podattn peak measures",
                                    error));
     }
-    if (pod_device_measure_peak(bench->device.device, &fig1->peak) == POD_OK) return CLI_OK;
+    if (pod_device_measure_peak(bench->device.device, &utilisation->peak) == POD_OK) return CLI_OK;
     return cli_fail_library(error);
 }
 
 /** The comment names the first failure; the others have the same reason. */
-static void give_up_counting(bench *bench, fig1 *fig1, const char *reason) {
+static void give_up_counting(bench *bench, utilisation *utilisation, const char *reason) {
     cli_error ignored;
     char comment[600];
     snprintf(comment, sizeof comment, "counters: %s", reason);
     bench_file_comment(&bench->file, comment, &ignored);
-    fig1->has_counters = 0;
+    utilisation->has_counters = 0;
 }
 
 /** The variants of one kernel each, in one run of ncu: starting it and filling the memory is what takes time. */
-static void count(bench *bench, fig1 *fig1, const batch_row *row) {
+static void count(bench *bench, utilisation *utilisation, const batch_row *row) {
     enum { NUM_COUNTED = 3 };
     static const int counted[NUM_COUNTED] = {V_FUSED, V_PREFILL, V_DECODE};
     ncu_counters counters[NUM_COUNTED];
     char launch[200];
     cli_error error;
-    fig1->counted = row->c;
-    memset(fig1->is_counted, 0, sizeof fig1->is_counted);
-    if (!fig1->has_counters) return;
+    utilisation->counted = row->c;
+    memset(utilisation->is_counted, 0, sizeof utilisation->is_counted);
+    if (!utilisation->has_counters) return;
     snprintf(launch, sizeof launch, "%s/%s/%s/%s", row->c->name, variants[V_FUSED].name, variants[V_PREFILL].name,
              variants[V_DECODE].name);
-    progress_update(&bench->progress, "fig1: counters of %s", row->c->name);
+    progress_update(&bench->progress, "utilisation: counters of %s", row->c->name);
     if (ncu_count(bench->suite, bench->device_name, launch, NUM_COUNTED, counters, &error) != CLI_OK) {
-        give_up_counting(bench, fig1, error.line);
+        give_up_counting(bench, utilisation, error.line);
         return;
     }
     for (int i = 0; i < NUM_COUNTED; i++) {
-        fig1->counters[counted[i]] = counters[i];
-        fig1->is_counted[counted[i]] = 1;
+        utilisation->counters[counted[i]] = counters[i];
+        utilisation->is_counted[counted[i]] = 1;
     }
 }
 
 /** Serial's two kernels run one after the other: their percentages, weighted by their times. */
-static void weigh_serial(fig1 *fig1, double prefill_us, double decode_us) {
-    if (!fig1->is_counted[V_PREFILL] || !fig1->is_counted[V_DECODE]) return;
-    const ncu_counters *prefill = &fig1->counters[V_PREFILL], *decode = &fig1->counters[V_DECODE];
+static void weigh_serial(utilisation *utilisation, double prefill_us, double decode_us) {
+    if (!utilisation->is_counted[V_PREFILL] || !utilisation->is_counted[V_DECODE]) return;
+    const ncu_counters *prefill = &utilisation->counters[V_PREFILL], *decode = &utilisation->counters[V_DECODE];
     double share = prefill_us / (prefill_us + decode_us);
-    fig1->is_counted[V_SERIAL] = 1;
-    fig1->counters[V_SERIAL] = (ncu_counters){share * prefill->sm_percent + (1 - share) * decode->sm_percent,
-                                              share * prefill->tensor_percent + (1 - share) * decode->tensor_percent,
-                                              share * prefill->dram_percent + (1 - share) * decode->dram_percent};
+    utilisation->is_counted[V_SERIAL] = 1;
+    utilisation->counters[V_SERIAL] =
+        (ncu_counters){share * prefill->sm_percent + (1 - share) * decode->sm_percent,
+                       share * prefill->tensor_percent + (1 - share) * decode->tensor_percent,
+                       share * prefill->dram_percent + (1 - share) * decode->dram_percent};
 }
 
 static const char *variant_name(const batch_row *row, int32_t variant) {
@@ -103,32 +104,32 @@ static double median_us(const batch_row *row, int wanted) {
 }
 
 static void add_columns(bench *bench, void *context, const batch_row *row, int32_t variant, FILE *file) {
-    fig1 *fig1 = context;
+    utilisation *utilisation = context;
     int v = find_variant(variant_name(row, variant));
-    if (fig1->counted != row->c) {
-        count(bench, fig1, row);
-        weigh_serial(fig1, median_us(row, V_PREFILL), median_us(row, V_DECODE));
+    if (utilisation->counted != row->c) {
+        count(bench, utilisation, row);
+        weigh_serial(utilisation, median_us(row, V_PREFILL), median_us(row, V_DECODE));
     }
-    if (fig1->is_counted[v]) {
-        const ncu_counters *counters = &fig1->counters[v];
+    if (utilisation->is_counted[v]) {
+        const ncu_counters *counters = &utilisation->counters[v];
         fprintf(file, ";%.2f;", counters->sm_percent);
         if (!isnan(counters->tensor_percent)) fprintf(file, "%.2f", counters->tensor_percent);
         fprintf(file, ";%.2f;ncu", counters->dram_percent);
         return;
     }
     double us = median_us(row, v);
-    double math_percent = 100 * row->work[variant].flop / us * 1e-6 / fig1->peak.math.tflops;
-    double read_percent = 100 * row->work[variant].kv_bytes / us * 1e-3 / fig1->peak.read.gb_per_s;
+    double math_percent = 100 * row->work[variant].flop / us * 1e-6 / utilisation->peak.math.tflops;
+    double read_percent = 100 * row->work[variant].kv_bytes / us * 1e-3 / utilisation->peak.read.gb_per_s;
     fprintf(file, ";%.2f;;%.2f;peak", math_percent, read_percent);
 }
 
-cli_exit run_fig1(bench *bench, cli_error *error) {
-    fig1 fig1 = {.counted = NULL};
+cli_exit run_utilisation(bench *bench, cli_error *error) {
+    utilisation utilisation = {.counted = NULL};
     const batch_suite suite = {.variants = variants,
                                .num_variants = NUM_VARIANTS,
-                               .list_cases = list_fig1,
+                               .list_cases = list_utilisation,
                                .begin = begin,
                                .add_columns = add_columns,
-                               .context = &fig1};
+                               .context = &utilisation};
     return batch_suite_run(bench, &suite, error);
 }
