@@ -11,7 +11,8 @@ static void write_shape(const batch_row *row, const char *variant, const char *k
             c->q_heads, c->kv_heads, c->head_dim, c->page_size, c->prefill_q, c->prefill_kv, c->decode_n, c->decode_kv);
 }
 
-static void write_times(const batch_row *row, int32_t v, double *scratch, FILE *file) {
+/** Returns the median. */
+static double write_times(const batch_row *row, int32_t v, double *scratch, FILE *file) {
     const lineup *lineup = &row->lineup;
     const double *took_us = lineup_times(lineup, v), *fused_us = lineup_times(lineup, 0);
     turn_summary times = turns_summarise(took_us, NULL, lineup->repeat, scratch);
@@ -19,6 +20,7 @@ static void write_times(const batch_row *row, int32_t v, double *scratch, FILE *
     fprintf(file, ";%d;%.3f;%.3f;%.3f;%.4f;%.4f;%.4f", lineup->repeat, times.median, times.p10, times.p90, ratio.median,
             ratio.p10, ratio.p90);
     fprintf(file, ";%.2f;%.2f", row->work[v].flop / times.median * 1e-6, row->work[v].kv_bytes / times.median * 1e-3);
+    return times.median;
 }
 
 double batch_row_median_us(const batch_row *row, int32_t variant, double *scratch) {
@@ -41,8 +43,8 @@ cli_exit batch_row_write(bench *bench, const batch_suite *suite, const batch_row
     for (int32_t v = 0; v < row->lineup.num_variants; v++) {
         if (!engine_has_work(row->lineup.variants[v].engine, row->variants[v].way)) continue;
         write_shape(row, row->variants[v].name, row->lineup.variants[v].engine->info.kernel, file);
-        write_times(row, v, scratch, file);
-        if (suite->add_columns != NULL) suite->add_columns(bench, suite->context, row, v, file);
+        double median_us = write_times(row, v, scratch, file);
+        if (suite->add_columns != NULL) suite->add_columns(suite->context, &row->work[v], median_us, file);
         fputc('\n', file);
     }
     if (row->c->peers != NULL) write_peers(&bench->peers, row, batch_row_median_us(row, 0, scratch), file);

@@ -33,7 +33,7 @@ typedef struct batch_suite {
     /** NULL, or called once before the first case. */
     cli_exit (*begin)(bench *bench, void *context, cli_error *error);
     /** NULL, or writes further columns, each behind a semicolon, of a variant. */
-    void (*add_columns)(bench *bench, void *context, const batch_row *row, int32_t variant, FILE *file);
+    void (*add_columns)(void *context, const workload *work, double median_us, FILE *file);
     void *context;
 } batch_suite;
 

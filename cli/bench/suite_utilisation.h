@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* How busy SMs and memory are meanwhile: by counters where Nsight Compute is there, else by what was achieved. */
+/* How busy SMs and memory are: what was achieved of what podattn peak measures. bench/nsight.py puts counters in its
+ * place. */
 #ifndef CLI_SUITE_UTILISATION_H
 #define CLI_SUITE_UTILISATION_H
 
