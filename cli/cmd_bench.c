@@ -49,7 +49,7 @@ static void print_command(const bench *bench, const bench_suite *suite, FILE *fi
     fprintf(file, "# command: podattn bench %s --device %s", bench->suite, bench->device_name);
     if (bench->is_short) fprintf(file, " --short");
     fprintf(file, " --repeat %d", bench->repeat);
-    if (suite->needs_peers) fprintf(file, " --peers %s", options->peers);
+    if (suite->needs_batches) fprintf(file, " --peers %s", options->peers);
     if (suite->takes_trace && options->trace != NULL) fprintf(file, " --trace %s", options->trace);
     fputc('\n', file);
 }
@@ -97,7 +97,7 @@ static cli_exit open_file(bench *bench, const bench_suite *suite, cli_error *err
 /** What the device cannot do, "" if it can. */
 static const char *why_not(const bench *bench, const bench_suite *suite) {
     if (suite->needs_gpu && !bench->is_gpu) return "needs a GPU";
-    if (suite->needs_peers && bench->options->peers == NULL) return "needs --peers FILE";
+    if (suite->needs_batches && bench->options->peers == NULL) return "needs --peers FILE";
     return "";
 }
 
@@ -125,7 +125,7 @@ static cli_exit run_suite(bench *bench, const bench_suite *suite, suite_result *
     if (result->reason[0] != '\0') return CLI_OK;
     bench->suite = suite->name;
     CLI_TRY(open_file(bench, suite, error));
-    cli_exit code = suite->run(bench, &reason);
+    cli_exit code = bench_suite_run(bench, suite, &reason);
     end_suite(bench, code, &reason, result);
     return bench_file_close(&bench->file, error);
 }
@@ -228,10 +228,10 @@ static cli_exit launch(bench *bench, const bench_suite *suite, cli_error *error)
     if (strcmp(why_not(bench, suite), "") != 0) {
         return cli_fail(error, "%s %s", suite->name, why_not(bench, suite));
     }
-    if (!suite->has_batches) return cli_fail(error, "--launch: %s has no batches", suite->name);
+    if (suite->batches == NULL) return cli_fail(error, "--launch: %s has no batches", suite->name);
     bench->suite = suite->name;
     bench->deadline_us = HUGE_VAL;
-    return suite->run(bench, error);
+    return bench_suite_run(bench, suite, error);
 }
 
 /** How "auto" is called once it is known what it is. */

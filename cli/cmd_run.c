@@ -37,7 +37,7 @@ static const cli_option run_option_rows[] = {
 typedef struct run_state {
     const run_options *options;
     compute_device device;
-    pod_device *hfuse_device; /**< the same GPU under another name; NULL on a CPU */
+    pod_device *hfuse_device; /**< the same GPU under another name; NULL where there is no such row */
     pod_limits limits;
     batch_arrays arrays;
     tensor_set tensors;
@@ -93,7 +93,7 @@ static cli_exit set_up(run_state *run, const batch_spec *spec, cli_error *error)
     CLI_TRY(batch_arrays_make(spec, &run->limits, &run->arrays, error));
     CLI_TRY(engine_make(run->device.device, run->device.memory, &run->limits, &run->engine, error));
     CLI_TRY(engine_plan(&run->engine, &run->arrays.batch, error)); /* all of the input is validated here */
-    if (is_gpu) CLI_TRY(set_up_hfuse(run, error));
+    if (run_row_exists(RUN_HFUSE, is_gpu)) CLI_TRY(set_up_hfuse(run, error));
     return tensor_set_make(spec, &run->limits, num_pages, run->device.memory, &run->tensors, error);
 }
 
@@ -209,7 +209,7 @@ static cli_exit run_with_spec(int argc, char **argv, batch_spec *spec, cli_error
         .usage = "podattn run [requests] [shape] [--device NAME] [--check] [--json]",
         .summary = "Computes the attention of one hybrid batch of random data: fused in one call, serial as a prefill\n"
                    "call and then a decode call, and each side alone; on a GPU also with the two calls on two\n"
-                   "streams, and fused inside CTAs (hfuse). Prints medians and, with --check, errors.",
+                   "streams. Prints medians and, with --check, errors.",
         .groups = groups,
         .num_groups = OPTION_COUNT(groups),
     };

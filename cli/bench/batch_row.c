@@ -44,7 +44,7 @@ cli_exit batch_row_write(bench *bench, const batch_suite *suite, const batch_row
         if (!engine_has_work(row->lineup.variants[v].engine, row->variants[v].way)) continue;
         write_shape(row, row->variants[v].name, row->lineup.variants[v].engine->info.kernel, file);
         double median_us = write_times(row, v, scratch, file);
-        if (suite->add_columns != NULL) suite->add_columns(suite->context, &row->work[v], median_us, file);
+        if (suite->add_columns != NULL) suite->add_columns(bench, &row->work[v], median_us, file);
         fputc('\n', file);
     }
     if (row->c->peers != NULL) write_peers(&bench->peers, row, batch_row_median_us(row, 0, scratch), file);

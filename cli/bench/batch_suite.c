@@ -272,7 +272,7 @@ static cli_exit run_cases(bench *bench, const batch_suite *suite, const bench_ca
         code = launch(&stand, cases, error);
     } else {
         code = reserve_arena(bench, cases, error);
-        if (code == CLI_OK && suite->begin != NULL) code = suite->begin(bench, suite->context, error);
+        if (code == CLI_OK && suite->begin != NULL) code = suite->begin(bench, error);
         if (code == CLI_OK) code = measure_cases(&stand, cases, error);
     }
     close_variants(&stand);

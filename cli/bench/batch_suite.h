@@ -31,10 +31,9 @@ typedef struct batch_suite {
     int32_t num_variants;
     bench_case_lister *list_cases;
     /** NULL, or called once before the first case. */
-    cli_exit (*begin)(bench *bench, void *context, cli_error *error);
-    /** NULL, or writes further columns, each behind a semicolon, of a variant. */
-    void (*add_columns)(void *context, const workload *work, double median_us, FILE *file);
-    void *context;
+    cli_exit (*begin)(bench *bench, cli_error *error);
+    /** NULL, or writes further columns, each after a semicolon, of a variant. */
+    void (*add_columns)(const bench *bench, const workload *work, double median_us, FILE *file);
 } batch_suite;
 
 #define BATCH_COLUMNS                                                                                                  \

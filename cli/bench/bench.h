@@ -28,8 +28,9 @@ typedef struct bench {
     int32_t warmup, repeat;
     arena arena;
     gpu_state gpu_state;
-    peer_table peers; /**< of --peers; empty without */
-    trace trace;      /**< of --trace; empty without */
+    peer_table peers;     /**< of --peers; empty without */
+    trace trace;          /**< of --trace; empty without */
+    pod_device_peak peak; /**< of the device, where a suite needs it */
     progress progress;
     double deadline_us; /**< of the current suite, on the stopwatch */
     bench_file file;

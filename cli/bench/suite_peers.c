@@ -1,17 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "bench/suite_peers.h"
-
-#include "bench/batch_suite.h"
+#include "bench/case_lists.h"
 
 enum { PAGE_TOKENS = 16, SHORT_STEP = 7 };
 
-static const batch_variant variants[] = {{"fused", WAY_FUSED, NULL},
-                                         {"serial", WAY_SERIAL, NULL},
-                                         {"streams", WAY_STREAMS, NULL},
-                                         {"prefill", WAY_PREFILL, NULL},
-                                         {"decode", WAY_DECODE, NULL}};
-
-static cli_exit list_rows(bench *bench, bench_cases *cases, cli_error *error) {
+cli_exit list_peers(bench *bench, bench_cases *cases, cli_error *error) {
     const peer_table *table = cases->peers;
     for (int32_t page_size = 0; page_size <= PAGE_TOKENS; page_size += PAGE_TOKENS) {
         for (int32_t i = 0; i < table->num_rows; i += bench->is_short ? SHORT_STEP : 1) {
@@ -29,10 +21,4 @@ static cli_exit list_rows(bench *bench, bench_cases *cases, cli_error *error) {
         }
     }
     return CLI_OK;
-}
-
-cli_exit run_peers(bench *bench, cli_error *error) {
-    const batch_suite suite = {
-        .variants = variants, .num_variants = sizeof variants / sizeof variants[0], .list_cases = list_rows};
-    return batch_suite_run(bench, &suite, error);
 }

@@ -8,6 +8,7 @@
 
 #define UTILISATION_COLUMNS BATCH_COLUMNS ";sm_percent;tensor_percent;dram_percent;source"
 
-cli_exit run_utilisation(bench *bench, cli_error *error);
+cli_exit utilisation_begin(bench *bench, cli_error *error);
+void utilisation_add_columns(const bench *bench, const workload *work, double median_us, FILE *file);
 
 #endif

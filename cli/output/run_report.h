@@ -4,6 +4,7 @@
 #define CLI_RUN_REPORT_H
 
 #include "input/batch_spec.h"
+#include "run/baselines.h"
 #include "run/check.h"
 #include "run/workload.h"
 
@@ -12,15 +13,15 @@ typedef enum run_row {
     RUN_FUSED = 0,
     RUN_SERIAL = 1,
     RUN_STREAMS = 2, /**< on a GPU */
-    RUN_HFUSE = 3,   /**< on a GPU */
+    RUN_HFUSE = 3,   /**< on a GPU, in a build with baselines */
     RUN_PREFILL = 4,
     RUN_DECODE = 5
 } run_row;
 enum { NUM_WHOLE_RUN_ROWS = 4, NUM_RUN_ROWS = 6 };
 
-/** Whether a device has the row. */
+/** Whether this build and the device have the row. */
 static inline int run_row_exists(run_row row, int is_gpu) {
-    return is_gpu || (row != RUN_STREAMS && row != RUN_HFUSE);
+    return row == RUN_HFUSE ? is_gpu && HAS_BASELINES : is_gpu || row != RUN_STREAMS;
 }
 
 typedef struct run_report {
