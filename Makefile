@@ -35,7 +35,7 @@ bench: ## the short suites of podattn bench and their figures, into bench/out; o
 	@tools/setup.sh demo
 	cmake --preset $(BENCH_PRESET)
 	cmake --build --preset $(BENCH_PRESET)
-	build/$(BENCH_PRESET)/cli/podattn bench all --out $(BENCH_OUT) --peers bench/batches/llama_3_8b.csv $(BENCH_FLAGS)
+	build/$(BENCH_PRESET)/cli/podattn bench all --out $(BENCH_OUT) --batches bench/batches/llama_3_8b_84.csv $(BENCH_FLAGS)
 	@for python in "$$(bench/venv.sh)" $(PYTHON); do \
 	    if "$$python" -c 'import matplotlib' 2>/dev/null; then exec "$$python" bench/plot.py $(BENCH_OUT); fi; \
 	done; echo 'bench: no figures: they need matplotlib'

@@ -18,6 +18,15 @@ enum { MAX_SUITES = 16, REPEAT = 50, WARMUP = 4, CPU_REPEAT = 5, CPU_WARMUP = 1,
 
 #define FIELD(field) .offset = offsetof(bench_options, field)
 
+static cli_exit add_batch_file(const cli_option *option, void *target, const char *text, cli_error *error) {
+    bench_options *options = target;
+    if (options->num_batch_files == BENCH_MAX_FILES) {
+        return cli_fail(error, "%s is given more than %d times", option->name, BENCH_MAX_FILES);
+    }
+    options->batch_files[options->num_batch_files++] = text;
+    return CLI_OK;
+}
+
 static const cli_option bench_option_rows[] = {
     {"--out", "DIR", "where the files go (bench/out)", option_set_text, FIELD(out), 0, 0},
     {"--device", "NAME", "auto (default), cpu, cpu:N with N threads, or cuda:N", option_set_text, FIELD(device), 0, 0},
@@ -26,7 +35,7 @@ static const cli_option bench_option_rows[] = {
     {"--resume", NULL, "go on with files that this command began", option_set_switch, FIELD(resumes), 1, 0},
     {"--overwrite", NULL, "begin files anew", option_set_switch, FIELD(overwrites), 1, 0},
     {"--repeat", "N", "timed turns of each row (50; 5 on a CPU)", option_set_int32, FIELD(repeat), 1, MAX_REPEAT},
-    {"--peers", "FILE", "batches with other libraries' times, for peers", option_set_text, FIELD(peers), 0, 0},
+    {"--batches", "FILE", "batches for the suite batches; may be repeated", add_batch_file, 0, 0, 0},
     {"--trace", "FILE", "a trace instead of the made-up ones", option_set_text, FIELD(trace), 0, 0},
     {"--launch", "CASE/VARIANT...", "only compute this a few times, for a profiler", option_set_text, FIELD(launch), 0,
      0},
@@ -49,7 +58,9 @@ static void print_command(const bench *bench, const bench_suite *suite, FILE *fi
     fprintf(file, "# command: podattn bench %s --device %s", bench->suite, bench->device_name);
     if (bench->is_short) fprintf(file, " --short");
     fprintf(file, " --repeat %d", bench->repeat);
-    if (suite->needs_batches) fprintf(file, " --peers %s", options->peers);
+    for (int32_t f = 0; f < options->num_batch_files && suite->needs_batches; f++) {
+        fprintf(file, " --batches %s", options->batch_files[f]);
+    }
     if (suite->takes_trace && options->trace != NULL) fprintf(file, " --trace %s", options->trace);
     fputc('\n', file);
 }
@@ -97,7 +108,7 @@ static cli_exit open_file(bench *bench, const bench_suite *suite, cli_error *err
 /** What the device cannot do, "" if it can. */
 static const char *why_not(const bench *bench, const bench_suite *suite) {
     if (suite->needs_gpu && !bench->is_gpu) return "needs a GPU";
-    if (suite->needs_batches && bench->options->peers == NULL) return "needs --peers FILE";
+    if (suite->needs_batches && bench->options->num_batch_files == 0) return "needs --batches FILE";
     return "";
 }
 
@@ -252,7 +263,9 @@ static cli_exit read_trace(const char *path, trace *trace, cli_error *error) {
 /** What can be wrong with the input shows before anything is measured. */
 static cli_exit read_files(bench *bench, cli_error *error) {
     const bench_options *options = bench->options;
-    if (options->peers != NULL) CLI_TRY(peer_table_read(options->peers, &bench->peers, error));
+    for (int32_t f = 0; f < options->num_batch_files; f++) {
+        CLI_TRY(batch_file_read(options->batch_files[f], &bench->batches[f], error));
+    }
     return options->trace != NULL ? read_trace(options->trace, &bench->trace, error) : CLI_OK;
 }
 
@@ -278,7 +291,7 @@ static cli_exit bench_with_options(const bench_options *options, const bench_sui
     bench bench = {.options = options};
     cli_exit code = read_files(&bench, error);
     if (code == CLI_OK) code = bench_on_device(&bench, chosen, count, error);
-    peer_table_free(&bench.peers);
+    for (int32_t f = 0; f < BENCH_MAX_FILES; f++) batch_list_free(&bench.batches[f]);
     trace_free(&bench.trace);
     return code;
 }

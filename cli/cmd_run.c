@@ -46,13 +46,6 @@ typedef struct run_state {
     run_report report;
 } run_state;
 
-/** Longest query first, which puts prefill work before decode work. */
-static int compare_requests(const void *left, const void *right) {
-    const batch_request *a = left, *b = right;
-    if (a->q_len != b->q_len) return a->q_len > b->q_len ? -1 : 1;
-    return (b->kv_len > a->kv_len) - (b->kv_len < a->kv_len);
-}
-
 /** Everything is counted before anything is taken. */
 static cli_exit check_memory(run_state *run, const batch_spec *spec, int64_t num_pages, cli_error *error) {
     size_t workspace_bytes;
@@ -65,14 +58,6 @@ static cli_exit check_memory(run_state *run, const batch_spec *spec, int64_t num
     bytes += batch_arrays_bytes(spec, &run->limits);
     if (run->options->has_check) bytes += check_reference_bytes(&run->limits);
     return host_memory_check("the batch", bytes, error);
-}
-
-static int64_t count_pages(const batch_spec *spec) {
-    if (spec->page_size == 0) return spec->num_requests;
-    int64_t num_pages = 0;
-    for (int32_t r = 0; r < spec->num_requests; r++)
-        num_pages += batch_pages(spec->requests[r].kv_len, spec->page_size);
-    return num_pages;
 }
 
 /** The baseline that pairs both kinds of work inside CTAs is the same GPU, opened with another option. */
@@ -88,7 +73,7 @@ static cli_exit set_up(run_state *run, const batch_spec *spec, cli_error *error)
     int is_gpu = !device_memory_is_host(run->device.memory);
     run->report.is_gpu = is_gpu;
     run->limits = batch_spec_limits(spec);
-    int64_t num_pages = count_pages(spec);
+    int64_t num_pages = batch_spec_pages(spec);
     CLI_TRY(check_memory(run, spec, num_pages, error));
     CLI_TRY(batch_arrays_make(spec, &run->limits, &run->arrays, error));
     CLI_TRY(engine_make(run->device.device, run->device.memory, &run->limits, &run->engine, error));
@@ -183,7 +168,7 @@ static cli_exit run_batch(run_state *run, const batch_spec *spec, cli_error *err
 
 static cli_exit run_with_options(const run_options *options, batch_spec *spec, cli_error *error) {
     CLI_TRY(batch_spec_check(spec, error));
-    qsort(spec->requests, (size_t)spec->num_requests, sizeof *spec->requests, compare_requests);
+    batch_spec_sort(spec);
     run_state run = {.options = options, .report = {.spec = spec}};
     CLI_TRY(compute_device_open(options->device, &run.device, error));
     run.report.device = run.device.info;

@@ -24,10 +24,8 @@ typedef struct stand {
 
 /** One case's problem. */
 typedef struct problem {
-    batch_spec spec;
     pod_limits limits;
     batch_arrays arrays;
-    int64_t num_pages;
     engine engines[BATCH_MAX_DEVICES];
     batch_row row;
 } problem;
@@ -78,45 +76,43 @@ static void close_variants(stand *stand) {
 
 /* ---- memory ---- */
 
-static double token_bytes(const bench_case *c) {
-    return 2.0 * c->kv_heads * c->head_dim; /* of keys, or of values, in bf16 */
+static double token_bytes(const batch_spec *spec) {
+    return 2.0 * spec->kv_heads * spec->head_dim; /* of keys, or of values, in bf16 */
 }
 
-/** Tokens of what a way reads. */
-static int64_t way_tokens(const bench_case *c, engine_way way) {
-    int64_t prefill = c->prefill_q > 0 ? c->prefill_kv : 0, decode = (int64_t)c->decode_n * c->decode_kv;
-    return way == WAY_PREFILL ? prefill : way == WAY_DECODE ? decode : prefill + decode;
-}
-
-static int64_t count_pages(const bench_case *c) {
-    if (c->page_size == 0) return c->decode_n + (c->prefill_q > 0);
-    int64_t prefill = c->prefill_q > 0 ? batch_pages(c->prefill_kv, c->page_size) : 0;
-    return prefill + (int64_t)c->decode_n * batch_pages(c->decode_kv, c->page_size);
-}
-
-static int64_t page_tokens(const bench_case *c) {
-    if (c->page_size > 0) return c->page_size;
-    return c->prefill_q > 0 && c->prefill_kv > c->decode_kv ? c->prefill_kv : c->decode_kv;
-}
-
-static void rotate(const bench *bench, const bench_case *c, engine_way way, lineup_variant *variant) {
-    int64_t tokens = way_tokens(c, way);
-    double bytes = 2 * token_bytes(c) * (double)tokens;
-    if (!bench->is_gpu || bytes == 0 || bytes >= rotated_bytes) return;
-    variant->num_copies = (int32_t)(rotated_bytes / bytes) + 1;
-    variant->copy_stride_tokens = (tokens + 63) / 64 * 64;
+/** Of keys, or of values, beyond the cache itself: what its copies may take. */
+static double spare_bytes(const bench *bench) {
+    return bench->is_gpu ? rotated_bytes : 0;
 }
 
 static arena_need case_need(const bench *bench, const bench_case *c) {
-    int64_t tokens = count_pages(c) * page_tokens(c), copies = 0;
-    for (int way = 0; way < NUM_WAYS; way++) {
-        lineup_variant rotated = {.num_copies = 1};
-        rotate(bench, c, (engine_way)way, &rotated);
-        int64_t behind = (rotated.num_copies - 1) * rotated.copy_stride_tokens;
-        if (behind > copies) copies = behind;
+    pod_limits limits = batch_spec_limits(&c->spec);
+    double tokens = (double)batch_spec_pages(&c->spec) * limits.page_size;
+    return (arena_need){token_bytes(&c->spec) * tokens + spare_bytes(bench),
+                        2.0 * limits.max_q_tokens * limits.q_heads * limits.head_dim};
+}
+
+/** Keys from one copy to the next: all that are read, so that nothing is read twice; with a window, where what is read
+ * lies apart, the most that a request reads. */
+static int64_t copy_stride_tokens(const pod_batch *batch) {
+    int64_t all = 0, most = 0;
+    for (int32_t r = 0; r < batch->num_requests; r++) {
+        int64_t keys = batch->kv_len[r],
+                seen = (int64_t)batch->window_tokens + batch->q_start[r + 1] - batch->q_start[r];
+        if (batch->window_tokens > 0 && seen < keys) keys = seen;
+        all += keys;
+        if (keys > most) most = keys;
     }
-    double q_tokens = c->prefill_q + c->decode_n;
-    return (arena_need){token_bytes(c) * (double)(tokens + copies), 2.0 * q_tokens * c->q_heads * c->head_dim};
+    return ((batch->window_tokens > 0 ? most : all) + 63) / 64 * 64;
+}
+
+static void rotate(const bench *bench, const batch_spec *spec, const pod_batch *batch, double kv_bytes,
+                   lineup_variant *variant) {
+    if (!bench->is_gpu || kv_bytes == 0 || kv_bytes >= rotated_bytes) return;
+    variant->copy_stride_tokens = copy_stride_tokens(batch);
+    double wanted = rotated_bytes / kv_bytes;
+    double room = spare_bytes(bench) / (token_bytes(spec) * (double)variant->copy_stride_tokens);
+    variant->num_copies = (int32_t)(wanted < room ? wanted : room) + 1;
 }
 
 /** Room for the largest case that fits; the others are found again one by one. */
@@ -137,9 +133,8 @@ static cli_exit make_problem(stand *stand, problem *p, cli_error *error) {
     device_memory *memory = stand->bench->device.memory;
     CLI_TRY(arena_check(&stand->bench->arena, case_need(stand->bench, c), error));
     CLI_TRY(arena_reserve(&stand->bench->arena, case_need(stand->bench, c), error));
-    CLI_TRY(bench_case_spec(c, &p->spec, error));
-    p->limits = batch_spec_limits(&p->spec);
-    CLI_TRY(batch_arrays_make(&p->spec, &p->limits, &p->arrays, error));
+    p->limits = batch_spec_limits(&c->spec);
+    CLI_TRY(batch_arrays_make(&c->spec, &p->limits, &p->arrays, error));
     for (int32_t d = 0; d < stand->num_devices; d++) {
         CLI_TRY(engine_make(stand->devices[d], memory, &p->limits, &p->engines[d], error));
         CLI_TRY(engine_plan(&p->engines[d], &p->arrays.batch, error));
@@ -160,15 +155,15 @@ static void line_up(stand *stand, problem *p) {
         engine *engine = &p->engines[stand->device_of[v]];
         lineup_variant *variant = &row->lineup.variants[v];
         *variant = (lineup_variant){.engine = engine, .way = way, .tensors = arena_tensors(&stand->bench->arena)};
-        rotate(stand->bench, row->c, way, variant);
-        row->work[v] = workload_of(&p->limits, &engine->batches[calls[way]]);
+        const pod_batch *batch = &engine->batches[calls[way]];
+        row->work[v] = workload_of(&p->limits, batch);
+        rotate(stand->bench, &row->c->spec, batch, row->work[v].kv_bytes, variant);
     }
 }
 
 static void free_problem(const stand *stand, problem *p) {
     for (int32_t d = 0; d < stand->num_devices; d++) engine_free(&p->engines[d]);
     batch_arrays_free(&p->arrays);
-    batch_spec_free(&p->spec);
     free(p->row.lineup.took_us);
 }
 
@@ -280,7 +275,7 @@ static cli_exit run_cases(bench *bench, const batch_suite *suite, const bench_ca
 }
 
 cli_exit batch_suite_run(bench *bench, const batch_suite *suite, cli_error *error) {
-    bench_cases cases = {.is_small = !bench->is_gpu, .peers = &bench->peers};
+    bench_cases cases = {.is_small = !bench->is_gpu};
     cli_exit code = suite->list_cases(bench, &cases, error);
     if (code == CLI_OK) code = run_cases(bench, suite, &cases, error);
     bench_cases_free(&cases);

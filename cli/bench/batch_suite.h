@@ -33,7 +33,7 @@ typedef struct batch_suite {
     /** NULL, or called once before the first case. */
     cli_exit (*begin)(bench *bench, cli_error *error);
     /** NULL, or writes further columns, each after a semicolon, of a variant. */
-    void (*add_columns)(const bench *bench, const workload *work, double median_us, FILE *file);
+    void (*add_columns)(const bench *bench, const batch_row *row, int32_t variant, double median_us, FILE *file);
 } batch_suite;
 
 #define BATCH_COLUMNS                                                                                                  \

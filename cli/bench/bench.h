@@ -6,13 +6,17 @@
 #include "bench/arena.h"
 #include "bench/bench_file.h"
 #include "bench/gpu_state.h"
-#include "bench/peer_table.h"
+#include "input/batch_file.h"
 #include "input/trace.h"
 #include "run/compute_device.h"
 #include "run/progress.h"
 
+enum { BENCH_MAX_FILES = 16 };
+
 typedef struct bench_options {
-    const char *out, *device, *peers, *trace;
+    const char *out, *device, *trace;
+    const char *batch_files[BENCH_MAX_FILES];
+    int32_t num_batch_files;
     const char *launch; /**< CASE/VARIANT/VARIANT... for a profiler; NULL: measure */
     int32_t is_short, resumes, overwrites, is_json;
     int32_t repeat; /**< 0: the device's default */
@@ -28,9 +32,9 @@ typedef struct bench {
     int32_t warmup, repeat;
     arena arena;
     gpu_state gpu_state;
-    peer_table peers;     /**< of --peers; empty without */
-    trace trace;          /**< of --trace; empty without */
-    pod_device_peak peak; /**< of the device, where a suite needs it */
+    batch_list batches[BENCH_MAX_FILES]; /**< of --batches, file by file */
+    trace trace;                         /**< of --trace; empty without */
+    pod_device_peak peak;                /**< of the device, where a suite needs it */
     progress progress;
     double deadline_us; /**< of the current suite, on the stopwatch */
     bench_file file;

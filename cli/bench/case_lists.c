@@ -15,14 +15,16 @@ static const int32_t contexts[] = {4096, 8192, 12288, 16384, 20480};
 /** `param` is a number, or 0 for none. */
 static cli_exit add(bench_cases *cases, const char *model, int32_t param, int32_t prefill_q, int32_t prefill_kv,
                     int32_t decode_n, int32_t decode_kv, cli_error *error) {
-    bench_case added = {.page_size = PAGE_TOKENS,
-                        .prefill_q = prefill_q,
-                        .prefill_kv = prefill_kv,
-                        .decode_n = decode_n,
-                        .decode_kv = decode_kv};
-    snprintf(added.model, sizeof added.model, "%s", model);
-    if (param > 0) snprintf(added.param, sizeof added.param, "%d", param);
-    return bench_cases_add(cases, &added, error);
+    char text[16] = "";
+    batch_spec spec = batch_spec_default();
+    spec.page_size = PAGE_TOKENS;
+    if (param > 0) snprintf(text, sizeof text, "%d", param);
+    cli_exit code = batch_spec_set_model(&spec, "model", model, error);
+    if (code == CLI_OK) code = batch_spec_add(&spec, model, 1, prefill_q, prefill_kv, error);
+    if (code == CLI_OK) code = batch_spec_add(&spec, model, decode_n, 1, decode_kv, error);
+    if (code == CLI_OK) return bench_cases_add(cases, NULL, text, &spec, error);
+    batch_spec_free(&spec);
+    return code;
 }
 
 /** Decodes that, with the prefill, take `percent` of the KV memory. */

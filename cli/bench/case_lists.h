@@ -17,7 +17,5 @@ bench_case_lister list_sweep;
 bench_case_lister list_ctas_per_sm;
 /** One chunk beside ever more decodes. */
 bench_case_lister list_ticket_policy;
-/** Those of --peers. */
-bench_case_lister list_peers;
 
 #endif

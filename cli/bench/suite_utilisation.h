@@ -9,6 +9,6 @@
 #define UTILISATION_COLUMNS BATCH_COLUMNS ";sm_percent;tensor_percent;dram_percent;source"
 
 cli_exit utilisation_begin(bench *bench, cli_error *error);
-void utilisation_add_columns(const bench *bench, const workload *work, double median_us, FILE *file);
+void utilisation_add_columns(const bench *bench, const batch_row *row, int32_t variant, double median_us, FILE *file);
 
 #endif

@@ -2,6 +2,7 @@
 #include "bench/suites.h"
 
 #include "bench/case_lists.h"
+#include "bench/suite_batches.h"
 #include "bench/suite_fusion_ways.h"
 #include "bench/suite_peak.h"
 #include "bench/suite_trace.h"
@@ -85,11 +86,11 @@ static const bench_suite suites[] = {
      .columns = BATCH_COLUMNS,
      .batches = BATCHES(ways_of_sweep, list_sweep, NULL, NULL)},
     {.name = "trace", .title = "every step of a trace", .columns = TRACE_COLUMNS, .takes_trace = 1, .run = run_trace},
-    {.name = "peers",
-     .title = "other libraries' batches and times",
-     .columns = BATCH_COLUMNS,
+    {.name = "batches",
+     .title = "the batches of files",
+     .columns = BATCHES_COLUMNS,
      .needs_batches = 1,
-     .batches = BATCHES(every_way, list_peers, NULL, NULL)},
+     .batches = BATCHES(every_way, list_batches, NULL, batches_add_columns)},
 };
 
 const bench_suite *bench_suite_at(size_t index) {

@@ -24,33 +24,20 @@ static cli_exit set_softcap(const cli_option *option, void *target, const char *
 
 /** "32,8" */
 static cli_exit set_heads(const cli_option *option, void *target, const char *text, cli_error *error) {
-    batch_spec *spec = target;
     const char *cursor = text;
     int64_t q_heads, kv_heads;
     if (!number_scan(&cursor, &q_heads) || *cursor++ != ',' || !number_scan(&cursor, &kv_heads) || *cursor != '\0') {
         return cli_fail(error, "%s \"%.64s\" is not of the form %s", option->name, text, option->argument);
     }
-    if (q_heads < 1 || q_heads > 1024 || kv_heads < 1 || kv_heads > q_heads) {
-        return cli_fail(error, "%s %.64s: needs 1024 >= Q >= KV >= 1", option->name, text);
-    }
-    if (q_heads % kv_heads != 0) {
-        return cli_fail(error, "%s %.64s: %lld query heads are not a multiple of %lld KV heads", option->name, text,
-                        (long long)q_heads, (long long)kv_heads);
-    }
-    spec->model[0] = '\0';
-    spec->q_heads = (int32_t)q_heads;
-    spec->kv_heads = (int32_t)kv_heads;
-    return CLI_OK;
+    char name[96];
+    snprintf(name, sizeof name, "%s %.64s", option->name, text);
+    return batch_spec_set_heads(target, name, q_heads, kv_heads, error);
 }
 
 static cli_exit set_head_dim(const cli_option *option, void *target, const char *text, cli_error *error) {
-    batch_spec *spec = target;
     int64_t head_dim;
     CLI_TRY(number_parse(option->name, text, 8, 256, &head_dim, error));
-    if (head_dim % 8 != 0) return cli_fail(error, "%s %.64s is not a multiple of 8", option->name, text);
-    spec->model[0] = '\0';
-    spec->head_dim = (int32_t)head_dim;
-    return CLI_OK;
+    return batch_spec_set_head_dim(target, option->name, head_dim, error);
 }
 
 /** "1024@8192" */
@@ -61,7 +48,7 @@ static cli_exit add_prefill(const cli_option *option, void *target, const char *
         return cli_fail(error, "%s \"%.64s\" is not of the form %s", option->name, text, option->argument);
     }
     char name[96];
-    snprintf(name, sizeof name, "%s %s", option->name, text);
+    snprintf(name, sizeof name, "%s %.48s", option->name, text);
     return batch_spec_add(target, name, 1, q_len, kv_len, error);
 }
 
@@ -78,7 +65,7 @@ static cli_exit add_decode(const cli_option *option, void *target, const char *t
         return cli_fail(error, "%s \"%.64s\" is not of the form %s", option->name, text, option->argument);
     }
     char name[96];
-    snprintf(name, sizeof name, "%s %s", option->name, text);
+    snprintf(name, sizeof name, "%s %.48s", option->name, text);
     return batch_spec_add(target, name, count, q_len, kv_len, error);
 }
 

@@ -33,8 +33,7 @@ static cli_exit deal_pages(const batch_spec *spec, batch_arrays *arrays, cli_err
 
 static cli_exit make_page_table(const batch_spec *spec, const pod_limits *limits, batch_arrays *arrays,
                                 cli_error *error) {
-    int64_t num_pages = 0;
-    for (int32_t r = 0; r < spec->num_requests; r++) num_pages += batch_pages(arrays->kv_len[r], spec->page_size);
+    int64_t num_pages = batch_spec_pages(spec);
     if (num_pages > INT32_MAX) {
         return cli_fail(error, "the batch's %lld pages are more than 32 bits count", (long long)num_pages);
     }

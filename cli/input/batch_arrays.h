@@ -17,9 +17,4 @@ double batch_arrays_bytes(const batch_spec *spec, const pod_limits *limits);
 cli_exit batch_arrays_make(const batch_spec *spec, const pod_limits *limits, batch_arrays *arrays, cli_error *error);
 void batch_arrays_free(batch_arrays *arrays);
 
-/** Pages of a request of `tokens` context tokens. */
-static inline int32_t batch_pages(int32_t tokens, int32_t page_size) {
-    return tokens / page_size + (tokens % page_size != 0);
-}
-
 #endif

@@ -33,6 +33,27 @@ cli_exit batch_spec_set_model(batch_spec *spec, const char *name, const char *te
     return CLI_OK;
 }
 
+cli_exit batch_spec_set_heads(batch_spec *spec, const char *name, int64_t q_heads, int64_t kv_heads, cli_error *error) {
+    if (q_heads < 1 || q_heads > BATCH_MAX_HEADS || kv_heads < 1 || kv_heads > q_heads) {
+        return cli_fail(error, "%.256s: needs %d >= Q >= KV >= 1", name, BATCH_MAX_HEADS);
+    }
+    if (q_heads % kv_heads != 0) {
+        return cli_fail(error, "%.256s: %lld query heads are not a multiple of %lld KV heads", name, (long long)q_heads,
+                        (long long)kv_heads);
+    }
+    spec->model[0] = '\0';
+    spec->q_heads = (int32_t)q_heads;
+    spec->kv_heads = (int32_t)kv_heads;
+    return CLI_OK;
+}
+
+cli_exit batch_spec_set_head_dim(batch_spec *spec, const char *name, int64_t head_dim, cli_error *error) {
+    if (head_dim % 8 != 0) return cli_fail(error, "%.256s %lld is not a multiple of 8", name, (long long)head_dim);
+    spec->model[0] = '\0';
+    spec->head_dim = (int32_t)head_dim;
+    return CLI_OK;
+}
+
 cli_exit batch_spec_set_dtype(batch_spec *spec, const char *name, const char *text, cli_error *error) {
     static const pod_dtype dtypes[] = {POD_BF16, POD_F16, POD_F32};
     for (size_t i = 0; i < sizeof dtypes / sizeof dtypes[0]; i++) {
@@ -46,7 +67,7 @@ cli_exit batch_spec_set_dtype(batch_spec *spec, const char *name, const char *te
 static cli_exit check_range(const char *name, const char *what, int64_t value, int64_t low, int64_t high,
                             cli_error *error) {
     if (value >= low && value <= high) return CLI_OK;
-    return cli_fail(error, "%.64s: %s is outside [%lld, %lld]", name, what, (long long)low, (long long)high);
+    return cli_fail(error, "%.256s: %s is outside [%lld, %lld]", name, what, (long long)low, (long long)high);
 }
 
 static cli_exit reserve(batch_spec *spec, int64_t num_requests, cli_error *error) {
@@ -63,7 +84,7 @@ cli_exit batch_spec_add(batch_spec *spec, const char *name, int64_t count, int64
                         cli_error *error) {
     CLI_TRY(check_range(name, "the number of requests", count, 1, BATCH_MAX_REQUESTS, error));
     if (count > BATCH_MAX_REQUESTS - spec->num_requests) {
-        return cli_fail(error, "%.64s: the batch would have more than %d requests", name, BATCH_MAX_REQUESTS);
+        return cli_fail(error, "%.256s: the batch would have more than %d requests", name, BATCH_MAX_REQUESTS);
     }
     CLI_TRY(check_range(name, "the number of query tokens", q_len, 0, BATCH_MAX_TOKENS, error));
     CLI_TRY(check_range(name, "the number of context tokens", kv_len, 0, BATCH_MAX_TOKENS, error));
@@ -90,6 +111,24 @@ cli_exit batch_spec_check(const batch_spec *spec, cli_error *error) {
         return cli_fail(error, "the batch's %lld query tokens are more than 32 bits count", (long long)q_tokens);
     }
     return CLI_OK;
+}
+
+static int compare_requests(const void *left, const void *right) {
+    const batch_request *a = left, *b = right;
+    if (a->q_len != b->q_len) return a->q_len > b->q_len ? -1 : 1;
+    return (b->kv_len > a->kv_len) - (b->kv_len < a->kv_len);
+}
+
+void batch_spec_sort(batch_spec *spec) {
+    qsort(spec->requests, (size_t)spec->num_requests, sizeof *spec->requests, compare_requests);
+}
+
+int64_t batch_spec_pages(const batch_spec *spec) {
+    int64_t pages = 0;
+    for (int32_t r = 0; r < spec->num_requests; r++) {
+        pages += spec->page_size > 0 ? batch_pages(spec->requests[r].kv_len, spec->page_size) : 1;
+    }
+    return pages;
 }
 
 pod_limits batch_spec_limits(const batch_spec *spec) {

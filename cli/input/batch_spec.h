@@ -9,6 +9,7 @@
 enum {
     BATCH_MAX_REQUESTS = 1 << 24,
     BATCH_MAX_TOKENS = 1 << 30, /**< of one request */
+    BATCH_MAX_HEADS = 1024,
 };
 
 typedef struct batch_request {
@@ -37,6 +38,9 @@ void batch_spec_free(batch_spec *spec);
 
 /** `name` is what errors call the argument or field. */
 cli_exit batch_spec_set_model(batch_spec *spec, const char *name, const char *text, cli_error *error);
+/** The model has then no name. */
+cli_exit batch_spec_set_heads(batch_spec *spec, const char *name, int64_t q_heads, int64_t kv_heads, cli_error *error);
+cli_exit batch_spec_set_head_dim(batch_spec *spec, const char *name, int64_t head_dim, cli_error *error);
 cli_exit batch_spec_set_dtype(batch_spec *spec, const char *name, const char *text, cli_error *error);
 
 /** `count` requests of `q_len` query tokens at `kv_len` context tokens. `name` says where they came from. */
@@ -45,6 +49,17 @@ cli_exit batch_spec_add(batch_spec *spec, const char *name, int64_t count, int64
 
 /** Whether the whole makes a batch: it has requests, their sum fits, and causal ones have q_len <= kv_len. */
 cli_exit batch_spec_check(const batch_spec *spec, cli_error *error);
+
+/** Longest query first, which puts prefill work before decode work. */
+void batch_spec_sort(batch_spec *spec);
+
+/** Pages of all requests; of a contiguous cache, requests. */
+int64_t batch_spec_pages(const batch_spec *spec);
+
+/** Pages of a request of `tokens` context tokens. */
+static inline int32_t batch_pages(int32_t tokens, int32_t page_size) {
+    return tokens / page_size + (tokens % page_size != 0);
+}
 
 /** The limits that just hold this batch. */
 pod_limits batch_spec_limits(const batch_spec *spec);

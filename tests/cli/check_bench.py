@@ -142,29 +142,40 @@ def check_overwrite(bench):
     assert "# commit: other" in bench.comments("peak")
 
 
+def check_batch_file(bench):
+    """Any mix of requests and a window, on both kinds of cache; only a mix of one chunk and decodes has its columns."""
+    bench.run("batches", "--batches", os.path.join(HERE, "batch_files", "small.csv"))
+    assert f"--batches {HERE}/batch_files/small.csv" in "\n".join(bench.comments("batches"))
+    rows = bench.rows("batches")
+    assert list(rows[0]) == BATCH_COLUMNS + ["window", "requests"]
+    assert [row["case"] for row in rows[::4]] == ["small:one chunk,contiguous", "small:one chunk,p16"]
+    assert {row["requests"] for row in rows} == {"16@64 2x1@32"} and {row["window"] for row in rows} == {"0"}
+
+
 def check_gpu(bench):
-    """Streams, both kinds of cache, times from the table, and sides that are empty."""
+    """Streams, both kinds of cache, sides that are empty, and any mix of requests with a window."""
     batch = ["fused", "serial", "streams", "prefill", "decode"]
-    expected = [batch + ["other"], ["fused", "serial", "streams", "decode"]]
-    expected.append(["fused", "serial", "streams", "prefill", "other"])
-    bench.run("peers", "--peers", os.path.join(HERE, "peers", "tiny.csv"))
-    assert bench.comments("peers")[-1] == "# done"
+    expected = [batch, [v for v in batch if v != "prefill"], [v for v in batch if v != "decode"], batch]
+    bench.run("batches", "--batches", os.path.join(HERE, "batch_files", "tiny.csv"))
+    assert bench.comments("batches")[-1] == "# done"
+    requests = ["20@40 3x1@30", "5x1@33", "24@24", "30@30 17@50 2x3@40 1@33 1@9"]
     for page_size in ("0", "16"):
-        rows = [row for row in bench.rows("peers") if row["page_size"] == page_size]
+        rows = [row for row in bench.rows("batches") if row["page_size"] == page_size]
         cases = list(dict.fromkeys(row["case"] for row in rows))
         assert [[row["variant"] for row in rows if row["case"] == case] for case in cases] == expected
+        assert list(dict.fromkeys(row["requests"] for row in rows)) == requests
+        assert list(dict.fromkeys(row["window"] for row in rows)) == ["0", "16"]
         for row in rows:
-            if row["variant"] == "other":
-                assert row["kernel"] == "" and row["repeats"] == "" and float(row["median_us"]) in (12.5, 3)
-            else:
-                assert "fused_bf16_d64" in row["kernel"] and float(row["median_us"]) > 0 and row["repeats"] == "1"
+            is_ragged = row["window"] == "16"
+            assert "fused_bf16_d64" in row["kernel"] and float(row["median_us"]) > 0 and row["repeats"] == "1"
+            assert is_ragged == (row["prefill_q"] == row["decode_kv"] == "")
 
 
 def main(arguments):
     if not 1 <= len(arguments) <= 2 or arguments[1:] not in ([], ["--gpu"]):
         sys.exit(__doc__)
     is_gpu = len(arguments) == 2
-    checks = [check_gpu] if is_gpu else [check_files, check_resume, check_left_out, check_overwrite]
+    checks = [check_gpu] if is_gpu else [check_files, check_resume, check_left_out, check_overwrite, check_batch_file]
     with tempfile.TemporaryDirectory() as folder:
         device = "cuda:0" if is_gpu else "cpu:1"
         bench = Bench(os.path.abspath(arguments[0]), device, os.path.join(folder, "a", "b"))

@@ -9,7 +9,7 @@ A file in cases/ is a transcript: a line "$ podattn ..." and behind it what that
   NAME| a line of the file NAME that it wrote
   => its exit code
 
-Each command runs in a fresh folder that holds traces/, batches/ and peers/; a file that appears there and is not in the
+Each command runs in a fresh folder that holds traces/, batches/ and batch_files/; a file that appears there and is not in the
 transcript fails the test. Before comparing, what differs from run to run and from machine to machine is masked, in this
 order:
 
@@ -94,7 +94,7 @@ def run_command(podattn, command):
     """Runs one command line in a fresh folder and returns its transcript."""
     words = shlex.split(command)
     with tempfile.TemporaryDirectory() as folder:
-        for part in ("traces", "batches", "peers"):
+        for part in ("traces", "batches", "batch_files"):
             shutil.copytree(os.path.join(HERE, part), os.path.join(folder, part))
         before = list_files(folder)
         done = subprocess.run(
