@@ -4,6 +4,7 @@
 #include "fuzz_input.h"
 #include "guarded.h"
 #include "plan_check.h"
+#include "schedule/planner.h"
 
 enum { MAX_REQUESTS = 40, MAX_TABLE_STRIDE = 6, ARENA_BYTES = 4 << 20, RADIX_BITS = 8 };
 
