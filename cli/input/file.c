@@ -81,6 +81,12 @@ static int publish(file_writer *writer) {
     return rename(writer->temporary_path, writer->path);
 }
 
+void file_write_cancel(file_writer *writer) {
+    fclose(writer->file);
+    unlink(writer->temporary_path);
+    free(writer->temporary_path);
+}
+
 cli_exit file_write_end(file_writer *writer, cli_error *error) {
     cli_exit code = CLI_OK;
     if (publish(writer) != 0) {

@@ -20,6 +20,9 @@ typedef struct file_writer {
 /** Opens a temporary file beside `path`. */
 cli_exit file_write_begin(file_writer *writer, const char *path, cli_error *error);
 
+/** Removes the temporary file; frees what begin took. */
+void file_write_cancel(file_writer *writer);
+
 /** Gives the file its name, or removes it where something went wrong. Frees what begin took. */
 cli_exit file_write_end(file_writer *writer, cli_error *error);
 

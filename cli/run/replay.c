@@ -78,33 +78,42 @@ static pod_limits make_limits(const batch_spec *spec, const scheduler_config *co
 }
 
 /** Everything is counted before anything is taken. */
-static cli_exit check_memory(const replay *replay, const scheduler_config *config, cli_error *error) {
+static cli_exit check_memory(const replay *replay, cli_error *error) {
     size_t workspace_bytes;
     if (pod_workspace_size(replay->device->device, &replay->limits, &workspace_bytes) != POD_OK)
         return cli_fail_library(error);
-    double bytes = tensor_set_bytes(&replay->limits, config->num_pages);
+    double bytes = tensor_set_bytes(&replay->limits, replay->config.num_pages);
     if (device_memory_is_host(replay->device->memory)) bytes += NUM_CALLS * (double)workspace_bytes;
-    bytes += scheduler_bytes(config, replay->limits.max_kv_len);
+    bytes += scheduler_bytes(&replay->config, replay->limits.max_kv_len);
     if (replay->options.has_check) bytes += check_reference_bytes(&replay->limits);
     return host_memory_check("the replay", bytes, error);
 }
 
-static cli_exit set_up(replay *replay, cli_error *error) {
-    const batch_spec *spec = replay->options.spec;
-    CLI_TRY(configure(replay, error));
-    const scheduler_config *config = &replay->config;
+static cli_exit prepare(replay *replay, cli_error *error) {
     int32_t max_tokens = 1;
+    CLI_TRY(configure(replay, error));
     for (int32_t i = 0; i < replay->trace->num_requests; i++) {
         int32_t tokens = scheduler_tokens(&replay->trace->requests[i]);
         if (tokens > max_tokens) max_tokens = tokens;
     }
-    replay->limits = make_limits(spec, config, max_tokens);
-    CLI_TRY(check_memory(replay, config, error));
-    CLI_TRY(scheduler_make(config, replay->trace, max_tokens, &replay->scheduler, error));
+    replay->limits = make_limits(replay->options.spec, &replay->config, max_tokens);
+    return CLI_OK;
+}
+
+static cli_exit make_scheduler(replay *replay, cli_error *error) {
+    const batch_spec *spec = replay->options.spec;
+    CLI_TRY(scheduler_make(&replay->config, replay->trace, replay->limits.max_kv_len, &replay->scheduler, error));
     replay->scheduler.batch.causal = spec->causal;
     replay->scheduler.batch.window_tokens = spec->window_tokens;
-    CLI_TRY(engine_make(replay->device->device, replay->device->memory, &replay->limits, &replay->engine, error));
-    return tensor_set_make(spec, &replay->limits, config->num_pages, replay->device->memory, &replay->tensors, error);
+    return CLI_OK;
+}
+
+cli_exit replay_schedule(const replay_options *options, trace *trace, replay *made, cli_error *error) {
+    made->options = *options;
+    made->trace = trace;
+    CLI_TRY(prepare(made, error));
+    CLI_TRY(host_memory_check("the replay", scheduler_bytes(&made->config, made->limits.max_kv_len), error));
+    return make_scheduler(made, error);
 }
 
 cli_exit replay_make(compute_device *device, const replay_options *options, trace *trace, replay *made,
@@ -112,7 +121,11 @@ cli_exit replay_make(compute_device *device, const replay_options *options, trac
     made->options = *options;
     made->device = device;
     made->trace = trace;
-    return set_up(made, error);
+    CLI_TRY(prepare(made, error));
+    CLI_TRY(check_memory(made, error));
+    CLI_TRY(make_scheduler(made, error));
+    CLI_TRY(engine_make(device->device, device->memory, &made->limits, &made->engine, error));
+    return tensor_set_make(options->spec, &made->limits, made->config.num_pages, device->memory, &made->tensors, error);
 }
 
 void replay_free(replay *replay) {

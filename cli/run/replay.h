@@ -43,6 +43,8 @@ typedef struct replay {
 /** Drops or refuses requests that are too long. Fill `*made` with zeros before, and free it also on error. */
 cli_exit replay_make(compute_device *device, const replay_options *options, trace *trace, replay *made,
                      cli_error *error);
+/** The same without a device: replay_next() makes the steps' batches, and nothing can be computed. */
+cli_exit replay_schedule(const replay_options *options, trace *trace, replay *made, cli_error *error);
 void replay_free(replay *replay);
 
 /** Forms the next step. Returns 0 when all requests are finished. */

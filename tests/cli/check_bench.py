@@ -152,6 +152,18 @@ def check_batch_file(bench):
     assert {row["requests"] for row in rows} == {"16@64 2x1@32"} and {row["window"] for row in rows} == {"0"}
 
 
+def check_steps(bench):
+    """What podattn replay writes is what podattn bench reads."""
+    steps = os.path.join(bench.folder, "steps.csv")
+    command = "replay --synthetic chat --requests 6 --chunk 512 --window 512 --heads 8,2 --every 40 --write-batches"
+    done = subprocess.run([bench.podattn, *command.split(), steps], capture_output=True, text=True, timeout=TIMEOUT_S)
+    assert done.returncode == 0, done.stderr
+    printed = bench.run("batches", "--batches", steps, "--overwrite")
+    assert "left out" not in printed
+    rows = bench.rows("batches")
+    assert rows[0]["case"] == "steps:step40,contiguous" and {row["window"] for row in rows} == {"32"}
+
+
 def check_gpu(bench):
     """Streams, both kinds of cache, sides that are empty, and any mix of requests with a window."""
     batch = ["fused", "serial", "streams", "prefill", "decode"]
@@ -175,7 +187,7 @@ def main(arguments):
     if not 1 <= len(arguments) <= 2 or arguments[1:] not in ([], ["--gpu"]):
         sys.exit(__doc__)
     is_gpu = len(arguments) == 2
-    checks = [check_gpu] if is_gpu else [check_files, check_resume, check_left_out, check_overwrite, check_batch_file]
+    checks = [check_gpu] if is_gpu else [check_files, check_resume, check_left_out, check_overwrite, check_batch_file, check_steps]
     with tempfile.TemporaryDirectory() as folder:
         device = "cuda:0" if is_gpu else "cpu:1"
         bench = Bench(os.path.abspath(arguments[0]), device, os.path.join(folder, "a", "b"))
