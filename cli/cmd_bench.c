@@ -83,7 +83,7 @@ static void print_state(const bench *bench, char *text, size_t bytes) {
     time_t now = time(NULL);
     struct tm utc;
     if (gmtime_r(&now, &utc) != NULL) strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%SZ", &utc);
-    gpu_state_print(&bench->gpu_state, gpu, sizeof gpu);
+    gpu_state_print(&bench->nvml, gpu, sizeof gpu);
     snprintf(text, bytes, "# date: %s\n# state: %s\n# turns: %d timed after %d; times in microseconds%s\n", date, gpu,
              bench->repeat, bench->warmup, bench->is_gpu ? "" : "; tokens / 16, decodes / 4");
 }
@@ -118,7 +118,7 @@ static void end_suite(bench *bench, cli_exit code, const cli_error *reason, suit
     cli_error ignored;
     if (bench->is_gpu) {
         size_t used = (size_t)snprintf(comment, sizeof comment, "state at the end: ");
-        gpu_state_print(&bench->gpu_state, comment + used, sizeof comment - used);
+        gpu_state_print(&bench->nvml, comment + used, sizeof comment - used);
         bench_file_comment(&bench->file, comment, &ignored);
     }
     if (code != CLI_OK) bench_leave_out(bench, bench->suite, reason->line);
@@ -278,9 +278,9 @@ static cli_exit bench_on_device(bench *bench, const bench_suite *const chosen[],
     bench->warmup = bench->is_gpu ? WARMUP : CPU_WARMUP;
     bench->repeat = options->repeat > 0 ? options->repeat : bench->is_gpu ? REPEAT : CPU_REPEAT;
     bench->arena.memory = bench->device.memory;
-    gpu_state_open(&bench->gpu_state, bench->device.memory);
+    gpu_state_open(&bench->nvml, bench->device.memory);
     cli_exit code = options->launch != NULL ? launch(bench, chosen[0], error) : run_suites(bench, chosen, count, error);
-    gpu_state_close(&bench->gpu_state);
+    pod__nvml_close(&bench->nvml);
     arena_free(&bench->arena);
     compute_device_close(&bench->device);
     return code;

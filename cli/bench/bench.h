@@ -31,7 +31,7 @@ typedef struct bench {
     int is_gpu, is_short;
     int32_t warmup, repeat;
     arena arena;
-    gpu_state gpu_state;
+    pod_nvml nvml;                       /**< of the GPU */
     batch_list batches[BENCH_MAX_FILES]; /**< of --batches, file by file */
     trace trace;                         /**< of --trace; empty without */
     pod_device_peak peak;                /**< of the device, where a suite needs it */

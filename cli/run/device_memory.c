@@ -13,7 +13,7 @@ typedef enum order_event { ORDER_FORK, ORDER_JOIN, NUM_ORDER_EVENTS } order_even
 /** A point in time: of the host's clock, or of the GPU's when its main stream came by. */
 typedef struct mark {
     double host_us;
-    gpu_event event;
+    CUevent event;
 } mark;
 
 struct device_memory {
@@ -22,7 +22,7 @@ struct device_memory {
     int ordinal, gpu;
     void *context; /**< the primary one; NULL until retained */
     pod_stream streams[NUM_STREAMS];
-    gpu_event order_events[NUM_ORDER_EVENTS];
+    CUevent order_events[NUM_ORDER_EVENTS];
     mark *marks;
     int32_t num_marks;
 };
@@ -38,7 +38,7 @@ static cli_exit open_gpu(device_memory *memory, cli_error *error) {
     GPU_TRY(driver, ctx_set_current(memory->context), "entering its primary context");
     for (int i = 0; i < NUM_STREAMS; i++) GPU_TRY(driver, stream_create(&memory->streams[i], 0), "making a stream");
     for (int i = 0; i < NUM_ORDER_EVENTS; i++) {
-        GPU_TRY(driver, event_create(&memory->order_events[i], GPU_EVENT_UNTIMED), "making an event");
+        GPU_TRY(driver, event_create(&memory->order_events[i], CU_EVENT_DISABLE_TIMING), "making an event");
     }
     return CLI_OK;
 }
@@ -80,7 +80,7 @@ static void close_gpu(device_memory *memory) {
 void device_memory_close(device_memory *memory) {
     if (memory == NULL) return;
     if (memory->context != NULL) close_gpu(memory);
-    gpu_driver_unload(&memory->driver);
+    pod__driver_functions_unload(&memory->driver);
     free(memory->marks);
     free(memory);
 }
@@ -100,8 +100,8 @@ const gpu_driver *device_memory_driver(const device_memory *memory, int *gpu) {
 
 /* ---- memory ---- */
 
-static gpu_address address(const void *place) {
-    return (gpu_address)place;
+static CUdeviceptr address(const void *place) {
+    return (CUdeviceptr)(uintptr_t)place;
 }
 
 static cli_exit take_on_host(size_t bytes, void **place, cli_error *error) {
@@ -114,13 +114,13 @@ static cli_exit take_on_host(size_t bytes, void **place, cli_error *error) {
 cli_exit device_memory_take(device_memory *memory, size_t bytes, void **place, cli_error *error) {
     *place = NULL;
     if (memory->is_host) return take_on_host(bytes, place, error);
-    gpu_address taken = 0;
-    gpu_result result = memory->driver.mem_alloc(&taken, bytes > 0 ? bytes : 1);
-    if (result == GPU_OUT_OF_MEMORY) {
+    CUdeviceptr taken = 0;
+    CUresult result = memory->driver.mem_alloc(&taken, bytes > 0 ? bytes : 1);
+    if (result == CUDA_ERROR_OUT_OF_MEMORY) {
         return cli_fail(error, "out of memory: the GPU has no %s left", format_bytes((double)bytes).text);
     }
     CLI_TRY(gpu_driver_check(&memory->driver, result, "taking memory", error));
-    *place = (void *)taken; /* NOLINT(performance-no-int-to-ptr): the driver's addresses are numbers */
+    *place = (void *)(uintptr_t)taken; /* NOLINT(performance-no-int-to-ptr): the driver's addresses are numbers */
     return CLI_OK;
 }
 
@@ -187,7 +187,7 @@ pod_stream device_memory_stream(const device_memory *memory, device_stream strea
 static cli_exit order(device_memory *memory, order_event event, device_stream earlier, device_stream later,
                       cli_error *error) {
     if (memory->is_host) return CLI_OK;
-    gpu_event done = memory->order_events[event];
+    CUevent done = memory->order_events[event];
     GPU_TRY(&memory->driver, event_record(done, memory->streams[earlier]), "recording an event");
     GPU_TRY(&memory->driver, stream_wait_event(memory->streams[later], done, 0), "waiting for an event");
     return CLI_OK;
@@ -209,7 +209,7 @@ cli_exit device_memory_reserve_marks(device_memory *memory, int32_t count, cli_e
     while (memory->num_marks < count) {
         mark made = {0, NULL};
         if (!memory->is_host) {
-            GPU_TRY(&memory->driver, event_create(&made.event, GPU_EVENT_TIMED), "making an event");
+            GPU_TRY(&memory->driver, event_create(&made.event, CU_EVENT_DEFAULT), "making an event");
         }
         memory->marks[memory->num_marks++] = made;
     }

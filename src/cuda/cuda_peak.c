@@ -3,7 +3,7 @@
 #include "base/status.h"
 #include "cuda/cuda_device.h"
 #include "cuda/kernels/peak/peak_params.h"
-#include "gpu/nvml.h"
+#include "base/nvml.h"
 
 #include <time.h>
 
