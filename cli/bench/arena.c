@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "bench/arena.h"
 
+#include "base/dtype.h"
+#include "base/prng.h"
 #include "output/format.h"
-#include "run/element.h"
-#include "run/prng.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -36,9 +36,9 @@ static cli_exit fill(arena *arena, cli_error *error) {
     if (filled > bytes) filled = bytes;
     uint16_t *block = malloc(filled);
     if (block == NULL) return cli_fail_memory(error);
-    prng random = prng_seed(1);
+    pod_prng random = pod__prng_seed(1);
     for (size_t i = 0; i < filled / sizeof *block; i++) {
-        element_store(block, POD_BF16, (int64_t)i, (float)prng_normal(&random));
+        pod__store(block, POD_BF16, (int64_t)i, (float)pod__prng_normal(&random));
     }
     device_array array = {block, arena->random, filled};
     cli_exit code = CLI_OK;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "input/batch_arrays.h"
 
+#include "base/prng.h"
 #include "run/host_memory.h"
-#include "run/prng.h"
 
 #include <stdlib.h>
 
@@ -16,9 +16,9 @@ double batch_arrays_bytes(const batch_spec *spec, const pod_limits *limits) {
 static cli_exit deal_pages(const batch_spec *spec, batch_arrays *arrays, cli_error *error) {
     int32_t *pool = malloc((size_t)arrays->batch.num_pages * sizeof *pool);
     if (pool == NULL) return cli_fail_memory(error);
-    prng random = prng_seed((uint64_t)spec->seed);
+    pod_prng random = pod__prng_seed((uint64_t)spec->seed);
     for (int32_t i = 0; i < arrays->batch.num_pages; i++) {
-        uint32_t at = prng_below(&random, (uint64_t)i + 1);
+        uint32_t at = pod__prng_below(&random, (uint64_t)i + 1);
         pool[i] = pool[at];
         pool[at] = i;
     }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "input/synthetic.h"
 
-#include "run/prng.h"
+#include "base/prng.h"
 
 #include <string.h>
 
@@ -28,10 +28,10 @@ static const trace_model trace_models[] = {
     {"chat", {833, 0.8083, 1, 16384}, {167, 0.6833, 1, 4096}, {167, 0.6833, 1, 4096}, 0},
 };
 
-static int32_t draw(const log_normal *distribution, prng *random) {
+static int32_t draw(const log_normal *distribution, pod_prng *random) {
     double value;
     do {
-        value = distribution->median * exp(distribution->sigma * prng_normal(random));
+        value = distribution->median * exp(distribution->sigma * pod__prng_normal(random));
     } while (value < distribution->low || value > distribution->high);
     return (int32_t)lround(value);
 }
@@ -46,12 +46,12 @@ static const trace_model *find_model(const char *kind) {
 cli_exit synthetic_make(const char *kind, int32_t num_requests, int64_t seed, trace *trace, cli_error *error) {
     const trace_model *model = find_model(kind);
     if (model == NULL) return cli_fail(error, "--synthetic \"%.64s\" is neither arxiv nor chat", kind);
-    prng random = prng_seed((uint64_t)seed);
+    pod_prng random = pod__prng_seed((uint64_t)seed);
     trace->format = TRACE_SYNTHETIC;
     for (int32_t i = 0; i < num_requests; i++) {
         trace_request request = {.line = i + 1};
         request.prefill_tokens = draw(&model->prefill, &random);
-        int is_tail = prng_uniform(&random) <= model->tail_share;
+        int is_tail = pod__prng_uniform(&random) <= model->tail_share;
         request.decode_tokens = draw(is_tail ? &model->decode_tail : &model->decode, &random);
         CLI_TRY(trace_add(trace, request, error));
     }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "run/check.h"
 
-#include "run/element.h"
+#include "base/dtype.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -52,7 +52,7 @@ check_errors check_compare(const check_reference *reference, const pod_tensors *
         double row_difference = 0, row_reference = 0;
         for (int64_t i = row * head_dim; i < (row + 1) * head_dim; i++) {
             double expected = reference->out[i];
-            double difference = (double)element_load(tensors->out, reference->limits->out_dtype, i) - expected;
+            double difference = (double)pod__load(tensors->out, reference->limits->out_dtype, i) - expected;
             row_difference += difference * difference;
             row_reference += expected * expected;
         }

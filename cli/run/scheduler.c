@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "run/scheduler.h"
 
-#include "run/prng.h"
+#include "base/prng.h"
 
 #include <stdlib.h>
 
@@ -19,9 +19,9 @@ double scheduler_bytes(const scheduler_config *config, int32_t max_tokens) {
 }
 
 static void deal_pages(scheduler *scheduler) {
-    prng random = prng_seed((uint64_t)scheduler->config.seed);
+    pod_prng random = pod__prng_seed((uint64_t)scheduler->config.seed);
     for (int32_t i = 0; i < scheduler->config.num_pages; i++) {
-        uint32_t at = prng_below(&random, (uint64_t)i + 1);
+        uint32_t at = pod__prng_below(&random, (uint64_t)i + 1);
         scheduler->free_pages[i] = scheduler->free_pages[at];
         scheduler->free_pages[at] = i;
     }

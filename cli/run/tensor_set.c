@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "run/tensor_set.h"
 
-#include "run/element.h"
-#include "run/prng.h"
+#include "base/dtype.h"
+#include "base/prng.h"
 
 #include <stdlib.h>
 
@@ -29,15 +29,15 @@ static void *allocate(size_t bytes) {
 }
 
 /** Each element is one of NUM_SAMPLES normal numbers, which is as good as a fresh one here and much faster. */
-static void fill_normal(void *array, pod_dtype dtype, size_t count, prng *random) {
+static void fill_normal(void *array, pod_dtype dtype, size_t count, pod_prng *random) {
     union {
         float f32[NUM_SAMPLES];
         uint16_t f16[NUM_SAMPLES];
     } samples;
-    for (int i = 0; i < NUM_SAMPLES; i++) element_store(&samples, dtype, i, (float)prng_normal(random));
+    for (int i = 0; i < NUM_SAMPLES; i++) pod__store(&samples, dtype, i, (float)pod__prng_normal(random));
     uint64_t bits = 0;
     for (size_t i = 0; i < count; i++) {
-        bits = i % 4 == 0 ? prng_next(random) : bits >> 16;
+        bits = i % 4 == 0 ? pod__prng_next(random) : bits >> 16;
         if (dtype == POD_F32) {
             ((float *)array)[i] = samples.f32[bits % NUM_SAMPLES];
         } else {
@@ -67,7 +67,7 @@ static cli_exit allocate_tensors(const pod_limits *limits, int64_t num_pages, in
 }
 
 static void fill_tensors(const pod_limits *limits, int64_t seed, tensor_set *set) {
-    prng random = prng_seed((uint64_t)seed ^ 0x7e4507u); /* another stream than the page table's */
+    pod_prng random = pod__prng_seed((uint64_t)seed ^ 0x7e4507u); /* another stream than the page table's */
     for (int t = TENSOR_Q; t <= TENSOR_V; t++) {
         fill_normal(set->arrays[t].host, limits->q_dtype, set->arrays[t].bytes / pod_dtype_size(limits->q_dtype),
                     &random);

@@ -7,8 +7,8 @@
 
 #include <cmocka.h>
 
+#include "base/dtype.h"
 #include "run/check.h"
-#include "run/element.h"
 #include "run/stopwatch.h"
 
 #include <math.h>
@@ -104,19 +104,19 @@ static void test_elements_round_trip(void **state) {
     for (uint32_t bits = 0; bits < 0x10000; bits++) {
         uint16_t half = (uint16_t)bits, back = 0;
         if ((half >> 10 & 31) != 0 && (half >> 10 & 31) != 31) {
-            element_store(&back, POD_F16, 0, element_load(&half, POD_F16, 0));
+            pod__store(&back, POD_F16, 0, pod__load(&half, POD_F16, 0));
             assert_int_equal(back, half);
         }
         if ((half >> 7 & 255) != 255) {
-            element_store(&back, POD_BF16, 0, element_load(&half, POD_BF16, 0));
+            pod__store(&back, POD_BF16, 0, pod__load(&half, POD_BF16, 0));
             assert_int_equal(back, half);
         }
     }
     uint16_t even = 0;
-    element_store(&even, POD_BF16, 0, 1.00390625f); /* half way between 1 and the next bf16 */
-    assert_true(element_load(&even, POD_BF16, 0) == 1.0f);
-    element_store(&even, POD_F16, 0, 1.00048828125f); /* half way between 1 and the next f16 */
-    assert_true(element_load(&even, POD_F16, 0) == 1.0f);
+    pod__store(&even, POD_BF16, 0, 1.00390625f); /* half way between 1 and the next bf16 */
+    assert_true(pod__load(&even, POD_BF16, 0) == 1.0f);
+    pod__store(&even, POD_F16, 0, 1.00048828125f); /* half way between 1 and the next f16 */
+    assert_true(pod__load(&even, POD_F16, 0) == 1.0f);
 }
 
 static void halves_survive_a_round_trip(void **state) {
@@ -124,7 +124,7 @@ static void halves_survive_a_round_trip(void **state) {
     for (uint32_t bits = 0; bits < 0x10000; bits++) {
         uint16_t half = (uint16_t)bits, again = 0;
         if ((half & 0x7fff) > 0x7c00) continue; /* NaN */
-        element_store(&again, POD_F16, 0, element_load(&half, POD_F16, 0));
+        pod__store(&again, POD_F16, 0, pod__load(&half, POD_F16, 0));
         assert_int_equal(again, half);
     }
 }
@@ -139,7 +139,7 @@ static void small_and_large_floats_become_the_nearest_half(void **state) {
                  {-1e9f, 0xfc00},    {1.0f, 0x3c00},          {5.5e-5f, 0x039b}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         uint16_t half;
-        element_store(&half, POD_F16, 0, cases[i].value);
+        pod__store(&half, POD_F16, 0, cases[i].value);
         assert_int_equal(half, cases[i].half);
     }
 }
