@@ -91,9 +91,9 @@ static cli_exit reserve_step(replay_report *report, cli_error *error) {
 }
 
 static cli_exit check_step(replay_state *state, cli_error *error) {
-    check_errors errors;
+    pod_errors errors;
     CLI_TRY(replay_check(&state->replay, &errors, error));
-    state->report.errors = check_worst(state->report.errors, errors);
+    state->report.errors = pod__larger_errors(state->report.errors, errors);
     state->report.num_checked_steps++;
     return CLI_OK;
 }
@@ -134,8 +134,8 @@ static cli_exit replay_trace(replay_state *state, const replay_options *options,
     report->config = state->replay.config;
     report->cache_bytes = state->replay.cache_bytes;
     report->num_finished = state->replay.scheduler.num_finished;
-    report->tolerance = check_tolerance(report->spec->dtype);
-    report->passes = check_passes(report->errors, report->tolerance);
+    report->tolerance = pod__errors_allowed(report->spec->dtype);
+    report->passes = pod__errors_within(report->errors, report->tolerance);
     CLI_TRY(state->options->is_json ? replay_report_json(report, stdout, error)
                                     : replay_report_text(report, stdout, error));
     return report->passes ? CLI_OK : CLI_CHECK_FAILED;

@@ -101,7 +101,7 @@ static cli_exit check_row(run_state *run, run_row row, const check_reference *re
     CLI_TRY(engine_run(engine, way, &run->tensors.placed, &unused_us, error));
     CLI_TRY(tensor_set_fetch(&run->tensors, error));
     run->report.errors[row] = check_compare(reference, &run->tensors.host);
-    run->report.passes &= check_passes(run->report.errors[row], run->report.tolerance);
+    run->report.passes &= pod__errors_within(run->report.errors[row], run->report.tolerance);
     return CLI_OK;
 }
 
@@ -109,7 +109,7 @@ static cli_exit check_rows(run_state *run, cli_error *error) {
     check_reference reference;
     run_report *report = &run->report;
     report->has_check = report->passes = 1;
-    report->tolerance = check_tolerance(run->limits.out_dtype);
+    report->tolerance = pod__errors_allowed(run->limits.out_dtype);
     cli_exit code = check_reference_make(&run->limits, &run->arrays.batch, &run->tensors.host, &reference, error);
     for (int row = 0; row < NUM_WHOLE_RUN_ROWS && code == CLI_OK; row++) {
         if (run_row_exists((run_row)row, report->is_gpu)) code = check_row(run, (run_row)row, &reference, error);

@@ -18,7 +18,7 @@ typedef struct replay_report {
     replay_step *steps;
     int32_t num_finished;
     int64_t num_checked_steps; /**< 0: no check was asked for */
-    check_errors errors, tolerance;
+    pod_errors errors, tolerance;
     int passes;
 } replay_report;
 

@@ -34,7 +34,7 @@ typedef struct run_report {
     double median_us[NUM_RUN_ROWS]; /**< 0: that side is empty */
     workload work[NUM_RUN_ROWS];
     int has_check;
-    check_errors errors[NUM_RUN_ROWS], tolerance;
+    pod_errors errors[NUM_RUN_ROWS], tolerance;
     int passes;
 } run_report;
 

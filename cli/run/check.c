@@ -1,9 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "run/check.h"
 
-#include "base/dtype.h"
-
-#include <math.h>
 #include <stdlib.h>
 
 double check_reference_bytes(const pod_limits *limits) {
@@ -28,64 +25,30 @@ void check_reference_free(check_reference *reference) {
     free(reference->lse);
 }
 
-/** As fmax(), but a NaN wins: a wrong value must not hide. */
-static double larger(double a, double b) {
-    return isnan(a) || a > b ? a : b;
-}
-
-/** |difference| / |reference|; an all-zero reference allows nothing but zeros. */
-static double relative_l2(double difference_squares, double reference_squares) {
-    if (difference_squares == 0) return 0;
-    return sqrt(difference_squares / reference_squares);
-}
-
-/** Two infinities of one sign differ by nothing. */
-static double lse_difference(double reference, double value) {
-    return reference == value ? 0 : fabs(reference - value);
-}
-
-check_errors check_compare(const check_reference *reference, const pod_tensors *tensors) {
+pod_errors check_compare(const check_reference *reference, const pod_tensors *tensors) {
     int32_t head_dim = reference->limits->head_dim;
-    double all_difference = 0, all_reference = 0;
-    check_errors errors = {0, 0, 0};
+    pod_distance all = {0, 0};
+    pod_errors errors = {0, 0, 0};
     for (int64_t row = 0; row < reference->num_rows; row++) {
-        double row_difference = 0, row_reference = 0;
-        for (int64_t i = row * head_dim; i < (row + 1) * head_dim; i++) {
-            double expected = reference->out[i];
-            double difference = (double)pod__load(tensors->out, reference->limits->out_dtype, i) - expected;
-            row_difference += difference * difference;
-            row_reference += expected * expected;
-        }
-        all_difference += row_difference;
-        all_reference += row_reference;
-        errors.worst_row = larger(errors.worst_row, relative_l2(row_difference, row_reference));
-        errors.lse = larger(errors.lse, lse_difference(reference->lse[row], (double)tensors->lse[row]));
+        int64_t first = row * head_dim;
+        pod_distance one =
+            pod__distance(tensors->out, reference->limits->out_dtype, first, reference->out + first, head_dim);
+        pod__distance_add(&all, one);
+        errors.worst_row = pod__larger_error(errors.worst_row, pod__relative_error(one, 0));
+        errors.lse = pod__larger_error(errors.lse, pod__lse_error((double)tensors->lse[row], reference->lse[row]));
     }
-    errors.output = relative_l2(all_difference, all_reference);
+    errors.whole = pod__relative_error(all, 0);
     return errors;
 }
 
-check_errors check_worst(check_errors a, check_errors b) {
-    return (check_errors){larger(a.output, b.output), larger(a.worst_row, b.worst_row), larger(a.lse, b.lse)};
+void check_print(pod_errors errors, pod_errors tolerance, FILE *file) {
+    fprintf(file, "relative L2 %.1e (<= %.0e), worst row %.1e (<= %.0e), LSE %.1e (<= %.0e)", errors.whole,
+            tolerance.whole, errors.worst_row, tolerance.worst_row, errors.lse, tolerance.lse);
 }
 
-check_errors check_tolerance(pod_dtype dtype) {
-    double output = dtype == POD_F32 ? 1e-5 : dtype == POD_F16 ? 1e-3 : 5e-3;
-    return (check_errors){output, 4 * output, 1e-4};
-}
-
-int check_passes(check_errors errors, check_errors tolerance) {
-    return errors.output <= tolerance.output && errors.worst_row <= tolerance.worst_row && errors.lse <= tolerance.lse;
-}
-
-void check_print(check_errors errors, check_errors tolerance, FILE *file) {
-    fprintf(file, "relative L2 %.1e (<= %.0e), worst row %.1e (<= %.0e), LSE %.1e (<= %.0e)", errors.output,
-            tolerance.output, errors.worst_row, tolerance.worst_row, errors.lse, tolerance.lse);
-}
-
-void check_write(check_errors errors, const char *key, json_writer *json) {
+void check_write(pod_errors errors, const char *key, json_writer *json) {
     json_begin_row(json, key);
-    json_number(json, "output", errors.output);
+    json_number(json, "output", errors.whole);
     json_number(json, "worst_row", errors.worst_row);
     json_number(json, "lse", errors.lse);
     json_end_object(json);

@@ -166,7 +166,7 @@ cli_exit replay_compute(replay *replay, replay_step *step, cli_error *error) {
     return CLI_OK;
 }
 
-cli_exit replay_check(replay *replay, check_errors *errors, cli_error *error) {
+cli_exit replay_check(replay *replay, pod_errors *errors, cli_error *error) {
     double unused_us;
     check_reference reference;
     tensor_set *tensors = &replay->tensors;

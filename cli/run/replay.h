@@ -54,6 +54,6 @@ int replay_next(replay *replay);
 cli_exit replay_compute(replay *replay, replay_step *step, cli_error *error);
 
 /** Runs the computed step once more on poisoned outputs, and compares with the oracle. */
-cli_exit replay_check(replay *replay, check_errors *errors, cli_error *error);
+cli_exit replay_check(replay *replay, pod_errors *errors, cli_error *error);
 
 #endif

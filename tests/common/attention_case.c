@@ -233,17 +233,12 @@ pod_status attention_case_expect(attention_case *made) {
 }
 
 /** Squared distance of one row from the oracle's, and the row's own squared norm. */
-static void compare_row(const attention_case *made, int32_t token, int32_t head, double *distance, double *norm) {
+static pod_distance compare_row(const attention_case *made, int32_t token, int32_t head) {
     const pod_tensors *t = &made->tensors;
     int32_t dim = made->limits.head_dim;
     const double *expected = made->expected_out + ((int64_t)token * made->limits.q_heads + head) * dim;
     int64_t row = token * t->out_token_stride + head * t->out_head_stride;
-    *distance = *norm = 0;
-    for (int32_t i = 0; i < dim; i++) {
-        double difference = (double)pod__load(t->out, made->limits.out_dtype, row + i) - expected[i];
-        *distance += difference * difference;
-        *norm += expected[i] * expected[i];
-    }
+    return pod__distance(t->out, made->limits.out_dtype, row, expected, dim);
 }
 
 /** Rows of elements that the dtype holds with fewer bits, or not at all, count as if they were its smallest normal. */
@@ -256,36 +251,29 @@ static double compare_lse(const attention_case *made, int32_t token, int32_t hea
     const pod_tensors *t = &made->tensors;
     double expected = made->expected_lse[(int64_t)token * made->limits.q_heads + head];
     double value = (double)t->lse[token * t->lse_token_stride + head * t->lse_head_stride];
-    if (isinf(expected)) return value == expected ? 0 : INFINITY;
-    return isnan(value) ? INFINITY : fabs(value - expected);
+    return pod__lse_error(value, expected);
 }
 
-attention_error attention_case_compare(const attention_case *made) {
-    attention_error error = {0, 0, 0};
-    double all_distance = 0, all_norm = 0;
+pod_errors attention_case_compare(const attention_case *made) {
+    pod_errors errors = {0, 0, 0};
+    pod_distance all = {0, 0};
     for (int32_t token = 0; token < made->num_q_tokens; token++) {
         for (int32_t head = 0; head < made->limits.q_heads; head++) {
-            double distance, norm;
-            compare_row(made, token, head, &distance, &norm);
-            all_distance += distance;
-            all_norm += norm;
-            double row = sqrt(distance / fmax(norm, smallest_norm(made)));
-            if (isnan(row)) row = INFINITY;
-            if (!(row <= error.worst_row)) error.worst_row = row;
+            pod_distance row = compare_row(made, token, head);
+            pod__distance_add(&all, row);
+            errors.worst_row = pod__larger_error(errors.worst_row, pod__relative_error(row, smallest_norm(made)));
             if (made->tensors.lse == NULL) continue;
-            double lse = compare_lse(made, token, head);
-            if (lse > error.lse) error.lse = lse;
+            errors.lse = pod__larger_error(errors.lse, compare_lse(made, token, head));
         }
     }
-    error.whole = sqrt(all_distance / fmax(all_norm, smallest_norm(made)));
-    return error;
+    errors.whole = pod__relative_error(all, smallest_norm(made));
+    return errors;
 }
 
-attention_error attention_case_bound(const attention_case *made) {
-    const pod_dtype dtypes[] = {made->limits.q_dtype, made->limits.kv_dtype, made->limits.out_dtype};
-    double whole = 1e-5;
-    for (int i = 0; i < 3; i++) whole = fmax(whole, dtypes[i] == POD_BF16 ? 5e-3 : dtypes[i] == POD_F16 ? 1e-3 : 1e-5);
-    return (attention_error){whole, 4 * whole, 1e-4};
+pod_errors attention_case_bound(const attention_case *made) {
+    pod_errors bound = pod__errors_allowed(made->limits.q_dtype);
+    bound = pod__larger_errors(bound, pod__errors_allowed(made->limits.kv_dtype));
+    return pod__larger_errors(bound, pod__errors_allowed(made->limits.out_dtype));
 }
 
 static int is_all_poison(const guarded *memory) {

@@ -287,15 +287,9 @@ typedef struct comparison {
     const gpu_case *c;
     double *out, *lse; /* the oracle's */
     unsigned char *written;
-    double diff, norm; /* sums of squares over the batch */
-    gpu_errors limit, seen;
+    pod_distance all;
+    pod_errors limit, seen;
 } comparison;
-
-/** Accuracy that the inputs' and P's rounding allow. */
-static gpu_errors accuracy(pod_dtype dtype) {
-    gpu_errors bf16 = {5e-3, 1.5e-2, 5e-4}, f16 = {1e-3, 3e-3, 5e-4};
-    return dtype == POD_BF16 ? bf16 : f16;
-}
 
 /** Squares of what a row may be off where its numbers are as small as the smallest of its type: a sink can leave as
  * little as that. */
@@ -315,28 +309,29 @@ static int check_row(comparison *m, int32_t request, int64_t token, int32_t head
     const pod_limits *l = &c->limits;
     size_t offset = (size_t)(token * c->host.out_token_stride + head * c->host.out_head_stride);
     int64_t row = token * l->q_heads + head;
-    double diff = 0, norm = 0;
+    pod_distance one = {0, 0};
     for (int32_t i = 0; i < l->head_dim; i++) {
         double want = expect == EXPECT_ORACLE ? m->out[row * l->head_dim + i] : 0;
         double got = (double)pod__load(c->host.out, l->out_dtype, (int64_t)offset + i);
         if (!(fabs(got) < HUGE_VAL)) return wrong(m, request, token, head, "an output is", got);
-        diff += (got - want) * (got - want);
-        norm += want * want;
+        one.difference += (got - want) * (got - want);
+        one.reference += want * want;
         m->written[offset + (size_t)i] = 1;
     }
-    m->diff += diff;
-    m->norm += norm;
-    if (norm == 0 && diff != 0) return wrong(m, request, token, head, "zeros expected, off by", sqrt(diff));
-    double error = diff > underflow(l->out_dtype, l->head_dim) ? sqrt(diff / norm) : 0;
-    if (error > m->seen.row) m->seen.row = error;
-    if (error > m->limit.row) return wrong(m, request, token, head, "relative error of the row", error);
+    pod__distance_add(&m->all, one);
+    if (one.reference == 0 && one.difference != 0) {
+        return wrong(m, request, token, head, "zeros expected, off by", sqrt(one.difference));
+    }
+    double error = one.difference > underflow(l->out_dtype, l->head_dim) ? pod__relative_error(one, 0) : 0;
+    m->seen.worst_row = pod__larger_error(m->seen.worst_row, error);
+    if (!(error <= m->limit.worst_row)) return wrong(m, request, token, head, "relative error of the row", error);
     if (c->host.lse == NULL) return 1;
     double want = expect == EXPECT_ORACLE ? m->lse[row] : -HUGE_VAL;
     double got = (double)c->host.lse[token * c->host.lse_token_stride + head * c->host.lse_head_stride];
-    double off = want == got ? 0 : fabs(got - want);
+    double off = pod__lse_error(got, want);
     double rounding = want > 0 && want < HUGE_VAL ? want * 0x1p-19 : 0; /* of large scores, summed in float */
     if (!(off <= m->limit.lse + rounding)) return wrong(m, request, token, head, "LSE is off by", got - want);
-    if (off > m->seen.lse) m->seen.lse = off;
+    m->seen.lse = pod__larger_error(m->seen.lse, off);
     return 1;
 }
 
@@ -370,20 +365,16 @@ static int compare(comparison *m, const gpu_expect *expect) {
     require(pod_reference_attention(&m->c->limits, &m->c->batch.batch, &m->c->host, -1, m->out, m->lse),
             "pod_reference_attention");
     if (!check_requests(m, expect) || !check_gaps(m)) return 0;
-    m->seen.total = m->norm > 0 ? sqrt(m->diff / m->norm) : 0;
-    if (m->seen.total <= m->limit.total) return 1;
-    fprintf(stderr, "relative error of the batch %g\n", m->seen.total);
+    m->seen.whole = m->all.reference > 0 ? pod__relative_error(m->all, 0) : 0;
+    if (m->seen.whole <= m->limit.whole) return 1;
+    fprintf(stderr, "relative error of the batch %g\n", m->seen.whole);
     gpu_case_print(m->c);
     return 0;
 }
 
-static double larger(double a, double b) {
-    return a > b ? a : b;
-}
-
-int gpu_case_check(const gpu_case *c, const gpu_expect *expect, gpu_errors *errors) {
+int gpu_case_check(const gpu_case *c, const gpu_expect *expect, pod_errors *errors) {
     size_t rows = c->lse_elements;
-    comparison m = {.c = c, .limit = accuracy(c->limits.q_dtype)};
+    comparison m = {.c = c, .limit = pod__errors_allowed_on_gpu(c->limits.q_dtype)};
     m.out = checked(malloc((rows * (size_t)c->limits.head_dim + 1) * sizeof(double)));
     m.lse = checked(malloc((rows + 1) * sizeof(double)));
     m.written = checked(calloc(c->out_elements + 1, 1));
@@ -391,10 +382,7 @@ int gpu_case_check(const gpu_case *c, const gpu_expect *expect, gpu_errors *erro
     free(m.out);
     free(m.lse);
     free(m.written);
-    if (errors == NULL) return good;
-    errors->total = larger(errors->total, m.seen.total);
-    errors->row = larger(errors->row, m.seen.row);
-    errors->lse = larger(errors->lse, m.seen.lse);
+    if (errors != NULL) *errors = pod__larger_errors(*errors, m.seen);
     return good;
 }
 

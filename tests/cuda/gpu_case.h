@@ -4,6 +4,7 @@
 #ifndef POD_TEST_GPU_CASE_H
 #define POD_TEST_GPU_CASE_H
 
+#include "base/errors.h"
 #include "gpu.h"
 #include "random_batch.h"
 
@@ -13,13 +14,6 @@ typedef enum gpu_expect {
     EXPECT_ZERO,     /**< zeros and -inf: the request was rejected */
     EXPECT_UNTOUCHED /**< still poisoned: not even its query tokens are known */
 } gpu_expect;
-
-/** The largest deviations from the oracle seen so far. */
-typedef struct gpu_errors {
-    double total; /**< relative L2 over all outputs of a batch */
-    double row;   /**< relative L2 of one row */
-    double lse;   /**< absolute */
-} gpu_errors;
 
 typedef struct gpu_case {
     pod_limits limits;
@@ -61,9 +55,9 @@ void gpu_case_run(const gpu_case *c, CUstream stream);
 /** Fetches the outputs into `host`. */
 void gpu_case_download(const gpu_case *c, const gpu *gpu);
 
-/** Compares `host` outputs with the oracle; `expect` [num_requests], NULL: all EXPECT_ORACLE. Returns 0 and prints what
- * is wrong if anything is. */
-int gpu_case_check(const gpu_case *c, const gpu_expect *expect, gpu_errors *errors);
+/** Compares `host` outputs with the oracle and raises `*errors` to the largest seen; `expect` [num_requests], NULL: all
+ * EXPECT_ORACLE. Returns 0 and prints what is wrong if anything is. */
+int gpu_case_check(const gpu_case *c, const gpu_expect *expect, pod_errors *errors);
 
 /** One line that describes the case, on stderr. */
 void gpu_case_print(const gpu_case *c);

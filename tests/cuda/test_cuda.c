@@ -19,7 +19,7 @@ typedef struct context {
     pod_device *devices[MAX_DEVICES];
     const char *names[MAX_DEVICES];
     int32_t num_devices;
-    gpu_errors errors;
+    pod_errors errors;
 } context;
 
 static const gpu_case_bounds small_bounds = {12, 400, 3000, 1.5e8};
@@ -616,12 +616,13 @@ int main(int argc, char **argv) {
     open_devices(&t);
     for (size_t i = 0; i < sizeof tests / sizeof tests[0]; i++) {
         if (!is_wanted(tests[i].name, argc, argv)) continue;
-        t.errors = (gpu_errors){0};
+        t.errors = (pod_errors){0};
         int failed = tests[i].run(&t) != 0;
         failures += failed;
         printf("%-14s %s", tests[i].name, failed ? "FAILED" : "passed");
-        if (t.errors.total > 0) {
-            printf("   largest error: batch %.2e, row %.2e, LSE %.2e", t.errors.total, t.errors.row, t.errors.lse);
+        if (t.errors.whole > 0) {
+            printf("   largest error: batch %.2e, row %.2e, LSE %.2e", t.errors.whole, t.errors.worst_row,
+                   t.errors.lse);
         }
         printf("\n");
         fflush(stdout);
