@@ -5,7 +5,7 @@
 
 #include "cli_error.h"
 #include "json_writer.h"
-#include "podattn.h"
+#include "layer.h"
 
 /** Errors, or what is allowed of them. */
 typedef struct check_errors {
@@ -25,7 +25,7 @@ typedef struct check_reference {
 double check_reference_bytes(const pod_limits *limits);
 
 /** Free it also on error. */
-cli_exit check_reference_make(const pod_limits *limits, const pod_batch *batch, const pod_tensors *tensors,
+cli_exit check_reference_make(const pod_limits *limits, const pod_batch *batch, const layer *layer,
                               check_reference *reference, cli_error *error);
 void check_reference_free(check_reference *reference);
 

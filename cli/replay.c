@@ -80,8 +80,7 @@ static pod_limits make_limits(const batch_spec *spec, const scheduler_config *co
 /** Everything is counted before anything is taken. */
 static cli_exit check_memory(const replay *replay, const scheduler_config *config, cli_error *error) {
     size_t workspace_bytes;
-    if (pod_workspace_size(replay->device->device, &replay->limits, &workspace_bytes) != POD_OK)
-        return cli_fail_library(error);
+    CLI_TRY(planner_bytes(replay->device->device, &replay->limits, &workspace_bytes, error));
     double bytes = tensor_set_bytes(&replay->limits, config->num_pages);
     if (device_memory_is_host(replay->device->memory)) bytes += NUM_CALLS * (double)workspace_bytes;
     bytes += scheduler_bytes(config, replay->limits.max_kv_len);
@@ -101,8 +100,8 @@ static cli_exit set_up(replay *replay, cli_error *error) {
     replay->limits = make_limits(spec, config, max_tokens);
     CLI_TRY(check_memory(replay, config, error));
     CLI_TRY(scheduler_make(config, replay->trace, max_tokens, &replay->scheduler, error));
-    replay->scheduler.batch.causal = spec->causal;
-    replay->scheduler.batch.window_tokens = spec->window_tokens;
+    replay->scheduler.mask.causal = spec->causal;
+    replay->scheduler.mask.window_tokens = spec->window_tokens;
     CLI_TRY(engine_make(replay->device->device, replay->device->memory, &replay->limits, &replay->engine, error));
     return tensor_set_make(spec, &replay->limits, config->num_pages, replay->device->memory, &replay->tensors, error);
 }
@@ -161,7 +160,7 @@ cli_exit replay_check(replay *replay, check_errors *errors, cli_error *error) {
     CLI_TRY(engine_run(&replay->engine, WAY_FUSED, &tensors->placed, &unused_us, error));
     CLI_TRY(tensor_set_fetch(tensors, error));
     cli_exit code = check_reference_make(&replay->limits, &replay->scheduler.batch, &tensors->host, &reference, error);
-    if (code == CLI_OK) *errors = check_compare(&reference, &tensors->host);
+    if (code == CLI_OK) *errors = check_compare(&reference, &tensors->host.tensors);
     check_reference_free(&reference);
     return code;
 }

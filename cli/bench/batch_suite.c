@@ -159,7 +159,7 @@ static void line_up(stand *stand, problem *p) {
         engine_way way = stand->variants[v].way;
         engine *engine = &p->engines[stand->device_of[v]];
         lineup_variant *variant = &row->lineup.variants[v];
-        *variant = (lineup_variant){.engine = engine, .way = way, .tensors = arena_tensors(&stand->bench->arena)};
+        *variant = (lineup_variant){.engine = engine, .way = way, .layer = arena_layer(&stand->bench->arena)};
         rotate(stand->bench, row->c, way, variant);
         row->work[v] = workload_of(&p->limits, &engine->batches[calls[way]]);
     }
@@ -242,7 +242,7 @@ static cli_exit launch_variants(stand *stand, const bench_case *c, const int32_t
     for (int32_t i = 0; i < LAUNCH_ROUNDS * count && code == CLI_OK; i++) {
         double unused_us;
         const lineup_variant *variant = &p.row.lineup.variants[chosen[i % count]];
-        code = engine_run(variant->engine, variant->way, &variant->tensors, &unused_us, error);
+        code = engine_run(variant->engine, variant->way, &variant->layer, &unused_us, error);
     }
     free_problem(stand, &p);
     return code;

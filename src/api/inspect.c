@@ -21,7 +21,7 @@ static pod_status open_view(const pod_plan *plan, int32_t mask, plan_view *view)
         return pod__fail(POD_E_ARGUMENT, "mask = %d is outside [0, %d), the masks of the batch", mask, plan->num_masks);
     }
     const pod_backend *backend = plan->device->backend;
-    view->tiling = view->tiling;
+    view->tiling = &plan->tiling;
     view->shape = &plan->shapes[mask];
     view->schedule = plan->schedules[mask];
     view->is_copy = backend->plan_read != NULL;
@@ -103,6 +103,7 @@ static void visit_all(const plan_view *view, int (*visit)(void *, const pod_work
 pod_status pod_plan_visit(const pod_plan *plan, int32_t mask, int (*visit)(void *context, const pod_work_item *item),
                           void *context) {
     plan_view view;
+    POD_TRY(pod__validate_built(plan));
     if (visit == NULL) return pod__fail(POD_E_ARGUMENT, "visit is NULL");
     POD_TRY(open_view(plan, mask, &view));
     visit_all(&view, visit, context);
