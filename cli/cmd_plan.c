@@ -61,7 +61,7 @@ static cli_exit write_svg(const plan_report *report, const char *path, cli_error
 
 static cli_exit report_plan(const plan_options *options, plan_report *report, cli_error *error) {
     report->info = pod_plan_info_init();
-    if (pod_plan_get_info(report->plan, &report->info) != POD_OK) return cli_fail_library(error);
+    if (pod_plan_get_info(report->plan, 0, &report->info) != POD_OK) return cli_fail_library(error);
     report->machine = machine_find(report->target, report->info.kernel);
     CLI_TRY(timeline_simulate(report->plan, report->spec, report->machine, &report->timeline, error));
     if (options->svg_path != NULL) CLI_TRY(write_svg(report, options->svg_path, error));
@@ -83,7 +83,7 @@ static cli_exit plan_batch(const plan_options *options, const batch_spec *spec, 
     if (code == CLI_OK) code = batch_arrays_make(spec, &limits, &arrays, error);
     if (code == CLI_OK) code = build_plan(&planner, &arrays.batch, &report.build_us, error);
     report.plan = planner.plan;
-    report.workspace_bytes = planner.workspace_bytes;
+    report.workspace_bytes = planner.workspace.plan_bytes + planner.workspace.scratch_bytes;
     if (code == CLI_OK) code = report_plan(options, &report, error);
     timeline_free(&report.timeline);
     batch_arrays_free(&arrays);

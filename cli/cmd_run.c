@@ -49,8 +49,7 @@ typedef struct run_state {
 /** Everything is counted before anything is taken. */
 static cli_exit check_memory(run_state *run, const batch_spec *spec, int64_t num_pages, cli_error *error) {
     size_t workspace_bytes;
-    if (pod_workspace_size(run->device.device, &run->limits, &workspace_bytes) != POD_OK)
-        return cli_fail_library(error);
+    CLI_TRY(planner_bytes(run->device.device, &run->limits, &workspace_bytes, error));
     run->report.workspace_bytes = (double)workspace_bytes;
     run->report.tensor_bytes = tensor_set_bytes(&run->limits, num_pages);
     double bytes = run->report.tensor_bytes;
@@ -100,7 +99,7 @@ static cli_exit check_row(run_state *run, run_row row, const check_reference *re
     CLI_TRY(tensor_set_poison(&run->tensors, error));
     CLI_TRY(engine_run(engine, way, &run->tensors.placed, &unused_us, error));
     CLI_TRY(tensor_set_fetch(&run->tensors, error));
-    run->report.errors[row] = check_compare(reference, &run->tensors.host);
+    run->report.errors[row] = check_compare(reference, &run->tensors.host.tensors);
     run->report.passes &= pod__errors_within(run->report.errors[row], run->report.tolerance);
     return CLI_OK;
 }
@@ -131,7 +130,7 @@ static cli_exit time_calls(run_state *run, cli_error *error) {
         lineup_variant *variant = &lineup->variants[lineup->num_variants];
         rows[lineup->num_variants++] = (run_row)row;
         variant->engine = row_engine(run, (run_row)row, &variant->way);
-        variant->tensors = run->tensors.placed;
+        variant->layer = run->tensors.placed;
     }
     progress progress = progress_begin();
     CLI_TRY(lineup_time(lineup, &progress, error));

@@ -69,13 +69,13 @@ cli_exit arena_reserve(arena *arena, arena_need need, cli_error *error) {
     return fill(arena, error);
 }
 
-pod_tensors arena_tensors(const arena *arena) {
-    pod_tensors tensors = pod_tensors_init();
-    tensors.q = arena->random;
-    tensors.k = arena->random;
-    tensors.v = arena->random + arena->random_bytes / 2 / SIDE_ALIGN * SIDE_ALIGN;
-    tensors.out = arena->out;
-    return tensors;
+layer arena_layer(const arena *arena) {
+    layer layer = layer_init();
+    layer.tensors.q = arena->random;
+    layer.cache.k = arena->random;
+    layer.cache.v = arena->random + arena->random_bytes / 2 / SIDE_ALIGN * SIDE_ALIGN;
+    layer.tensors.out = arena->out;
+    return layer;
 }
 
 void arena_free(arena *arena) {

@@ -98,12 +98,12 @@ static int64_t copy_stride_tokens(const pod_batch *batch) {
     int64_t all = 0, most = 0;
     for (int32_t r = 0; r < batch->num_requests; r++) {
         int64_t keys = batch->kv_len[r],
-                seen = (int64_t)batch->window_tokens + batch->q_start[r + 1] - batch->q_start[r];
-        if (batch->window_tokens > 0 && seen < keys) keys = seen;
+                seen = (int64_t)batch->masks->window_tokens + batch->q_start[r + 1] - batch->q_start[r];
+        if (batch->masks->window_tokens > 0 && seen < keys) keys = seen;
         all += keys;
         if (keys > most) most = keys;
     }
-    return ((batch->window_tokens > 0 ? most : all) + 63) / 64 * 64;
+    return ((batch->masks->window_tokens > 0 ? most : all) + 63) / 64 * 64;
 }
 
 static void rotate(const bench *bench, const batch_spec *spec, const pod_batch *batch, double kv_bytes,
@@ -154,7 +154,7 @@ static void line_up(stand *stand, problem *p) {
         engine_way way = stand->variants[v].way;
         engine *engine = &p->engines[stand->device_of[v]];
         lineup_variant *variant = &row->lineup.variants[v];
-        *variant = (lineup_variant){.engine = engine, .way = way, .tensors = arena_tensors(&stand->bench->arena)};
+        *variant = (lineup_variant){.engine = engine, .way = way, .layer = arena_layer(&stand->bench->arena)};
         const pod_batch *batch = &engine->batches[calls[way]];
         row->work[v] = workload_of(&p->limits, batch);
         rotate(stand->bench, &row->c->spec, batch, row->work[v].kv_bytes, variant);
@@ -237,7 +237,7 @@ static cli_exit launch_variants(stand *stand, const bench_case *c, const int32_t
     for (int32_t i = 0; i < LAUNCH_ROUNDS * count && code == CLI_OK; i++) {
         double unused_us;
         const lineup_variant *variant = &p.row.lineup.variants[chosen[i % count]];
-        code = engine_run(variant->engine, variant->way, &variant->tensors, &unused_us, error);
+        code = engine_run(variant->engine, variant->way, &variant->layer, &unused_us, error);
     }
     free_problem(stand, &p);
     return code;

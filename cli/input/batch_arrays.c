@@ -63,8 +63,11 @@ cli_exit batch_arrays_make(const batch_spec *spec, const pod_limits *limits, bat
     batch->q_start = arrays->q_start;
     batch->kv_len = arrays->kv_len;
     batch->num_pages = spec->num_requests;
-    batch->causal = spec->causal;
-    batch->window_tokens = spec->window_tokens;
+    arrays->mask = pod_mask_init();
+    arrays->mask.causal = spec->causal;
+    arrays->mask.window_tokens = spec->window_tokens;
+    batch->num_masks = 1;
+    batch->masks = &arrays->mask;
     return spec->page_size > 0 ? make_page_table(spec, limits, arrays, error) : CLI_OK;
 }
 

@@ -6,7 +6,8 @@
 #include "input/batch_spec.h"
 
 typedef struct batch_arrays {
-    pod_batch batch; /**< points to the arrays below */
+    pod_batch batch; /**< points to what is below */
+    pod_mask mask;
     int32_t *q_start, *kv_len, *page_table;
 } batch_arrays;
 

@@ -58,7 +58,7 @@ static void print_queue(const plan_report *report, pod_work_kind kind, int64_t m
     fprintf(file, "\n  %7s  %7s  %7s  %15s  %19s  %6s  %s\n", "ticket", "request", "kv head", "rows", "keys", "tiles",
             "part");
     item_printer printer = {file, max_tickets, kind};
-    pod_plan_visit(report->plan, print_item, &printer);
+    pod_plan_visit(report->plan, 0, print_item, &printer);
 }
 
 static void print_timeline(const plan_report *report, FILE *file) {
@@ -153,7 +153,7 @@ void plan_report_json(const plan_report *report, FILE *file) {
     batch_report_requests_json(report->spec, &json);
     write_plan(report, &json);
     json_begin_array(&json, "items");
-    pod_plan_visit(report->plan, write_item, &json);
+    pod_plan_visit(report->plan, 0, write_item, &json);
     json_end_array(&json);
     write_timeline(report, &json);
     json_end(&json);

@@ -74,7 +74,7 @@ static cli_exit collect_jobs(simulation *simulation, const pod_plan *plan, const
         simulation->queues[kind].jobs = malloc((size_t)(counts[kind] + 1) * sizeof(job));
         if (simulation->queues[kind].jobs == NULL) return cli_fail_memory(error);
     }
-    return pod_plan_visit(plan, collect_item, &all) == POD_OK ? CLI_OK : cli_fail_library(error);
+    return pod_plan_visit(plan, 0, collect_item, &all) == POD_OK ? CLI_OK : cli_fail_library(error);
 }
 
 /* ---- lanes ---- */
@@ -218,7 +218,7 @@ cli_exit timeline_simulate(const pod_plan *plan, const batch_spec *spec, const m
                            cli_error *error) {
     *result = (timeline){.num_lanes = machine->num_lanes};
     pod_plan_info info = pod_plan_info_init();
-    if (pod_plan_get_info(plan, &info) != POD_OK) return cli_fail_library(error);
+    if (pod_plan_get_info(plan, 0, &info) != POD_OK) return cli_fail_library(error);
     int64_t num_items = info.num_prefill_items + info.num_decode_items;
     CLI_TRY(host_memory_check("the timeline", (double)num_items * (sizeof(timeline_bar) + sizeof(job)), error));
 

@@ -9,14 +9,15 @@ double check_reference_bytes(const pod_limits *limits) {
     return rows * (limits->head_dim + 1) * sizeof(double) + gathered;
 }
 
-cli_exit check_reference_make(const pod_limits *limits, const pod_batch *batch, const pod_tensors *tensors,
+cli_exit check_reference_make(const pod_limits *limits, const pod_batch *batch, const layer *layer,
                               check_reference *reference, cli_error *error) {
     size_t rows = (size_t)batch->q_start[batch->num_requests] * (size_t)limits->q_heads;
     *reference = (check_reference){.limits = limits, .num_rows = (int64_t)rows};
     reference->out = malloc((rows * (size_t)limits->head_dim + 1) * sizeof(double));
     reference->lse = malloc((rows + 1) * sizeof(double));
     if (reference->out == NULL || reference->lse == NULL) return cli_fail_memory(error);
-    pod_status status = pod_reference_attention(limits, batch, tensors, -1, reference->out, reference->lse);
+    pod_status status =
+        pod_reference_attention(limits, batch, &layer->tensors, &layer->cache, -1, reference->out, reference->lse);
     return status == POD_OK ? CLI_OK : cli_fail_library(error);
 }
 

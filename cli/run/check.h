@@ -6,7 +6,7 @@
 #include "base/errors.h"
 #include "cli_error.h"
 #include "output/json_writer.h"
-#include "podattn.h"
+#include "run/layer.h"
 
 /** What the oracle says. */
 typedef struct check_reference {
@@ -19,7 +19,7 @@ typedef struct check_reference {
 double check_reference_bytes(const pod_limits *limits);
 
 /** Free it also on error. */
-cli_exit check_reference_make(const pod_limits *limits, const pod_batch *batch, const pod_tensors *tensors,
+cli_exit check_reference_make(const pod_limits *limits, const pod_batch *batch, const layer *layer,
                               check_reference *reference, cli_error *error);
 void check_reference_free(check_reference *reference);
 

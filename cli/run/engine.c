@@ -44,7 +44,7 @@ static void split_batch(engine *engine, const pod_batch *batch, int32_t num_pref
     if (batch->page_table != NULL) {
         decode->page_table += num_prefills * batch->page_table_stride;
     } else {
-        decode->num_pages -= num_prefills; /* request r has page r: call_tensors() moves k and v */
+        decode->num_pages -= num_prefills; /* request r has page r: call_layer() moves k and v */
     }
 }
 
@@ -54,62 +54,63 @@ cli_exit engine_plan(engine *engine, const pod_batch *batch, cli_error *error) {
     CLI_TRY(planner_build(&engine->planners[CALL_FUSED], batch, error));
     CLI_TRY(device_memory_end(engine->memory, &engine->plan_us, error));
     engine->info = pod_plan_info_init();
-    if (pod_plan_get_info(engine->planners[CALL_FUSED].plan, &engine->info) != POD_OK) return cli_fail_library(error);
+    if (pod_plan_get_info(engine->planners[CALL_FUSED].plan, 0, &engine->info) != POD_OK)
+        return cli_fail_library(error);
     split_batch(engine, batch, count_prefills(engine, batch));
     CLI_TRY(planner_build(&engine->planners[CALL_PREFILL], &engine->batches[CALL_PREFILL], error));
     return planner_build(&engine->planners[CALL_DECODE], &engine->batches[CALL_DECODE], error);
 }
 
-static const void *offset(const void *array, int64_t elements, pod_dtype dtype) {
-    return (const char *)array + elements * (int64_t)pod_dtype_size(dtype);
+static char *offset(const void *array, int64_t elements, pod_dtype dtype) {
+    return (char *)(uintptr_t)array + elements * (int64_t)pod_dtype_size(dtype);
 }
 
 /** The call's part of the packed tensors. */
-static pod_tensors call_tensors(const engine *engine, engine_call call, const pod_tensors *tensors) {
+static layer call_layer(const engine *engine, engine_call call, const layer *whole) {
     const pod_limits *limits = &engine->limits;
     int64_t q_token = engine->first_q_token[call], q_token_elements = (int64_t)limits->q_heads * limits->head_dim;
-    pod_tensors part = *tensors;
-    part.q = offset(tensors->q, q_token * q_token_elements, limits->q_dtype);
-    part.out = (char *)tensors->out + q_token * q_token_elements * (int64_t)pod_dtype_size(limits->out_dtype);
-    if (tensors->lse != NULL) part.lse = tensors->lse + q_token * limits->q_heads;
+    layer part = *whole;
+    part.tensors.q = offset(whole->tensors.q, q_token * q_token_elements, limits->q_dtype);
+    part.tensors.out = offset(whole->tensors.out, q_token * q_token_elements, limits->out_dtype);
+    if (whole->tensors.lse != NULL) part.tensors.lse = whole->tensors.lse + q_token * limits->q_heads;
     if (engine->batches[call].page_table == NULL) {
         int64_t page = engine->batches[CALL_FUSED].num_pages - engine->batches[call].num_pages;
         int64_t page_elements = (int64_t)limits->page_size * limits->kv_heads * limits->head_dim;
-        part.k = offset(tensors->k, page * page_elements, limits->kv_dtype);
-        part.v = offset(tensors->v, page * page_elements, limits->kv_dtype);
+        part.cache.k = offset(whole->cache.k, page * page_elements, limits->kv_dtype);
+        part.cache.v = offset(whole->cache.v, page * page_elements, limits->kv_dtype);
     }
     return part;
 }
 
-static cli_exit queue_call(engine *engine, engine_call call, const pod_tensors *tensors, device_stream stream,
+static cli_exit queue_call(engine *engine, engine_call call, const layer *layer, device_stream stream,
                            cli_error *error) {
     if (engine->batches[call].num_requests == 0) return CLI_OK;
-    pod_tensors part = call_tensors(engine, call, tensors);
+    struct layer part = call_layer(engine, call, layer);
     return planner_run(&engine->planners[call], &part, stream, error);
 }
 
-static cli_exit queue_streams(engine *engine, const pod_tensors *tensors, cli_error *error) {
+static cli_exit queue_streams(engine *engine, const layer *layer, cli_error *error) {
     CLI_TRY(device_memory_fork(engine->memory, error));
-    CLI_TRY(queue_call(engine, CALL_PREFILL, tensors, STREAM_MAIN, error));
-    CLI_TRY(queue_call(engine, CALL_DECODE, tensors, STREAM_SIDE, error));
+    CLI_TRY(queue_call(engine, CALL_PREFILL, layer, STREAM_MAIN, error));
+    CLI_TRY(queue_call(engine, CALL_DECODE, layer, STREAM_SIDE, error));
     return device_memory_join(engine->memory, error);
 }
 
-cli_exit engine_queue(engine *engine, engine_way way, const pod_tensors *tensors, cli_error *error) {
+cli_exit engine_queue(engine *engine, engine_way way, const layer *layer, cli_error *error) {
     switch (way) {
     case WAY_FUSED:
-        return queue_call(engine, CALL_FUSED, tensors, STREAM_MAIN, error);
+        return queue_call(engine, CALL_FUSED, layer, STREAM_MAIN, error);
     case WAY_STREAMS:
-        return queue_streams(engine, tensors, error);
+        return queue_streams(engine, layer, error);
     case WAY_PREFILL:
-        return queue_call(engine, CALL_PREFILL, tensors, STREAM_MAIN, error);
+        return queue_call(engine, CALL_PREFILL, layer, STREAM_MAIN, error);
     case WAY_DECODE:
-        return queue_call(engine, CALL_DECODE, tensors, STREAM_MAIN, error);
+        return queue_call(engine, CALL_DECODE, layer, STREAM_MAIN, error);
     case WAY_SERIAL:
         break;
     }
-    CLI_TRY(queue_call(engine, CALL_PREFILL, tensors, STREAM_MAIN, error));
-    return queue_call(engine, CALL_DECODE, tensors, STREAM_MAIN, error);
+    CLI_TRY(queue_call(engine, CALL_PREFILL, layer, STREAM_MAIN, error));
+    return queue_call(engine, CALL_DECODE, layer, STREAM_MAIN, error);
 }
 
 int engine_has_work(const engine *engine, engine_way way) {
@@ -117,29 +118,28 @@ int engine_has_work(const engine *engine, engine_way way) {
     return engine->batches[call].num_requests > 0;
 }
 
-cli_exit engine_run(engine *engine, engine_way way, const pod_tensors *tensors, double *took_us, cli_error *error) {
+cli_exit engine_run(engine *engine, engine_way way, const layer *layer, double *took_us, cli_error *error) {
     *took_us = 0;
     if (!engine_has_work(engine, way)) return CLI_OK;
     CLI_TRY(device_memory_begin(engine->memory, error));
-    CLI_TRY(engine_queue(engine, way, tensors, error));
+    CLI_TRY(engine_queue(engine, way, layer, error));
     return device_memory_end(engine->memory, took_us, error);
 }
 
-cli_exit engine_time_way(engine *engine, engine_way way, const pod_tensors *tensors, double *took_us,
-                         cli_error *error) {
-    if (!device_memory_is_host(engine->memory)) CLI_TRY(engine_queue(engine, way, tensors, error));
-    return engine_run(engine, way, tensors, took_us, error);
+cli_exit engine_time_way(engine *engine, engine_way way, const layer *layer, double *took_us, cli_error *error) {
+    if (!device_memory_is_host(engine->memory)) CLI_TRY(engine_queue(engine, way, layer, error));
+    return engine_run(engine, way, layer, took_us, error);
 }
 
-cli_exit engine_time_all(engine *engine, const pod_tensors *tensors, int fused_is_first, double took_us[NUM_WAYS],
+cli_exit engine_time_all(engine *engine, const layer *layer, int fused_is_first, double took_us[NUM_WAYS],
                          cli_error *error) {
-    if (fused_is_first) CLI_TRY(engine_time_way(engine, WAY_FUSED, tensors, &took_us[WAY_FUSED], error));
-    CLI_TRY(engine_time_way(engine, WAY_PREFILL, tensors, &took_us[WAY_PREFILL], error));
-    CLI_TRY(engine_time_way(engine, WAY_DECODE, tensors, &took_us[WAY_DECODE], error));
-    if (!fused_is_first) CLI_TRY(engine_time_way(engine, WAY_FUSED, tensors, &took_us[WAY_FUSED], error));
+    if (fused_is_first) CLI_TRY(engine_time_way(engine, WAY_FUSED, layer, &took_us[WAY_FUSED], error));
+    CLI_TRY(engine_time_way(engine, WAY_PREFILL, layer, &took_us[WAY_PREFILL], error));
+    CLI_TRY(engine_time_way(engine, WAY_DECODE, layer, &took_us[WAY_DECODE], error));
+    if (!fused_is_first) CLI_TRY(engine_time_way(engine, WAY_FUSED, layer, &took_us[WAY_FUSED], error));
     took_us[WAY_SERIAL] = took_us[WAY_PREFILL] + took_us[WAY_DECODE];
     took_us[WAY_STREAMS] = 0;
     if (device_memory_is_host(engine->memory)) return CLI_OK;
-    CLI_TRY(engine_time_way(engine, WAY_SERIAL, tensors, &took_us[WAY_SERIAL], error));
-    return engine_time_way(engine, WAY_STREAMS, tensors, &took_us[WAY_STREAMS], error);
+    CLI_TRY(engine_time_way(engine, WAY_SERIAL, layer, &took_us[WAY_SERIAL], error));
+    return engine_time_way(engine, WAY_STREAMS, layer, &took_us[WAY_STREAMS], error);
 }

@@ -13,14 +13,14 @@ static cli_exit queue_variant(void *context, int64_t turn, cli_error *error) {
     const lineup_variant *variant = context;
     const pod_limits *limits = &variant->engine->limits;
     if (!engine_has_work(variant->engine, variant->way)) return CLI_OK;
-    pod_tensors tensors = variant->tensors;
+    layer layer = variant->layer;
     if (variant->num_copies > 1) {
         int64_t tokens = turn % variant->num_copies * variant->copy_stride_tokens;
         int64_t bytes = tokens * limits->kv_heads * limits->head_dim * (int64_t)pod_dtype_size(limits->kv_dtype);
-        tensors.k = (const char *)tensors.k + bytes;
-        tensors.v = (const char *)tensors.v + bytes;
+        layer.cache.k = (char *)layer.cache.k + bytes;
+        layer.cache.v = (char *)layer.cache.v + bytes;
     }
-    return engine_queue(variant->engine, variant->way, &tensors, error);
+    return engine_queue(variant->engine, variant->way, &layer, error);
 }
 
 static int32_t find_way(const lineup *lineup, const engine *engine, engine_way way) {

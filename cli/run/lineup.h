@@ -11,7 +11,7 @@ enum { LINEUP_MAX_VARIANTS = 16 };
 typedef struct lineup_variant {
     engine *engine;
     engine_way way;
-    pod_tensors tensors;
+    layer layer;
     /* Copies of the cache that take turns, so that it does not stay in a GPU's L2 cache. */
     int32_t num_copies;         /**< 0 or 1: always the same */
     int64_t copy_stride_tokens; /**< from one to the next */

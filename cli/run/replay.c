@@ -80,8 +80,7 @@ static pod_limits make_limits(const batch_spec *spec, const scheduler_config *co
 /** Everything is counted before anything is taken. */
 static cli_exit check_memory(const replay *replay, cli_error *error) {
     size_t workspace_bytes;
-    if (pod_workspace_size(replay->device->device, &replay->limits, &workspace_bytes) != POD_OK)
-        return cli_fail_library(error);
+    CLI_TRY(planner_bytes(replay->device->device, &replay->limits, &workspace_bytes, error));
     double bytes = tensor_set_bytes(&replay->limits, replay->config.num_pages);
     if (device_memory_is_host(replay->device->memory)) bytes += NUM_CALLS * (double)workspace_bytes;
     bytes += scheduler_bytes(&replay->config, replay->limits.max_kv_len);
@@ -103,8 +102,8 @@ static cli_exit prepare(replay *replay, cli_error *error) {
 static cli_exit make_scheduler(replay *replay, cli_error *error) {
     const batch_spec *spec = replay->options.spec;
     CLI_TRY(scheduler_make(&replay->config, replay->trace, replay->limits.max_kv_len, &replay->scheduler, error));
-    replay->scheduler.batch.causal = spec->causal;
-    replay->scheduler.batch.window_tokens = spec->window_tokens;
+    replay->scheduler.mask.causal = spec->causal;
+    replay->scheduler.mask.window_tokens = spec->window_tokens;
     return CLI_OK;
 }
 
@@ -174,7 +173,7 @@ cli_exit replay_check(replay *replay, pod_errors *errors, cli_error *error) {
     CLI_TRY(engine_run(&replay->engine, WAY_FUSED, &tensors->placed, &unused_us, error));
     CLI_TRY(tensor_set_fetch(tensors, error));
     cli_exit code = check_reference_make(&replay->limits, &replay->scheduler.batch, &tensors->host, &reference, error);
-    if (code == CLI_OK) *errors = check_compare(&reference, &tensors->host);
+    if (code == CLI_OK) *errors = check_compare(&reference, &tensors->host.tensors);
     check_reference_free(&reference);
     return code;
 }

@@ -30,7 +30,10 @@ static void deal_pages(scheduler *scheduler) {
 
 cli_exit scheduler_make(const scheduler_config *config, const trace *trace, int32_t max_tokens, scheduler *made,
                         cli_error *error) {
-    *made = (scheduler){.config = *config, .trace = trace, .batch = pod_batch_init()};
+    *made = (scheduler){.config = *config, .trace = trace, .batch = pod_batch_init(), .mask = pod_mask_init()};
+    made->mask.causal = 1;
+    made->batch.num_masks = 1;
+    made->batch.masks = &made->mask;
     size_t max_batch = (size_t)config->max_batch;
     made->max_pages = pages_of(made, max_tokens);
     size_t table_entries = max_batch * (size_t)made->max_pages;

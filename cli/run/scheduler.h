@@ -42,7 +42,8 @@ typedef struct scheduler {
     int32_t max_pages; /**< of the longest request */
 
     /* The current step. */
-    pod_batch batch; /**< longest queries first; points to the arrays below */
+    pod_batch batch; /**< longest queries first; points to what is below */
+    pod_mask mask;   /**< causal; may be changed */
     int32_t *q_start, *kv_len, *page_table;
     int32_t *order;                        /**< this step's requests among the running ones */
     int64_t prefill_tokens, decode_tokens; /**< of this step */

@@ -79,7 +79,7 @@ static void fill_tensors(const pod_limits *limits, int64_t seed, tensor_set *set
 
 cli_exit tensor_set_make(const batch_spec *spec, const pod_limits *limits, int64_t num_pages, device_memory *memory,
                          tensor_set *set, cli_error *error) {
-    *set = (tensor_set){.host = pod_tensors_init(), .memory = memory};
+    *set = (tensor_set){.host = layer_init(), .memory = memory};
     CLI_TRY(allocate_tensors(limits, num_pages, spec->has_sinks, set, error));
     fill_tensors(limits, spec->seed, set);
     for (int t = 0; t < NUM_TENSORS; t++) {
@@ -87,15 +87,15 @@ cli_exit tensor_set_make(const batch_spec *spec, const pod_limits *limits, int64
         if (array->host != NULL) CLI_TRY(device_array_make(memory, array->host, array->bytes, array, error));
     }
     const device_array *arrays = set->arrays;
-    set->host.scale = spec->scale;
-    set->host.softcap = spec->softcap;
+    set->host.tensors.scale = spec->scale;
+    set->host.tensors.softcap = spec->softcap;
     set->placed = set->host;
-    set->host.q = arrays[TENSOR_Q].host, set->placed.q = arrays[TENSOR_Q].place;
-    set->host.k = arrays[TENSOR_K].host, set->placed.k = arrays[TENSOR_K].place;
-    set->host.v = arrays[TENSOR_V].host, set->placed.v = arrays[TENSOR_V].place;
-    set->host.out = arrays[TENSOR_OUT].host, set->placed.out = arrays[TENSOR_OUT].place;
-    set->host.lse = arrays[TENSOR_LSE].host, set->placed.lse = arrays[TENSOR_LSE].place;
-    set->host.sinks = arrays[TENSOR_SINKS].host, set->placed.sinks = arrays[TENSOR_SINKS].place;
+    set->host.tensors.q = arrays[TENSOR_Q].host, set->placed.tensors.q = arrays[TENSOR_Q].place;
+    set->host.cache.k = arrays[TENSOR_K].host, set->placed.cache.k = arrays[TENSOR_K].place;
+    set->host.cache.v = arrays[TENSOR_V].host, set->placed.cache.v = arrays[TENSOR_V].place;
+    set->host.tensors.out = arrays[TENSOR_OUT].host, set->placed.tensors.out = arrays[TENSOR_OUT].place;
+    set->host.tensors.lse = arrays[TENSOR_LSE].host, set->placed.tensors.lse = arrays[TENSOR_LSE].place;
+    set->host.tensors.sinks = arrays[TENSOR_SINKS].host, set->placed.tensors.sinks = arrays[TENSOR_SINKS].place;
     return CLI_OK;
 }
 

@@ -5,12 +5,13 @@
 
 #include "input/batch_spec.h"
 #include "run/device_memory.h"
+#include "run/layer.h"
 
 enum { NUM_TENSORS = 6 }; /**< q, k, v, out, lse, sinks */
 
 typedef struct tensor_set {
-    pod_tensors host;   /**< what the oracle and the check read; all packed */
-    pod_tensors placed; /**< the same in the device's memory, for the library */
+    layer host;   /**< what the oracle and the check read; all packed */
+    layer placed; /**< the same in the device's memory, for the library */
     device_memory *memory;
     device_array arrays[NUM_TENSORS];
 } tensor_set;

@@ -3,9 +3,10 @@
 
 /** Keys [*begin, *end) that the query at `position` of the context sees. */
 static void visible_keys(const pod_batch *batch, int64_t position, int32_t kv_len, int64_t *begin, int64_t *end) {
-    *end = batch->causal ? position + 1 : kv_len;
+    *end = batch->masks->causal ? position + 1 : kv_len;
     *begin = 0;
-    if (batch->window_tokens > 0 && position >= batch->window_tokens) *begin = position - batch->window_tokens + 1;
+    int32_t window = batch->masks->window_tokens;
+    if (window > 0 && position >= window) *begin = position - window + 1;
     if (*begin > *end) *begin = *end;
 }
 

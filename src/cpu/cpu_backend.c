@@ -26,7 +26,15 @@ static pod_status cpu_check_limits(const pod_device *device, const pod_limits *l
     (void)device;
     POD_TRY(check_dtype("q", limits->q_dtype));
     POD_TRY(check_dtype("kv", limits->kv_dtype));
-    return check_dtype("out", limits->out_dtype);
+    POD_TRY(check_dtype("out", limits->out_dtype));
+    if (limits->v_head_dim != limits->head_dim) {
+        return pod__fail(POD_E_UNSUPPORTED, "v_head_dim = %d with head_dim = %d is not supported by the cpu backend",
+                         limits->v_head_dim, limits->head_dim);
+    }
+    if (limits->batch_memory == POD_MEMORY_DEVICE) {
+        return pod__fail(POD_E_UNSUPPORTED, "batch_memory = POD_MEMORY_DEVICE is not supported by the cpu backend");
+    }
+    return POD_OK;
 }
 
 static void cpu_choose_tiling(const pod_device *device, const pod_limits *limits, pod_tiling *tiling) {
@@ -35,17 +43,20 @@ static void cpu_choose_tiling(const pod_device *device, const pod_limits *limits
     *tiling = pod__tiling_cpu();
 }
 
-static pod_status cpu_check_tensors(const pod_device *device, const pod_limits *limits, const pod_tensors *tensors) {
-    (void)device;
-    (void)limits;
-    (void)tensors;
+static pod_status cpu_check_call(const pod_call *call) {
+    (void)call;
     return POD_OK; /* it can do everything that a call can ask for */
 }
 
-static pod_status cpu_attention(const pod_plan *plan, const pod_tensors *tensors, pod_stream stream) {
+static pod_status cpu_attention(const pod_call *call) {
+    const cpu_device *cpu = (const cpu_device *)call->plan->device;
+    pod__cpu_attention(call, cpu->kernels, cpu->num_threads);
+    return POD_OK;
+}
+
+static pod_status cpu_merge(const pod_device *device, const pod_parts *parts, pod_stream stream) {
     (void)stream;
-    const cpu_device *cpu = (const cpu_device *)plan->device;
-    pod__cpu_attention(plan, tensors, cpu->kernels, cpu->num_threads);
+    pod__cpu_merge(parts, ((const cpu_device *)device)->num_threads);
     return POD_OK;
 }
 
@@ -80,9 +91,9 @@ static void cpu_describe_kernel(const pod_device *device, const pod_limits *limi
     snprintf(info->kernel, sizeof info->kernel, "%s", ((const cpu_device *)device)->kernels->name);
 }
 
-static pod_status cpu_measure_peak(const pod_device *device, pod_device_peak *limits) {
+static pod_status cpu_measure_peak(const pod_device *device, pod_device_peak *peak) {
     const cpu_device *cpu = (const cpu_device *)device;
-    return pod__cpu_measure_peak(cpu->kernels, cpu->num_threads, limits);
+    return pod__cpu_measure_peak(cpu->kernels, cpu->num_threads, peak);
 }
 
 static void cpu_close(pod_device *device) {
@@ -92,8 +103,9 @@ static void cpu_close(pod_device *device) {
 static const pod_backend cpu_backend = {
     .check_limits = cpu_check_limits,
     .choose_tiling = cpu_choose_tiling,
-    .check_tensors = cpu_check_tensors,
+    .check_call = cpu_check_call,
     .attention = cpu_attention,
+    .merge = cpu_merge,
     .get_info = cpu_get_info,
     .describe_kernel = cpu_describe_kernel,
     .measure_peak = cpu_measure_peak,

@@ -15,7 +15,10 @@ enum {
 
 typedef struct cpu_job {
     const pod_plan *plan;
+    const pod_shape *shape;
+    const pod_schedule *schedule;
     const pod_tensors *tensors;
+    const pod_cache *cache;
     int32_t head_dim;
     int32_t dim_stride; /**< floats from one row of `out` to the next: head_dim rounded up to whole vectors */
 } cpu_job;

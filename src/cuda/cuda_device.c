@@ -3,6 +3,7 @@
 #include "cuda/cuda_device.h"
 
 #include "base/status.h"
+#include "cuda/kernels/merge/merge_params.h"
 #include "cuda/kernels/peak/peak_params.h"
 #include "cuda/kernels/plan/plan_params.h"
 
@@ -24,6 +25,16 @@ pod_status pod__cuda_enter(const pod_cuda_device *cuda, int *pushed) {
 void pod__cuda_leave(const pod_cuda_device *cuda, int pushed) {
     CUcontext popped;
     if (pushed) cuda->driver.ctx_pop_current(&popped);
+}
+
+pod_status pod__cuda_in_context(const pod_device *device,
+                                pod_status (*work)(const pod_cuda_device *cuda, void *argument), void *argument) {
+    const pod_cuda_device *cuda = (const pod_cuda_device *)device;
+    int pushed;
+    POD_TRY(pod__cuda_enter(cuda, &pushed));
+    pod_status status = work(cuda, argument);
+    pod__cuda_leave(cuda, pushed);
+    return status;
 }
 
 static pod_status find_gpu(pod_cuda_device *cuda) {
@@ -116,6 +127,7 @@ static pod_status prepare_kernel(pod_cuda_device *cuda, int32_t row) {
 
 static pod_status find_kernels(pod_cuda_device *cuda) {
     POD_TRY(find_kernel(cuda, "plan", POD_PLAN_KERNEL, &cuda->plan_kernel));
+    POD_TRY(find_kernel(cuda, "merge", POD_MERGE_KERNEL, &cuda->merge_kernel));
     POD_TRY(find_kernel(cuda, "peak", POD_PEAK_KERNEL, &cuda->peak_kernel));
     POD_TRY(find_kernel(cuda, "peak", POD_PEAK_FILL_KERNEL, &cuda->peak_fill_kernel));
     for (int32_t i = 0; i < POD_CUDA_NUM_VARIANTS; i++) {
@@ -125,7 +137,9 @@ static pod_status find_kernels(pod_cuda_device *cuda) {
         if (cuda->kernels[i] == NULL) continue;
         POD_TRY(prepare_kernel(cuda, i));
     }
-    if (cuda->plan_kernel != NULL && pod__cuda_find_variant(&cuda->options, &cuda->chip, NULL) >= 0) return POD_OK;
+    if (cuda->plan_kernel != NULL && cuda->merge_kernel != NULL &&
+        pod__cuda_find_variant(&cuda->options, &cuda->chip, NULL) >= 0)
+        return POD_OK;
     return pod__fail(POD_E_NO_DEVICE,
                      "this library has no kernel of that name's options for %s (compute capability "
                      "%d.%d)",
@@ -197,11 +211,12 @@ static void cuda_get_info(const pod_device *device, pod_device_info *info) {
 static const pod_backend cuda_backend = {
     .check_limits = pod__cuda_check_limits,
     .choose_tiling = cuda_choose_tiling,
-    .check_tensors = pod__cuda_check_tensors,
+    .check_call = pod__cuda_check_call,
     .plan_build = pod__cuda_plan_build,
-    .plan_status = pod__cuda_plan_status,
+    .plan_check = pod__cuda_plan_check,
     .plan_read = pod__cuda_plan_read,
     .attention = pod__cuda_attention,
+    .merge = pod__cuda_merge,
     .get_info = cuda_get_info,
     .describe_kernel = cuda_describe_kernel,
     .measure_peak = pod__cuda_measure_peak,

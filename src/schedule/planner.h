@@ -16,17 +16,18 @@
 
 /** A request without tokens, so that nothing is written. */
 POD_CORE_FN pod_request pod_core_bad_q_start(void) {
-    pod_request request = {0, 0, 0, POD_REQUEST_Q_START};
+    pod_request request = {0, 0, 0, POD_REQUEST_Q_START, 0};
     return request;
 }
 
 /** One request, checked. */
 POD_CORE_FN pod_request pod_core_request(const pod_shape *shape, int32_t r) {
-    pod_request request = {shape->q_start[r], 0, shape->kv_len[r], POD_REQUEST_OK};
+    pod_request request = {shape->q_start[r], 0, shape->kv_len[r], POD_REQUEST_OK, 0};
     int32_t q_end = shape->q_start[r + 1];
     if (request.q_begin < 0 || q_end < request.q_begin || q_end > shape->max_q_tokens) return pod_core_bad_q_start();
     request.q_len = q_end - request.q_begin;
-    int32_t shortest = shape->causal ? request.q_len : 0;
+    request.is_causal = (shape->causal_per_request != 0 ? shape->causal_per_request[r] : shape->causal) != 0;
+    int32_t shortest = request.is_causal ? request.q_len : 0;
     if (request.kv_len < shortest || request.kv_len > shape->max_kv_len) {
         request.kv_len = 0;
         request.error = POD_REQUEST_KV_LEN;
@@ -208,7 +209,7 @@ POD_CORE_FN int64_t pod_core_row_tiles(const pod_shape *shape, const pod_tiling 
                                        const pod_core_scratch *scratch, int32_t begin, int32_t end, int32_t *longest) {
     int64_t tiles = 0;
     int32_t r = begin < end ? pod_core_find(scratch->row_tile_begin, shape->num_requests, begin) : 0;
-    pod_request request = {0, 0, 0, 0};
+    pod_request request = {0, 0, 0, 0, 0};
     *longest = 0;
     POD_CORE_ROLLED
     for (int32_t i = begin; i < end; i++) {

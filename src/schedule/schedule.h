@@ -28,7 +28,7 @@ typedef struct pod_tiling {
     int32_t max_prefill_waves;   /**< a split may make up to this many times num_ctas items; 1, 2 or 4 */
 } pod_tiling;
 
-/** The batch, as the planner sees it. */
+/** The batch under one of its masks, as the planner sees it. */
 typedef struct pod_shape {
     int32_t num_requests;
     int32_t group; /**< query heads per KV head */
@@ -37,8 +37,9 @@ typedef struct pod_shape {
     int32_t window_tokens; /**< 0: no window */
     int32_t max_q_tokens;  /**< what a request may reach, for batches that nobody validated before */
     int32_t max_kv_len;
-    const int32_t *q_start; /**< [num_requests + 1] */
-    const int32_t *kv_len;  /**< [num_requests] */
+    const int32_t *q_start;            /**< [num_requests + 1] */
+    const int32_t *kv_len;             /**< [num_requests] */
+    const int32_t *causal_per_request; /**< [num_requests] instead of `causal`, or NULL */
 } pod_shape;
 
 /* ---- what comes out ---- */
@@ -59,7 +60,8 @@ typedef struct pod_request {
     int32_t q_begin;
     int32_t q_len;
     int32_t kv_len;
-    int32_t error;
+    int16_t error;
+    int16_t is_causal;
 } pod_request;
 
 /** A row tile of a prefill request against a range of KV tiles, for every KV head; 32 bytes. */

@@ -40,16 +40,9 @@ static void sim_choose_tiling(const pod_device *device, const pod_limits *limits
     *tiling = family_tiling(choose_family(sim, limits), sim->num_sms);
 }
 
-static pod_status sim_check_tensors(const pod_device *device, const pod_limits *limits, const pod_tensors *tensors) {
-    (void)limits;
-    (void)tensors;
+static pod_status sim_check_call(const pod_call *call) {
     return pod__fail(POD_E_UNSUPPORTED, "device sim:%s plans only; it computes no attention",
-                     ((const sim_device *)device)->target);
-}
-
-static pod_status sim_attention(const pod_plan *plan, const pod_tensors *tensors, pod_stream stream) {
-    (void)stream;
-    return sim_check_tensors(plan->device, &plan->limits, tensors);
+                     ((const sim_device *)call->plan->device)->target);
 }
 
 static void sim_get_info(const pod_device *device, pod_device_info *info) {
@@ -75,9 +68,9 @@ static void sim_close(pod_device *device) {
 static const pod_backend sim_backend = {
     .check_limits = sim_check_limits,
     .choose_tiling = sim_choose_tiling,
-    .check_tensors = sim_check_tensors,
+    .check_call = sim_check_call,
     .plan_build = NULL,
-    .attention = sim_attention,
+    .attention = sim_check_call,
     .get_info = sim_get_info,
     .describe_kernel = sim_describe_kernel,
     .close = sim_close,

@@ -12,6 +12,7 @@ typedef struct attention_case {
     pod_limits limits;
     test_batch batch;
     pod_tensors tensors;
+    pod_cache cache;
     guarded q, k, v, out, lse;                 /**< v is empty where K and V are interleaved */
     float *sinks, *slopes, *k_scale, *v_scale; /**< one allocation, at `sinks` */
     int32_t num_q_tokens;

@@ -18,10 +18,12 @@ typedef enum batch_mix {
 } batch_mix;
 
 typedef struct test_batch {
-    pod_batch batch;     /**< points into the arrays below */
+    pod_batch batch; /**< points to what is below */
+    pod_mask masks[POD_MAX_MASKS];
     int32_t *q_start;    /**< [max_requests + 1] */
     int32_t *kv_len;     /**< [max_requests] */
     int32_t *page_table; /**< NULL until test_batch_add_pages() */
+    int32_t *causal;     /**< [max_masks][max_requests] */
 } test_batch;
 
 /** Heads, head_dim and dtypes within [1..64] heads and head_dim 8..256; the maxima as given. */
@@ -31,7 +33,8 @@ pod_limits random_limits(test_rng *rng, int32_t max_requests, int32_t max_q_toke
 int test_batch_alloc(test_batch *batch, const pod_limits *limits);
 void test_batch_free(test_batch *batch);
 
-/** A valid batch without a page table; the limits' page_size must reach max_kv_len. */
+/** A valid batch without a page table, with as many masks as the limits allow or fewer; the limits' page_size must
+ * reach max_kv_len. */
 void test_batch_fill(test_batch *batch, test_rng *rng, const pod_limits *limits, batch_mix mix);
 
 /** Gives each request shuffled pages of its own; unused entries are poisoned with page numbers that do not exist.

@@ -107,12 +107,13 @@ static void info_checks_its_arguments(void **state) {
     assert_ok(pod_device_open("sim:cpu", &device));
     pod_device_info info = pod_device_info_init();
     assert_fails(pod_device_get_info(NULL, &info), POD_E_ARGUMENT, "device is NULL");
-    assert_fails(pod_device_get_info(device, NULL), POD_E_ARGUMENT, "info is NULL");
+    assert_fails(pod_device_get_info(device, NULL), POD_E_ARGUMENT, "device_info is NULL");
     memset(&info, 0x5a, sizeof info);
     pod_device_info before = info;
     info.struct_size = before.struct_size = 4;
     char message[128];
-    snprintf(message, sizeof message, "info.struct_size = 4 is not %zu; start from pod_device_info_init()",
+    snprintf(message, sizeof message,
+             "device_info.struct_size = 4 is not a size of this struct (%zu); start from pod_device_info_init()",
              sizeof info);
     assert_fails(pod_device_get_info(device, &info), POD_E_ARGUMENT, message);
     assert_memory_equal(&info, &before, sizeof info);

@@ -2,14 +2,14 @@
 /* What the planner decides for batches whose answer is known. */
 #include "unit.h"
 
-#include "guarded.h"
 #include "plan_check.h"
 #include "rng.h"
+#include "test_workspace.h"
 
 typedef struct planned {
     pod_device *device;
     pod_plan *plan;
-    guarded workspace;
+    test_workspace workspace;
     plan_check check;
 } planned;
 
@@ -30,23 +30,19 @@ static pod_plan_info plan_on(planned *p, const char *device, const pod_limits *l
     batch.num_requests = batch.num_pages = n;
     batch.q_start = q_start;
     batch.kv_len = kv_len;
-    batch.causal = 1;
-    size_t bytes;
     memset(p, 0, sizeof *p);
     assert_ok(pod_device_open(device, &p->device));
-    assert_ok(pod_workspace_size(p->device, limits, &bytes));
-    assert_ok(pod_plan_create(p->device, limits, &p->plan));
-    p->workspace = guarded_alloc(bytes, 0xcd);
-    assert_ok(pod_plan_build(p->plan, &batch, p->workspace.data, bytes, NULL));
+    assert_ok(test_workspace_plan(p->device, limits, 0xcd, &p->workspace, &p->plan));
+    assert_ok(pod_plan_build(p->plan, &batch, NULL));
     if (!plan_check_all(&p->check, p->plan)) fail_msg("%s", p->check.message);
     pod_plan_info info = pod_plan_info_init();
-    assert_ok(pod_plan_get_info(p->plan, &info));
+    assert_ok(pod_plan_get_info(p->plan, 0, &info));
     return info;
 }
 
 static void release(planned *p) {
     plan_check_free(&p->check);
-    guarded_free(&p->workspace);
+    test_workspace_free(&p->workspace);
     pod_plan_destroy(p->plan);
     pod_device_close(p->device);
 }
