@@ -4,7 +4,6 @@
 #include "bench/commit.h"
 #include "bench/suites.h"
 #include "commands.h"
-#include "input/file.h"
 #include "input/number.h"
 #include "input/options.h"
 #include "output/json_writer.h"
@@ -251,22 +250,13 @@ static const char *device_name(const bench *bench) {
     return bench->is_gpu ? "cuda:0" : "cpu";
 }
 
-static cli_exit read_trace(const char *path, trace *trace, cli_error *error) {
-    char *data;
-    size_t size;
-    CLI_TRY(file_read(path, &data, &size, error));
-    cli_exit code = trace_parse(data, size, path, trace, error);
-    free(data);
-    return code;
-}
-
 /** What can be wrong with the input shows before anything is measured. */
 static cli_exit read_files(bench *bench, cli_error *error) {
     const bench_options *options = bench->options;
     for (int32_t f = 0; f < options->num_batch_files; f++) {
         CLI_TRY(batch_file_read(options->batch_files[f], &bench->batches[f], error));
     }
-    return options->trace != NULL ? read_trace(options->trace, &bench->trace, error) : CLI_OK;
+    return options->trace != NULL ? trace_read(options->trace, &bench->trace, error) : CLI_OK;
 }
 
 static cli_exit bench_on_device(bench *bench, const bench_suite *const chosen[], int32_t count, cli_error *error) {

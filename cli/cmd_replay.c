@@ -2,7 +2,6 @@
 /* podattn replay: a request trace through the scheduler; the attention of every step is computed fused and serial. */
 #include "commands.h"
 #include "input/batch_args.h"
-#include "input/file.h"
 #include "input/number.h"
 #include "input/synthetic.h"
 #include "output/format.h"
@@ -70,12 +69,7 @@ static cli_exit load_trace(const command_options *options, const char *path, int
         return synthetic_make(options->synthetic, options->num_requests, seed, trace, error);
     }
     if (path == NULL) return cli_fail(error, "no TRACE and no --synthetic is given");
-    char *data;
-    size_t size;
-    CLI_TRY(file_read(path, &data, &size, error));
-    cli_exit code = trace_parse(data, size, path, trace, error);
-    free(data);
-    return code;
+    return trace_read(path, trace, error);
 }
 
 /* ---- steps ---- */

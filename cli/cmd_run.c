@@ -93,11 +93,10 @@ static engine *row_engine(run_state *run, run_row row, engine_way *way) {
 
 /** Poisons, runs, and only then compares. */
 static cli_exit check_row(run_state *run, run_row row, const check_reference *reference, cli_error *error) {
-    double unused_us;
     engine_way way;
     engine *engine = row_engine(run, row, &way);
     CLI_TRY(tensor_set_poison(&run->tensors, error));
-    CLI_TRY(engine_run(engine, way, &run->tensors.placed, &unused_us, error));
+    CLI_TRY(engine_run(engine, way, &run->tensors.placed, error));
     CLI_TRY(tensor_set_fetch(&run->tensors, error));
     run->report.errors[row] = check_compare(reference, &run->tensors.host.tensors);
     run->report.passes &= pod__errors_within(run->report.errors[row], run->report.tolerance);

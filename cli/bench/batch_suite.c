@@ -235,9 +235,8 @@ static cli_exit launch_variants(stand *stand, const bench_case *c, const int32_t
     cli_exit code = make_problem(stand, &p, error);
     if (code == CLI_OK) line_up(stand, &p);
     for (int32_t i = 0; i < LAUNCH_ROUNDS * count && code == CLI_OK; i++) {
-        double unused_us;
         const lineup_variant *variant = &p.row.lineup.variants[chosen[i % count]];
-        code = engine_run(variant->engine, variant->way, &variant->layer, &unused_us, error);
+        code = engine_run(variant->engine, variant->way, &variant->layer, error);
     }
     free_problem(stand, &p);
     return code;

@@ -55,11 +55,11 @@ static cli_exit measure_case(bench *bench, fusion *fusion, const char *name, int
     int32_t repeat = bench->repeat;
     for (int s = 0; s < NUM_FUSION_STRATEGIES; s++) {
         contexts[s] = (player){fusion, (fusion_strategy)s};
-        players[s] = (turn_player){queue_player, &contexts[s]};
+        players[s] = (turn_player){queue_player, &contexts[s], took_us + (int64_t)s * repeat};
     }
     const turns turns = {bench->device.memory, players, NUM_FUSION_STRATEGIES, bench->warmup, repeat, NULL};
     fusion->params.iterations = iterations;
-    CLI_TRY(turns_play(&turns, took_us, error));
+    CLI_TRY(turns_play(&turns, error));
     double *ideal_us = took_us + (int64_t)NUM_FUSION_STRATEGIES * repeat;
     return write_case(bench, name, iterations, took_us, ideal_us, ideal_us + repeat, error);
 }

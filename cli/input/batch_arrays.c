@@ -17,11 +17,7 @@ static cli_exit deal_pages(const batch_spec *spec, batch_arrays *arrays, cli_err
     int32_t *pool = malloc((size_t)arrays->batch.num_pages * sizeof *pool);
     if (pool == NULL) return cli_fail_memory(error);
     pod_prng random = pod__prng_seed((uint64_t)spec->seed);
-    for (int32_t i = 0; i < arrays->batch.num_pages; i++) {
-        uint32_t at = pod__prng_below(&random, (uint64_t)i + 1);
-        pool[i] = pool[at];
-        pool[at] = i;
-    }
+    pod__prng_permute(&random, pool, arrays->batch.num_pages);
     const int32_t *next = pool;
     for (int32_t r = 0; r < spec->num_requests; r++) {
         int32_t *row = arrays->page_table + r * arrays->batch.page_table_stride;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "input/trace.h"
 
+#include "input/file.h"
 #include "input/trace_lines.h"
 
 #include <math.h>
@@ -100,4 +101,13 @@ cli_exit trace_parse(const char *data, size_t size, const char *name, trace *tra
     }
     if (trace->num_requests == 0) return cli_fail(error, "%.200s: the trace is empty", name);
     return CLI_OK;
+}
+
+cli_exit trace_read(const char *path, trace *trace, cli_error *error) {
+    char *data;
+    size_t size;
+    CLI_TRY(file_read(path, &data, &size, error));
+    cli_exit code = trace_parse(data, size, path, trace, error);
+    free(data);
+    return code;
 }

@@ -33,6 +33,9 @@ typedef struct trace {
  * the line. Free the trace also on error. */
 cli_exit trace_parse(const char *data, size_t size, const char *name, trace *trace, cli_error *error);
 
+/** trace_parse() of a file. */
+cli_exit trace_read(const char *path, trace *trace, cli_error *error);
+
 cli_exit trace_add(trace *trace, trace_request request, cli_error *error);
 void trace_free(trace *trace);
 

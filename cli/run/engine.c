@@ -118,28 +118,10 @@ int engine_has_work(const engine *engine, engine_way way) {
     return engine->batches[call].num_requests > 0;
 }
 
-cli_exit engine_run(engine *engine, engine_way way, const layer *layer, double *took_us, cli_error *error) {
-    *took_us = 0;
+cli_exit engine_run(engine *engine, engine_way way, const layer *layer, cli_error *error) {
+    double unused_us;
     if (!engine_has_work(engine, way)) return CLI_OK;
     CLI_TRY(device_memory_begin(engine->memory, error));
     CLI_TRY(engine_queue(engine, way, layer, error));
-    return device_memory_end(engine->memory, took_us, error);
-}
-
-cli_exit engine_time_way(engine *engine, engine_way way, const layer *layer, double *took_us, cli_error *error) {
-    if (!device_memory_is_host(engine->memory)) CLI_TRY(engine_queue(engine, way, layer, error));
-    return engine_run(engine, way, layer, took_us, error);
-}
-
-cli_exit engine_time_all(engine *engine, const layer *layer, int fused_is_first, double took_us[NUM_WAYS],
-                         cli_error *error) {
-    if (fused_is_first) CLI_TRY(engine_time_way(engine, WAY_FUSED, layer, &took_us[WAY_FUSED], error));
-    CLI_TRY(engine_time_way(engine, WAY_PREFILL, layer, &took_us[WAY_PREFILL], error));
-    CLI_TRY(engine_time_way(engine, WAY_DECODE, layer, &took_us[WAY_DECODE], error));
-    if (!fused_is_first) CLI_TRY(engine_time_way(engine, WAY_FUSED, layer, &took_us[WAY_FUSED], error));
-    took_us[WAY_SERIAL] = took_us[WAY_PREFILL] + took_us[WAY_DECODE];
-    took_us[WAY_STREAMS] = 0;
-    if (device_memory_is_host(engine->memory)) return CLI_OK;
-    CLI_TRY(engine_time_way(engine, WAY_SERIAL, layer, &took_us[WAY_SERIAL], error));
-    return engine_time_way(engine, WAY_STREAMS, layer, &took_us[WAY_STREAMS], error);
+    return device_memory_end(engine->memory, &unused_us, error);
 }

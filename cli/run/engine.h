@@ -43,16 +43,7 @@ int engine_has_work(const engine *engine, engine_way way);
 /** Computes the step over tensors in the device's memory; a GPU has then only been given the work. */
 cli_exit engine_queue(engine *engine, engine_way way, const layer *layer, cli_error *error);
 
-/** Computes the step over tensors in the device's memory, waits, and says how long it took: 0 where there is nothing to
- * do. */
-cli_exit engine_run(engine *engine, engine_way way, const layer *layer, double *took_us, cli_error *error);
-
-/** As engine_run(), but a GPU works on the same once before, so that it does not wait for the host to queue. */
-cli_exit engine_time_way(engine *engine, engine_way way, const layer *layer, double *took_us, cli_error *error);
-
-/** Times every way. Who comes second may find warmer caches, so callers take turns with `fused_is_first`. On a CPU,
- * which has no streams, serial is the sum of its sides, and WAY_STREAMS takes no time. */
-cli_exit engine_time_all(engine *engine, const layer *layer, int fused_is_first, double took_us[NUM_WAYS],
-                         cli_error *error);
+/** The same, and waits. */
+cli_exit engine_run(engine *engine, engine_way way, const layer *layer, cli_error *error);
 
 #endif

@@ -12,7 +12,6 @@ int lineup_is_computed(const device_memory *memory, engine_way way) {
 static cli_exit queue_variant(void *context, int64_t turn, cli_error *error) {
     const lineup_variant *variant = context;
     const pod_limits *limits = &variant->engine->limits;
-    if (!engine_has_work(variant->engine, variant->way)) return CLI_OK;
     layer layer = variant->layer;
     if (variant->num_copies > 1) {
         int64_t tokens = turn % variant->num_copies * variant->copy_stride_tokens;
@@ -48,44 +47,19 @@ static void add_sides(lineup *lineup) {
     }
 }
 
-/** Nothing to do shows as the time between two marks. */
-static void clear_idle(lineup *lineup) {
-    for (int32_t v = 0; v < lineup->num_variants; v++) {
-        const lineup_variant *variant = &lineup->variants[v];
-        if (engine_has_work(variant->engine, variant->way)) continue;
-        memset(lineup->took_us + (int64_t)v * lineup->repeat, 0, (size_t)lineup->repeat * sizeof(double));
-    }
-}
-
-static cli_exit play(lineup *lineup, double *took_us, progress *progress, cli_error *error) {
-    turn_player players[LINEUP_MAX_VARIANTS];
-    int32_t places[LINEUP_MAX_VARIANTS], num_players = 0;
-    for (int32_t v = 0; v < lineup->num_variants; v++) {
-        if (!lineup_is_computed(lineup->memory, lineup->variants[v].way)) continue;
-        places[num_players] = v;
-        players[num_players++] = (turn_player){queue_variant, &lineup->variants[v]};
-    }
-    turns turns = {lineup->memory, players, num_players, lineup->warmup, lineup->repeat, progress};
-    CLI_TRY(turns_play(&turns, took_us, error));
-    size_t bytes = (size_t)lineup->repeat * sizeof(double);
-    for (int32_t p = 0; p < num_players; p++) {
-        memcpy(lineup->took_us + (int64_t)places[p] * lineup->repeat, took_us + (int64_t)p * lineup->repeat, bytes);
-    }
-    return CLI_OK;
-}
-
 cli_exit lineup_time(lineup *lineup, progress *progress, cli_error *error) {
-    size_t count = (size_t)lineup->num_variants * (size_t)lineup->repeat;
-    lineup->took_us = calloc(count, sizeof(double));
-    double *took_us = calloc(count, sizeof *took_us);
-    if (lineup->took_us == NULL || took_us == NULL) {
-        free(took_us);
-        return cli_fail_memory(error);
+    turn_player players[LINEUP_MAX_VARIANTS];
+    turns turns = {lineup->memory, players, 0, lineup->warmup, lineup->repeat, progress};
+    lineup->took_us = calloc((size_t)lineup->num_variants * (size_t)lineup->repeat, sizeof(double));
+    if (lineup->took_us == NULL) return cli_fail_memory(error);
+    for (int32_t v = 0; v < lineup->num_variants; v++) {
+        lineup_variant *variant = &lineup->variants[v];
+        if (!lineup_is_computed(lineup->memory, variant->way) || !engine_has_work(variant->engine, variant->way))
+            continue;
+        double *took_us = lineup->took_us + (int64_t)v * lineup->repeat;
+        players[turns.num_players++] = (turn_player){queue_variant, variant, took_us};
     }
-    cli_exit code = play(lineup, took_us, progress, error);
-    free(took_us);
-    if (code != CLI_OK) return code;
-    clear_idle(lineup);
+    CLI_TRY(turns_play(&turns, error));
     add_sides(lineup);
     return CLI_OK;
 }

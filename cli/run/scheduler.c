@@ -2,13 +2,9 @@
 #include "run/scheduler.h"
 
 #include "base/prng.h"
+#include "input/batch_spec.h"
 
 #include <stdlib.h>
-
-static int32_t pages_of(const scheduler *scheduler, int32_t tokens) {
-    int32_t page_size = scheduler->config.page_size;
-    return tokens / page_size + (tokens % page_size != 0);
-}
 
 /* ---- memory ---- */
 
@@ -20,11 +16,7 @@ double scheduler_bytes(const scheduler_config *config, int32_t max_tokens) {
 
 static void deal_pages(scheduler *scheduler) {
     pod_prng random = pod__prng_seed((uint64_t)scheduler->config.seed);
-    for (int32_t i = 0; i < scheduler->config.num_pages; i++) {
-        uint32_t at = pod__prng_below(&random, (uint64_t)i + 1);
-        scheduler->free_pages[i] = scheduler->free_pages[at];
-        scheduler->free_pages[at] = i;
-    }
+    pod__prng_permute(&random, scheduler->free_pages, scheduler->config.num_pages);
     scheduler->num_free_pages = scheduler->config.num_pages;
 }
 
@@ -35,7 +27,7 @@ cli_exit scheduler_make(const scheduler_config *config, const trace *trace, int3
     made->batch.num_masks = 1;
     made->batch.masks = &made->mask;
     size_t max_batch = (size_t)config->max_batch;
-    made->max_pages = pages_of(made, max_tokens);
+    made->max_pages = batch_pages(max_tokens, config->page_size);
     size_t table_entries = max_batch * (size_t)made->max_pages;
     made->running = malloc(max_batch * sizeof *made->running);
     made->order = malloc(max_batch * sizeof(int32_t));
@@ -118,7 +110,7 @@ static int32_t admit(scheduler *scheduler, int32_t budget) {
     if (budget == 0 || scheduler->next_request == scheduler->trace->num_requests) return 0;
     if (scheduler->num_running == scheduler->config.max_batch) return 0;
     const trace_request *request = &scheduler->trace->requests[scheduler->next_request];
-    int32_t num_pages = pages_of(scheduler, scheduler_tokens(request));
+    int32_t num_pages = batch_pages(scheduler_tokens(request), scheduler->config.page_size);
     if (num_pages > scheduler->num_free_pages) return 0;
     running_request *running = &scheduler->running[scheduler->num_running++];
     *running = (running_request){.prefill_tokens = request->prefill_tokens,

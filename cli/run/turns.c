@@ -5,7 +5,7 @@
 
 enum { MAX_QUEUED_CALLS = 512 };
 
-/** Turns that a GPU is given at once. */
+/** Turns that a GPU is given at the same time. */
 static int32_t turns_at_once(const turns *turns) {
     return turns->num_players < MAX_QUEUED_CALLS ? MAX_QUEUED_CALLS / turns->num_players : 1;
 }
@@ -27,7 +27,7 @@ static cli_exit play_timed(const turns *turns, int64_t turn, int32_t first_mark,
 }
 
 /** Turns [begin, end): queued at once, then read. */
-static cli_exit play_block(const turns *turns, int32_t begin, int32_t end, double *took_us, cli_error *error) {
+static cli_exit play_block(const turns *turns, int32_t begin, int32_t end, cli_error *error) {
     int32_t marks = 2 * turns->num_players;
     for (int32_t t = begin; t < end; t++) {
         CLI_TRY(play_timed(turns, turns->warmup + t, (t - begin) * marks, error));
@@ -35,14 +35,13 @@ static cli_exit play_block(const turns *turns, int32_t begin, int32_t end, doubl
     for (int32_t t = begin; t < end; t++) {
         for (int32_t p = 0; p < turns->num_players; p++) {
             int32_t mark = (t - begin) * marks + 2 * p;
-            double *took = &took_us[(int64_t)p * turns->repeat + t];
-            CLI_TRY(device_memory_between(turns->memory, mark, mark + 1, took, error));
+            CLI_TRY(device_memory_between(turns->memory, mark, mark + 1, &turns->players[p].took_us[t], error));
         }
     }
     return CLI_OK;
 }
 
-cli_exit turns_play(const turns *turns, double *took_us, cli_error *error) {
+cli_exit turns_play(const turns *turns, cli_error *error) {
     int32_t at_once = device_memory_is_host(turns->memory) ? 1 : turns_at_once(turns);
     CLI_TRY(device_memory_reserve_marks(turns->memory, 2 * turns->num_players * at_once, error));
     for (int32_t t = 0; t < turns->warmup; t++) CLI_TRY(play_untimed(turns, t, error));
@@ -51,7 +50,7 @@ cli_exit turns_play(const turns *turns, double *took_us, cli_error *error) {
         if (turns->progress != NULL) progress_update(turns->progress, "turn %d of %d", begin + 1, turns->repeat);
         /* Reading marks leaves a GPU idle: it gets something to do while the host queues. */
         if (at_once > 1 && (begin > 0 || turns->warmup == 0)) CLI_TRY(play_untimed(turns, begin, error));
-        CLI_TRY(play_block(turns, begin, end, took_us, error));
+        CLI_TRY(play_block(turns, begin, end, error));
     }
     return CLI_OK;
 }

@@ -10,6 +10,7 @@
 typedef struct turn_player {
     cli_exit (*queue)(void *context, int64_t turn, cli_error *error);
     void *context;
+    double *took_us; /**< [repeat], out */
 } turn_player;
 
 typedef struct turns {
@@ -20,9 +21,9 @@ typedef struct turns {
     progress *progress;     /**< NULL: shows nothing */
 } turns;
 
-/** Fills took_us[player * repeat + turn]. A GPU is given many turns at once and never waits for the host between the
- * marks of one. */
-cli_exit turns_play(const turns *turns, double *took_us, cli_error *error);
+/** Fills the players' times. A GPU is given many turns at the same time and never waits for the host between the marks
+ * of one. */
+cli_exit turns_play(const turns *turns, cli_error *error);
 
 /** What many turns say of one player, or of its ratio to another one. */
 typedef struct turn_summary {

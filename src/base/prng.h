@@ -44,6 +44,15 @@ static inline uint32_t pod__prng_below(pod_prng *random, uint64_t bound) {
     return (uint32_t)((pod__prng_next(random) >> 32) * bound >> 32);
 }
 
+/** Fills `numbers` with 0 to count - 1 in random order. */
+static inline void pod__prng_permute(pod_prng *random, int32_t *numbers, int32_t count) {
+    for (int32_t i = 0; i < count; i++) {
+        uint32_t at = pod__prng_below(random, (uint64_t)i + 1);
+        numbers[i] = numbers[at];
+        numbers[at] = i;
+    }
+}
+
 /** In (0, 1]. */
 static inline double pod__prng_uniform(pod_prng *random) {
     return (double)((pod__prng_next(random) >> 11) + 1) * 0x1p-53;
