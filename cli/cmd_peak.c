@@ -2,7 +2,7 @@
 /* podattn peak: a device's ceilings, measured. */
 #include "commands.h"
 #include "input/options.h"
-#include "output/json_writer.h"
+#include "output/device_report.h"
 #include "output/table.h"
 #include "podattn.h"
 
@@ -92,12 +92,7 @@ static void write_rate(json_writer *json, const char *key, const pod_device_rate
 static void print_json(const peak_report *report) {
     json_writer json = json_begin(stdout);
     json_text(&json, "command", "peak");
-    json_begin_row(&json, "device");
-    json_text(&json, "backend", report->device.backend);
-    json_text(&json, "name", report->device.name);
-    json_text(&json, "kernel", report->device.kernel);
-    json_int(&json, "num_threads", report->device.num_threads);
-    json_end_object(&json);
+    device_report_json(&report->device, report->device.kernel, NULL, &json);
     write_rate(&json, "read", &report->peak.read);
     write_rate(&json, "math", &report->peak.math);
     if (has_both(report)) {

@@ -168,15 +168,10 @@ static void free_problem(const stand *stand, problem *p) {
 }
 
 static cli_exit write_case(stand *stand, const batch_row *row, cli_error *error) {
-    char *lines = NULL;
-    size_t bytes;
-    FILE *file = open_memstream(&lines, &bytes);
-    if (file == NULL) return cli_fail_memory(error);
-    cli_exit code = batch_row_write(stand->bench, stand->suite, row, file, error);
-    if (fclose(file) != 0) code = cli_fail_memory(error);
-    if (code == CLI_OK) code = bench_file_add(&stand->bench->file, lines, error);
-    free(lines);
-    return code;
+    bench_file *to = &stand->bench->file;
+    FILE *file = bench_file_begin_case(to);
+    cli_exit code = file != NULL ? batch_row_write(stand->bench, stand->suite, row, file, error) : CLI_OK;
+    return bench_file_end_case(to, code, error);
 }
 
 /** `*measured` tells a case that failed from a file that cannot be written. */

@@ -171,10 +171,22 @@ int bench_file_has(const bench_file *file, const char *case_name) {
     return is_in(file->kept_cases, file->num_kept, case_name, strlen(case_name));
 }
 
-cli_exit bench_file_add(bench_file *file, const char *lines, cli_error *error) {
-    fputs(lines, file->file);
-    file->num_done++;
-    return check_written(file, error);
+FILE *bench_file_begin_case(bench_file *file) {
+    file->case_lines = NULL;
+    file->case_file = open_memstream(&file->case_lines, &file->case_bytes);
+    return file->case_file;
+}
+
+cli_exit bench_file_end_case(bench_file *file, cli_exit code, cli_error *error) {
+    if (file->case_file == NULL) return cli_fail_memory(error);
+    if (fclose(file->case_file) != 0) code = cli_fail_memory(error);
+    if (code == CLI_OK && file->case_bytes > 0) {
+        fputs(file->case_lines, file->file);
+        file->num_done++;
+        code = check_written(file, error);
+    }
+    free(file->case_lines);
+    return code;
 }
 
 cli_exit bench_file_comment(bench_file *file, const char *comment, cli_error *error) {

@@ -30,10 +30,8 @@ static void print_row(const char *name, int iterations, const char *variant, con
 /** The ideal is the longer side alone, in the same turn. */
 static cli_exit write_case(bench *bench, const char *name, int iterations, const double *took_us, double *ideal_us,
                            double *scratch, cli_error *error) {
-    char *lines = NULL;
-    size_t bytes;
     int32_t repeat = bench->repeat;
-    FILE *file = open_memstream(&lines, &bytes);
+    FILE *file = bench_file_begin_case(&bench->file);
     if (file == NULL) return cli_fail_memory(error);
     for (int32_t i = 0; i < repeat; i++) {
         ideal_us[i] = fmax(took_us[FUSION_COMPUTE * repeat + i], took_us[FUSION_MEMORY * repeat + i]);
@@ -43,9 +41,7 @@ static cli_exit write_case(bench *bench, const char *name, int iterations, const
                   scratch, file);
     }
     print_row(name, iterations, "ideal", ideal_us, ideal_us, repeat, scratch, file);
-    cli_exit code = fclose(file) == 0 ? bench_file_add(&bench->file, lines, error) : cli_fail_memory(error);
-    free(lines);
-    return code;
+    return bench_file_end_case(&bench->file, CLI_OK, error);
 }
 
 static cli_exit measure_case(bench *bench, fusion *fusion, const char *name, int iterations, double *took_us,

@@ -1,20 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "bench/suite_peak.h"
 
-/** Behind a semicolon; nothing where nothing was measured. */
-static int print_known(char *text, size_t bytes, double value) {
-    return value > 0 ? snprintf(text, bytes, ";%.3f", value) : snprintf(text, bytes, ";");
-}
-
 static cli_exit write_rate(bench *bench, const char *name, const pod_device_rate *rate, cli_error *error) {
-    char line[160];
     const double values[] = {rate->tflops, rate->gb_per_s, rate->clock_mhz, rate->power_watts};
-    size_t used = (size_t)snprintf(line, sizeof line, "%s", name);
+    FILE *file = bench_file_begin_case(&bench->file);
+    if (file == NULL) return cli_fail_memory(error);
+    fputs(name, file);
     for (size_t i = 0; i < sizeof values / sizeof values[0]; i++) {
-        used += (size_t)print_known(line + used, sizeof line - used, values[i]);
+        fputc(';', file);
+        if (values[i] > 0) fprintf(file, "%.3f", values[i]); /* empty where nothing was measured */
     }
-    snprintf(line + used, sizeof line - used, "\n");
-    return bench_file_add(&bench->file, line, error);
+    fputc('\n', file);
+    return bench_file_end_case(&bench->file, CLI_OK, error);
 }
 
 cli_exit run_peak(bench *bench, cli_error *error) {

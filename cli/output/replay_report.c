@@ -2,6 +2,7 @@
 #include "output/replay_report.h"
 
 #include "output/batch_report.h"
+#include "output/device_report.h"
 #include "output/format.h"
 #include "output/table.h"
 #include "run/stopwatch.h"
@@ -83,8 +84,7 @@ static void print_setting(const replay_report *report, FILE *file) {
             format_count((int64_t)lround(means.decode_tokens)).text);
     fputs("\nshape     ", file);
     batch_report_shape(report->spec, file);
-    fprintf(file, "device    %s: %s, %s", report->device.backend, report->device.name, report->device.kernel);
-    if (report->device.num_threads > 0) fprintf(file, ", threads: %d", report->device.num_threads);
+    device_report_text(&report->device, report->device.kernel, file);
     fprintf(file, "\nschedule  chunks of %s tokens, at most %s requests at once\n",
             format_count(config->chunk_tokens).text, format_count(config->max_batch).text);
     fprintf(file, "KV cache  %s pages x %d tokens, %s for one layer\n\n", format_count(config->num_pages).text,
@@ -146,12 +146,7 @@ static void write_setting(const replay_report *report, json_writer *json) {
     json_number(json, "mean_prefill_tokens", means.prefill_tokens);
     json_number(json, "mean_decode_tokens", means.decode_tokens);
     json_end_object(json);
-    json_begin_row(json, "device");
-    json_text(json, "backend", report->device.backend);
-    json_text(json, "name", report->device.name);
-    json_text(json, "kernel", report->device.kernel);
-    json_int(json, "num_threads", report->device.num_threads);
-    json_end_object(json);
+    device_report_json(&report->device, report->device.kernel, NULL, json);
     json_begin_row(json, "schedule");
     json_int(json, "chunk_tokens", report->config.chunk_tokens);
     json_int(json, "max_batch", report->config.max_batch);

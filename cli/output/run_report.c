@@ -2,6 +2,7 @@
 #include "output/run_report.h"
 
 #include "output/batch_report.h"
+#include "output/device_report.h"
 #include "output/format.h"
 #include "output/table.h"
 
@@ -35,8 +36,7 @@ static void print_problem(const run_report *report, FILE *file) {
     batch_report_shape(report->spec, file);
     fputs("batch     ", file);
     batch_report_requests(report->spec, file);
-    fprintf(file, "device    %s: %s, %s", report->device.backend, report->device.name, report->plan.kernel);
-    if (report->device.num_threads > 0) fprintf(file, ", threads: %d", report->device.num_threads);
+    device_report_text(&report->device, report->plan.kernel, file);
     if (*report->plan.kernel_note != '\0') fprintf(file, " (%s)", report->plan.kernel_note);
     fprintf(file, "\nmemory    tensors %s, workspace %s\n", format_bytes(report->tensor_bytes).text,
             format_bytes(report->workspace_bytes).text);
@@ -129,13 +129,7 @@ void run_report_json(const run_report *report, FILE *file) {
     json_text(&json, "command", "run");
     batch_report_shape_json(report->spec, &json);
     batch_report_requests_json(report->spec, &json);
-    json_begin_row(&json, "device");
-    json_text(&json, "backend", report->device.backend);
-    json_text(&json, "name", report->device.name);
-    json_text(&json, "kernel", report->plan.kernel);
-    json_text(&json, "kernel_note", report->plan.kernel_note);
-    json_int(&json, "num_threads", report->device.num_threads);
-    json_end_object(&json);
+    device_report_json(&report->device, report->plan.kernel, report->plan.kernel_note, &json);
     json_number(&json, "tensor_bytes", report->tensor_bytes);
     json_number(&json, "workspace_bytes", report->workspace_bytes);
     json_number(&json, "plan_us", report->plan_us);
