@@ -97,8 +97,7 @@ static void fill_mask(test_batch *batch, test_rng *rng, const pod_limits *limits
     for (int32_t r = 0; r < batch->batch.num_requests; r++) causal[r] = rng_chance(rng, 60);
 }
 
-/** Whether a request has to have a key for each of its queries. */
-static int is_causal(const test_batch *batch, int32_t r) {
+int test_batch_is_causal(const test_batch *batch, int32_t r) {
     int causal = 0;
     for (int32_t m = 0; m < batch->batch.num_masks; m++) {
         const pod_mask *mask = &batch->masks[m];
@@ -117,7 +116,7 @@ void test_batch_fill(test_batch *batch, test_rng *rng, const pod_limits *limits,
     batch->q_start[0] = 0;
     for (int32_t r = 0; r < b->num_requests; r++) {
         int32_t q_len = random_q_len(rng, limits, mix, limits->max_q_tokens - token, b->num_requests - 1 - r);
-        int causal = is_causal(batch, r);
+        int causal = test_batch_is_causal(batch, r);
         if (causal) q_len = min32(q_len, limits->max_kv_len);
         token += q_len;
         batch->q_start[r + 1] = token;

@@ -37,6 +37,9 @@ void test_batch_free(test_batch *batch);
  * reach max_kv_len. */
 void test_batch_fill(test_batch *batch, test_rng *rng, const pod_limits *limits, batch_mix mix);
 
+/** Whether some mask of the batch is causal for request r: then it has a key for each of its queries. */
+int test_batch_is_causal(const test_batch *batch, int32_t r);
+
 /** Gives each request shuffled pages of its own; unused entries are poisoned with page numbers that do not exist.
  * Returns 0 if there is no memory. */
 int test_batch_add_pages(test_batch *batch, test_rng *rng, const pod_limits *limits);

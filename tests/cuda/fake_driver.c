@@ -9,7 +9,9 @@
  *   FAKE_CUDA_SM_SMEM=167936            bytes of shared memory of an SM */
 #include "backend/backend.h"
 #include "base/dtype.h"
+#include "cpu/cpu_kernels.h"
 #include "cuda/cuda_variants.h"
+#include "cuda/kernels/merge/merge_params.h"
 #include "cuda/kernels/params.h"
 #include "cuda/kernels/peak/peak_params.h"
 #include "cuda/kernels/plan/plan_params.h"
@@ -51,7 +53,7 @@ static int setting(const char *name, int otherwise) {
 
 /* ---- kernels ---- */
 
-enum { PLAN_KERNEL = -1, PEAK_KERNEL = -2, FILL_KERNEL = -3, NUM_OTHER_KERNELS = 3 };
+enum { PLAN_KERNEL = -1, PEAK_KERNEL = -2, FILL_KERNEL = -3, MERGE_KERNEL = -4, NUM_OTHER_KERNELS = 4 };
 
 typedef struct fake_kernel {
     int32_t variant; /**< or one of the other kernels */
@@ -64,6 +66,7 @@ typedef struct fake_node {
         pod_plan_params plan;
         pod_kernel_params attention;
         pod_peak_params peak;
+        pod_merge_params merge;
     } params;
 } fake_node;
 
@@ -71,7 +74,10 @@ static fake_kernel kernels[NUM_OTHER_KERNELS + POD_CUDA_NUM_VARIANTS];
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 static uint32_t check_pages(const pod_plan_params *p, int32_t r) {
-    int32_t kv_len = pod_core_request(&p->shape, r).kv_len;
+    pod_shape shape = p->shapes[0];
+    shape.causal = 0;
+    shape.causal_per_request = NULL;
+    int32_t kv_len = pod_core_request(&shape, r).kv_len;
     int32_t pages = pod_core_ceil_div(kv_len, p->page_size);
     if (p->page_table == NULL) return pages > 1 ? 2 : (uint32_t)(pages == 1 && r >= p->num_pages);
     for (int32_t i = 0; i < pages; i++) {
@@ -164,7 +170,7 @@ static int q_map_matches(const pod_kernel_params *p, pod_dtype dtype) {
     int32_t group = p->shape.group;
     const uint16_t box[] = {64, (uint16_t)group, (uint16_t)(64 / group)};
     if (!p->has_q_map) return 64 % group != 0;
-    const int64_t last[] = {p->head_dim - 1, p->shape.kv_heads * group - 1, p->shape.max_q_tokens - 1};
+    const int64_t last[] = {p->head_dim - 1, p->shape.kv_heads * group - 1, pod_core_max(0, p->shape.max_q_tokens - 1)};
     int64_t expected = 2 * (last[0] + last[1] * p->q_head_stride + last[2] * p->q_token_stride);
     return m.rank == 3 && m.address == p->q && m.is_bf16 == (dtype == POD_BF16) && has_box(&m, box) &&
            map_offset(&m, last) == expected;
@@ -183,9 +189,41 @@ static int maps_match(const pod_kernel_params *p, pod_dtype dtype) {
 static void run_plan(const pod_plan_params *p) {
     int32_t digits[1 << RADIX_BITS];
     pod_team team = {0, 1, RADIX_BITS, digits};
-    p->schedule.header->signature = p->signature;
-    pod_core_plan(&team, &p->shape, &p->tiling, &p->schedule);
-    for (int32_t r = 0; r < p->shape.num_requests; r++) p->schedule.page_errors[r] = check_pages(p, r);
+    for (int32_t m = 0; m < p->num_masks; m++) {
+        const pod_schedule *schedule = &p->schedules[m];
+        pod_core_plan(&team, &p->shapes[m], &p->tiling, schedule);
+        schedule->header->signature = p->signature;
+        if (p->bad_request != NULL && schedule->header->first_error != INT32_MAX)
+            *p->bad_request = 1 + schedule->header->first_error;
+    }
+    for (int32_t r = 0; r < p->shapes[0].num_requests; r++) {
+        p->schedules[0].page_errors[r] = check_pages(p, r);
+        if (p->bad_request != NULL && p->schedules[0].page_errors[r] != 0) *p->bad_request = 1 + r;
+    }
+}
+
+/** The library's own, on the host. */
+static void run_merge(const pod_merge_params *p) {
+    pod_parts parts = pod_parts_init();
+    parts.num_parts = p->num_parts;
+    parts.num_tokens = (int32_t)(p->num_rows / p->q_heads);
+    parts.q_heads = p->q_heads;
+    parts.head_dim = p->head_dim;
+    parts.part_dtype = (pod_dtype)p->part_dtype;
+    parts.out_dtype = (pod_dtype)p->out_dtype;
+    parts.part_outs = p->part_outs;
+    parts.part_lses = p->part_lses;
+    parts.part_token_stride = p->part_token_stride;
+    parts.part_head_stride = p->part_head_stride;
+    parts.part_lse_token_stride = p->part_lse_token_stride;
+    parts.part_lse_head_stride = p->part_lse_head_stride;
+    parts.out = p->out;
+    parts.out_token_stride = p->out_token_stride;
+    parts.out_head_stride = p->out_head_stride;
+    parts.lse = p->lse;
+    parts.lse_token_stride = p->lse_token_stride;
+    parts.lse_head_stride = p->lse_head_stride;
+    pod__cpu_merge(&parts, 1);
 }
 
 static void store_row(const pod_kernel_params *p, pod_dtype dtype, int64_t token, int32_t head, const double *out,
@@ -207,7 +245,7 @@ static void run_request(const pod_kernel_params *p, const pod_cuda_variant *vari
     limits.q_dtype = limits.kv_dtype = limits.out_dtype = variant->dtype;
     limits.page_size = p->page_size;
     limits.max_requests = 1;
-    limits.max_q_tokens = p->shape.max_q_tokens;
+    limits.max_q_tokens = pod_core_max(1, p->shape.max_q_tokens);
     limits.max_kv_len = p->shape.max_kv_len;
     pod_batch batch = pod_batch_init();
     batch.num_requests = 1;
@@ -216,22 +254,26 @@ static void run_request(const pod_kernel_params *p, const pod_cuda_variant *vari
     batch.page_table = p->page_table != NULL ? p->page_table + r * p->page_table_stride : &own_page;
     batch.page_table_stride = batch.max_pages = pod_core_ceil_div(request.kv_len, p->page_size);
     batch.num_pages = INT32_MAX;
-    batch.causal = p->shape.causal;
-    batch.window_tokens = p->shape.window_tokens;
+    pod_mask mask = pod_mask_init();
+    mask.causal = request.is_causal;
+    mask.window_tokens = p->shape.window_tokens;
+    batch.num_masks = 1;
+    batch.masks = &mask;
     pod_tensors t = pod_tensors_init();
     t.q = (const uint16_t *)p->q + request.q_begin * p->q_token_stride;
-    t.k = p->k;
-    t.v = p->v;
     t.out = p->out;
     t.sinks = p->sinks;
     t.q_token_stride = p->q_token_stride, t.q_head_stride = p->q_head_stride;
-    t.k_page_stride = p->k_page_stride, t.k_token_stride = p->k_token_stride, t.k_head_stride = p->k_head_stride;
-    t.v_page_stride = p->v_page_stride, t.v_token_stride = p->v_token_stride, t.v_head_stride = p->v_head_stride;
+    pod_cache c = pod_cache_init();
+    c.k = (void *)(uintptr_t)p->k;
+    c.v = (void *)(uintptr_t)p->v;
+    c.k_page_stride = p->k_page_stride, c.k_token_stride = p->k_token_stride, c.k_head_stride = p->k_head_stride;
+    c.v_page_stride = p->v_page_stride, c.v_token_stride = p->v_token_stride, c.v_head_stride = p->v_head_stride;
     t.softcap = p->softcap_log2 / POD_LOG2_E;
     t.scale = p->softcap_log2 > 0 ? p->scale_log2 * t.softcap : p->scale_log2 / POD_LOG2_E;
     size_t rows = (size_t)request.q_len * (size_t)q_heads;
     double *out = calloc(rows * (size_t)p->head_dim + 1, sizeof *out), *lse = calloc(rows + 1, sizeof *lse);
-    if (!is_bad && pod_reference_attention(&limits, &batch, &t, -1, out, lse) != POD_OK) {
+    if (!is_bad && pod_reference_attention(&limits, &batch, &t, &c, -1, out, lse) != POD_OK) {
         fprintf(stderr, "fake kernel: %s\n", pod_error_message());
         abort();
     }
@@ -268,6 +310,8 @@ static void run_node(const fake_node *node) {
         run_plan(&node->params.plan);
     } else if (node->kernel->variant == PEAK_KERNEL) {
         run_peak(&node->params.peak);
+    } else if (node->kernel->variant == MERGE_KERNEL) {
+        run_merge(&node->params.merge);
     } else if (node->kernel->variant >= 0) {
         run_attention(&node->params.attention, &pod__cuda_variants[node->kernel->variant], node->grid);
     }
@@ -421,6 +465,7 @@ EXPORT CUresult cuModuleGetFunction(CUfunction *function, CUmodule module, const
     const char *image = "peak";
     int32_t variant = -NUM_OTHER_KERNELS - 1;
     if (strcmp(name, POD_PLAN_KERNEL) == 0) variant = PLAN_KERNEL, image = "plan";
+    if (strcmp(name, POD_MERGE_KERNEL) == 0) variant = MERGE_KERNEL, image = "merge";
     if (strcmp(name, POD_PEAK_KERNEL) == 0) variant = PEAK_KERNEL;
     if (strcmp(name, POD_PEAK_FILL_KERNEL) == 0) variant = FILL_KERNEL;
     for (int32_t i = 0; i < POD_CUDA_NUM_VARIANTS; i++) {
@@ -470,7 +515,11 @@ EXPORT CUresult cuLaunchKernel(CUfunction function, unsigned int grid_x, unsigne
         if (block_x != POD_PEAK_THREADS || grid_x != POD_PEAK_CTAS_PER_SM * NUM_SMS) return CUDA_ERROR_INVALID_VALUE;
     } else if (node.kernel->variant == PLAN_KERNEL) {
         node.params.plan = *(const pod_plan_params *)params[0];
-        if (block_x != POD_PLAN_THREADS || grid_x < 1) return CUDA_ERROR_INVALID_VALUE;
+        if (block_x != POD_PLAN_THREADS || grid_x < (unsigned)node.params.plan.num_masks)
+            return CUDA_ERROR_INVALID_VALUE;
+    } else if (node.kernel->variant == MERGE_KERNEL) {
+        node.params.merge = *(const pod_merge_params *)params[0];
+        if (block_x != POD_MERGE_THREADS || grid_x < 1) return CUDA_ERROR_INVALID_VALUE;
     } else if (node.kernel->variant >= 0) {
         const pod_cuda_variant *variant = &pod__cuda_variants[node.kernel->variant];
         node.params.attention = *(const pod_kernel_params *)params[0];

@@ -19,14 +19,16 @@ typedef struct gpu_case {
     pod_limits limits;
     test_batch batch; /**< on the host */
     pod_batch device_batch;
-    pod_tensors host;   /**< out and lse: what the GPU wrote */
+    pod_mask device_masks[POD_MAX_MASKS];
+    pod_tensors host; /**< out and lse: what the GPU wrote */
+    pod_cache host_cache;
     pod_tensors device; /**< the same in the GPU's memory */
-    uint16_t *kv;       /**< k and v, in one storage or two; unused tokens are NaN */
+    pod_cache device_cache;
+    uint16_t *kv; /**< k and v, in one storage or two; unused tokens are NaN */
     size_t q_elements, kv_elements, v_offset, out_elements, lse_elements;
     void *device_kv;
     pod_plan *plan;
-    void *workspace;
-    size_t workspace_bytes;
+    pod_workspace workspace; /**< in the GPU's memory, bad_request too */
 } gpu_case;
 
 /** Bounds on a random case. */
@@ -51,6 +53,9 @@ void gpu_case_poison(const gpu_case *c, const gpu *gpu, int with_workspace);
 /** Plans (from the host's arrays or the device's) and runs. Ends the program on an error. */
 void gpu_case_plan(const gpu_case *c, pod_memory memory, CUstream stream);
 void gpu_case_run(const gpu_case *c, CUstream stream);
+
+/** What the workspace's word says of bad requests: 0 or 1 + a request. */
+int32_t gpu_case_bad_request(const gpu_case *c, const gpu *gpu);
 
 /** Fetches the outputs into `host`. */
 void gpu_case_download(const gpu_case *c, const gpu *gpu);

@@ -211,7 +211,7 @@ typedef struct map_case {
     pod_kernel_params params;
     pod_cuda_device *cuda;
     fake_map k, v;
-    pod_tensors tensors;
+    pod_call call;
     pod_plan plan;
 } map_case;
 
@@ -223,18 +223,19 @@ static void init_case(map_case *c, pod_cuda_device *cuda) {
     c->plan.limits = limits_of(POD_BF16, head_dim, page_size);
     c->plan.batch.page_table = (const int32_t *)(const void *)k;
     c->plan.batch.num_pages = 9;
-    c->tensors.q = q;
-    c->tensors.q_head_stride = head_dim;
-    c->tensors.q_token_stride = head_dim * c->plan.limits.q_heads;
-    c->tensors.k = k;
-    c->tensors.v = v;
-    c->tensors.k_head_stride = c->tensors.v_head_stride = head_dim;
-    c->tensors.k_token_stride = c->tensors.v_token_stride = kv_heads * head_dim;
-    c->tensors.k_page_stride = c->tensors.v_page_stride = page_size * kv_heads * head_dim;
+    c->call.plan = &c->plan;
+    c->call.tensors.q = q;
+    c->call.tensors.q_head_stride = head_dim;
+    c->call.tensors.q_token_stride = head_dim * c->plan.limits.q_heads;
+    c->call.cache.k = k;
+    c->call.cache.v = v;
+    c->call.cache.k_head_stride = c->call.cache.v_head_stride = head_dim;
+    c->call.cache.k_token_stride = c->call.cache.v_token_stride = kv_heads * head_dim;
+    c->call.cache.k_page_stride = c->call.cache.v_page_stride = page_size * kv_heads * head_dim;
 }
 
 static pod_status encode(map_case *c) {
-    pod_status status = pod__cuda_add_tensor_maps(c->cuda, &c->plan, &c->tensors, &c->params);
+    pod_status status = pod__cuda_add_tensor_maps(c->cuda, &c->call, &c->params);
     memcpy(&c->k, &c->params.k_map, sizeof c->k);
     memcpy(&c->v, &c->params.v_map, sizeof c->v);
     return status;
@@ -253,12 +254,12 @@ static int is_shape(const fake_map *m, int rank, const uint64_t *extents, const 
 static void test_wide(pod_cuda_device *cuda) {
     map_case c;
     init_case(&c, cuda);
-    c.tensors.v_head_stride = 128 * 16; /* V's heads stand around its tokens */
-    c.tensors.v_token_stride = 128;
+    c.call.cache.v_head_stride = 128 * 16; /* V's heads stand around its tokens */
+    c.call.cache.v_token_stride = 128;
     EXPECT(encode(&c) == POD_OK, "%s", pod_error_message());
     EXPECT(c.params.is_wide && c.params.k_head_halves == 2 && c.params.v_head_halves == 32, "%d %d",
            c.params.k_head_halves, c.params.v_head_halves);
-    EXPECT(c.k.address == c.tensors.k && c.v.address == c.tensors.v, "base");
+    EXPECT(c.k.address == c.call.cache.k && c.v.address == c.call.cache.v, "base");
     EXPECT(is_shape(&c.k, 5, (uint64_t[]){64, 8, 4, 2, 9}, (uint64_t[]){512, 128, 4096, 8192},
                     (uint16_t[]){64, 8, 2, 2, 1}),
            "K");
@@ -274,8 +275,8 @@ static void test_wide(pod_cuda_device *cuda) {
 static void test_narrow(pod_cuda_device *cuda) {
     map_case c;
     init_case(&c, cuda);
-    c.tensors.v_head_stride = 136;
-    c.tensors.v_token_stride = 2 * 136;
+    c.call.cache.v_head_stride = 136;
+    c.call.cache.v_token_stride = 2 * 136;
     EXPECT(encode(&c) == POD_OK, "%s", pod_error_message());
     EXPECT(!c.params.is_wide && c.params.k_head_halves == 1 && c.params.v_head_halves == 1, "both are narrow");
     EXPECT(is_shape(&c.v, 5, (uint64_t[]){128, 16, 2, 9, 1}, (uint64_t[]){544, 272, 8192, 0},
@@ -287,7 +288,7 @@ static void test_narrow(pod_cuda_device *cuda) {
     EXPECT(encode(&c) == POD_OK && !c.params.is_wide && c.k.extents[1] == 11, "%s", pod_error_message());
     init_case(&c, cuda);
     c.plan.limits.kv_heads = 1; /* the head's stride is of no consequence */
-    c.tensors.k_head_stride = 136;
+    c.call.cache.k_head_stride = 136;
     EXPECT(encode(&c) == POD_OK && c.params.is_wide && c.params.k_head_halves == 0, "%d", c.params.k_head_halves);
 }
 
@@ -319,12 +320,12 @@ static void test_queries(pod_cuda_device *cuda) {
     init_case(&c, cuda);
     EXPECT(encode(&c) == POD_OK && c.params.has_q_map, "%s", pod_error_message());
     memcpy(&q, &c.params.q_map, sizeof q);
-    EXPECT(q.address == c.tensors.q, "base");
+    EXPECT(q.address == c.call.tensors.q, "base");
     EXPECT(is_shape(&q, 3, (uint64_t[]){128, 8, 64}, (uint64_t[]){256, 2048}, (uint16_t[]){64, 4, 16}), "Q");
     c.plan.limits.q_heads = 6; /* 64 rows are 21 tokens and a head */
     EXPECT(encode(&c) == POD_OK && !c.params.has_q_map, "%s", pod_error_message());
     init_case(&c, cuda);
-    c.tensors.q_token_stride = INT64_C(1) << 39;
+    c.call.tensors.q_token_stride = INT64_C(1) << 39;
     EXPECT(encode(&c) == POD_OK && !c.params.has_q_map, "%s", pod_error_message());
 }
 
@@ -338,22 +339,22 @@ static void test_far_strides(pod_cuda_device *cuda) {
     const int64_t most = (INT64_C(1) << 39) - 8, far = INT64_C(1) << 39;
     map_case c;
     init_case(&c, cuda);
-    c.tensors.k_page_stride = most;
+    c.call.cache.k_page_stride = most;
     EXPECT(encode(&c) == POD_OK && c.k.strides[3] == (UINT64_C(1) << 40) - 16, "%s", pod_error_message());
-    c.tensors.k_page_stride = far;
+    c.call.cache.k_page_stride = far;
     expect_refused(&c, POD_E_UNSUPPORTED, "k_page_stride = 549755813888 ");
     init_case(&c, cuda);
-    c.tensors.v_token_stride = INT64_MAX - 7;
+    c.call.cache.v_token_stride = INT64_MAX - 7;
     expect_refused(&c, POD_E_UNSUPPORTED, "v_token_stride");
     init_case(&c, cuda);
-    c.tensors.v_head_stride = far;
+    c.call.cache.v_head_stride = far;
     expect_refused(&c, POD_E_UNSUPPORTED, "v_head_stride");
 
     /* Where there is one head or page, or none, its stride is of no consequence. */
     init_case(&c, cuda);
     c.plan.limits.kv_heads = 1;
     c.plan.batch.num_pages = 0;
-    c.tensors.v_head_stride = c.tensors.v_page_stride = far;
+    c.call.cache.v_head_stride = c.call.cache.v_page_stride = far;
     EXPECT(encode(&c) == POD_OK && c.v.extents[2] == 1 && c.v.extents[4] == 0, "%s", pod_error_message());
 
     init_case(&c, cuda);
