@@ -10,7 +10,7 @@ typedef enum cli_exit {
     CLI_BAD_INPUT = 2 /**< also whatever the machine refused: files, memory, devices */
 } cli_exit;
 
-/** What went wrong, as main() prints it behind "podattn: ". */
+/** What went wrong, as main() prints it after "podattn: ". */
 typedef struct cli_error {
     char line[512];
 } cli_error;

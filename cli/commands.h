@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The commands. Each takes the arguments behind its name and prints nothing before everything has succeeded. */
+/* The commands. Each takes the arguments after its name and prints nothing before everything has succeeded. */
 #ifndef CLI_COMMANDS_H
 #define CLI_COMMANDS_H
 

@@ -27,7 +27,7 @@ typedef struct bench {
     const bench_options *options;
     const char *suite; /**< the current one */
     compute_device device;
-    const char *device_name; /**< that opens it again, with further options behind it */
+    const char *device_name; /**< that opens it again, with further options after it */
     int is_gpu, is_short;
     int32_t warmup, repeat;
     arena arena;

@@ -29,7 +29,7 @@ cli_exit bench_file_make_folder(const char *path, cli_error *error) {
 
 /* ---- going on with a file ---- */
 
-/** The line at `*cursor`, ended, or NULL behind the last whole one. */
+/** The line at `*cursor`, ended, or NULL after the last whole one. */
 static char *next_line(char **cursor) {
     char *line = *cursor, *end = strchr(line, '\n');
     if (end == NULL) return NULL;
@@ -61,7 +61,7 @@ static void free_names(char **names, int32_t count) {
     free(names);
 }
 
-/** The case that a comment says was left out, or NULL. Reasons stand behind the first ": ". */
+/** The case that a comment says was left out, or NULL. Reasons follow the first ": ". */
 static const char *left_out_case(const char *line, size_t *length) {
     size_t prefix = sizeof left_out_prefix - 1;
     if (strncmp(line, left_out_prefix, prefix) != 0) return NULL;

@@ -13,7 +13,7 @@ static const char model[] = "llama-3-8b";
 
 /** A trace and how it is scheduled. */
 typedef struct trace_case {
-    const char *kind; /**< of a made-up one, or NULL: the file */
+    const char *kind; /**< of a synthetic one, or NULL: the file */
     int32_t chunk_tokens;
     int32_t num_steps;
 } trace_case;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A batch as the library takes it: packed starts, lengths, and a page table whose pages lie scattered. */
+/* A batch as the library takes it: packed starts, lengths, and a page table whose pages are scattered. */
 #ifndef CLI_BATCH_ARRAYS_H
 #define CLI_BATCH_ARRAYS_H
 

@@ -115,7 +115,7 @@ static cli_exit read_field(const char *name, const cJSON *value, batch_spec *spe
     return read_int32(&at, value, 1, 1024, shape, error);
 }
 
-/** The line that byte `offset` stands in, from 1 up. */
+/** The line that byte `offset` is in, from 1 up. */
 static int line_of(const char *data, size_t offset) {
     int line = 1;
     for (size_t i = 0; i < offset; i++) line += data[i] == '\n';

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Whole files: read at once, or written under another name and then renamed, so that nobody sees a half. */
+/* Whole files: read in one go, or written under another name and then renamed, so that no half is ever seen. */
 #ifndef CLI_FILE_H
 #define CLI_FILE_H
 

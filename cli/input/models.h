@@ -18,7 +18,7 @@ typedef struct model_shape {
  * argument. */
 cli_exit model_find(const char *name, const char *text, model_shape *shape, cli_error *error);
 
-/** The table's row `index`, or NULL behind the last. */
+/** The table's row `index`, or NULL after the last. */
 const model_shape *model_at(size_t index);
 
 #endif

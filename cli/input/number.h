@@ -10,7 +10,7 @@
 /** What option numbers without another bound may reach: every JSON reader holds it exactly. */
 #define NUMBER_MAX ((int64_t)1 << 53)
 
-/** Reads a decimal number at `*cursor` and moves it behind the last digit. Returns 0 where no digit stands. A number
+/** Reads a decimal number at `*cursor` and moves it past the last digit. Returns 0 where there is no digit. A number
  * that does not fit is clamped to INT64_MIN or INT64_MAX, which every bound of this program rejects. */
 int number_scan(const char **cursor, int64_t *value);
 

@@ -48,9 +48,9 @@ typedef struct command_line {
     size_t num_groups;
     const char *operand_name;                      /**< of arguments that are no options; NULL: takes none */
     int max_operands;                              /**< 0 is one */
-    const char *operands[OPTION_MAX_OPERANDS + 1]; /**< out: NULL behind the last */
+    const char *operands[OPTION_MAX_OPERANDS + 1]; /**< out: NULL after the last */
     int num_operands;                              /**< out */
-    int wants_help;                                /**< out: --help was given; what stands behind it was not read */
+    int wants_help;                                /**< out: --help was given; what follows it was not read */
 } command_line;
 
 cli_exit options_parse(command_line *line, int argc, char **argv, cli_error *error);

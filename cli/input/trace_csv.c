@@ -10,7 +10,7 @@ static text_span trim(text_span cell) {
     return cell;
 }
 
-/** The next cell of a line; moves the line's beginning behind its comma. */
+/** The next cell of a line; moves the line's beginning past its comma. */
 static text_span next_cell(text_span *line) {
     size_t length = (size_t)(line->end - line->begin);
     const char *comma = length > 0 ? memchr(line->begin, ',', length) : NULL;

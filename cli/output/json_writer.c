@@ -23,7 +23,7 @@ static void write_break(const json_writer *writer) {
     fprintf(writer->file, "\n%*s", 2 * writer->depth, "");
 }
 
-/** What stands before a value: comma, place and key. */
+/** What comes before a value: comma, place and key. */
 static void write_head(json_writer *writer, const char *key) {
     if (writer->has_values) fputc(',', writer->file);
     if (writer->row_depth == 0) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* JSON to a stream, value by value: a plan has many items, and none of them waits in memory. Containers are indented;
- * a *row* stands on one line with all that is in it. `key` is NULL inside an array. */
+ * a *row* is on one line with all that is in it. `key` is NULL inside an array. */
 #ifndef CLI_JSON_WRITER_H
 #define CLI_JSON_WRITER_H
 

@@ -83,7 +83,7 @@ static void draw_summary(const picture *p) {
     draw_summary_bar(p, SUMMARY_TOP + 30, 0, t->makespan_us, "#2b8a3e", label);
 }
 
-/** The smallest request behind `previous` that has bars of a kind, or -1. */
+/** The smallest request after `previous` that has bars of a kind, or -1. */
 static int32_t next_request(const timeline *timeline, pod_work_kind kind, int32_t previous) {
     int32_t next = -1;
     for (int64_t b = 0; b < timeline->num_bars; b++) {
@@ -93,7 +93,7 @@ static int32_t next_request(const timeline *timeline, pod_work_kind kind, int32_
     return next;
 }
 
-/** The first requests of a kind with their colours; returns the x behind them. */
+/** The first requests of a kind with their colours; returns the x after them. */
 static double draw_legend_kind(const picture *p, pod_work_kind kind, const char *word, double x) {
     int32_t request = next_request(p->timeline, kind, -1);
     if (request < 0) return x;

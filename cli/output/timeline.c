@@ -19,7 +19,7 @@ typedef struct job {
 typedef struct job_queue {
     job *jobs;
     int64_t count, next;
-    double total_us, left_us; /**< of all, and of those that nobody took yet */
+    double total_us, left_us; /**< of all, and of those that no lane took yet */
 } job_queue;
 
 typedef struct lane {

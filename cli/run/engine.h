@@ -33,7 +33,7 @@ cli_exit engine_make(pod_device *device, device_memory *memory, const pod_limits
                      cli_error *error);
 void engine_free(engine *engine);
 
-/** Plans the three calls. The batch's requests must stand in order of their q_len, longest first, so that what the
+/** Plans the three calls. The batch's requests must be in order of their q_len, longest first, so that what the
  * library takes for prefill work comes first; its arrays stay in use. */
 cli_exit engine_plan(engine *engine, const pod_batch *batch, cli_error *error);
 

@@ -15,7 +15,7 @@ static double page_bytes(const batch_spec *spec) {
     return 2.0 * spec->page_size * spec->kv_heads * spec->head_dim * (double)pod_dtype_size(spec->dtype);
 }
 
-/** As many pages as all requests need at once, but not more than the default size, unless one request needs them. */
+/** As many pages as all requests need together, but not more than the default size, unless one request needs them. */
 static int64_t default_pages(const batch_spec *spec, const trace *trace) {
     int64_t all = 0, longest = 0, fit = (int64_t)(DEFAULT_CACHE_BYTES / page_bytes(spec));
     for (int32_t i = 0; i < trace->num_requests; i++) {

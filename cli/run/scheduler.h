@@ -14,7 +14,7 @@
 
 typedef struct scheduler_config {
     int32_t chunk_tokens; /**< budget of a step */
-    int32_t max_batch;    /**< requests that run at once, at most chunk_tokens */
+    int32_t max_batch;    /**< requests that run at the same time, at most chunk_tokens */
     int32_t page_size;
     int32_t num_pages; /**< of the KV cache */
     int64_t seed;      /**< of the order in which pages are dealt */

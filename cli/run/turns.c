@@ -26,7 +26,7 @@ static cli_exit play_timed(const turns *turns, int64_t turn, int32_t first_mark,
     return CLI_OK;
 }
 
-/** Turns [begin, end): queued at once, then read. */
+/** Turns [begin, end): queued together, then read. */
 static cli_exit play_block(const turns *turns, int32_t begin, int32_t end, cli_error *error) {
     int32_t marks = 2 * turns->num_players;
     for (int32_t t = begin; t < end; t++) {
