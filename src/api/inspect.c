@@ -30,9 +30,9 @@ static int visit_prefill(const pod_plan *plan, const pod_schedule *schedule,
         const pod_prefill_entry *entry = &prefill.entry;
         const pod_request *request = &schedule->requests[entry->request];
         int32_t row_end =
-            pod_core_min(request->q_len * plan->shape.group, entry->row_begin + plan->tiling.prefill_tile_rows);
+            pod_core_min(request->q_len * plan->shape.group, entry->row_begin + plan->choice.tiling.prefill_tile_rows);
         pod_key_range keys = pod_core_item_keys(&plan->shape, request, entry->row_begin, row_end, entry->tile_begin,
-                                                entry->num_tiles, plan->tiling.prefill_tile_tokens);
+                                                entry->num_tiles, plan->choice.tiling.prefill_tile_tokens);
         pod_work_item item = {
             .kind = POD_WORK_PREFILL,
             .ticket = ticket,
@@ -59,11 +59,11 @@ static int visit_decode(const pod_plan *plan, const pod_schedule *schedule, int 
         int32_t slice_end = pod_core_slice_begin(schedule->header, slice + 1);
         while (position < slice_end) {
             pod_decode_item decode;
-            pod_core_decode_item(&plan->shape, &plan->tiling, schedule, position, slice, slice_end, &decode);
+            pod_core_decode_item(&plan->shape, &plan->choice.tiling, schedule, position, slice, slice_end, &decode);
             const pod_request *request = &schedule->requests[decode.request];
             int32_t row_end = request->q_len * plan->shape.group;
             pod_key_range keys = pod_core_item_keys(&plan->shape, request, 0, row_end, decode.tile_begin,
-                                                    decode.num_tiles, plan->tiling.decode_tile_tokens);
+                                                    decode.num_tiles, plan->choice.tiling.decode_tile_tokens);
             pod_work_item item = {
                 .kind = POD_WORK_DECODE,
                 .ticket = turn,
@@ -120,13 +120,14 @@ pod_status pod_plan_get_info(const pod_plan *plan, pod_plan_info *info) {
     pod_schedule schedule;
     POD_TRY(open_schedule(plan, &schedule));
     *info = pod_plan_info_init();
-    info->num_ctas = plan->tiling.num_ctas;
-    info->prefill_tile_rows = plan->tiling.prefill_tile_rows;
-    info->prefill_tile_tokens = plan->tiling.prefill_tile_tokens;
-    info->decode_rows = plan->tiling.decode_rows;
-    info->decode_tile_tokens = plan->tiling.decode_tile_tokens;
+    info->num_ctas = plan->choice.tiling.num_ctas;
+    info->prefill_tile_rows = plan->choice.tiling.prefill_tile_rows;
+    info->prefill_tile_tokens = plan->choice.tiling.prefill_tile_tokens;
+    info->decode_rows = plan->choice.tiling.decode_rows;
+    info->decode_tile_tokens = plan->choice.tiling.decode_tile_tokens;
     info->num_requests = plan->batch.num_requests;
-    plan->device->backend->describe_kernel(plan->device, &plan->limits, info);
+    memcpy(info->kernel, plan->choice.kernel_name, sizeof info->kernel);
+    memcpy(info->kernel_note, plan->choice.note, sizeof info->kernel_note);
     const pod_schedule_header *header = schedule.header;
     info->num_prefill_requests = header->num_prefill_requests;
     info->num_decode_requests = header->num_decode_requests;
@@ -135,5 +136,13 @@ pod_status pod_plan_get_info(const pod_plan *plan, pod_plan_info *info) {
     info->num_decode_tiles = header->num_decode_tiles;
     visit_all(plan, &schedule, count_item, info);
     close_schedule(plan, &schedule);
+    return POD_OK;
+}
+
+pod_status pod_device_visit_kernels(const pod_device *device, int (*visit)(void *context, const pod_kernel_info *info),
+                                    void *context) {
+    if (device == NULL) return pod__fail(POD_E_ARGUMENT, "device is NULL");
+    if (visit == NULL) return pod__fail(POD_E_ARGUMENT, "visit is NULL");
+    device->backend->visit_kernels(device, visit, context);
     return POD_OK;
 }

@@ -10,20 +10,19 @@
 enum { RADIX_BITS = 8 }; /* one lane: 256 counters */
 
 /** Everything that pod_workspace_size() and pod_plan_create() both need to know. */
-static pod_status prepare(const pod_device *device, const pod_limits *limits, pod_tiling *tiling, pod_layout *layout) {
+static pod_status prepare(const pod_device *device, const pod_limits *limits, pod_choice *choice, pod_layout *layout) {
     if (device == NULL) return pod__fail(POD_E_ARGUMENT, "device is NULL");
     POD_TRY(pod__validate_limits(limits));
-    POD_TRY(device->backend->check_limits(device, limits));
-    device->backend->choose_tiling(device, limits, tiling);
-    POD_TRY(pod__layout_make(limits, tiling, layout));
+    POD_TRY(device->backend->choose(device, limits, choice));
+    POD_TRY(pod__layout_make(limits, &choice->tiling, layout));
     return device->backend->plan_build != NULL ? pod__layout_add_batch(limits, layout) : POD_OK;
 }
 
 pod_status pod_workspace_size(const pod_device *device, const pod_limits *limits, size_t *bytes) {
     if (bytes == NULL) return pod__fail(POD_E_ARGUMENT, "bytes is NULL");
-    pod_tiling tiling;
+    pod_choice choice;
     pod_layout layout = {0};
-    POD_TRY(prepare(device, limits, &tiling, &layout));
+    POD_TRY(prepare(device, limits, &choice, &layout));
     *bytes = layout.total_bytes;
     return POD_OK;
 }
@@ -31,9 +30,9 @@ pod_status pod_workspace_size(const pod_device *device, const pod_limits *limits
 pod_status pod_plan_create(pod_device *device, const pod_limits *limits, pod_plan **plan) {
     if (plan == NULL) return pod__fail(POD_E_ARGUMENT, "plan is NULL");
     *plan = NULL;
-    pod_tiling tiling;
+    pod_choice choice;
     pod_layout layout = {0};
-    POD_TRY(prepare(device, limits, &tiling, &layout));
+    POD_TRY(prepare(device, limits, &choice, &layout));
     pod_plan *made = calloc(1, sizeof *made);
     int32_t *digits = calloc((size_t)1 << RADIX_BITS, sizeof *digits);
     if (made == NULL || digits == NULL) {
@@ -43,7 +42,7 @@ pod_status pod_plan_create(pod_device *device, const pod_limits *limits, pod_pla
     }
     made->device = device;
     made->limits = *limits;
-    made->tiling = tiling;
+    made->choice = choice;
     made->layout = layout;
     made->sort_digits = digits;
     *plan = made;
@@ -91,7 +90,7 @@ pod_status pod_plan_build(pod_plan *plan, const pod_batch *batch, void *workspac
     } else {
         pod_team team = {0, 1, RADIX_BITS, plan->sort_digits};
         plan->schedule.header->signature = plan->layout.signature;
-        pod_core_plan(&team, &plan->shape, &plan->tiling, &plan->schedule);
+        pod_core_plan(&team, &plan->shape, &plan->choice.tiling, &plan->schedule);
     }
     plan->is_built = 1;
     return POD_OK;

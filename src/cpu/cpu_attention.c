@@ -96,7 +96,7 @@ static void run_prefill(const cpu_team *team, uint32_t ticket, cpu_scratch *scra
                        .first_slot = prefill.first_slot,
                        .slot_step = 1,
                        .part_0_slot = prefill.first_slot,
-                       .slot_rows = plan->tiling.prefill_tile_rows,
+                       .slot_rows = plan->choice.tiling.prefill_tile_rows,
                        .counter = entry->num_parts > 1 ? &schedule->part_counters[prefill.first_slot] : NULL,
                        .out = schedule->prefill_partial_out,
                        .max_sum = schedule->prefill_partial_sum};
@@ -113,16 +113,16 @@ static void run_decode(const cpu_team *team, uint32_t ticket, cpu_scratch *scrat
     int32_t slice_end = pod_core_slice_begin(schedule->header, slice + 1);
     while (position < slice_end) {
         pod_decode_item decode;
-        pod_core_decode_item(&plan->shape, &plan->tiling, schedule, position, slice, slice_end, &decode);
+        pod_core_decode_item(&plan->shape, &plan->choice.tiling, schedule, position, slice, slice_end, &decode);
         position += decode.num_tiles;
         cpu_item item = make_item(plan, decode.request, decode.kv_head, 0, decode.tile_begin, decode.num_tiles,
-                                  plan->tiling.decode_rows);
+                                  plan->choice.tiling.decode_rows);
         cpu_split split = {.part = decode.part,
                            .num_parts = decode.num_parts,
                            .first_slot = pod_core_decode_slot(&decode, 1) - 2,
                            .slot_step = 2,
                            .part_0_slot = pod_core_decode_slot(&decode, 0),
-                           .slot_rows = plan->tiling.decode_rows,
+                           .slot_rows = plan->choice.tiling.decode_rows,
                            .counter = &schedule->slice_counters[decode.first_slice],
                            .out = schedule->decode_partial_out,
                            .max_sum = schedule->decode_partial_sum};

@@ -17,7 +17,7 @@ static pod_kernel_params make_params(const pod_plan *plan, const pod_tensors *t,
     float score_scale = has_softcap ? 1 : scale_log2;
     pod_kernel_params params = {
         .shape = plan->shape,
-        .tiling = plan->tiling,
+        .tiling = plan->choice.tiling,
         .schedule = plan->schedule,
         .page_table = plan->batch.page_table,
         .page_table_stride = plan->batch.page_table_stride,
@@ -75,8 +75,8 @@ static pod_status check_reach(const pod_plan *plan, const char *field, int64_t p
 
 /** What only one family needs. */
 static pod_status add_family_params(const pod_cuda_device *cuda, const pod_plan *plan, const pod_tensors *t,
-                                    int32_t arch, pod_kernel_params *params) {
-    if (arch == POD_ARCH_sm90) return pod__cuda_add_tensor_maps(cuda, plan, t, params);
+                                    const pod_family *family, pod_kernel_params *params) {
+    if (family->needs_tensor_maps) return pod__cuda_add_tensor_maps(cuda, plan, t, params);
     POD_TRY(check_reach(plan, "k_page_stride", t->k_page_stride, t->k_token_stride));
     return check_reach(plan, "v_page_stride", t->v_page_stride, t->v_token_stride);
 }
@@ -84,14 +84,14 @@ static pod_status add_family_params(const pod_cuda_device *cuda, const pod_plan 
 static pod_status launch(const pod_cuda_device *cuda, const pod_plan *plan, const pod_tensors *tensors,
                          CUstream stream) {
     POD_TRY(check_pointers(cuda, tensors));
-    int32_t row = pod__cuda_row(plan->device, &plan->limits);
-    const pod_cuda_variant *variant = &pod__cuda_variants[row];
+    const pod_variant *variant = &pod__variants[plan->choice.kernel];
     pod_kernel_params params = make_params(plan, tensors, cuda->options.policy);
-    POD_TRY(add_family_params(cuda, plan, tensors, variant->arch, &params));
+    POD_TRY(add_family_params(cuda, plan, tensors, variant->family, &params));
     void *arguments[] = {&params};
     POD_CUDA_TRY(cuda,
-                 launch_kernel(cuda->kernels[row], (unsigned)plan->tiling.num_ctas, 1, 1, (unsigned)variant->threads, 1,
-                               1, (unsigned)variant->smem_bytes, stream, arguments, NULL),
+                 launch_kernel(cuda->kernels[plan->choice.kernel], (unsigned)plan->choice.tiling.num_ctas, 1, 1,
+                               (unsigned)variant->tiles->threads, 1, 1, (unsigned)variant->tiles->smem_bytes, stream,
+                               arguments, NULL),
                  "launching the attention kernel");
     return POD_OK;
 }

@@ -5,21 +5,22 @@
 #define POD_CUDA_DEVICE_H
 
 #include "backend/backend.h"
-#include "cuda/cuda_variants.h"
+#include "cuda/cuda_options.h"
 #include "gpu/driver.h"
 #include "gpu/images.h"
 
 typedef struct pod_cuda_device {
     pod_device base;
     pod_cuda_driver driver;
-    pod_cuda_options options;
+    pod_gpu_options options;
+    int32_t number; /**< N of "cuda:N" */
     CUdevice ordinal;
     CUcontext context; /**< the primary one; NULL until retained */
     CUmodule modules[POD_CUDA_NUM_IMAGES];
     CUfunction plan_kernel;
     CUfunction peak_kernel, peak_fill_kernel;
-    CUfunction kernels[POD_CUDA_NUM_VARIANTS]; /**< by row of the variant table; NULL: not for this chip */
-    pod_cuda_chip chip;
+    CUfunction kernels[POD_NUM_VARIANTS]; /**< by row of variants.def; NULL: not for this chip */
+    pod_chip chip;
     char name[128];
     int32_t max_smem_bytes;        /**< of one CTA */
     int32_t reads_pageable_memory; /**< any host pointer is valid on the device */
@@ -34,11 +35,7 @@ typedef struct pod_cuda_device {
 pod_status pod__cuda_enter(const pod_cuda_device *cuda, int *pushed);
 void pod__cuda_leave(const pod_cuda_device *cuda, int pushed);
 
-/** The kernel's row of the variant table, at least 0 for limits that pod__cuda_check_limits() accepted. */
-int32_t pod__cuda_row(const pod_device *device, const pod_limits *limits);
-
 /* The backend's functions; see backend.h. */
-pod_status pod__cuda_check_limits(const pod_device *device, const pod_limits *limits);
 pod_status pod__cuda_check_tensors(const pod_device *device, const pod_limits *limits, const pod_tensors *tensors);
 /** POD_E_ARGUMENT for a pointer that the GPU cannot reach: the commonest mistake, caught before it becomes a fault that
  * ends the process's context. NULL passes. Call it inside the context. */

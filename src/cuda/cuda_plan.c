@@ -77,7 +77,7 @@ static pod_status check_batch_pointers(const pod_cuda_device *cuda, const pod_ba
 static pod_status launch_plan(const pod_cuda_device *cuda, const pod_plan *plan, CUstream stream) {
     pod_plan_params params = {
         .shape = plan->shape,
-        .tiling = plan->tiling,
+        .tiling = plan->choice.tiling,
         .schedule = plan->schedule,
         .signature = plan->layout.signature,
         .page_table = plan->batch.page_table,

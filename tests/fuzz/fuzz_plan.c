@@ -5,7 +5,7 @@
 #include "guarded.h"
 #include "plan_check.h"
 
-enum { MAX_REQUESTS = 40, MAX_TABLE_STRIDE = 6, ARENA_BYTES = 4 << 20, RADIX_BITS = 8 };
+enum { MAX_REQUESTS = 40, MAX_TABLE_STRIDE = 6, ARENA_BYTES = 16 << 20, RADIX_BITS = 8 };
 
 typedef struct fuzz_batch {
     pod_limits limits;
@@ -30,7 +30,9 @@ static void read_limits(fuzz_input *input, pod_limits *limits) {
     limits->q_heads = limits->kv_heads > 0 && group > 0 && group < 1000 && limits->kv_heads < 1000
                           ? limits->kv_heads * group
                           : fuzz_number(input, 1, 8);
-    limits->head_dim = 8;
+    /* What every device takes; the planner looks at neither. */
+    limits->head_dim = 64;
+    limits->q_dtype = limits->kv_dtype = limits->out_dtype = POD_BF16;
     limits->max_requests = fuzz_number(input, 1, MAX_REQUESTS);
     limits->max_q_tokens = fuzz_number(input, 1, 600);
     limits->max_kv_len = fuzz_number(input, 1, 3000);
@@ -100,7 +102,7 @@ static void plan_unvalidated(pod_plan *plan, const fuzz_batch *made, void *works
     plan->schedule = pod__layout_place(&plan->layout, workspace);
     plan->schedule.header->signature = plan->layout.signature;
     pod_team team = {0, 1, RADIX_BITS, plan->sort_digits};
-    pod_core_plan(&team, &plan->shape, &plan->tiling, &plan->schedule);
+    pod_core_plan(&team, &plan->shape, &plan->choice.tiling, &plan->schedule);
     plan->is_built = 1;
     FUZZ_CHECK(plan_check_all(check, plan), "%s", check->message);
 }
