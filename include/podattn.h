@@ -303,7 +303,7 @@ typedef struct pod_plan_info {
     int64_t num_decode_slices;  /**< equal slices of all decode tiles */
     int64_t num_decode_items;   /**< work items of all slices: request x KV head x KV range */
     int64_t num_decode_tiles;   /**< KV tiles over all decode items */
-    char kernel[64]; /**< that computes the plan's batches: "pod_sm90_fused_bf16_d128_c1", "avx512"; sim: its family */
+    char kernel[64]; /**< that computes the plan's batches: "pod_sm90_fused_bf16_d128_c1", "avx512"; "cpu" of sim:cpu */
     char kernel_note[256]; /**< why that is none of the GPU's fastest family, as in "sm90: page_size = 1 ..."; or "" */
 } pod_plan_info;
 

@@ -30,10 +30,7 @@ static const sim_chip a100 = {"a100", 80, 108, 1, 167936, 166912};
 static pod_status sim_choose(const pod_device *device, const pod_limits *limits, pod_choice *choice) {
     const sim_device *sim = (const sim_device *)device;
     if (sim->is_cpu) return pod__choose_cpu("cpu", limits, choice);
-    POD_TRY(pod__choose_kernel(&sim->chip, &sim->options, limits, choice));
-    /* A plan names a kernel where it runs; here it names the family. */
-    snprintf(choice->kernel_name, sizeof choice->kernel_name, "%s", pod__variants[choice->kernel].family->name);
-    return POD_OK;
+    return pod__choose_kernel(&sim->chip, &sim->options, limits, choice);
 }
 
 static pod_status sim_check_tensors(const pod_device *device, const pod_limits *limits, const pod_tensors *tensors) {
