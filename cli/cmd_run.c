@@ -92,7 +92,7 @@ static cli_exit set_up(run_state *run, const batch_spec *spec, cli_error *error)
     CLI_TRY(batch_arrays_make(spec, &run->limits, &run->arrays, error));
     CLI_TRY(engine_make(run->device.device, run->device.memory, &run->limits, &run->engine, error));
     CLI_TRY(engine_plan(&run->engine, &run->arrays.batch, error)); /* all of the input is validated here */
-    if (is_gpu) CLI_TRY(set_up_hfuse(run, error));
+    if (run_row_exists(RUN_HFUSE, is_gpu)) CLI_TRY(set_up_hfuse(run, error));
     return tensor_set_make(spec, &run->limits, num_pages, run->device.memory, &run->tensors, error);
 }
 

@@ -18,7 +18,12 @@
     }
 
 static const batch_variant baselines[] = {BASELINES};
-static const batch_variant with_hfuse[] = {BASELINES, {"hfuse", WAY_FUSED, "kernel=sm80,fusion=hfuse"}};
+static const batch_variant with_hfuse[] = {
+    BASELINES,
+#ifdef POD_BASELINES
+    {"hfuse", WAY_FUSED, "kernel=sm80,fusion=hfuse"},
+#endif
+};
 /* What can be varied of decode: the kernel family, and with the CTAs per SM the rows of its tiles. */
 static const batch_variant decode_tiles[] = {
     BASELINES,
@@ -35,7 +40,9 @@ static const batch_variant ctas_per_sm[] = {
 static const batch_variant policies[] = {
     BASELINES,
     {"policy=proportional", WAY_FUSED, "kernel=sm80,policy=proportional"},
+#ifdef POD_BASELINES
     {"policy=half", WAY_FUSED, "kernel=sm80,policy=half"},
+#endif
 };
 
 static cli_exit run_batches(bench *bench, const batch_variant *variants, size_t count, bench_case_lister *list_cases,
