@@ -21,7 +21,7 @@ static pod_status open_view(const pod_plan *plan, int32_t mask, plan_view *view)
         return pod__fail(POD_E_ARGUMENT, "mask = %d is outside [0, %d), the masks of the batch", mask, plan->num_masks);
     }
     const pod_backend *backend = plan->device->backend;
-    view->tiling = view->tiling;
+    view->tiling = &plan->tiling;
     view->shape = &plan->shapes[mask];
     view->schedule = plan->schedules[mask];
     view->is_copy = backend->plan_read != NULL;
