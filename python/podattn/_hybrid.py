@@ -7,7 +7,7 @@ import threading
 from collections import OrderedDict
 from typing import Any, Optional
 
-from . import _abi, _arrays, _streams
+from . import _arrays, _memory
 from ._device import device_name
 from ._dtypes import dtype_name
 from ._errors import ArgumentError
@@ -27,7 +27,7 @@ class _Plans(threading.local):
         key = tuple(limits.values())
         plan = self._plans.get(key)
         if plan is None:
-            plan = self._plans[key] = Plan(num_pages=0, **limits)
+            plan = self._plans[key] = Plan(**limits)
         self._plans.move_to_end(key)
         if len(self._plans) > _MOST_PLANS:
             self._plans.popitem(last=False)
@@ -91,7 +91,7 @@ def plan_once(q: Any, out_dtype: Any, kv_dtype: Any, pages: tuple[int, int, int]
         device=_device_of(q),
     )
     if plan._is_cuda:
-        plan.set_workspace(_streams.allocate_cuda_bytes(plan.workspace_bytes + _abi.WORKSPACE_ALIGN, plan._ordinal))
+        plan._attach_parts(*_memory.allocate(plan._device, plan.workspace_bytes).split(plan.plan_bytes))
     return plan
 
 
@@ -141,8 +141,8 @@ def hybrid_attention(
         softcap: 0 is off.
         sinks: float32 `[q_heads]`.
         alibi_slopes: float32 `[q_heads]`.
-        k_scale: float32 `[kv_heads]`.
-        v_scale: float32 `[kv_heads]`.
+        k_scale: float32, one element or `[kv_heads]`.
+        v_scale: float32, one element or `[kv_heads]`.
 
     Returns:
         `out`, or `(out, lse)` if an `lse` was given or asked for.
@@ -156,7 +156,15 @@ def hybrid_attention(
     plan = plan_once(
         q, getattr(out, "dtype", None), k_cache.dtype, pages, kv_layout, len(kv_len), max(table_pages, 1) * pages[1]
     )
-    plan.build(q_start, kv_len, page_table, causal=causal, window_tokens=window_tokens, num_pages=pages[0])
+    plan.build(
+        q_start,
+        kv_len,
+        page_table,
+        causal=causal,
+        window_tokens=window_tokens,
+        num_pages=pages[0],
+        num_q_tokens=q.shape[0],
+    )
     return plan.attention(
         q,
         k_cache,

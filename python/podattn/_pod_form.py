@@ -125,7 +125,15 @@ def fused_attention_with_kvcache(
     plan = plan_once(
         q, None, k.dtype, (k.shape[0], k.shape[1], k.shape[2]), "NHD", len(lengths), table.shape[1] * k.shape[1]
     )
-    plan.build(starts, lengths, table, causal=causal, window_tokens=window_tokens, num_pages=k.shape[0])
+    plan.build(
+        starts,
+        lengths,
+        table,
+        causal=causal,
+        window_tokens=window_tokens,
+        num_pages=k.shape[0],
+        num_q_tokens=q.shape[0],
+    )
     out = torch.empty(q.shape, dtype=present[0].q.dtype, device=present[0].q.device)
     lse = torch.empty(q.shape[:2], dtype=torch.float32, device=out.device) if return_softmax_lse else None
     plan.attention(q, k, v, out, lse, scale=softmax_scale or 0.0, softcap=softcap, alibi_slopes=alibi_slopes)

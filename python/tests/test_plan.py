@@ -72,12 +72,12 @@ def test_one_plan_serves_layers_and_steps(device: str) -> None:
     plan = first.built()
     for case in (first, second):
         check_out(case, plan.attention(case.q, case.k, case.v), case.reference()[0])
-    workspace = plan._workspace_address
+    memory = plan._memory
     decodes = Case([(1, 40), (1, 60)], device=device, dtype=dtype_of(device), spare_pages=first.num_pages - 7)
     assert decodes.num_pages == first.num_pages
     plan.build(decodes.q_start, decodes.kv_len, decodes.page_table)
     check_out(decodes, plan.attention(decodes.q, decodes.k, decodes.v), decodes.reference()[0])
-    assert plan._workspace_address == workspace
+    assert plan._memory is memory
 
 
 def test_results_are_made_only_when_asked_for(device: str) -> None:
@@ -176,25 +176,11 @@ def test_values_per_head_are_forgotten_after_a_mistake() -> None:
 def test_info_and_device(device: str) -> None:
     case = mixed(device)
     plan = case.built()
-    assert plan.info.num_requests == len(MIXED)
+    assert plan.info().num_requests == len(MIXED)
     if device == "cpu":
-        assert (plan.info.num_prefill_requests, plan.info.num_decode_requests) == (1, 5)
-    assert plan.info.kernel
+        assert (plan.info().num_prefill_requests, plan.info().num_decode_requests) == (1, 5)
+    assert plan.info().kernel
     plan.check()
     info = podattn.device_info(device)
     assert info.backend == device.partition(":")[0] and info.num_ctas > 0
     assert podattn.device_info(torch.device(device)) == info
-
-
-@pytest.mark.parametrize("kind", ["uint8", "too small", "wrong type"])
-def test_workspace_of_the_caller(kind: str) -> None:
-    case = mixed("cpu")
-    num_bytes = case.plan().workspace_bytes
-    if kind == "uint8":
-        memory = np.zeros(num_bytes + 256, np.uint8)
-        check_out(case, case.built(workspace=memory).attention(case.q, case.k, case.v), case.reference()[0])
-        assert memory.any()
-        return
-    wrong = np.zeros(num_bytes - 1, np.uint8) if kind == "too small" else np.zeros(num_bytes, np.float32)
-    with pytest.raises(podattn.WorkspaceError, match="workspace has"):
-        case.plan(workspace=wrong)
