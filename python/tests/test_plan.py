@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -163,6 +165,28 @@ def test_values_per_head_are_forgotten() -> None:
     check_out(case, plain, case.reference()[0])
     case.k, case.v = case.k * k_scale[:, None], case.v * v_scale[:, None]
     check_out(case, out, case.reference(slopes)[0])
+
+
+@pytest.mark.parametrize("shape", [(), (1,)])
+@pytest.mark.parametrize("kind", [torch.tensor, np.float32])
+def test_one_scale_for_all_heads(shape: tuple[int, ...], kind: Any) -> None:
+    case = mixed("cpu")
+    plan = case.built()
+    k_scale, v_scale = (kind(value).reshape(shape) for value in (0.5, 3.0))
+    out = plan.attention(case.q, case.k, case.v, k_scale=k_scale, v_scale=v_scale)
+    only_v = plan.attention(case.q, case.k, case.v, v_scale=v_scale)
+    expected = case.reference()[0]
+    check_out(case, only_v, 3 * expected)
+    case.k = case.k * 0.5
+    check_out(case, out, 3 * case.reference()[0])
+    each = torch.full((case.kv_heads,), 3.0)
+    assert torch.equal(plan.attention(case.q, case.k, case.v, v_scale=each), out)
+
+
+def test_scales_of_two_kinds_are_refused() -> None:
+    case = mixed("cpu")
+    with pytest.raises(podattn.ArgumentError, match="k_scale has 1 values, v_scale 2; both need one"):
+        case.built().attention(case.q, case.k, case.v, k_scale=torch.ones(1), v_scale=torch.ones(2))
 
 
 def test_values_per_head_are_forgotten_after_a_mistake() -> None:
