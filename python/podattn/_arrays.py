@@ -2,7 +2,7 @@
 """What the library needs to know of an array: its address and its layout, whoever made it.
 
 A *view* is `(address, layout, owner)`; a *layout* is the plain tuple `(shape, strides, dtype, device, in_bytes,
-requires_grad)`, cheap to make and to compare, so that a call can see at once whether it was checked before. `owner`
+requires_grad)`, cheap to make and to compare, so that a call can tell quickly whether it was checked before. `owner`
 keeps the memory alive.
 """
 

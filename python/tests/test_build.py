@@ -53,7 +53,7 @@ def test_attention_after_a_refused_build_is_refused(name: str) -> None:
     check_out(case, out, case.reference()[0])
 
 
-def test_nothing_is_written_behind_a_short_result() -> None:
+def test_nothing_is_written_past_a_short_result() -> None:
     """A batch of 64 tokens, then one of a single token that is refused: its result has a single row."""
     plan = podattn.Plan(q_heads=4, kv_heads=1, head_dim=64, page_size=4, num_pages=64, max_requests=2, max_q_tokens=64,
                         max_kv_len=256, dtype="float32", device="cpu:1")  # fmt: skip

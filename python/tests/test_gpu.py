@@ -188,7 +188,7 @@ def test_bad_request_does_not_wait(gpu: str) -> None:
 
 
 def test_query_tokens_beyond_the_arrays(gpu: str) -> None:
-    """A q_start that says more tokens than the arrays have is refused on the device; nothing is written behind them."""
+    """A q_start that says more tokens than the arrays have is refused on the device; nothing is written past them."""
     case = large(gpu)
     plan, requests = case.plan(max_q_tokens=1024), case.on_device()
     tokens = case.q.shape[0]

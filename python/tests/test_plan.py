@@ -122,7 +122,7 @@ def test_no_requests_and_no_tokens(device: str) -> None:
     assert plan.attention(case.q[:0], case.k, case.v, return_lse=True)[1].shape == (0, case.q_heads)
 
 
-def test_rows_behind_the_batch_stay(device: str) -> None:
+def test_rows_after_the_batch_stay(device: str) -> None:
     case = mixed(device)
     plan = case.built()
     longer = torch.cat([case.q, case.q[:3]])
