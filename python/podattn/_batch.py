@@ -65,6 +65,8 @@ class Batch:
         if not 0 < len(masks) <= self._limits.max_masks:
             raise ArgumentError(f"masks has {len(masks)} entries; 1 to max_masks = {self._limits.max_masks} are needed")
         for m, (mask, struct) in enumerate(zip(masks, self._masks)):
+            if not isinstance(mask, Mask):
+                raise ArgumentError(f"masks[{m}] is a {type(mask).__name__}; a podattn.Mask is needed")
             struct.causal, struct.window_tokens = bool(mask.causal), mask.window_tokens
             struct.causal_per_request = None
             if mask.causal_per_request is not None:

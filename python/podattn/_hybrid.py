@@ -68,7 +68,7 @@ def _device_of(q: Any) -> str:
 
 
 def plan_once(q: Any, out_dtype: Any, kv_dtype: Any, pages: tuple[int, int, int], kv_layout: str,
-              num_requests: int, max_kv_len: int) -> Plan:  # fmt: skip
+              kv_len: Any, max_kv_len: int) -> Plan:  # fmt: skip
     """A plan for such a batch, with memory that is this call's alone.
 
     The memory comes from PyTorch's caching allocator where there is one: it is ordered by the stream, and what a
@@ -81,12 +81,13 @@ def plan_once(q: Any, out_dtype: Any, kv_dtype: Any, pages: tuple[int, int, int]
         kv_heads=kv_heads,
         head_dim=head_dim,
         page_size=page_size,
-        max_requests=_bound(num_requests),
+        max_requests=_bound(len(kv_len)),
         max_q_tokens=_bound(num_tokens),
         max_kv_len=min(_bound(max_kv_len), 1 << 30),
         dtype=dtype_name(q.dtype),
         kv_dtype=dtype_name(kv_dtype),
         out_dtype=dtype_name(q.dtype if out_dtype is None else out_dtype),
+        batch_memory="device" if _arrays.is_torch(kv_len) and kv_len.is_cuda else "host",
         kv_layout=kv_layout,
         device=_device_of(q),
     )
@@ -154,7 +155,7 @@ def hybrid_attention(
     pages = _pages_of(k_cache, kv_layout, page_size)
     table_pages = 1 if page_table is None else _table_pages(page_table)
     plan = plan_once(
-        q, getattr(out, "dtype", None), k_cache.dtype, pages, kv_layout, len(kv_len), max(table_pages, 1) * pages[1]
+        q, getattr(out, "dtype", None), k_cache.dtype, pages, kv_layout, kv_len, max(table_pages, 1) * pages[1]
     )
     plan.build(
         q_start,

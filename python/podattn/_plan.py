@@ -40,7 +40,8 @@ class Plan:
     """Plans a step once; every layer of the step then calls `attention`.
 
     A plan is made for shapes that stay fixed while a server runs, and for the largest batch. It and its memory belong
-    to one thread at a time; several plans work side by side. Keep a plan until the work that it started has finished.
+    to one thread and one stream at a time; several plans work side by side. Keep a plan until the work that it started
+    has finished.
     """
 
     def __init__(
@@ -221,9 +222,9 @@ class Plan:
             masks: up to `max_masks` of `Mask`, instead of `causal` and `window_tokens`, for layers that mask
                 differently; each names its own in `attention`.
             num_pages: pages of the cache from now on. None: as before; at first, as the constructor was told.
-            num_q_tokens: tokens that `q` and the results will have at most, which `q_start` may then not exceed. None:
-                what `q_start` says in the host's memory, `max_q_tokens` on a GPU. With `q_start` on a GPU, give it:
-                without it nothing compares `q_start` with the arrays.
+            num_q_tokens: tokens that `q` and the results will have: `q_start` may not exceed it, and `attention` refuses
+                arrays with fewer. None: what `q_start` says in the host's memory. On a GPU it cannot be read, so that
+                without this number nothing compares it with the arrays: give it.
             stream: a stream of PyTorch or CuPy, or its address; if None, the current one of the arrays' library.
 
         Raises:

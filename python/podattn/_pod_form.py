@@ -123,7 +123,7 @@ def fused_attention_with_kvcache(
     k, v, pages = _join_caches(present)
     starts, lengths, table = _requests(present, pages)
     plan = plan_once(
-        q, None, k.dtype, (k.shape[0], k.shape[1], k.shape[2]), "NHD", len(lengths), table.shape[1] * k.shape[1]
+        q, None, k.dtype, (k.shape[0], k.shape[1], k.shape[2]), "NHD", lengths, table.shape[1] * k.shape[1]
     )
     plan.build(
         starts,

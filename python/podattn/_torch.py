@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PyTorch if it is installed, otherwise None. Imported with the package, because its operators are registered with it."""
+"""PyTorch if it is installed, otherwise None. Imported with the package, which registers operators with it."""
 
 from __future__ import annotations
 

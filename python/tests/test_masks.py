@@ -74,6 +74,7 @@ def test_causal_for_some_requests(device: str, on_device: bool) -> None:
     [
         ({"masks": []}, "masks has 0 entries; 1 to max_masks = 2 are needed"),
         ({"masks": [Mask()] * 3}, "masks has 3 entries; 1 to max_masks = 2 are needed"),
+        ({"masks": [Mask(), (True, 4)]}, r"masks\[1\] is a tuple; a podattn.Mask is needed"),
         ({"masks": [Mask()], "window_tokens": 4}, "beside masks"),
         ({"masks": [Mask()], "causal": False}, "beside masks"),
         ({"masks": [Mask(), Mask(window_tokens=-1)]}, r"masks\[1\].window_tokens = -1 is negative"),
