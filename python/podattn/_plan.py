@@ -222,9 +222,9 @@ class Plan:
             masks: up to `max_masks` of `Mask`, instead of `causal` and `window_tokens`, for layers that mask
                 differently; each names its own in `attention`.
             num_pages: pages of the cache from now on. None: as before; at first, as the constructor was told.
-            num_q_tokens: tokens that `q` and the results will have: `q_start` may not exceed it, and `attention` refuses
-                arrays with fewer. None: what `q_start` says in the host's memory. On a GPU it cannot be read, so that
-                without this number nothing compares it with the arrays: give it.
+            num_q_tokens: tokens that `q` and the results will have. `q_start` may not exceed it, and `attention`
+                refuses arrays with fewer. None: what `q_start` says in the host's memory. On a GPU it cannot be read,
+                so that without this number nothing compares it with the arrays: give it.
             stream: a stream of PyTorch or CuPy, or its address; if None, the current one of the arrays' library.
 
         Raises:
