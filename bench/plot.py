@@ -16,9 +16,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from plots import pages, results, summary
-from plots.look import save
-from plots.suites import SUITES
+from figures import pages, results, summary
+from figures.look import save
+from figures.suites import SUITES
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:

@@ -15,9 +15,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Callable
 
-from plots.batches import CO_RUN_SHARE, Case, co_run_us, ratios
-from plots.library_cases import FA3_WAYS, library_cases
-from plots.results import read
+from figures.batches import CO_RUN_SHARE, Case, co_run_us, ratios
+from figures.library_cases import FA3_WAYS, library_cases
+from figures.results import read
 
 Cases = list[Case]
 PREFILL, DECODE = ("prefill_q", "prefill_kv"), ("decode_n", "decode_kv")

@@ -3,9 +3,9 @@
 
 import pytest
 import synthetic
+from figures import look, results
+from figures.suites import SUITES
 from matplotlib.text import Text
-from plots import look, results
-from plots.suites import SUITES
 
 
 def draw(suite, path):

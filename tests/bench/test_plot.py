@@ -4,8 +4,8 @@
 import plot
 import pytest
 import synthetic
-from plots import pages, results, summary
-from plots.suites import SUITES
+from figures import pages, results, summary
+from figures.suites import SUITES
 
 
 def test_all_suites_are_drawn_and_a_page_is_filled(tmp_path, capsys):

@@ -3,7 +3,7 @@
 
 import pytest
 import synthetic
-from plots import batches, results
+from figures import batches, results
 
 
 def test_comments_columns_and_rows_are_told_apart(tmp_path):

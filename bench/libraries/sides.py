@@ -8,7 +8,8 @@ from typing import Callable
 
 import torch
 
-from .batch import Batch, Inputs, LeftOut
+from .batch_file import Batch
+from .inputs import Inputs, LeftOut
 from .timing import Call
 
 Side = Callable[[int], torch.Tensor]
@@ -27,7 +28,7 @@ class Alone:
 
 def requests_of(call: Call, batch: Batch) -> range:
     """What a call computes of a batch."""
-    return call.requests if isinstance(call, Alone) else batch.requests
+    return call.requests if isinstance(call, Alone) else batch.all
 
 
 def in_turn(prefill: Side, decode: Side) -> Call:

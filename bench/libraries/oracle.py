@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The definition of attention, in float64, for a sample of a batch's query tokens."""
+"""The definition of attention, in float32 on rounded inputs, for a sample of a batch's query tokens."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 import torch
 
-from .batch import Inputs, LeftOut
+from .inputs import Inputs, LeftOut
 
-PREFILL_SAMPLE, DECODE_SAMPLE = 16, 8
+MAX_PREFILLS, TOKENS_OF_A_PREFILL, MAX_DECODES = 4, 4, 8
 MAX_RELATIVE_L2, MAX_WORST_ROW = 5e-3, 2e-2  # of bf16, as `podattn run --check`
 
 
@@ -25,29 +25,30 @@ class Oracle:
 
     def __init__(self, inputs: Inputs) -> None:
         b = inputs.batch
-        k, v, decode_k, decode_v = inputs.contiguous(0)
-        q = inputs.layers[0].q
-        self.num_tokens = len(q)
+        self.num_tokens = b.num_tokens
         self.tokens: list[int] = []  # the sampled ones
         expected = []
-        for i in spread(b.prefill_q, PREFILL_SAMPLE):
-            seen = b.prefill_kv - b.prefill_q + i + 1
-            self.tokens.append(i)
-            expected.append(self._row(q[i], k[:seen], v[:seen]))
-        for r in spread(b.decode_n, DECODE_SAMPLE):
-            self.tokens.append(b.prefill_q + r)
-            expected.append(self._row(q[b.prefill_q + r], decode_k[r], decode_v[r]))
+        sampled = spread(len(b.prefill), MAX_PREFILLS)
+        sampled += [b.num_prefill + i for i in spread(len(b.decodes), MAX_DECODES)]
+        for request in sampled:
+            k, v = (cache.float() for cache in inputs.cache_of(request))
+            q_len, kv_len, begin = b.q_lens[request], b.kv_lens[request], int(inputs.q_start[request])
+            for i in spread(q_len, TOKENS_OF_A_PREFILL):
+                seen = kv_len - q_len + i + 1
+                keys = slice(max(0, seen - b.window) if b.window else 0, seen)
+                self.tokens.append(begin + i)
+                expected.append(self._row(inputs.layers[0].q[begin + i].float(), k[keys], v[keys]))
         self.expected = torch.stack(expected)
 
     @staticmethod
     def _row(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         """[q_heads, head_dim] of one token that sees all of k and v [tokens, kv_heads, head_dim]."""
-        grouped = q.double().reshape(k.shape[1], -1, k.shape[2])
-        scores = torch.einsum("hgd,thd->hgt", grouped, k.double()) / math.sqrt(k.shape[2])
-        return torch.einsum("hgt,thd->hgd", scores.softmax(-1), v.double()).reshape(q.shape)
+        grouped = q.reshape(k.shape[1], -1, k.shape[2])
+        scores = torch.einsum("hgd,thd->hgt", grouped, k) / math.sqrt(k.shape[2])
+        return torch.einsum("hgt,thd->hgd", scores.softmax(-1), v).reshape(q.shape)
 
     def error(self, outputs: Sequence[torch.Tensor], computed: slice = slice(None)) -> tuple[float, float]:
-        """Relative L2 over all, and of the worst row, of a contender's outputs for layer 0. It has computed these query
+        """Relative L2 over all, and of the worst row, of a library's outputs for layer 0. It has computed these query
         tokens; what it returns has to be just those.
         """
         tokens = range(self.num_tokens)[computed]
@@ -55,7 +56,7 @@ class Oracle:
         if len(got) != len(tokens):
             raise LeftOut(f"it returns {len(got)} tokens; {len(tokens)} were to be computed")
         sampled = [i for i, token in enumerate(self.tokens) if token in tokens]
-        got, expected = got[[self.tokens[i] - tokens.start for i in sampled]].double(), self.expected[sampled]
+        got, expected = got[[self.tokens[i] - tokens.start for i in sampled]].float(), self.expected[sampled]
         difference, size = (got - expected).norm(dim=-1), expected.norm(dim=-1)
         return (difference.norm() / size.norm()).item(), (difference / size).max().item()
 

@@ -6,10 +6,12 @@ As vLLM does, the scheduler's metadata is made once per batch, outside the call 
 
 from __future__ import annotations
 
+import importlib
+from typing import Callable
+
 import torch
 
-from .batch import Inputs
-from .flash_attention import imported
+from .inputs import Inputs, Missing
 from .sides import Alone, in_turn, on_two_streams
 from .timing import Call
 
@@ -20,6 +22,14 @@ AUTOMATIC, UNSPLIT = 0, 1
 MOST_SPLITS = 32
 
 
+def _function(name: str) -> Callable:
+    """Missing if it is not here."""
+    try:
+        return getattr(importlib.import_module(MODULE), name)
+    except (ImportError, AttributeError) as error:
+        raise Missing(f"{MODULE}.{name} cannot be imported: {error}") from error
+
+
 class _Part:
     """One varlen call over a range of a batch's requests."""
 
@@ -28,11 +38,13 @@ class _Part:
         begin, end = requests.start, requests.stop
         self.inputs, self.requests = inputs, requests
         self.tokens = inputs.tokens_of(requests)
-        self.function = imported(MODULE, "flash_attn_varlen_func")
+        self.function = _function("flash_attn_varlen_func")
         q_start = (inputs.q_start[begin : end + 1] - inputs.q_start[begin]).to(device)
         kv_len = inputs.kv_len[begin:end].to(device)
         max_q, max_kv = max(b.q_lens[begin:end]), max(b.kv_lens[begin:end])
-        metadata = imported(MODULE, "get_scheduler_metadata")(
+        window = (b.window - 1, 0) if b.window else (-1, -1)
+        self.is_decode_batch = requests == b.decodes and len(set(b.kv_lens[begin:end])) == 1
+        metadata = _function("get_scheduler_metadata")(
             batch_size=len(requests),
             max_seqlen_q=max_q,
             max_seqlen_k=max_kv,
@@ -44,6 +56,7 @@ class _Part:
             cu_seqlens_q=q_start,
             page_size=None if layout.is_contiguous else layout.page_size,
             causal=True,
+            window_size=window,
             num_splits=num_splits,
         )
         self.settings = {
@@ -51,6 +64,7 @@ class _Part:
             "cu_seqlens_q": q_start,
             "max_seqlen_k": max_kv,
             "causal": True,
+            "window_size": list(window),
             "scheduler_metadata": metadata,
             "num_splits": num_splits,
             "fa_version": 3,
@@ -59,25 +73,32 @@ class _Part:
 
     def _lengths(self, kv_len: torch.Tensor) -> dict[str, torch.Tensor]:
         """How the call finds each request's keys, in the form of `_cache`."""
-        if not self.inputs.layout.is_contiguous:
-            width = max(len(pages) for pages in self.inputs.layout.page_lists[self.requests.start : self.requests.stop])
-            table = self.inputs.page_table[self.requests.start : self.requests.stop, :width].contiguous()
-            return {"seqused_k": kv_len, "block_table": table.to(self.inputs.device)}
-        if self.requests == self.inputs.batch.decodes:
+        layout = self.inputs.layout
+        if not layout.is_contiguous:
+            begin, end = self.requests.start, self.requests.stop
+            width = int(layout.pages_of[begin:end].max())
+            return {
+                "seqused_k": kv_len,
+                "block_table": layout.page_table[begin:end, :width].contiguous().to(self.inputs.device),
+            }
+        if self.is_decode_batch:
             return {"seqused_k": kv_len}
         starts = torch.nn.functional.pad(kv_len.cumsum(0), (1, 0))
         return {"cu_seqlens_k": starts.to(torch.int32)}
 
     def _cache(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Pages; or the decodes' tokens by request; or all tokens, packed."""
-        layer, layout = self.inputs.layers[index], self.inputs.layout
-        if not layout.is_contiguous:
+        """Pages; or the tokens of decodes of one length, by request; or all tokens, packed."""
+        layer = self.inputs.layers[index]
+        if not self.inputs.layout.is_contiguous:
             return layer.k, layer.v
-        if self.requests == self.inputs.batch.decodes:
-            return layout.decodes(layer.k_tokens), layout.decodes(layer.v_tokens)
-        is_prefill = self.requests == self.inputs.batch.prefill
-        used = slice(layout.prefill_kv if is_prefill else layout.used_tokens)
-        return layer.k_tokens[used], layer.v_tokens[used]
+        lengths = self.inputs.batch.kv_lens
+        begin, end = self.requests.start, self.requests.stop
+        first = sum(lengths[:begin])
+        used = slice(first, first + sum(lengths[begin:end]))
+        k, v = layer.k_tokens[used], layer.v_tokens[used]
+        if self.is_decode_batch:
+            return k.unflatten(0, (end - begin, -1)), v.unflatten(0, (end - begin, -1))
+        return k, v
 
     def __call__(self, index: int) -> torch.Tensor:
         q = self.inputs.layers[index].q[self.tokens]
@@ -89,7 +110,7 @@ def _sides(inputs: Inputs) -> tuple[_Part, _Part]:
 
 
 def _mixed(inputs: Inputs, num_splits: int) -> Call:
-    part = _Part(inputs, inputs.batch.requests, num_splits)
+    part = _Part(inputs, inputs.batch.all, num_splits)
     return lambda index: (part(index),)
 
 

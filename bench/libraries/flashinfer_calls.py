@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import torch
 
-from .batch import Inputs, Missing
+from .inputs import Inputs, LeftOut, Missing
 from .timing import Call
 
 WORKSPACE_BYTES = 512 << 20
@@ -28,20 +28,35 @@ class _Requests:
             raise Missing("reads pages, and the cache is contiguous")
         b = inputs.batch
         begin, end = requests.start, requests.stop
-        page_lists = inputs.layout.page_lists[begin:end]
+        layout = inputs.layout
 
         def starts(counts: list[int]) -> torch.Tensor:
             return torch.tensor([0, *counts]).cumsum(0).to(torch.int32).to(inputs.device)
 
         self.q_start = starts(b.q_lens[begin:end])
-        self.page_start = starts([len(pages) for pages in page_lists])
-        self.pages = torch.cat(page_lists).to(inputs.device)
+        self.page_start = starts(layout.pages_of[begin:end].tolist())
+        self.pages = layout.pages[int(layout.page_start[begin]) : int(layout.page_start[end])].to(inputs.device)
         self.kv_len = inputs.kv_len[begin:end].to(inputs.device)
         self.last_page_len = ((self.kv_len - 1) % b.page_size + 1).to(torch.int32)
 
 
 def _split(inputs: Inputs) -> tuple[_Requests, _Requests]:
     return _Requests(inputs, inputs.batch.prefill), _Requests(inputs, inputs.batch.decodes)
+
+
+def _needs_no_drafts(inputs: Inputs) -> None:
+    b = inputs.batch
+    if any(b.q_lens[i] > 1 for i in b.decodes):
+        raise LeftOut("its decodes have one token each")
+
+
+def _needs_no_window(inputs: Inputs) -> None:
+    if inputs.batch.window:
+        raise LeftOut("has no window")
+
+
+def _window_left(inputs: Inputs) -> int:
+    return inputs.batch.window - 1  # -1: none
 
 
 def _workspace(inputs: Inputs) -> torch.Tensor:
@@ -66,6 +81,7 @@ def _planned_prefill(inputs: Inputs, requests: _Requests):
         requests.last_page_len,
         head_dim_qk=inputs.batch.head_dim,
         causal=True,
+        window_left=_window_left(inputs),
         **_shape(inputs),
         **_dtypes(inputs),
     )
@@ -73,6 +89,7 @@ def _planned_prefill(inputs: Inputs, requests: _Requests):
 
 
 def serial(inputs: Inputs) -> Call:
+    _needs_no_drafts(inputs)
     prefill_requests, decode_requests = _split(inputs)
     prefill = _planned_prefill(inputs, prefill_requests)
     decode = _library().BatchDecodeWithPagedKVCacheWrapper(_workspace(inputs), "NHD", use_tensor_cores=True)
@@ -81,10 +98,11 @@ def serial(inputs: Inputs) -> Call:
         decode_requests.pages,
         decode_requests.last_page_len,
         head_dim=inputs.batch.head_dim,
+        window_left=_window_left(inputs),
         **_shape(inputs),
         **_dtypes(inputs),
     )
-    middle = inputs.batch.prefill_q
+    middle = inputs.tokens_of(inputs.batch.prefill).stop
 
     def call(index: int):
         layer = inputs.layers[index]
@@ -94,7 +112,7 @@ def serial(inputs: Inputs) -> Call:
 
 
 def batched_prefill(inputs: Inputs) -> Call:
-    wrapper = _planned_prefill(inputs, _Requests(inputs, inputs.batch.requests))
+    wrapper = _planned_prefill(inputs, _Requests(inputs, inputs.batch.all))
 
     def call(index: int):
         layer = inputs.layers[index]
@@ -105,6 +123,10 @@ def batched_prefill(inputs: Inputs) -> Call:
 
 def pod(inputs: Inputs) -> Call:
     """Its prefill reads a contiguous cache, its decodes read pages."""
+    _needs_no_drafts(inputs)
+    _needs_no_window(inputs)
+    if inputs.batch.num_prefill != 1:
+        raise LeftOut("it takes one prompt")
     decode = _split(inputs)[1]
     wrapper = _library().PODWithPagedKVCacheWrapper(_workspace(inputs), "NHD")
     wrapper.plan(
@@ -115,19 +137,19 @@ def pod(inputs: Inputs) -> Call:
         **_shape(inputs),
         **_dtypes(inputs),
     )
-    middle = inputs.batch.prefill_q
-    for index in range(len(inputs.layers)):
-        inputs.contiguous(index)
+    middle = inputs.tokens_of(inputs.batch.prefill).stop
+    caches = [inputs.cache_of(0, index) for index in range(len(inputs.layers))]
 
     def call(index: int):
         layer = inputs.layers[index]
-        k, v = inputs.contiguous(index)[:2]
+        k, v = caches[index]
         return wrapper.run(layer.q[:middle], k, v, layer.q[middle:], (layer.k, layer.v), causal_p=True)
 
     return call
 
 
 def batch_pod(inputs: Inputs) -> Call:
+    _needs_no_window(inputs)
     prefill, decode = _split(inputs)
     wrapper = _library().BatchPODWithPagedKVCacheWrapper(_workspace(inputs), "NHD")
     wrapper.plan(
@@ -143,7 +165,7 @@ def batch_pod(inputs: Inputs) -> Call:
         **_shape(inputs),
         **_dtypes(inputs),
     )
-    middle = inputs.batch.prefill_q
+    middle = inputs.tokens_of(inputs.batch.prefill).stop
 
     def call(index: int):
         layer = inputs.layers[index]
@@ -154,7 +176,8 @@ def batch_pod(inputs: Inputs) -> Call:
 
 
 def batch_attention(inputs: Inputs) -> Call:
-    requests = _Requests(inputs, inputs.batch.requests)
+    _needs_no_window(inputs)
+    requests = _Requests(inputs, inputs.batch.all)
     wrapper = _library().BatchAttention("NHD", str(inputs.device))
     wrapper.plan(
         requests.q_start,

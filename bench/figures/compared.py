@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A file of bench/compare.py as batches: the time of every way, sustained and paused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from .results import Results
+
+FA3_WAYS = ("fa3_serial", "fa3_streams", "fa3_mixed", "fa3_mixed_unsplit", "fa3_mixed_split")
+# Half of a batch each: not to be compared with the fused call.
+SIDES = ("prefill", "decode", "fa3_prefill", "fa3_decode")
+TIMINGS = ("sustained", "paused")
+
+
+@dataclass
+class Compared:
+    """One batch: its line of the batch file, and what was measured of every way."""
+
+    file: str
+    name: str
+    q_heads: int
+    kv_heads: int
+    head_dim: int
+    window: int
+    requests: str
+    page_size: int
+    us: dict[str, dict[str, float]] = field(default_factory=lambda: {timing: {} for timing in TIMINGS})
+    energy_mj: dict[str, float] = field(default_factory=dict)
+    rows: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    @property
+    def heads(self) -> str:
+        return f"{self.q_heads}/{self.kv_heads}" + (f" d{self.head_dim}" if self.head_dim != 128 else "")
+
+    def fastest(self, ways: Iterable[str], timing: str) -> str | None:
+        """Of those that were measured."""
+        us = self.us[timing]
+        return min((way for way in ways if way in us), key=us.__getitem__, default=None)
+
+
+def shortened(requests: str, most: int = 60) -> str:
+    """Ragged batches name dozens of requests."""
+    if len(requests) <= most:
+        return requests
+    words = requests.split()
+    kept = [*words[:2], "...", *words[-2:]]
+    return f"{' '.join(kept)} ({len(words)} different)"
+
+
+def batches_of(results: Results) -> list[Compared]:
+    """In the file's order. ResultError if it is no such file."""
+    results.need("file", "name", "q_heads", "kv_heads", "head_dim", "window", "requests", "page_size", "way")
+    batches: dict[tuple[str, ...], Compared] = {}
+    for row in results.rows:
+        key = (row["file"], row["name"], row["page_size"])
+        if key not in batches:
+            numbers = (int(row[column]) for column in ("q_heads", "kv_heads", "head_dim", "window"))
+            batches[key] = Compared(row["file"], row["name"], *numbers, row["requests"], int(row["page_size"]))
+        batch, way = batches[key], row["way"]
+        batch.rows[way] = row
+        for timing in TIMINGS:
+            if row[f"{timing}_us"]:
+                batch.us[timing][way] = results.number(row, f"{timing}_us")
+        if row["energy_mj"]:
+            batch.energy_mj[way] = results.number(row, "energy_mj")
+    return list(batches.values())
