@@ -17,6 +17,12 @@ BATCH_COLUMNS = (
 ).split()
 
 
+COMPARED_COLUMNS = (
+    "file name q_heads kv_heads head_dim window requests page_size dtype way calls sustained_us sustained_least_us "
+    "sustained_most_us paused_us paused_least_us paused_most_us energy_mj clock_mhz tflops kv_gb_per_s relative_l2"
+).split()
+
+
 def write(path: Path, columns: Iterable[str], rows: Iterable[dict], comments: Iterable[str] = ()) -> Path:
     columns = list(columns)
     lines = [*COMMENTS, *comments, ";".join(columns)]
@@ -43,6 +49,30 @@ def case(us: dict[str, float], prefill: str = "512@4096", decode: str = "16@4096
             "to_fused": ratio, "to_fused_p10": ratio, "to_fused_p90": ratio,
         })  # fmt: skip
     return rows
+
+
+def compared(
+    us: dict[str, float],
+    requests: str,
+    file: str = "heads",
+    heads: tuple[int, int, int] = (32, 8, 128),
+    window: int = 0,
+    page_size: int = 16,
+    paused: float | None = 1.0,
+    sustained: float | None = 1.0,
+    energy: float | None = None,
+) -> list[dict]:
+    """The rows of one batch of bench/compare.py: the other arguments are factors of `us`, None is not measured."""
+    shape = {
+        "file": file, "name": f"{heads[0]}/{heads[1]},{requests.replace(' ', '+')}", "q_heads": heads[0],
+        "kv_heads": heads[1], "head_dim": heads[2], "window": window, "requests": requests, "page_size": page_size,
+        "dtype": "bf16", "relative_l2": "2e-03",
+    }  # fmt: skip
+    factors = {"sustained_us": sustained, "paused_us": paused, "energy_mj": energy}
+    return [
+        {**shape, "way": way, **{column: x * time_us for column, x in factors.items() if x is not None}}
+        for way, time_us in us.items()
+    ]
 
 
 def limits(folder: Path, both_tflops: float = 480) -> Path:
