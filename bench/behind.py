@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Callable, Optional
 
 from figures import compared, pages
-from figures.batches import mean
+from figures.cases import mean
 from figures.compared import TIMINGS, Compared
 from figures.results import ResultError, read
 

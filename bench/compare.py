@@ -66,7 +66,7 @@ class Run:
 
     def leave_out(self, batch: Batch, way: str, reason: BaseException | str) -> None:
         """BrokenError if the GPU is of no more use."""
-        self.file.left_out(f"{batch.label} {way}".rstrip(), reason)
+        self.file.left_out(batch.label, reason, way)
         if not isinstance(reason, LeftOut):
             say(f"  {batch.label} {way}: {type(reason).__name__}: {str(reason).splitlines()[:1]}")
         try:
@@ -115,7 +115,7 @@ def run_batch(run: Run, batch: Batch) -> dict[str, Times]:
     )
     for name, its in times.items():
         if its.error:
-            run.leave_out(batch, f"{name} sustained", its.error)
+            run.leave_out(batch, name, its.error)
         elif run.counter and name in graphs:
             energy.measure_energy(run.counter, graphs[name], its, arguments.energy)
         if its.sustained or its.paused:
@@ -170,7 +170,7 @@ def give_up(run: Run, deadline: float) -> None:
     """Of the watchdog: a way hangs."""
     if run.current is not None:
         batch, way = run.current
-        run.file.left_out(f"{batch.label} {way}".rstrip(), f"it takes longer than {run.arguments.batch_limit:g} s")
+        run.file.left_out(batch.label, f"it takes longer than {run.arguments.batch_limit:g} s", way)
         begin_anew(run, deadline)
 
 

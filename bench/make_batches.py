@@ -29,7 +29,7 @@ class Shape:
     head_dim: int = 128
 
     def __str__(self) -> str:
-        return f"{self.q_heads}/{self.kv_heads}" + (f"d{self.head_dim}" if self.head_dim != 128 else "")
+        return f"{self.q_heads}-{self.kv_heads}" + (f"-d{self.head_dim}" if self.head_dim != 128 else "")
 
 
 LLAMA_3_8B = Shape(32, 8)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the suites share that force a setting and compare: fig10, fig13 and fig14."""
+"""What the suites share that force a setting of the kernel and compare."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
-from .batches import Case, cases_of, mean
+from .cases import Case, cases_of, mean
 from .look import COLOURS, GREY, OTHERS, figure
 from .results import ResultError, Results
 

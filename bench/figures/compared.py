@@ -12,6 +12,8 @@ FA3_WAYS = ("fa3_serial", "fa3_streams", "fa3_mixed", "fa3_mixed_unsplit", "fa3_
 # Half of a batch each: not to be compared with the fused call.
 SIDES = ("prefill", "decode", "fa3_prefill", "fa3_decode")
 TIMINGS = ("sustained", "paused")
+# The fastest of FA3_WAYS on each batch.
+FA3_BEST = "fa3_best"
 
 
 @dataclass
@@ -33,6 +35,15 @@ class Compared:
     @property
     def heads(self) -> str:
         return f"{self.q_heads}/{self.kv_heads}" + (f" d{self.head_dim}" if self.head_dim != 128 else "")
+
+    @property
+    def shape(self) -> tuple[object, ...]:
+        """What two files must agree in to speak of the same batch, the cache's layout apart."""
+        return self.q_heads, self.kv_heads, self.head_dim, self.window, self.requests
+
+    @property
+    def cache(self) -> str:
+        return f"page size {self.page_size}" if self.page_size else "contiguous"
 
     def fastest(self, ways: Iterable[str], timing: str) -> str | None:
         """Of those that were measured."""
@@ -66,3 +77,20 @@ def batches_of(results: Results) -> list[Compared]:
         if row["energy_mj"]:
             batch.energy_mj[way] = results.number(row, "energy_mj")
     return list(batches.values())
+
+
+def batches_with_best(results: Results) -> list[Compared]:
+    """As batches_of, with FlashAttention-3's best as one way more."""
+    batches = batches_of(results)
+    for batch in batches:
+        for timing in TIMINGS:
+            best = batch.fastest(FA3_WAYS, timing)
+            if best is not None:
+                batch.us[timing][FA3_BEST] = batch.us[timing][best]
+    return batches
+
+
+def timing_of(batches: Iterable[Compared]) -> str | None:
+    """The first timing that any batch has of the fused call."""
+    batches = list(batches)
+    return next((timing for timing in TIMINGS if any("fused" in batch.us[timing] for batch in batches)), None)

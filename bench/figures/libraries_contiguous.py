@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Other libraries in one run with ours on contiguous caches, by bench/peers.py --page-size 0."""
+"""Other libraries in one run with ours on contiguous caches, by bench/compare.py --page-size 0."""
 
 from __future__ import annotations
 

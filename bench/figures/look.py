@@ -38,7 +38,6 @@ NAMES = {
     "fa3_best": "FlashAttention-3, best",
     "fa3_sm_partition": "FlashAttention-3, SMs divided by an oracle",
     "pod_best": "POD-Attention, best",
-    "fa2_serial": "FlashAttention-2, serial",
     "fa3_serial": "FlashAttention-3, serial",
     "fa3_streams": "FlashAttention-3, streams",
     "fa3_mixed": "FlashAttention-3, one mixed call",
@@ -52,7 +51,7 @@ NAMES = {
     "sdpa_flash": "PyTorch SDPA, flash",
     "sdpa_cudnn": "PyTorch SDPA, cuDNN",
     "sdpa_efficient": "PyTorch SDPA, efficient",
-    "sglang_mixed": "SGLang's FlashAttention-3, one mixed call",
+    "sdpa": "PyTorch SDPA",
 }
 
 WIDTH, DPI = 8.0, 150

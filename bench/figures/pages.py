@@ -6,12 +6,12 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 from .results import ResultError, Results
 
 
-def block(module: ModuleType, results: Results, figure: str) -> str:
+def block(module: Any, results: Results, figure: str) -> str:
     """What a page says of a suite: figure, claim, findings, and how it was measured."""
     measured = results.machine + (f": `{results.command}`" if results.command else "")
     return "\n".join(
@@ -43,7 +43,7 @@ def claims(answers: list[tuple[str, str, str]]) -> str:
     return "\n".join(["| | claim | on the device below |", "|---|---|---|", *rows])
 
 
-def missing(module: ModuleType, reason: str) -> str:
+def missing(module: Any, reason: str) -> str:
     return f"*Claim.* {module.PAPER}\n\nNot measured: {reason}."
 
 

@@ -1,36 +1,48 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every suite that has a figure: its CSV file's name, and the module that draws it. Figures stand in this order."""
+"""Every suite that has a figure: its CSV file's name, and what draws it. Figures are in this order."""
 
 from __future__ import annotations
 
-from types import ModuleType
+from typing import Protocol
+
+from matplotlib.figure import Figure
 
 from . import (
-    fig1,
-    fig6,
-    fig7,
-    fig10,
-    fig11,
-    fig13,
-    fig14,
+    batches,
+    chunk_waves,
+    decode_tiles,
+    fusion_ways,
     libraries,
     libraries_contiguous,
-    limits,
-    peer_times,
+    peak,
+    sweep,
     trace,
+    utilisation,
 )
+from .kernel_choices import CTAS_PER_SM, TICKET_POLICY
+from .results import Results
 
-SUITES: dict[str, ModuleType] = {
-    "limits": limits,
-    "fig1": fig1,
-    "fig6": fig6,
-    "fig7": fig7,
-    "fig10": fig10,
-    "fig11": fig11,
-    "fig13": fig13,
-    "fig14": fig14,
+
+class Suite(Protocol):
+    TITLE: str
+    PAPER: str
+
+    def draw(self, results: Results) -> Figure: ...
+
+    def findings(self, results: Results) -> str: ...
+
+
+SUITES: dict[str, Suite] = {
+    "peak": peak,
+    "utilisation": utilisation,
+    "chunk_waves": chunk_waves,
+    "fusion_ways": fusion_ways,
+    "decode_tiles": decode_tiles,
+    "sweep": sweep,
+    "ctas_per_sm": CTAS_PER_SM,
+    "ticket_policy": TICKET_POLICY,
     "trace": trace,
-    "peers": peer_times,
+    "batches": batches,
     "libraries": libraries,
     "libraries_contiguous": libraries_contiguous,
 }

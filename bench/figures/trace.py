@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from .batches import co_run_us
+from .cases import co_run_us
 from .look import COLOURS, colour_of, figure, name_of, times
 from .results import Results
 

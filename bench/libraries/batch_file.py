@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Batch files: `name;q_heads;kv_heads;head_dim;window;requests`, one batch a line, `#` begins a comment.
+"""Batch files: `name;q_heads;kv_heads;head_dim;window;requests`, one batch a line; `#` begins a line of comment.
 
 `requests` are `[COUNTx]Q@KV`, separated by spaces: Q new tokens at the end of a context of KV tokens, COUNT times (1).
 `window` is the number of keys that a token sees, its own included; 0 is no limit.
@@ -158,8 +158,8 @@ def parse_line(line: str, file: str = "", page_size: int = 16) -> Batch:
     if len(fields) != len(COLUMNS):
         raise ValueError(f"{len(fields)} fields; {len(COLUMNS)} are needed: {';'.join(COLUMNS)}")
     name, *numbers, requests = fields
-    if not name or " " in name:
-        raise ValueError(f'name: "{name}" is empty or has spaces')
+    if not name or "/" in name or ": " in name:
+        raise ValueError(f'name: "{name}" is empty or has a "/" or ": "')
     q_heads, kv_heads, head_dim = (_number(f, text, 1) for f, text in zip(COLUMNS[1:4], numbers))
     if q_heads % kv_heads:
         raise ValueError(f"q_heads: {q_heads} is not a multiple of kv_heads {kv_heads}")
@@ -175,8 +175,7 @@ def read_batches(path: Path, page_size: int = 16) -> list[Batch]:
         raise BatchFileError(f"{path}: {error.strerror}") from None
     batches: dict[str, Batch] = {}
     for number, line in enumerate(lines, 1):
-        line = line.partition("#")[0].strip()
-        if not line or line.replace(" ", "") == ";".join(COLUMNS):
+        if not line.strip() or line.startswith("#") or line.replace(" ", "") == ";".join(COLUMNS):
             continue
         try:
             batch = parse_line(line, path.stem, page_size)

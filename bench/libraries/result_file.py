@@ -6,6 +6,7 @@ from __future__ import annotations
 import csv
 import datetime
 import platform
+import re
 import shlex
 import statistics
 import subprocess
@@ -26,6 +27,7 @@ COLUMNS = (
     "energy_mj clock_mhz tflops kv_gb_per_s relative_l2"
 ).split()
 PACKAGES = "podattn torch flashinfer-python flash-attn-3 vllm".split()
+_WAY = re.compile(r"(.*?) \[(\w+)\]: ")
 GPU_FIELDS = "driver_version,clocks.sm,clocks.mem,power.draw,power.limit,temperature.gpu"
 
 
@@ -82,9 +84,9 @@ class ResultFile:
     def begin(self, comments: Sequence[str]) -> None:
         self.lines(*comments, ";".join(COLUMNS))
 
-    def left_out(self, what: str, reason: object) -> None:
+    def left_out(self, what: str, reason: object, way: str = "") -> None:
         first = str(reason).strip().splitlines() or [type(reason).__name__]
-        self.lines(f"# left out: {what}: {first[0][:200]}")
+        self.lines(f"# left out: {what}{f' [{way}]' if way else ''}: {first[0][:200]}")
 
     def batch_done(self, batch: Batch) -> None:
         self.lines(f"# batch: {batch.label}")
@@ -130,11 +132,7 @@ def resume(path: Path) -> tuple[set[str], set[tuple[str, str]]]:
         raise ValueError(f"{path}: its heading is not {';'.join(COLUMNS)}")
     comments = [line[2:].strip().partition(": ")[::2] for line in lines if line.startswith("# ")]
     done = {value for name, value in comments if name == "batch"}
-    left_out = set()
-    for name, value in comments:
-        words = value.split(": ")[0].split(" ")
-        if name == "left out" and len(words) == 2:
-            left_out.add((words[0], words[1]))
+    left_out = {match.groups() for name, value in comments if name == "left out" and (match := _WAY.match(value))}
 
     def is_kept(line: str) -> bool:
         if line.startswith("#") or line == heading:

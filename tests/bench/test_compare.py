@@ -372,7 +372,7 @@ def test_failures_are_named_and_the_missing_are_not_asked_again(tmp_path, monkey
     text = out.read_text()
     assert asked == ["small"]
     assert "# left out: missing: it is not installed" in text
-    assert "# left out: batches/small unable: no such mask" in text
+    assert "# left out: batches/small [unable]: no such mask" in text
     assert "its outputs are wrong: relative L2 1.0e+00" in text
     assert "broken: OutOfMemoryError" in capsys.readouterr().err
     assert [row["way"] for row in rows_of(out)] == ["fused", "fused"]
@@ -414,7 +414,7 @@ def test_an_ended_run_is_resumed(tmp_path):
 
 def test_rows_of_a_batch_that_was_not_finished_are_cut_off(tmp_path):
     out = compared(tmp_path, [LINES["small"], LINES["ragged"]], "--only", "sdpa")
-    text = out.read_text().replace("# batch: batches/ragged\n", "# left out: batches/ragged fa3_mixed: it hangs\n")
+    text = out.read_text().replace("# batch: batches/ragged\n", "# left out: batches/ragged [fa3_mixed]: it hangs\n")
     out.write_text(text)
     done, left_out = result_file.resume(out)
     assert done == {"batches/small"} and left_out == {("batches/ragged", "fa3_mixed")}
@@ -454,7 +454,7 @@ def test_a_process_that_the_gpu_fails_begins_anew_without_the_culprit(tmp_path, 
     compare.main(arguments[2:])
     out = tmp_path / "out.csv"
     assert [row["way"] for row in rows_of(out)] == ["sdpa"]
-    assert "# left out: batches/small illegal: CUDA error" in out.read_text()
+    assert "# left out: batches/small [illegal]: CUDA error" in out.read_text()
 
 
 def test_what_hangs_is_left_out(tmp_path, monkeypatch):
@@ -463,7 +463,7 @@ def test_what_hangs_is_left_out(tmp_path, monkeypatch):
     ways = {"slow": Way(lambda inputs: sleep(0.5) or torch_sdpa.best(inputs))}
     out = compared(tmp_path, [LINES["small"]], "--batch-limit", "0.1", ways=ways, monkeypatch=monkeypatch)
     assert [(batch.name, way) for batch, way in restarted] == [("small", "slow")]
-    assert "# left out: batches/small slow: it takes longer than 0.1 s" in out.read_text()
+    assert "# left out: batches/small [slow]: it takes longer than 0.1 s" in out.read_text()
 
 
 def test_every_beginning_is_spread_over_all_files():

@@ -7,7 +7,7 @@ import math
 
 from matplotlib.figure import Figure
 
-from .batches import Case, cases_of
+from .cases import Case, cases_of
 from .look import colour_of, figure, name_of
 from .results import Results
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from .batches import Case, cases_of, co_run_us, mean
+from .cases import Case, cases_of, co_run_us, mean
 from .look import COLOURS, colour_of, figure, label_ends, name_of, than
 from .results import ResultError, Results
 

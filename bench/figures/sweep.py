@@ -7,7 +7,7 @@ import random
 
 from matplotlib.figure import Figure
 
-from .batches import Case, cases_of, co_run_us, mean, ratios
+from .cases import Case, cases_of, co_run_us, mean, ratios
 from .look import COLOURS, colour_of, figure, name_of, times
 from .results import Results
 
