@@ -36,7 +36,7 @@ from libraries.sides import requests_of
 from libraries.table import FUSED, Way, chosen
 from libraries.timing import Call, Times, machine_of, measure
 
-DTYPES = {"bf16": torch.bfloat16, "f16": torch.float16}
+DTYPES = {"bf16": torch.bfloat16, "f16": torch.float16, "f32": torch.float32}
 # Of the GPU's memory, for keys and values.
 CACHE_SHARE = 0.3
 
@@ -233,14 +233,17 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--paused-repeats", type=_at_least(0), default=7, metavar="N", help="turns with pauses (7)")
     parser.add_argument("--energy", type=float, default=0, metavar="S", help="run each way for S seconds more (0)")
     parser.add_argument("--time-limit", type=float, metavar="S", help="begin no batch after this many seconds")
-    parser.add_argument("--batch-limit", type=float, default=60, metavar="S", help="leave out what takes longer (60)")
+    parser.add_argument("--batch-limit", type=float, metavar="S", help="leave out what takes longer (60; CPU: 600)")
     parser.add_argument("--before", type=Path, metavar="FOLDER", help="that holds an older podattn, the way `before`")
     parser.add_argument("--before-library", type=Path, metavar="FILE", help="its library (the one in its package)")
     parser.add_argument("--commit", help="what the header says, where there is no git")
     arguments = parser.parse_args(argv)
     arguments.argv = argv
+    is_gpu = arguments.device.startswith("cuda")
     if arguments.repeats is None:
-        arguments.repeats = 5 if arguments.device.startswith("cuda") else 0
+        arguments.repeats = 5 if is_gpu else 0
+    if arguments.batch_limit is None:
+        arguments.batch_limit = 60 if is_gpu else 600
     if arguments.repeats == arguments.paused_repeats == 0:
         parser.error("--paused-repeats 0: there is nothing to measure")
     if arguments.resume and arguments.out is None:
@@ -251,19 +254,20 @@ def parse(argv: list[str]) -> argparse.Namespace:
 def open_file(arguments: argparse.Namespace) -> tuple[ResultFile, set[str], set[tuple[str, str]]]:
     """Also what the file has already: batches, and ways that were left out."""
     path, before = arguments.out, arguments.before and f"{arguments.before}, {arguments.before_library or 'its own'}"
+    dtype = arguments.dtype, DTYPES[arguments.dtype].itemsize
     if path is None:
-        file = ResultFile(sys.stdout, arguments.dtype)
+        file = ResultFile(sys.stdout, *dtype)
     elif arguments.resume and path.exists():
         try:
             done, left_out = result_file.resume(path)
         except ValueError as error:
             raise SystemExit(str(error)) from None
-        return ResultFile(path.open("a", encoding="utf-8"), arguments.dtype), done, left_out
+        return ResultFile(path.open("a", encoding="utf-8"), *dtype), done, left_out
     elif path.exists() and not arguments.overwrite:
         raise SystemExit(f"{path} exists; give --resume to go on with it, or --overwrite")
     else:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = ResultFile(path.open("w", encoding="utf-8"), arguments.dtype)
+        file = ResultFile(path.open("w", encoding="utf-8"), *dtype)
     file.begin(result_file.header(torch.device(arguments.device), arguments.commit, before))
     return file, set(), set()
 

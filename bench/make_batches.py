@@ -117,6 +117,12 @@ def prompts() -> Iterator[Batch]:
     return _table(PROMPTS, MANY_PROMPTS)
 
 
+def small() -> Iterator[Batch]:
+    for requests in ("512@2048 32x1@2048", "256@256 100@612 24x1@1024", "300@300 8x4@1024", "64x1@1024"):
+        yield batch(LLAMA_3_8B, requests)
+    yield batch(LLAMA_3_8B, "256@1024 16x1@2048", "window", window=512)
+
+
 # ---- steps of a request trace ----
 
 # (median, sigma, least, most) of prompts and answers: the log-normal moments of `podattn replay --synthetic`.
@@ -190,6 +196,7 @@ def ragged() -> Iterator[Batch]:
 
 FILES = {
     "llama_3_8b_84": ("the batches of the README's headline: Llama-3-8B, a chunk and uniform decodes", llama_3_8b_84),
+    "small": ("small enough for a CPU", small),
     "heads": ("ten head counts: a chunk and uniform decodes", heads),
     "head_dim_64": ("the same with head_dim 64", head_dim_64),
     "drafts": ("decodes of several tokens, alone and beside a chunk", drafts),

@@ -103,9 +103,9 @@ class Batch:
         return min(r.kv, r.q + self.window - 1) if self.window else r.kv
 
     @property
-    def seen_kv_bytes(self) -> int:
-        """Keys and values that have to be read, in a type of two bytes."""
-        return 4 * self.kv_heads * self.head_dim * sum(r.count * self.seen_tokens(r) for r in self.requests)
+    def seen_elements(self) -> int:
+        """Of keys and values that have to be read."""
+        return 2 * self.kv_heads * self.head_dim * sum(r.count * self.seen_tokens(r) for r in self.requests)
 
     @property
     def flops(self) -> int:

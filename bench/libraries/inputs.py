@@ -106,14 +106,15 @@ class Memory:
         self.max_layers = MAX_LAYERS if self.device.type == "cuda" else 1
         self.generator = torch.Generator(device).manual_seed(0)
         batches = list(batches)
-        most = most_bytes // 2
+        most = most_bytes // dtype.itemsize
         wanted = [2 * self.layers_wanted(batch) * cache_elements(batch) for batch in batches]
         one_layer = [2 * cache_elements(batch) for batch in batches]
         # Copies are made as far as memory allows; a batch whose single layer is too large is left out later.
         fitting = [one for one in one_layer if one <= most]
         self.cache = self._random(max([min(max(wanted), most), *fitting]))
-        queries = [query_elements(batch) for batch in batches]
-        self.queries = self._random(min(max(max(queries), int(MAX_QUERY_BYTES // 2)), max(queries) * self.max_layers))
+        queries = max(query_elements(batch) for batch in batches)
+        copies = max(1, min(self.max_layers, int(MAX_QUERY_BYTES // (queries * dtype.itemsize))))
+        self.queries = self._random(queries * copies)
 
     def _random(self, elements: int) -> torch.Tensor:
         values = torch.empty(elements, dtype=self.dtype, device=self.device)
@@ -122,13 +123,13 @@ class Memory:
         return values
 
     def layers_wanted(self, batch: Batch) -> int:
-        return min(self.max_layers, math.ceil(ROTATED_BYTES / batch.seen_kv_bytes))
+        return min(self.max_layers, math.ceil(ROTATED_BYTES / (batch.seen_elements * self.dtype.itemsize)))
 
     def layers_of(self, batch: Batch) -> int:
         """How many layers of a batch there are. LeftOut if there is no room for one."""
         room = self.cache.numel() // (2 * cache_elements(batch))
         if room == 0:
-            raise LeftOut(f"its keys and values take {4 * cache_elements(batch) / 1e9:.1f} GB")
+            raise LeftOut(f"its keys and values take {2 * self.dtype.itemsize * cache_elements(batch) / 1e9:.1f} GB")
         return min(room, self.layers_wanted(batch))
 
 

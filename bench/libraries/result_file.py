@@ -74,8 +74,8 @@ def _spread(values: Sequence[float]) -> list[str]:
 class ResultFile:
     """Writes rows as they come, so that what is there is valid whenever the program stops."""
 
-    def __init__(self, file: IO[str], dtype: str) -> None:
-        self.file, self.dtype = file, dtype
+    def __init__(self, file: IO[str], dtype: str, element_bytes: int) -> None:
+        self.file, self.dtype, self.element_bytes = file, dtype, element_bytes
 
     def lines(self, *lines: str) -> None:
         self.file.writelines(line + "\n" for line in lines)
@@ -112,7 +112,7 @@ class ResultFile:
             "" if times.energy_mj is None else f"{times.energy_mj:.2f}",
             "" if times.clock_mhz is None else times.clock_mhz,
             f"{part.flops / us / 1e6:.1f}",
-            f"{part.seen_kv_bytes / us / 1e3:.1f}",
+            f"{part.seen_elements * self.element_bytes / us / 1e3:.1f}",
             f"{error:.2e}",
         ]
         self.lines(";".join(map(str, values)))

@@ -44,8 +44,8 @@ def test_flops_count_what_the_masks_leave(window):
 
 
 def test_a_window_leaves_keys_unread():
-    assert parse_line("a;1;1;8;0;1@100 2@50").seen_kv_bytes == 4 * 8 * 150
-    assert parse_line("a;1;1;8;10;1@100 2@50 3@4").seen_kv_bytes == 4 * 8 * (10 + 11 + 4)
+    assert parse_line("a;1;1;8;0;1@100 2@50").seen_elements == 2 * 8 * 150
+    assert parse_line("a;1;1;8;10;1@100 2@50 3@4").seen_elements == 2 * 8 * (10 + 11 + 4)
 
 
 @pytest.mark.parametrize(

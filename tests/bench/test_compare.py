@@ -41,9 +41,9 @@ LINES = {
 }
 
 
-def inputs_of(line, page_size=16):
+def inputs_of(line, page_size=16, dtype=torch.bfloat16):
     batch = parse_line(line, "file", page_size)
-    return Inputs(batch, Memory([batch], "cpu", torch.bfloat16))
+    return Inputs(batch, Memory([batch], "cpu", dtype))
 
 
 @pytest.fixture()
@@ -64,6 +64,10 @@ def vllm(monkeypatch):
 
 def error_of(inputs, call):
     return Oracle(inputs).error(call(0), inputs.tokens_of(requests_of(call, inputs.batch)))
+
+
+def passes(inputs, call):
+    return Oracle(inputs).passes(error_of(inputs, call))
 
 
 # ---- inputs ----
@@ -118,7 +122,7 @@ def test_a_batch_that_memory_does_not_hold_is_left_out_and_the_others_are_not():
 
 
 def test_the_oracle_accepts_sdpa(any_inputs):
-    assert Oracle.passes(error_of(any_inputs, torch_sdpa.best(any_inputs)))
+    assert passes(any_inputs, torch_sdpa.best(any_inputs))
 
 
 def test_the_oracle_refuses_a_wrong_mask(small):
@@ -126,27 +130,27 @@ def test_the_oracle_refuses_a_wrong_mask(small):
     k, v = (x.repeat_interleave(4, 1).transpose(0, 1)[None] for x in small.cache_of(0))
     q = small.layers[0].q[:24].transpose(0, 1)[None]
     top_left = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)[0].transpose(0, 1)
-    assert not Oracle.passes(Oracle(small).error((top_left, decode)))
+    assert not passes(small, lambda _: (top_left, decode))
 
 
 def test_the_oracle_refuses_a_window_that_is_one_off():
     inside = inputs_of(LINES["window"])
     other = inputs_of(LINES["window"].replace(";20;", ";21;"))
-    assert not Oracle.passes(Oracle(inside).error(torch_sdpa.best(other)(0)))
+    assert not passes(inside, torch_sdpa.best(other))
 
 
 def test_the_oracle_sees_one_wrong_decode(small):
     prefill, decode = torch_sdpa.best(small)(0)
     wrong = decode.clone()
     wrong[1] = decode[2]
-    assert not Oracle.passes(Oracle(small).error((prefill, wrong)))
+    assert not passes(small, lambda _: (prefill, wrong))
 
 
 def test_the_oracle_compares_a_side_with_its_own_tokens(small):
     prefill, decode = torch_sdpa.best(small)(0)
     for part, requests in ((prefill, small.batch.prefill), (decode, small.batch.decodes)):
-        assert Oracle.passes(error_of(small, Alone(lambda _, part=part: part, requests)))
-    assert not Oracle.passes(error_of(small, Alone(lambda _: decode.flip(0), small.batch.decodes)))
+        assert passes(small, Alone(lambda _, part=part: part, requests))
+    assert not passes(small, Alone(lambda _: decode.flip(0), small.batch.decodes))
     with pytest.raises(LeftOut, match="it returns 24 tokens; 3 were to be computed"):
         error_of(small, Alone(lambda _: prefill, small.batch.decodes))
     with pytest.raises(LeftOut, match="it returns 3 tokens; 27 were to be computed"):
@@ -166,7 +170,15 @@ def test_the_last_of_a_sample_is_always_taken():
 def test_podattn_computes_what_the_oracle_says(any_inputs, way):
     pytest.importorskip("podattn")
     if any_inputs.batch.has_both_sides or not WAYS[way].needs_both_sides:
-        assert Oracle.passes(error_of(any_inputs, WAYS[way].prepare(any_inputs)))
+        assert passes(any_inputs, WAYS[way].prepare(any_inputs))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_other_types_have_bounds_of_their_own(dtype):
+    pytest.importorskip("podattn")
+    found = inputs_of(LINES["window"], dtype=dtype)
+    assert passes(found, WAYS["fused"].prepare(found)) and passes(found, torch_sdpa.best(found))
+    assert not Oracle(found).passes((2e-3, 2e-3))
 
 
 @pytest.mark.parametrize("way", ["serial", "mixed", "mixed_unsplit", "mixed_split", "prefill", "decode"])
@@ -174,7 +186,7 @@ def test_flash_attention_3_gets_the_arguments_that_it_needs(any_inputs, way, vll
     known = WAYS[f"fa3_{way}"]
     assert known.prepare is getattr(flash_attention_3, way)
     if any_inputs.batch.has_both_sides or not known.needs_both_sides:
-        assert Oracle.passes(error_of(any_inputs, known.prepare(any_inputs)))
+        assert passes(any_inputs, known.prepare(any_inputs))
 
 
 def test_streams_are_a_gpu_s(small, vllm):
@@ -224,7 +236,7 @@ def test_an_older_build_is_another_package(small, tmp_path):
         old = sys.modules["podattn_before"]
         assert old.Plan is not podattn.Plan and old._library.lib._name == str(library)
         assert os.environ.get("PODATTN_LIBRARY") == environment
-        assert Oracle.passes(error_of(small, podattn_calls.before(small)))
+        assert passes(small, podattn_calls.before(small))
     finally:
         for name in [name for name in sys.modules if name.split(".")[0] == "podattn_before"]:
             del sys.modules[name]
