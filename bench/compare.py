@@ -115,6 +115,7 @@ def run_batch(run: Run, batch: Batch) -> dict[str, Times]:
     )
     for name, its in times.items():
         if its.error:
+            run.current = batch, name
             run.leave_out(batch, name, its.error)
         elif run.counter and name in graphs:
             energy.measure_energy(run.counter, graphs[name], its, arguments.energy)

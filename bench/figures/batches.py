@@ -25,7 +25,7 @@ def sides(case: Case) -> tuple[float, float]:
 
 
 def contiguous_cases(results: Results) -> list[Case]:
-    """Of a file that has each batch on contiguous and on paged caches, the former; else all."""
+    """Of a file that has each batch on contiguous and on paged caches, the former; otherwise all."""
     cases = cases_of(results, "fused", "prefill", "decode")
     return [case for case in cases if case.row.get("page_size") == "0"] or cases
 
@@ -75,7 +75,7 @@ def draw(results: Results) -> Figure:
         results,
         _message(cases),
         "Points are batches, lines their medians; lower is better."
-        + (" Black: what both sides take at least, at once." if results.is_gpu else ""),
+        + (" Black: the least that both sides take together." if results.is_gpu else ""),
         height=5.2,
     )
     ends = []

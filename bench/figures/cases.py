@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 
 from .results import ResultError, Results
 
-# Two kinds of work at once on an H100: the longer side, and this part of the shorter one (measured by a synthetic
-# kernel that does both; power is what limits it).
+# Two kinds of work at the same time on an H100: the longer side, and this part of the shorter one (measured by a
+# synthetic kernel that does both; power is what limits it).
 CO_RUN_SHARE = 0.22
-# Where each side is at least this part of their sum, there is something to gain from doing both at once.
+# Where each side is at least this part of their sum, there is something to gain from doing both at the same time.
 BALANCED_SHARE = 0.2
 
 SHAPE = (
@@ -63,7 +63,7 @@ def cases_of(results: Results, *needed: str) -> list[Case]:
 
 
 def co_run_us(prefill_us: float, decode_us: float) -> float:
-    """The least time that both sides can take at once."""
+    """The least time that both sides can take at the same time."""
     return max(prefill_us, decode_us) + CO_RUN_SHARE * min(prefill_us, decode_us)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ways to put a compute-bound and a memory-bound kernel on a GPU at once, against the longer of the two alone."""
+"""Ways to put a compute-bound and a memory-bound kernel on a GPU together, over the longer of the two alone."""
 
 from __future__ import annotations
 
@@ -95,8 +95,8 @@ def findings(results: Results) -> str:
     worst = _worst(lines)
     mean = {variant: sum(y for _, y in points) / len(points) for variant, points in lines.items()}
     table = [f"| {STRATEGIES[v]} | {mean[v]:.2f} | {worst[v]:.2f} |" for v in lines]
-    rivals = [v for v in ("serial", "streams", "cta_parallel", "thread") if v in mean]
-    holds = all(mean["sm_aware"] <= mean[v] for v in rivals)
+    others = [v for v in ("serial", "streams", "cta_parallel", "thread") if v in mean]
+    holds = all(mean["sm_aware"] <= mean[v] for v in others)
     verdict = f"**{'Holds' if holds else 'Does not hold'}.** SM-aware: {mean['sm_aware']:.2f} x the ideal on average."
     if mean.get("warp_specialised", 9) < mean["sm_aware"]:
         verdict += (

@@ -103,7 +103,7 @@ def _wrap_evenly(text: str, width: int) -> list[str]:
 def figure(
     results: Results, title: str, how_to_read: str, panels: int = 1, height: float = 4.6, **subplots: object
 ) -> tuple[Figure, Sequence[Axes]]:
-    """A figure with panels side by side; title and reading aid stand above, machine and command below."""
+    """A figure with panels side by side; title and reading aid are above, machine and command below."""
     lines = _wrap_evenly(title, 70)
     top = 0.3 + 0.25 * len(lines) + 0.32
     fig = Figure(figsize=(WIDTH, height))
@@ -125,7 +125,7 @@ def _lines_between(below: str, above: str) -> float:
 
 def label_ends(ax: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:
     """Names of lines right of the axes, joined to the lines' ends (x, y, text, colour), moved apart where they would
-    overlap, and down where the uppermost would stand above the axes. Axes' limits must stand.
+    overlap, and down where the uppermost would be above the axes. Axes must have their limits already.
     """
     line_px = 12.5 * ax.figure.dpi / 72
     edge = ax.get_xlim()[1]

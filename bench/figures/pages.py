@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes figures and findings into pages: whatever stands between `<!-- NAME -->` and `<!-- /NAME -->` is replaced."""
+"""Writes figures and findings into pages: whatever is between `<!-- NAME -->` and `<!-- /NAME -->` is replaced."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def block(module: Any, results: Results, figure: str) -> str:
 
 
 def verdict(findings: str) -> str:
-    """The sentence of some findings that answers the claim: the one that begins in bold, else the first about fused."""
+    """The sentence of some findings that answers the claim: the one that begins in bold, or the first about fused."""
     lines = findings.splitlines()
     for begin in ("**", "Fused "):
         for line in lines:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The device's ceilings: reading and arithmetic, each alone and both at once."""
+"""The device's ceilings: reading and arithmetic, each alone and both at the same time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .look import COLOURS, figure
 from .results import ResultError, Results
 
 TITLE = "Ceilings"
-PAPER = "A GPU can compute and read at once; prefill needs the one, decode the other."
+PAPER = "A GPU can compute and read at the same time; prefill needs the one, decode the other."
 
 
 def _points(results: Results) -> dict[str, tuple[float, float]]:
@@ -52,7 +52,7 @@ def draw(results: Results) -> Figure:
     for name, colour, text, place in (
         ("read", COLOURS["streams"], "reading alone", (-8, 10)),
         ("math", COLOURS["serial"], "arithmetic alone", (10, -14)),
-        ("both", COLOURS["fused"], "both at once", (-8, -16)),
+        ("both", COLOURS["fused"], "both at the same time", (-8, -16)),
     ):
         if name not in points or points[name] == (0.0, 0.0):
             continue

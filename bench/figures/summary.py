@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One table over several files of bench/compare.py: fused against everything else on the balanced batches.
+"""One table over several files of bench/compare.py: fused beside all others on the balanced batches.
 
 Its batches, and podattn's own times, are of the first file that measured the sides alone, contiguous caches before
 paged. Another library's times are over those of the run in which it took turns with podattn, contiguous before paged.

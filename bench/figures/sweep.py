@@ -14,7 +14,7 @@ from .results import Results
 TITLE = "The sweep (the paper's figure 11)"
 PAPER = "Fused attention is up to 59 % faster than serial, 28 % on average."
 PAPER_MEAN = 1.28
-RIVALS = ("streams", "serial")
+OTHERS = ("streams", "serial")
 
 
 def _by_model(results: Results) -> dict[str, list[Case]]:
@@ -29,7 +29,7 @@ def _summary(values: list[float]) -> str:
 
 
 def _limits(group: list[Case]) -> list[float]:
-    """What both sides take at least at once, over fused, of the batches whose sides were measured."""
+    """What both sides take at least at the same time, over fused, of the batches whose sides were measured."""
     sides = [case for case in group if "prefill" in case.us and "decode" in case.us]
     return [co_run_us(case.us["prefill"], case.us["decode"]) / case.us["fused"] for case in sides]
 
@@ -49,7 +49,7 @@ def draw(results: Results) -> Figure:
     )
     jitter = random.Random(1)
     for row, (_, group) in enumerate(reversed(groups.items())):
-        for offset, variant in zip((-0.2, 0.2), RIVALS):
+        for offset, variant in zip((-0.2, 0.2), OTHERS):
             values = ratios(group, variant)
             if not values:
                 continue
@@ -87,13 +87,13 @@ def draw(results: Results) -> Figure:
 def findings(results: Results) -> str:
     groups = _by_model(results)
     everything = [case for group in groups.values() for case in group]
-    rivals = [rival for rival in ("serial", "streams", "hfuse") if ratios(everything, rival)]
+    others = [other for other in ("serial", "streams", "hfuse") if ratios(everything, other)]
     lines = [
-        f"| model | batches | {' | '.join(f'{name_of(rival)} / fused' for rival in rivals)} |",
-        "|---|---|" + "---|" * len(rivals),
+        f"| model | batches | {' | '.join(f'{name_of(other)} / fused' for other in others)} |",
+        "|---|---|" + "---|" * len(others),
     ]
     for model, group in groups.items():
-        shown = [_summary(values) if (values := ratios(group, rival)) else "" for rival in rivals]
+        shown = [_summary(values) if (values := ratios(group, other)) else "" for other in others]
         lines.append(f"| {model} | {len(group)} | {' | '.join(shown)} |")
     gains = ratios(everything, "serial")
     holds = "Holds" if mean(gains) >= PAPER_MEAN else "Holds in part" if mean(gains) > 1.05 else "Does not hold"

@@ -65,7 +65,7 @@ def draw(results: Results) -> Figure:
         f"Over {steps:,} replayed steps serial takes {times(_gain(cases, 'serial'))} the time of fused"
         + (f", streams {times(streams)}" if streams else ""),
         "Attention of one layer, all steps together."
-        + (" Dashed: what both sides take at least, done at once." if results.is_gpu else ""),
+        + (" Dashed: what both sides take at least, done at the same time." if results.is_gpu else ""),
         height=2.2 + 0.8 * len(cases),
     )
     for row, case_steps in enumerate(reversed(cases.values())):

@@ -12,9 +12,9 @@ from .look import colour_of, figure, name_of
 from .results import Results
 
 TITLE = "Utilisation (the paper's figure 1)"
-PAPER = "Fused attention keeps arithmetic and memory busy at once, where serial execution uses them in turn."
+PAPER = "Fused attention keeps arithmetic and memory busy at the same time, where serial execution uses them in turn."
 ORDER = ("serial", "streams", "fused")
-# Where a point's name stands: offset, horizontal and vertical alignment. Streams' stands below where it has no room.
+# Where a point's name is: offset, horizontal and vertical alignment. Streams' is below where it has no room.
 LABEL = {
     "serial": ((-9, 0), "right", "center"),
     "streams": ((9, 0), "left", "center"),

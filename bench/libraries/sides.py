@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A batch's two sides, prefill and decodes, as calls of their own: one alone, one after the other, both at once."""
+"""A batch's two sides, prefill and decodes, as calls of their own: one alone, one after the other, both together."""
 
 from __future__ import annotations
 

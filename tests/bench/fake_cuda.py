@@ -7,7 +7,7 @@ import contextlib
 
 
 class Clock:
-    """Of a GPU that computes what is enqueued at once."""
+    """Of a GPU that computes what is enqueued without delay."""
 
     def __init__(self) -> None:
         self.us = 0.0
