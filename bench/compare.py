@@ -97,6 +97,7 @@ def prepare_all(run: Run, inputs: Inputs) -> tuple[dict[str, Call], dict[str, fl
             calls[name], errors[name] = prepare(way, inputs, oracle)
         except Missing as error:
             run.file.left_out(name, error)
+            say(f"{name} is not there: {error}")
             del run.ways[name]
         except Exception as error:  # whatever a library does, the others go on
             run.leave_out(batch, name, error)
@@ -161,6 +162,7 @@ def run_all(run: Run, batches: list[Batch], deadline: float) -> None:
             shown = "left out"
         finally:
             watchdog.cancel()
+            watchdog.join()
         run.file.batch_done(batch)
         free_memory(run)
         say(f"[{number}/{len(batches)}] {batch.label}: {shown} ({time.monotonic() - begin:.1f} s)")
