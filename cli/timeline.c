@@ -71,7 +71,7 @@ static cli_exit collect_jobs(simulation *simulation, const pod_plan *plan, const
     const int64_t counts[NUM_KINDS] = {info->num_prefill_items, info->num_decode_items};
     for (int kind = 0; kind < NUM_KINDS; kind++) {
         simulation->queues[kind].count = counts[kind];
-        simulation->queues[kind].jobs = malloc((size_t)(counts[kind] + 1) * sizeof(job));
+        simulation->queues[kind].jobs = calloc((size_t)counts[kind] + 1, sizeof(job));
         if (simulation->queues[kind].jobs == NULL) return cli_fail_memory(error);
     }
     return pod_plan_visit(plan, 0, collect_item, &all) == POD_OK ? CLI_OK : cli_fail_library(error);
