@@ -117,15 +117,16 @@ typedef struct pod_device pod_device;
  *   "cpu"        all cores that the process may use; "cpu:4" four threads (1..1024); "cpu:4,isa=avx2" not the best
  *                kernels that the processor runs but these: avx512-bf16, avx512, avx2 or generic
  *   "cuda:0"     the GPU of that ordinal, through its primary context
- *   "sim:h100"   plans as for that device but computes nothing; also "sim:h100,kernel=sm80", "sim:a100", "sim:cpu" and
- *                "sim:sms=N" (an H100 with N SMs, 1..1024)
- * A GPU's name may go on with options, for comparing, as in "cuda:0,fusion=hfuse,ctas=4":
+ *   "sim:h100"   plans as that device would, refuses what it would, and computes nothing; also "sim:a100", "sim:cpu"
+ *                and "sim:sms=N" (an H100 with N SMs, 1..1024)
+ * A GPU's name, real or simulated, may go on with options, for comparing, as in "cuda:0,kernel=sm80,ctas=4":
  *   "fusion=sm|hfuse"           the two kinds of work meet on an SM (default), or in one CTA, warps split statically
  *   "policy=proportional|half"  an SM's CTAs alternate as the two kinds of work do in length (default), or one to one
  *   "ctas=auto|2|4"             CTAs per SM; auto is 2, but 4 smaller ones where an SM does not hold two of the large
  *   "kernel=auto|sm80|sm90"     kernel family: sm90 on compute capability 9.0 where it serves the limits, else sm80
  *                               (default); or one of them alone
- *   fusion=hfuse, policy= and ctas=2|4 ask for the sm80 family: it alone has these choices.
+ *   fusion=hfuse, policy= and ctas=2|4 ask for the sm80 family: it alone has these choices. fusion=hfuse and
+ *   policy=half are baselines, which only a library configured with PODATTN_BASELINES has.
  *
  * Errors: POD_E_ARGUMENT (unknown name or option), POD_E_NO_DEVICE (it is not there or cannot be used; the message says
  * what to do), POD_E_NO_MEMORY. On error `*device` is NULL.
@@ -409,7 +410,7 @@ typedef struct pod_plan_info {
     int64_t num_decode_slices;  /**< equal slices of all decode tiles */
     int64_t num_decode_items;   /**< work items of all slices: request x KV head x KV range */
     int64_t num_decode_tiles;   /**< KV tiles over all decode items */
-    char kernel[64]; /**< that computes the plan's batches: "pod_sm90_fused_bf16_d128_c1", "avx512"; sim: its family */
+    char kernel[64]; /**< that computes the plan's batches: "pod_sm90_fused_bf16_d128_c1", "avx512"; "cpu" of sim:cpu */
     char kernel_note[256]; /**< why the GPU's fastest kernel family was not used: "sm90: page_size = 1 ..."; or "" */
 } pod_plan_info;
 
@@ -451,6 +452,29 @@ typedef struct pod_work_item {
  */
 POD_API pod_status pod_plan_visit(const pod_plan *plan, int32_t mask,
                                   int (*visit)(void *context, const pod_work_item *item), void *context);
+
+/** One kernel of a device, and how pictures of its schedules are drawn. */
+typedef struct pod_kernel_info {
+    size_t struct_size;
+    char name[64];           /**< as pod_plan_info.kernel on the device that runs it */
+    char family[16];         /**< "sm90", "sm80" or "cpu" */
+    char options[64];        /**< that choose it in the device's name, as in "kernel=sm80,ctas=4"; "" if nothing does */
+    pod_dtype dtype;         /**< of q, k, v and out; of no meaning where head_dim is 0 */
+    int32_t head_dim;        /**< 0: it takes all that its family takes */
+    int32_t ctas_per_sm;     /**< that it is made for; 0 on a CPU */
+    char row_name[16];       /**< what shares tensor cores and memory bandwidth: "SM", "pair" (of SMs), "worker" */
+    int32_t ctas_per_row;    /**< workers of the schedule in such a row */
+    int32_t num_lanes;       /**< pieces of work that are under way in it at the same time */
+    int32_t has_fixed_lanes; /**< lane 0 is prefill's alone and lane 1 decode's */
+} pod_kernel_info;
+
+/**
+ * Calls `visit` for every kernel that runs on the device, whatever the options in its name, the fastest family first;
+ * on a simulated device for those of the one that it plays. Stops early when `visit` returns non-zero.
+ * Errors: POD_E_ARGUMENT.
+ */
+POD_API pod_status pod_device_visit_kernels(const pod_device *device,
+                                            int (*visit)(void *context, const pod_kernel_info *info), void *context);
 
 /**
  * The oracle: the same attention in double precision, straight from the definition, on the host. No plan, no tiles.
@@ -505,6 +529,7 @@ POD_DEFINE_INIT_(pod_tensors)
 POD_DEFINE_INIT_(pod_parts)
 POD_DEFINE_INIT_(pod_plan_info)
 POD_DEFINE_INIT_(pod_device_peak)
+POD_DEFINE_INIT_(pod_kernel_info)
 #undef POD_DEFINE_INIT_
 
 #ifdef __cplusplus

@@ -63,10 +63,10 @@ static void print_queue(const plan_report *report, pod_work_kind kind, int64_t m
 
 static void print_timeline(const plan_report *report, FILE *file) {
     const timeline *t = &report->timeline;
-    const char *row = report->machine->row_name;
+    const char *row = report->machine.kernel.row_name;
     double serial_us = t->prefill_alone_us + t->decode_alone_us;
     fprintf(file, "\nsimulated on %d %ss of %.2f TFLOP/s and %.1f GB/s each\n", t->num_rows, row,
-            report->machine->row_tflops, report->machine->row_gb_per_s);
+            report->machine.row_tflops, report->machine.row_gb_per_s);
     fprintf(file, "  fused makespan  %9.1f us, %.3f of an equal share of the work, %.1f us\n", t->makespan_us,
             t->makespan_us / t->share_us, t->share_us);
     fprintf(file, "  serial          %9.1f us: prefill alone %.1f us, then decode alone %.1f us\n", serial_us,
@@ -129,10 +129,10 @@ static int write_item(void *context, const pod_work_item *item) {
 static void write_timeline(const plan_report *report, json_writer *json) {
     const timeline *t = &report->timeline;
     json_begin_object(json, "simulation");
-    json_text(json, "row", report->machine->row_name);
+    json_text(json, "row", report->machine.kernel.row_name);
     json_int(json, "num_rows", t->num_rows);
-    json_number(json, "row_tflops", report->machine->row_tflops);
-    json_number(json, "row_gb_per_s", report->machine->row_gb_per_s);
+    json_number(json, "row_tflops", report->machine.row_tflops);
+    json_number(json, "row_gb_per_s", report->machine.row_gb_per_s);
     json_number(json, "makespan_us", t->makespan_us);
     json_number(json, "share_us", t->share_us);
     json_number(json, "prefill_alone_us", t->prefill_alone_us);

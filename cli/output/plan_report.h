@@ -11,7 +11,8 @@
 typedef struct plan_report {
     const char *target;
     const batch_spec *spec;
-    const machine *machine;
+    machine machine;
+    const pod_device *device;
     const pod_plan *plan;
     pod_plan_info info;
     size_t workspace_bytes;

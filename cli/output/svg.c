@@ -169,7 +169,7 @@ void svg_write(const timeline *timeline, const batch_spec *spec, const svg_capti
     draw_heading(&p, caption);
     draw_axis(&p, span_us, bottom);
     draw_summary(&p);
-    draw_row_names(&p, caption->machine->row_name);
+    draw_row_names(&p, caption->machine->kernel.row_name);
     draw_bars(&p);
     double end_x = x_of(&p, timeline->makespan_us);
     fprintf(file, "<line x1='%.1f' x2='%.1f' y1='%d' y2='%.1f' stroke='#2b8a3e' stroke-width='1.5'/>\n", end_x, end_x,

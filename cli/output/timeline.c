@@ -6,7 +6,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum { MAX_LANES = 2, NUM_KINDS = 2 };
+enum { MAX_LANES = 4, NUM_KINDS = 2 };
 
 /** A work item with its cost on a row that does nothing else. */
 typedef struct job {
@@ -71,7 +71,7 @@ static cli_exit collect_jobs(simulation *simulation, const pod_plan *plan, const
     const int64_t counts[NUM_KINDS] = {info->num_prefill_items, info->num_decode_items};
     for (int kind = 0; kind < NUM_KINDS; kind++) {
         simulation->queues[kind].count = counts[kind];
-        simulation->queues[kind].jobs = malloc((size_t)(counts[kind] + 1) * sizeof(job));
+        simulation->queues[kind].jobs = calloc((size_t)counts[kind] + 1, sizeof(job));
         if (simulation->queues[kind].jobs == NULL) return cli_fail_memory(error);
     }
     return pod_plan_visit(plan, 0, collect_item, &all) == POD_OK ? CLI_OK : cli_fail_library(error);
@@ -83,22 +83,27 @@ static int is_empty(const job_queue *queue) {
     return queue->next == queue->count;
 }
 
-/** The kind that a free lane takes: what its row does not do yet, else the queue with the larger part left. */
+static int count_busy(const row *row, pod_work_kind kind) {
+    int count = 0;
+    for (int l = 0; l < MAX_LANES; l++) count += row->lanes[l].is_busy && row->lanes[l].kind == kind;
+    return count;
+}
+
+/** The kind that a free lane takes: what its row does less of, otherwise the queue with the larger part left. */
 static pod_work_kind choose_kind(const simulation *simulation, const row *row, int lane_idx) {
     const job_queue *prefill = &simulation->queues[POD_WORK_PREFILL], *decode = &simulation->queues[POD_WORK_DECODE];
-    if (simulation->machine->has_fixed_lanes) return lane_idx == 0 ? POD_WORK_PREFILL : POD_WORK_DECODE;
+    if (simulation->machine->kernel.has_fixed_lanes) return lane_idx == 0 ? POD_WORK_PREFILL : POD_WORK_DECODE;
     if (is_empty(prefill)) return POD_WORK_DECODE;
     if (is_empty(decode)) return POD_WORK_PREFILL;
-    const lane *other = &row->lanes[1 - lane_idx];
-    if (simulation->machine->num_lanes == 2 && other->is_busy) {
-        return other->kind == POD_WORK_PREFILL ? POD_WORK_DECODE : POD_WORK_PREFILL;
-    }
+    int prefills = count_busy(row, POD_WORK_PREFILL), decodes = count_busy(row, POD_WORK_DECODE);
+    if (prefills != decodes) return prefills < decodes ? POD_WORK_PREFILL : POD_WORK_DECODE;
     return prefill->left_us / prefill->total_us >= decode->left_us / decode->total_us ? POD_WORK_PREFILL
                                                                                       : POD_WORK_DECODE;
 }
 
 static void take_ticket(simulation *simulation, row *row, int lane_idx) {
     lane *lane = &row->lanes[lane_idx];
+    lane->is_busy = 0;
     lane->kind = choose_kind(simulation, row, lane_idx);
     job_queue *queue = &simulation->queues[lane->kind];
     lane->is_busy = !is_empty(queue);
@@ -113,17 +118,18 @@ static void take_ticket(simulation *simulation, row *row, int lane_idx) {
     lane->left_us = queue->jobs[lane->job].cost_us;
 }
 
-static double lane_speed(const simulation *simulation, const row *row) {
-    const lane *a = &row->lanes[0], *b = &row->lanes[1];
-    if (!a->is_busy || !b->is_busy) return 1;
-    return a->kind == b->kind ? 0.5 : 1 / (1 + simulation->machine->corun_penalty);
+/** Of each busy lane of the kind. */
+static double lane_speed(const simulation *simulation, const row *row, pod_work_kind kind) {
+    int is_alone = count_busy(row, kind == POD_WORK_PREFILL ? POD_WORK_DECODE : POD_WORK_PREFILL) == 0;
+    return 1 / (count_busy(row, kind) * (is_alone ? 1 : 1 + simulation->machine->corun_penalty));
 }
 
 static void set_next_event(const simulation *simulation, row *row) {
-    double speed = lane_speed(simulation, row);
     row->next_us = HUGE_VAL;
     for (int l = 0; l < MAX_LANES; l++) {
-        if (row->lanes[l].is_busy) row->next_us = fmin(row->next_us, row->now_us + row->lanes[l].left_us / speed);
+        if (!row->lanes[l].is_busy) continue;
+        double lasts_us = row->lanes[l].left_us / lane_speed(simulation, row, row->lanes[l].kind);
+        row->next_us = fmin(row->next_us, row->now_us + lasts_us);
     }
 }
 
@@ -139,11 +145,11 @@ static void record_bar(simulation *simulation, int32_t row_idx, int lane_idx) {
 /** Goes to the end of a row's next item; that lane goes on with its ticket or takes another. */
 static void advance_row(simulation *simulation, int32_t row_idx) {
     row *row = &simulation->rows[row_idx];
-    double speed = lane_speed(simulation, row), done_us = (row->next_us - row->now_us) * speed;
+    double passed_us = row->next_us - row->now_us;
     int ended = 0;
     for (int l = 0; l < MAX_LANES; l++) {
         if (!row->lanes[l].is_busy) continue;
-        row->lanes[l].left_us -= done_us;
+        row->lanes[l].left_us -= passed_us * lane_speed(simulation, row, row->lanes[l].kind);
         if (!row->lanes[ended].is_busy || row->lanes[l].left_us < row->lanes[ended].left_us) ended = l;
     }
     row->now_us = row->next_us;
@@ -175,7 +181,7 @@ static double simulate(simulation *simulation, unsigned kinds) {
         queue->left_us = queue->total_us;
     }
     for (int32_t r = 0; r < simulation->num_rows; r++) simulation->rows[r] = (row){.now_us = 0};
-    for (int l = 0; l < simulation->machine->num_lanes; l++) {
+    for (int l = 0; l < simulation->machine->kernel.num_lanes; l++) {
         for (int32_t r = 0; r < simulation->num_rows; r++) take_ticket(simulation, &simulation->rows[r], l);
     }
     for (int32_t r = 0; r < simulation->num_rows; r++) set_next_event(simulation, &simulation->rows[r]);
@@ -202,7 +208,7 @@ static void summarise_rows(const simulation *simulation, timeline *result) {
     result->mean_end_us = sum_us / simulation->num_rows;
     double prefill_us = simulation->queues[POD_WORK_PREFILL].total_us / simulation->num_rows;
     double decode_us = simulation->queues[POD_WORK_DECODE].total_us / simulation->num_rows;
-    int overlaps = simulation->machine->num_lanes == 2;
+    int overlaps = simulation->machine->kernel.num_lanes > 1;
     double overlap_cost = overlaps ? simulation->machine->corun_penalty : 1;
     result->share_us = fmax(prefill_us, decode_us) + overlap_cost * fmin(prefill_us, decode_us);
 }
@@ -216,13 +222,13 @@ static int compare_bars(const void *left, const void *right) {
 
 cli_exit timeline_simulate(const pod_plan *plan, const batch_spec *spec, const machine *machine, timeline *result,
                            cli_error *error) {
-    *result = (timeline){.num_lanes = machine->num_lanes};
+    *result = (timeline){.num_lanes = machine->kernel.num_lanes};
     pod_plan_info info = pod_plan_info_init();
     if (pod_plan_get_info(plan, 0, &info) != POD_OK) return cli_fail_library(error);
     int64_t num_items = info.num_prefill_items + info.num_decode_items;
     CLI_TRY(host_memory_check("the timeline", (double)num_items * (sizeof(timeline_bar) + sizeof(job)), error));
 
-    simulation simulation = {.machine = machine, .num_rows = info.num_ctas / machine->ctas_per_row};
+    simulation simulation = {.machine = machine, .num_rows = info.num_ctas / machine->kernel.ctas_per_row};
     result->num_rows = simulation.num_rows;
     result->bars = malloc((size_t)(num_items + 1) * sizeof(timeline_bar));
     simulation.rows = calloc((size_t)simulation.num_rows, sizeof(row));

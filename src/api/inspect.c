@@ -21,7 +21,7 @@ static pod_status open_view(const pod_plan *plan, int32_t mask, plan_view *view)
         return pod__fail(POD_E_ARGUMENT, "mask = %d is outside [0, %d), the masks of the batch", mask, plan->num_masks);
     }
     const pod_backend *backend = plan->device->backend;
-    view->tiling = &plan->tiling;
+    view->tiling = &plan->choice.tiling;
     view->shape = &plan->shapes[mask];
     view->schedule = plan->schedules[mask];
     view->is_copy = backend->plan_read != NULL;
@@ -133,7 +133,8 @@ pod_status pod_plan_get_info(const pod_plan *plan, int32_t mask, pod_plan_info *
     made.decode_rows = view.tiling->decode_rows;
     made.decode_tile_tokens = view.tiling->decode_tile_tokens;
     made.num_requests = plan->batch.num_requests;
-    plan->device->backend->describe_kernel(plan->device, &plan->limits, &made);
+    memcpy(made.kernel, plan->choice.kernel_name, sizeof made.kernel);
+    memcpy(made.kernel_note, plan->choice.note, sizeof made.kernel_note);
     made.num_prefill_requests = header->num_prefill_requests;
     made.num_decode_requests = header->num_decode_requests;
     made.num_prefill_tiles = header->num_prefill_tiles;
@@ -142,4 +143,12 @@ pod_status pod_plan_get_info(const pod_plan *plan, int32_t mask, pod_plan_info *
     visit_all(&view, count_item, &made);
     close_view(&view);
     return pod__give_struct(&pod__plan_info_layouts, &made, info);
+}
+
+pod_status pod_device_visit_kernels(const pod_device *device, int (*visit)(void *context, const pod_kernel_info *info),
+                                    void *context) {
+    if (device == NULL) return pod__fail(POD_E_ARGUMENT, "device is NULL");
+    if (visit == NULL) return pod__fail(POD_E_ARGUMENT, "visit is NULL");
+    device->backend->visit_kernels(device, visit, context);
+    return POD_OK;
 }

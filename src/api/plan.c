@@ -11,13 +11,12 @@
 enum { RADIX_BITS = 8 }; /* one lane: 256 counters */
 
 /** What follows from the limits on a device; `filled` gets their defaults. */
-static pod_status prepare(const pod_device *device, const pod_limits *limits, pod_limits *filled, pod_tiling *tiling,
+static pod_status prepare(const pod_device *device, const pod_limits *limits, pod_limits *filled, pod_choice *choice,
                           pod_layout *layout) {
     if (device == NULL) return pod__fail(POD_E_ARGUMENT, "device is NULL");
     POD_TRY(pod__take_limits(limits, filled));
-    POD_TRY(device->backend->check_limits(device, filled));
-    device->backend->choose_tiling(device, filled, tiling);
-    POD_TRY(pod__layout_make(filled, tiling, layout));
+    POD_TRY(device->backend->choose(device, filled, choice));
+    POD_TRY(pod__layout_make(filled, &choice->tiling, layout));
     int copies_batch = device->backend->plan_build != NULL && filled->batch_memory == POD_MEMORY_HOST;
     return copies_batch ? pod__layout_add_batch(filled, layout) : POD_OK;
 }
@@ -26,9 +25,9 @@ pod_status pod_workspace_size(const pod_device *device, const pod_limits *limits
     pod_workspace sizes;
     POD_TRY(pod__take_struct(&pod__workspace_layouts, workspace, &sizes));
     pod_limits filled;
-    pod_tiling tiling;
+    pod_choice choice;
     pod_layout layout = {0};
-    POD_TRY(prepare(device, limits, &filled, &tiling, &layout));
+    POD_TRY(prepare(device, limits, &filled, &choice, &layout));
     sizes.plan_bytes = layout.plan_bytes;
     sizes.scratch_bytes = layout.scratch_bytes;
     return pod__give_struct(&pod__workspace_layouts, &sizes, workspace);
@@ -45,9 +44,9 @@ pod_status pod_plan_create(pod_device *device, const pod_limits *limits, pod_pla
     if (plan == NULL) return pod__fail(POD_E_ARGUMENT, "plan is NULL");
     *plan = NULL;
     pod_limits filled;
-    pod_tiling tiling;
+    pod_choice choice;
     pod_layout layout = {0};
-    POD_TRY(prepare(device, limits, &filled, &tiling, &layout));
+    POD_TRY(prepare(device, limits, &filled, &choice, &layout));
     pod_plan *made = calloc(1, sizeof *made);
     int32_t *digits = calloc((size_t)1 << RADIX_BITS, sizeof *digits);
     if (made == NULL || digits == NULL) {
@@ -57,7 +56,7 @@ pod_status pod_plan_create(pod_device *device, const pod_limits *limits, pod_pla
     }
     made->device = device;
     made->limits = filled;
-    made->tiling = tiling;
+    made->choice = choice;
     made->layout = layout;
     made->signature = make_signature(&layout);
     made->sort_digits = digits;
@@ -103,7 +102,7 @@ static pod_shape make_shape(const pod_plan *plan, const pod_mask *mask) {
 static void plan_on_host(pod_plan *plan) {
     pod_team team = {0, 1, RADIX_BITS, plan->sort_digits};
     for (int32_t m = 0; m < plan->num_masks; m++) {
-        pod_core_plan(&team, &plan->shapes[m], &plan->tiling, &plan->schedules[m]);
+        pod_core_plan(&team, &plan->shapes[m], &plan->choice.tiling, &plan->schedules[m]);
         plan->schedules[m].header->signature = plan->signature;
     }
 }

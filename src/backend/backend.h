@@ -3,6 +3,7 @@
 #ifndef POD_CORE_BACKEND_H
 #define POD_CORE_BACKEND_H
 
+#include "families/choice.h"
 #include "podattn.h"
 #include "schedule/schedule.h"
 #include "schedule/workspace.h"
@@ -19,10 +20,8 @@ typedef struct pod_call {
 
 /** One row per backend; no field is NULL unless it says so. Arguments were validated before. */
 typedef struct pod_backend {
-    /** POD_E_UNSUPPORTED, naming field and value, for limits that it cannot do. */
-    pod_status (*check_limits)(const pod_device *device, const pod_limits *limits);
-    /** How work is cut for these limits. */
-    void (*choose_tiling)(const pod_device *device, const pod_limits *limits, pod_tiling *tiling);
+    /** The kernel for these limits and how it cuts work; POD_E_UNSUPPORTED, naming field and value, if it has none. */
+    pod_status (*choose)(const pod_device *device, const pod_limits *limits, pod_choice *choice);
     /** POD_E_UNSUPPORTED, naming the field, for tensors, caches or options that it cannot do. */
     pod_status (*check_call)(const pod_call *call);
     /** Plans all masks on the device; NULL: they are planned on the host, into a workspace in host memory. */
@@ -37,8 +36,9 @@ typedef struct pod_backend {
     /** Merges partial results; strides are filled in. NULL: it computes nothing. */
     pod_status (*merge)(const pod_device *device, const pod_parts *parts, pod_stream stream);
     void (*get_info)(const pod_device *device, pod_device_info *info);
-    /** Fills in `kernel` and, where there is something to say, `kernel_note`. */
-    void (*describe_kernel)(const pod_device *device, const pod_limits *limits, pod_plan_info *info);
+    /** Calls `visit` for each of its kernels until that returns non-zero. */
+    void (*visit_kernels)(const pod_device *device, int (*visit)(void *context, const pod_kernel_info *info),
+                          void *context);
     /** Fills in zeros. NULL: nothing to measure. */
     pod_status (*measure_peak)(const pod_device *device, pod_device_peak *peak);
     void (*close)(pod_device *device);
@@ -53,7 +53,7 @@ struct pod_device {
 struct pod_plan {
     pod_device *device;
     pod_limits limits; /**< of this library's size, defaults filled in */
-    pod_tiling tiling;
+    pod_choice choice; /**< the kernel that runs it, and its tiling */
     pod_layout layout;
     uint64_t signature; /**< of the layout and of this plan: no other plan's schedule has it */
     int is_attached, is_built;

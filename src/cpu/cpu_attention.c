@@ -87,7 +87,7 @@ static cpu_item make_item(const cpu_job *job, int32_t request_idx, int32_t kv_he
 static void run_prefill(const cpu_team *team, uint32_t ticket, cpu_scratch *scratch) {
     const cpu_job *job = &team->job;
     const pod_schedule *schedule = job->schedule;
-    const pod_tiling *tiling = &job->plan->tiling;
+    const pod_tiling *tiling = &job->plan->choice.tiling;
     pod_prefill_item prefill = pod_core_prefill_item(job->shape, schedule, (int32_t)ticket);
     const pod_prefill_entry *entry = &prefill.entry;
     cpu_item item = make_item(job, entry->request, prefill.kv_head, entry->row_begin, entry->tile_begin,
@@ -109,7 +109,7 @@ static void run_prefill(const cpu_team *team, uint32_t ticket, cpu_scratch *scra
 static void run_decode(const cpu_team *team, uint32_t ticket, cpu_scratch *scratch) {
     const cpu_job *job = &team->job;
     const pod_schedule *schedule = job->schedule;
-    const pod_tiling *tiling = &job->plan->tiling;
+    const pod_tiling *tiling = &job->plan->choice.tiling;
     int32_t slice = pod_core_slice_at(job->shape, schedule->header, (int32_t)ticket);
     int32_t position = pod_core_slice_begin(schedule->header, slice);
     int32_t slice_end = pod_core_slice_begin(schedule->header, slice + 1);

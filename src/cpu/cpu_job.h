@@ -5,12 +5,12 @@
 #define POD_CPU_JOB_H
 
 #include "backend/backend.h"
-#include "families/tilings.h"
+#include "families/family.h"
 
 enum {
     CPU_MAX_DIM = 256,
-    CPU_TILE_ROWS = POD_CPU_PREFILL_ROWS,
-    CPU_TILE_TOKENS = POD_CPU_TILE_TOKENS,
+#define POD_CPU_TILES(rows, keys, drows, dkeys) CPU_TILE_ROWS = rows, CPU_TILE_TOKENS = keys
+#include "families/cpu_tiles.def"
 };
 
 typedef struct cpu_job {

@@ -30,6 +30,9 @@ extern const cpu_kernels pod__cpu_kernels_avx512_bf16;
  * POD_E_NO_DEVICE (the processor lacks them). */
 pod_status pod__cpu_kernels_find(const char *name, const cpu_kernels **kernels);
 
+/** The `index`-th set of kernels, best first; NULL if this processor lacks it. Returns 0 after the last. */
+int pod__cpu_kernels_at(int32_t index, const cpu_kernels **kernels);
+
 /** Reading and multiplying on so many threads; takes 1 GiB meanwhile. */
 pod_status pod__cpu_measure_peak(const cpu_kernels *kernels, int32_t num_threads, pod_device_peak *peak);
 

@@ -20,7 +20,7 @@ static pod_kernel_params make_params(const pod_call *call, int32_t policy) {
     float score_scale = has_softcap ? 1 : scale_log2;
     pod_kernel_params params = {
         .shape = *call->shape,
-        .tiling = plan->tiling,
+        .tiling = plan->choice.tiling,
         .schedule = *call->schedule,
         .page_table = plan->batch.page_table,
         .page_table_stride = plan->batch.page_table_stride,
@@ -77,10 +77,10 @@ static pod_status check_reach(const pod_plan *plan, const char *field, int64_t p
 }
 
 /** What only one family needs. */
-static pod_status add_family_params(const pod_cuda_device *cuda, const pod_call *call, int32_t arch,
+static pod_status add_family_params(const pod_cuda_device *cuda, const pod_call *call, const pod_family *family,
                                     pod_kernel_params *params) {
     const pod_cache *c = &call->cache;
-    if (arch == POD_ARCH_sm90) return pod__cuda_add_tensor_maps(cuda, call, params);
+    if (family->needs_tensor_maps) return pod__cuda_add_tensor_maps(cuda, call, params);
     POD_TRY(check_reach(call->plan, "k_page_stride", c->k_page_stride, c->k_token_stride));
     return check_reach(call->plan, "v_page_stride", c->v_page_stride, c->v_token_stride);
 }
@@ -89,14 +89,14 @@ static pod_status launch(const pod_cuda_device *cuda, void *argument) {
     const pod_call *call = argument;
     const pod_plan *plan = call->plan;
     POD_TRY(check_pointers(cuda, call));
-    int32_t row = pod__cuda_row(plan->device, &plan->limits);
-    const pod_cuda_variant *variant = &pod__cuda_variants[row];
+    const pod_variant *variant = &pod__variants[plan->choice.kernel];
     pod_kernel_params params = make_params(call, cuda->options.policy);
-    POD_TRY(add_family_params(cuda, call, variant->arch, &params));
+    POD_TRY(add_family_params(cuda, call, variant->family, &params));
     void *arguments[] = {&params};
     POD_CUDA_TRY(cuda,
-                 launch_kernel(cuda->kernels[row], (unsigned)plan->tiling.num_ctas, 1, 1, (unsigned)variant->threads, 1,
-                               1, (unsigned)variant->smem_bytes, (CUstream)call->stream, arguments, NULL),
+                 launch_kernel(cuda->kernels[plan->choice.kernel], (unsigned)plan->choice.tiling.num_ctas, 1, 1,
+                               (unsigned)variant->tiles->threads, 1, 1, (unsigned)variant->tiles->smem_bytes,
+                               (CUstream)call->stream, arguments, NULL),
                  "launching the attention kernel");
     return POD_OK;
 }

@@ -1,49 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the GPU's kernels can do: everything that they cannot is refused by name. */
+/* Tensors and pointers that the GPU's kernels can use; all others are refused by name. */
 #include "base/status.h"
 #include "cuda/cuda_device.h"
 
 enum { ALIGNMENT_BYTES = 16 }; /* the kernels move 16 bytes at a time */
-
-static pod_status check_dtypes(const pod_limits *limits) {
-    if (limits->q_dtype != POD_BF16 && limits->q_dtype != POD_F16) {
-        return pod__fail(POD_E_UNSUPPORTED, "q_dtype %s is not supported by the cuda backend; bf16 and f16 are",
-                         pod_dtype_name(limits->q_dtype));
-    }
-    if (limits->kv_dtype != limits->q_dtype) {
-        return pod__fail(POD_E_UNSUPPORTED, "kv_dtype %s with q_dtype %s is not supported by the cuda backend",
-                         pod_dtype_name(limits->kv_dtype), pod_dtype_name(limits->q_dtype));
-    }
-    if (limits->out_dtype != limits->q_dtype) {
-        return pod__fail(POD_E_UNSUPPORTED, "out_dtype %s with q_dtype %s is not supported by the cuda backend",
-                         pod_dtype_name(limits->out_dtype), pod_dtype_name(limits->q_dtype));
-    }
-    if (limits->v_head_dim != limits->head_dim) {
-        return pod__fail(POD_E_UNSUPPORTED, "v_head_dim = %d with head_dim = %d is not supported by the cuda backend",
-                         limits->v_head_dim, limits->head_dim);
-    }
-    return POD_OK;
-}
-
-int32_t pod__cuda_row(const pod_device *device, const pod_limits *limits) {
-    const pod_cuda_device *cuda = (const pod_cuda_device *)device;
-    return pod__cuda_find_variant(&cuda->options, &cuda->chip, limits);
-}
-
-pod_status pod__cuda_check_limits(const pod_device *device, const pod_limits *limits) {
-    const pod_cuda_device *cuda = (const pod_cuda_device *)device;
-    POD_TRY(check_dtypes(limits));
-    if (limits->head_dim != 64 && limits->head_dim != 128) {
-        return pod__fail(POD_E_UNSUPPORTED, "head_dim = %d is not supported by the cuda backend; 64 and 128 are",
-                         limits->head_dim);
-    }
-    if (pod__cuda_row(device, limits) >= 0) return POD_OK;
-    char note[256];
-    pod__cuda_explain_variant(&cuda->options, &cuda->chip, limits, note, sizeof note);
-    return pod__fail(POD_E_UNSUPPORTED,
-                     "no kernel for %s, head_dim = %d on %s with the options of this device's name (%s)",
-                     pod_dtype_name(limits->q_dtype), limits->head_dim, cuda->name, note);
-}
 
 pod_status pod__cuda_check_aligned(const char *field, const void *pointer) {
     if ((uintptr_t)pointer % ALIGNMENT_BYTES == 0) return POD_OK;

@@ -5,21 +5,22 @@
 #define POD_CUDA_DEVICE_H
 
 #include "backend/backend.h"
-#include "cuda/cuda_variants.h"
+#include "cuda/cuda_options.h"
 #include "gpu/driver.h"
 #include "gpu/images.h"
 
 typedef struct pod_cuda_device {
     pod_device base;
     pod_cuda_driver driver;
-    pod_cuda_options options;
+    pod_gpu_options options;
+    int32_t number; /**< N of "cuda:N" */
     CUdevice ordinal;
     CUcontext context; /**< the primary one; NULL until retained */
     CUmodule modules[POD_CUDA_NUM_IMAGES];
     CUfunction plan_kernel, merge_kernel;
     CUfunction peak_kernel, peak_fill_kernel;
-    CUfunction kernels[POD_CUDA_NUM_VARIANTS]; /**< by row of the variant table; NULL: not for this chip */
-    pod_cuda_chip chip;
+    CUfunction kernels[POD_NUM_VARIANTS]; /**< by row of variants.def; NULL: not for this chip */
+    pod_chip chip;
     char name[128];
     int32_t max_smem_bytes;        /**< of one CTA */
     int32_t reads_pageable_memory; /**< any host pointer is valid on the device */
@@ -47,11 +48,7 @@ pod_status pod__cuda_check_stride(const char *field, int64_t stride, size_t elem
 /** `*is_capturing`: whether a graph is being captured from the stream. */
 pod_status pod__cuda_is_capturing(const pod_cuda_device *cuda, CUstream stream, int *is_capturing);
 
-/** The kernel's row of the variant table, at least 0 for limits that pod__cuda_check_limits() accepted. */
-int32_t pod__cuda_row(const pod_device *device, const pod_limits *limits);
-
 /* The backend's functions: see backend.h. */
-pod_status pod__cuda_check_limits(const pod_device *device, const pod_limits *limits);
 pod_status pod__cuda_check_call(const pod_call *call);
 pod_status pod__cuda_plan_build(pod_plan *plan);
 pod_status pod__cuda_plan_check(const pod_plan *plan, pod_stream stream);

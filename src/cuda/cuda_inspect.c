@@ -32,7 +32,7 @@ static pod_status check_not_capturing(const pod_cuda_device *cuda, CUstream stre
 static pod_status check_made(const pod_plan *plan, const pod_schedule_header *header) {
     int is_made = header->signature == plan->signature && header->num_requests == plan->batch.num_requests;
     is_made &= header->num_prefill_entries >= 0 && header->num_prefill_entries <= plan->layout.max_entries;
-    is_made &= header->num_slices >= 0 && header->num_slices <= plan->tiling.max_slices;
+    is_made &= header->num_slices >= 0 && header->num_slices <= plan->choice.tiling.max_slices;
     if (is_made) return POD_OK;
     return pod__fail(POD_E_STATE, "the GPU has not made this plan yet, or the workspace was overwritten since");
 }

@@ -112,7 +112,7 @@ static pod_status launch_plan(const pod_cuda_device *cuda, const pod_plan *plan)
         .page_table_stride = plan->batch.page_table_stride,
         .signature = plan->signature,
         .bad_request = plan->workspace.bad_request,
-        .tiling = plan->tiling,
+        .tiling = plan->choice.tiling,
     };
     memcpy(params.shapes, plan->shapes, (size_t)plan->num_masks * sizeof *plan->shapes);
     memcpy(params.schedules, plan->schedules, (size_t)plan->num_masks * sizeof *plan->schedules);

@@ -2,7 +2,7 @@
 #include "cuda/cuda_tensor_map.h"
 
 #include "base/status.h"
-#include "families/families.h"
+#include "families/family.h"
 
 enum {
     KV_RANK = 5,

@@ -30,7 +30,7 @@ static uint64_t layout_signature(const pod_limits *limits, const pod_tiling *til
                                limits->max_kv_len,       limits->max_masks,          tiling->num_ctas,
                                tiling->num_prefill_ctas, tiling->prefill_tile_rows,  tiling->prefill_tile_tokens,
                                tiling->decode_rows,      tiling->decode_tile_tokens, tiling->max_slices,
-                               tiling->min_slice_tiles,  tiling->min_part_tiles,     tiling->max_prefill_waves,
+                               tiling->min_slice_tiles,  tiling->min_part_tiles,     tiling->max_parts,
                                tiling->num_lone_ctas};
     uint64_t hash = 14695981039346656037u;
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
@@ -48,7 +48,7 @@ static int64_t layout_max_entries(const pod_limits *limits, const pod_tiling *ti
 }
 
 pod_status pod__layout_make(const pod_limits *limits, const pod_tiling *tiling, pod_layout *layout) {
-    int32_t max_parts = tiling->num_ctas * tiling->max_prefill_waves;
+    int32_t max_parts = tiling->max_parts;
     int64_t max_entries = layout_max_entries(limits, tiling, max_parts);
     int64_t tiles_per_head = (int64_t)limits->max_kv_len / tiling->decode_tile_tokens + 1;
     int64_t max_decode_tiles;

@@ -46,7 +46,7 @@ static void visible(const pod_shape *shape, const pod_request *request, int32_t 
 }
 
 static int32_t tile_tokens(const pod_plan *plan, pod_work_kind kind) {
-    return kind == POD_WORK_PREFILL ? plan->tiling.prefill_tile_tokens : plan->tiling.decode_tile_tokens;
+    return kind == POD_WORK_PREFILL ? plan->choice.tiling.prefill_tile_tokens : plan->choice.tiling.decode_tile_tokens;
 }
 
 static int check_header(plan_check *check, const pod_plan *plan) {
@@ -58,8 +58,8 @@ static int check_header(plan_check *check, const pod_plan *plan) {
           header->num_prefill_entries, plan->layout.max_entries);
     HOLDS(header->num_prefill_slots >= 0 && header->num_prefill_slots <= plan->layout.max_parts, "%d of %d",
           header->num_prefill_slots, plan->layout.max_parts);
-    HOLDS(header->num_slices >= 0 && header->num_slices <= plan->tiling.max_slices, "%d of %d", header->num_slices,
-          plan->tiling.max_slices);
+    HOLDS(header->num_slices >= 0 && header->num_slices <= plan->choice.tiling.max_slices, "%d of %d",
+          header->num_slices, plan->choice.tiling.max_slices);
     for (int32_t i = 0; i < POD_MAX_SMS; i++) HOLDS(check->schedule->sm_tickets[i] == 0, "sm %d", i);
     for (int32_t i = 0; i < header->num_slices; i++) HOLDS(check->schedule->slice_counters[i] == 0, "slice %d", i);
     for (int32_t i = 0; i < header->num_prefill_slots; i++) HOLDS(check->schedule->part_counters[i] == 0, "part %d", i);
@@ -159,8 +159,9 @@ static int check_row_tile(plan_check *check, const pod_plan *plan, const pod_req
 static int check_head(plan_check *check, const pod_plan *plan, int32_t r, int32_t head, size_t *next) {
     const pod_request *request = &check->schedule->requests[r];
     int32_t rows = request->q_len * check->shape->group, row = 0;
-    pod_work_kind kind = rows > plan->tiling.decode_rows ? POD_WORK_PREFILL : POD_WORK_DECODE;
-    int32_t most_rows = kind == POD_WORK_PREFILL ? plan->tiling.prefill_tile_rows : plan->tiling.decode_rows;
+    pod_work_kind kind = rows > plan->choice.tiling.decode_rows ? POD_WORK_PREFILL : POD_WORK_DECODE;
+    int32_t most_rows =
+        kind == POD_WORK_PREFILL ? plan->choice.tiling.prefill_tile_rows : plan->choice.tiling.decode_rows;
     while (row < rows) {
         size_t first = *next, last = first;
         while (last < check->num_items && check->items[last].request == r && check->items[last].kv_head == head &&
@@ -222,7 +223,7 @@ static int check_prefill_slots(plan_check *check) {
 /** Partial slots and counters of split decode work, walked as a kernel walks them. */
 static int check_decode_slots(plan_check *check, const pod_plan *plan) {
     const pod_schedule *schedule = check->schedule;
-    int32_t num_slices = schedule->header->num_slices, num_slots = 2 * plan->tiling.max_slices;
+    int32_t num_slices = schedule->header->num_slices, num_slots = 2 * plan->choice.tiling.max_slices;
     HOLDS(marks_clear(check, (size_t)(num_slots + num_slices)), "no memory");
     unsigned char *slots = check->marks, *counters = check->marks + num_slots;
     for (int32_t slice = 0; slice < num_slices; slice++) {
@@ -230,7 +231,7 @@ static int check_decode_slots(plan_check *check, const pod_plan *plan) {
         int32_t end = pod_core_slice_begin(schedule->header, slice + 1);
         while (position < end) {
             pod_decode_item item;
-            pod_core_decode_item(check->shape, &plan->tiling, schedule, position, slice, end, &item);
+            pod_core_decode_item(check->shape, &plan->choice.tiling, schedule, position, slice, end, &item);
             HOLDS(item.num_tiles >= 1, "slice %d does not advance", slice);
             position += item.num_tiles;
             if (item.num_parts == 1) continue;
@@ -261,8 +262,8 @@ static int check_info(plan_check *check, const pod_plan *plan) {
     }
     for (int32_t r = 0; r < plan->batch.num_requests; r++) {
         int32_t rows = check->schedule->requests[r].q_len * check->shape->group;
-        prefills += rows > plan->tiling.decode_rows;
-        decodes += rows > 0 && rows <= plan->tiling.decode_rows;
+        prefills += rows > plan->choice.tiling.decode_rows;
+        decodes += rows > 0 && rows <= plan->choice.tiling.decode_rows;
     }
     HOLDS(info.num_prefill_items == prefill && info.num_prefill_splits == splits && info.num_decode_items == decode,
           "%lld, %lld, %lld", (long long)info.num_prefill_items, (long long)info.num_prefill_splits,

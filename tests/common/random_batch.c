@@ -25,6 +25,11 @@ pod_limits random_limits(test_rng *rng, int32_t max_requests, int32_t max_q_toke
     return limits;
 }
 
+void random_gpu_elements(test_rng *rng, pod_limits *limits) {
+    limits->head_dim = rng_chance(rng, 75) ? 64 : 128;
+    limits->q_dtype = limits->kv_dtype = limits->out_dtype = rng_chance(rng, 50) ? POD_BF16 : POD_F16;
+}
+
 int test_batch_alloc(test_batch *batch, const pod_limits *limits) {
     size_t masks = limits->max_masks > 0 ? (size_t)limits->max_masks : 1, requests = (size_t)limits->max_requests;
     batch->batch = pod_batch_init();

@@ -6,17 +6,18 @@
  *   FAKE_CUDA_FAIL=cuLaunchKernel=700   this function returns that error
  *   FAKE_CUDA_VERSION=12020             the driver's version
  *   FAKE_CUDA_CAPABILITY=75             the GPU's
- *   FAKE_CUDA_SM_SMEM=167936            bytes of shared memory of an SM */
+ *   FAKE_CUDA_SM_SMEM=167936            bytes of shared memory of an SM
+ *   FAKE_CUDA_SMS=108                   SMs */
 #include "backend/backend.h"
 #include "base/dtype.h"
 #include "cpu/cpu_kernels.h"
-#include "cuda/cuda_variants.h"
 #include "cuda/kernels/merge/merge_params.h"
 #include "cuda/kernels/params.h"
 #include "cuda/kernels/peak/peak_params.h"
 #include "cuda/kernels/plan/plan_params.h"
 #include "emulator/emulated_kernels.h"
 #include "fake_map.h"
+#include "families/choice.h"
 #include "gpu/images.h"
 #include "schedule/merge_core.h"
 #include "schedule/planner.h"
@@ -30,7 +31,7 @@
 #define EXPORT __attribute__((visibility("default")))
 
 enum { SM_SMEM_BYTES = 233472, RESERVED_SMEM_BYTES = 1024 }; /* an H100's; the driver takes some of each CTA's */
-enum { NUM_SMS = 20, MAX_NODES = 16, MAX_ALLOCATIONS = 4096, RADIX_BITS = 8 };
+enum { DEFAULT_SMS = 20, MAX_NODES = 16, MAX_ALLOCATIONS = 4096, RADIX_BITS = 8 };
 
 static CUresult injected(const char *function) {
     const char *wanted = getenv("FAKE_CUDA_FAIL");
@@ -42,6 +43,10 @@ static CUresult injected(const char *function) {
 static int setting(const char *name, int otherwise) {
     const char *text = getenv(name);
     return text != NULL ? atoi(text) : otherwise;
+}
+
+static int num_sms(void) {
+    return setting("FAKE_CUDA_SMS", DEFAULT_SMS);
 }
 
 /** Every function begins with this. */
@@ -70,7 +75,7 @@ typedef struct fake_node {
     } params;
 } fake_node;
 
-static fake_kernel kernels[NUM_OTHER_KERNELS + POD_CUDA_NUM_VARIANTS];
+static fake_kernel kernels[NUM_OTHER_KERNELS + POD_NUM_VARIANTS];
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 static uint32_t check_pages(const pod_plan_params *p, int32_t r) {
@@ -234,7 +239,7 @@ static void store_row(const pod_kernel_params *p, pod_dtype dtype, int64_t token
 }
 
 /** One request as a batch of its own, through the oracle. */
-static void run_request(const pod_kernel_params *p, const pod_cuda_variant *variant, int32_t r) {
+static void run_request(const pod_kernel_params *p, const pod_variant *variant, int32_t r) {
     pod_request request = p->schedule.requests[r];
     int32_t q_heads = p->shape.group * p->shape.kv_heads, q_start[2] = {0, request.q_len}, own_page = r;
     int is_bad = request.error != POD_REQUEST_OK || p->schedule.page_errors[r] != 0;
@@ -299,7 +304,7 @@ static void run_peak(const pod_peak_params *p) {
 }
 
 /** The oracle in the kernel's place; or its own source, on the emulator. */
-static void run_attention(const pod_kernel_params *p, const pod_cuda_variant *variant, unsigned grid) {
+static void run_attention(const pod_kernel_params *p, const pod_variant *variant, unsigned grid) {
     if (pod_emulate(variant->kernel, grid, p)) return;
     for (int32_t r = 0; r < p->schedule.header->num_requests; r++) run_request(p, variant, r);
 }
@@ -313,7 +318,7 @@ static void run_node(const fake_node *node) {
     } else if (node->kernel->variant == MERGE_KERNEL) {
         run_merge(&node->params.merge);
     } else if (node->kernel->variant >= 0) {
-        run_attention(&node->params.attention, &pod__cuda_variants[node->kernel->variant], node->grid);
+        run_attention(&node->params.attention, &pod__variants[node->kernel->variant], node->grid);
     }
     pthread_mutex_unlock(&lock);
 }
@@ -468,8 +473,8 @@ EXPORT CUresult cuModuleGetFunction(CUfunction *function, CUmodule module, const
     if (strcmp(name, POD_MERGE_KERNEL) == 0) variant = MERGE_KERNEL, image = "merge";
     if (strcmp(name, POD_PEAK_KERNEL) == 0) variant = PEAK_KERNEL;
     if (strcmp(name, POD_PEAK_FILL_KERNEL) == 0) variant = FILL_KERNEL;
-    for (int32_t i = 0; i < POD_CUDA_NUM_VARIANTS; i++) {
-        if (strcmp(name, pod__cuda_variants[i].kernel) == 0) variant = i, image = pod__cuda_variants[i].image;
+    for (int32_t i = 0; i < POD_NUM_VARIANTS; i++) {
+        if (strcmp(name, pod__variants[i].kernel) == 0) variant = i, image = pod__variants[i].image;
     }
     if (strcmp(image, image_name(module)) != 0) return CUDA_ERROR_INVALID_HANDLE;
     if (variant < -NUM_OTHER_KERNELS) return CUDA_ERROR_NOT_FOUND;
@@ -488,9 +493,9 @@ EXPORT CUresult cuFuncSetAttribute(CUfunction function, CUfunction_attribute att
 
 /** CTAs of a kernel on an SM: what shared memory and threads allow; the launch bounds see to the registers. */
 static int max_active_blocks(const fake_kernel *kernel) {
-    const pod_cuda_variant *variant = &pod__cuda_variants[kernel->variant];
-    int by_smem = setting("FAKE_CUDA_SM_SMEM", SM_SMEM_BYTES) / (variant->smem_bytes + RESERVED_SMEM_BYTES);
-    int by_threads = 2048 / variant->threads;
+    const pod_variant *variant = &pod__variants[kernel->variant];
+    int by_smem = setting("FAKE_CUDA_SM_SMEM", SM_SMEM_BYTES) / (variant->tiles->smem_bytes + RESERVED_SMEM_BYTES);
+    int by_threads = 2048 / variant->tiles->threads;
     return by_smem < by_threads ? by_smem : by_threads;
 }
 
@@ -498,8 +503,9 @@ EXPORT CUresult cuOccupancyMaxActiveBlocksPerMultiprocessor(int *count, CUfuncti
                                                             size_t shared_bytes) {
     FAKE("cuOccupancyMaxActiveBlocksPerMultiprocessor");
     const fake_kernel *kernel = (const void *)function;
-    const pod_cuda_variant *variant = &pod__cuda_variants[kernel->variant];
-    if (threads != variant->threads || shared_bytes != (size_t)variant->smem_bytes) return CUDA_ERROR_INVALID_VALUE;
+    const pod_variant *variant = &pod__variants[kernel->variant];
+    if (threads != variant->tiles->threads || shared_bytes != (size_t)variant->tiles->smem_bytes)
+        return CUDA_ERROR_INVALID_VALUE;
     *count = max_active_blocks(kernel);
     return CUDA_SUCCESS;
 }
@@ -512,7 +518,8 @@ EXPORT CUresult cuLaunchKernel(CUfunction function, unsigned int grid_x, unsigne
     fake_node node = {.kernel = (const fake_kernel *)(const void *)function, .grid = grid_x};
     if (node.kernel->variant == PEAK_KERNEL) {
         node.params.peak = *(const pod_peak_params *)params[0];
-        if (block_x != POD_PEAK_THREADS || grid_x != POD_PEAK_CTAS_PER_SM * NUM_SMS) return CUDA_ERROR_INVALID_VALUE;
+        if (block_x != POD_PEAK_THREADS || grid_x != POD_PEAK_CTAS_PER_SM * (unsigned)num_sms())
+            return CUDA_ERROR_INVALID_VALUE;
     } else if (node.kernel->variant == PLAN_KERNEL) {
         node.params.plan = *(const pod_plan_params *)params[0];
         if (block_x != POD_PLAN_THREADS || grid_x < (unsigned)node.params.plan.num_masks)
@@ -521,13 +528,13 @@ EXPORT CUresult cuLaunchKernel(CUfunction function, unsigned int grid_x, unsigne
         node.params.merge = *(const pod_merge_params *)params[0];
         if (block_x != POD_MERGE_THREADS || grid_x < 1) return CUDA_ERROR_INVALID_VALUE;
     } else if (node.kernel->variant >= 0) {
-        const pod_cuda_variant *variant = &pod__cuda_variants[node.kernel->variant];
+        const pod_variant *variant = &pod__variants[node.kernel->variant];
         node.params.attention = *(const pod_kernel_params *)params[0];
-        if (block_x != (unsigned)variant->threads || shared_bytes != (unsigned)variant->smem_bytes ||
-            grid_x > (unsigned)(max_active_blocks(node.kernel) * NUM_SMS)) {
+        if (block_x != (unsigned)variant->tiles->threads || shared_bytes != (unsigned)variant->tiles->smem_bytes ||
+            grid_x > (unsigned)(max_active_blocks(node.kernel) * num_sms())) {
             return CUDA_ERROR_INVALID_VALUE;
         }
-        if (variant->arch == POD_ARCH_sm90 && !maps_match(&node.params.attention, variant->dtype)) {
+        if (variant->family->needs_tensor_maps && !maps_match(&node.params.attention, variant->dtype)) {
             return CUDA_ERROR_INVALID_VALUE;
         }
     }
@@ -706,7 +713,7 @@ EXPORT CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute attribute, C
     *value = 0;
     if (attribute == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR) *value = capability / 10;
     if (attribute == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR) *value = capability % 10;
-    if (attribute == CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT) *value = NUM_SMS;
+    if (attribute == CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT) *value = num_sms();
     if (attribute == CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)
         *value = setting("FAKE_CUDA_SM_SMEM", SM_SMEM_BYTES) - RESERVED_SMEM_BYTES;
     if (attribute == CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR)

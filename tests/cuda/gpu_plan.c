@@ -63,7 +63,7 @@ static int check_bytes(const twin *t, int32_t mask) {
     int32_t digits[1 << RADIX_BITS];
     pod_team team = {0, 1, RADIX_BITS, digits};
     pod_schedule a = t->plan.schedules[mask], b = pod__layout_place(&t->plan.layout, &t->other, mask);
-    pod_core_plan(&team, &t->plan.shapes[mask], &t->plan.tiling, &b);
+    pod_core_plan(&team, &t->plan.shapes[mask], &t->plan.choice.tiling, &b);
     b.header->signature = a.header->signature;
     b.header->reserved = a.header->reserved;
     size_t n = (size_t)b.header->num_requests, entries = (size_t)b.header->num_prefill_entries;

@@ -14,12 +14,12 @@
 #include <pthread.h>
 #include <string.h>
 
-enum { MAX_DEVICES = 8 };
+enum { MAX_DEVICES = 32, MAX_NAME = 128 };
 
 typedef struct context {
     gpu gpu;
     pod_device *devices[MAX_DEVICES];
-    const char *names[MAX_DEVICES];
+    char names[MAX_DEVICES][MAX_NAME];
     int32_t num_devices;
     pod_errors errors;
 } context;
@@ -756,17 +756,47 @@ static int is_wanted(const char *name, int argc, char **argv) {
     return argc < 2;
 }
 
-static void open_devices(context *t) {
-    static const char *names[] = {"cuda:0",
-                                  "cuda:0,kernel=sm80",
-                                  "cuda:0,ctas=4",
-                                  "cuda:0,policy=half",
-                                  "cuda:0,fusion=hfuse",
-                                  "cuda:0,ctas=4,policy=half"};
-    const char *only = getenv("PODATTN_CUDA_DEVICE");
-    t->num_devices = only != NULL ? 1 : (int32_t)(sizeof names / sizeof names[0]);
+/** Adds a device name, unless it is there. */
+static void add_name(context *t, const char *options) {
+    char name[MAX_NAME];
+    snprintf(name, sizeof name, "cuda:0%s%s", *options != '\0' ? "," : "", options);
     for (int32_t d = 0; d < t->num_devices; d++) {
-        t->names[d] = only != NULL ? only : names[d];
+        if (strcmp(t->names[d], name) == 0) return;
+    }
+    if (t->num_devices == MAX_DEVICES) exit(EXIT_FAILURE);
+    memcpy(t->names[t->num_devices++], name, sizeof name);
+}
+
+/** What chooses the kernel; for a kernel that has policies, the other one too. */
+static int add_kernel(void *context, const pod_kernel_info *kernel) {
+    int is_family = strchr(kernel->options, ',') == NULL; /* which refuses what the others are for */
+    if (!is_family) add_name(context, kernel->options);
+#ifdef POD_BASELINES
+    char options[sizeof kernel->options + 16];
+    int is_fused = strstr(kernel->options, "fusion=") == NULL;
+    snprintf(options, sizeof options, "%s,policy=half", kernel->options);
+    if (is_fused && strcmp(kernel->family, "sm80") == 0) add_name(context, options);
+#endif
+    return 0;
+}
+
+/** "cuda:0", and it with the options of each of its kernels. */
+static void list_names(context *t) {
+    pod_device *device;
+    add_name(t, "");
+    if (pod_device_open("cuda:0", &device) != POD_OK) return; /* opening it again says why */
+    pod_device_visit_kernels(device, add_kernel, t);
+    pod_device_close(device);
+}
+
+static void open_devices(context *t) {
+    const char *only = getenv("PODATTN_CUDA_DEVICE");
+    if (only != NULL) {
+        snprintf(t->names[t->num_devices++], MAX_NAME, "%s", only);
+    } else {
+        list_names(t);
+    }
+    for (int32_t d = 0; d < t->num_devices; d++) {
         if (pod_device_open(t->names[d], &t->devices[d]) == POD_OK) continue;
         fprintf(stderr, "%s: %s\n", t->names[d], pod_error_message());
         exit(EXIT_FAILURE);

@@ -7,7 +7,7 @@
 #include "plan_check.h"
 #include "schedule/planner.h"
 
-enum { MAX_REQUESTS = 40, MAX_TABLE_STRIDE = 6, MAX_MASKS = 3, ARENA_BYTES = 4 << 20, RADIX_BITS = 8 };
+enum { MAX_REQUESTS = 40, MAX_TABLE_STRIDE = 6, MAX_MASKS = 3, ARENA_BYTES = 16 << 20, RADIX_BITS = 8 };
 
 typedef struct fuzz_batch {
     pod_limits limits;
@@ -33,7 +33,9 @@ static void read_limits(fuzz_input *input, pod_limits *limits) {
     limits->q_heads = limits->kv_heads > 0 && group > 0 && group < 1000 && limits->kv_heads < 1000
                           ? limits->kv_heads * group
                           : fuzz_number(input, 1, 8);
-    limits->head_dim = 8;
+    /* What every device takes; the planner looks at neither. */
+    limits->head_dim = 64;
+    limits->q_dtype = limits->kv_dtype = limits->out_dtype = POD_BF16;
     limits->max_masks = fuzz_byte(input) % (MAX_MASKS + 1);
     limits->max_requests = fuzz_number(input, 1, MAX_REQUESTS);
     limits->max_q_tokens = fuzz_number(input, 1, 600);
@@ -110,7 +112,7 @@ static void plan_unvalidated(pod_plan *plan, const fuzz_batch *made, plan_check 
                                       .kv_len = taken.kv_len};
         plan->schedules[m] = pod__layout_place(&plan->layout, &plan->workspace, m);
         plan->schedules[m].header->signature = plan->signature;
-        pod_core_plan(&team, &plan->shapes[m], &plan->tiling, &plan->schedules[m]);
+        pod_core_plan(&team, &plan->shapes[m], &plan->choice.tiling, &plan->schedules[m]);
     }
     plan->is_built = 1;
     FUZZ_CHECK(plan_check_all(check, plan), "%s", check->message);

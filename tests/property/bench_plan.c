@@ -49,6 +49,7 @@ static int bench(const char *target, int32_t num_requests, double bound_us) {
     limits.q_heads = 32;
     limits.kv_heads = 8;
     limits.head_dim = 128;
+    limits.q_dtype = limits.kv_dtype = limits.out_dtype = POD_BF16;
     limits.max_requests = num_requests;
     limits.max_q_tokens = 16 * num_requests;
     limits.max_kv_len = limits.page_size = 16384;

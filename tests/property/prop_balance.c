@@ -84,7 +84,7 @@ static int check_step(balance *b) {
     PROPERTY(pod_plan_visit(b->plan, 0, add_item, b) == POD_OK, "%s", pod_error_message());
     for (size_t i = 0; i < b->prefill.num_tickets; i++) queue_add(&b->both, b->prefill.tickets[i]);
     for (size_t i = 0; i < b->decode.num_tickets; i++) queue_add(&b->both, b->decode.tickets[i]);
-    const pod_tiling *tiling = &b->plan->tiling;
+    const pod_tiling *tiling = &b->plan->choice.tiling;
     int decode_lasts = 4 * b->decode.tiles > 3 * b->prefill.tiles; /* then the planner leaves decode its workers */
     int32_t prefill_ctas = decode_lasts ? tiling->num_prefill_ctas : tiling->num_lone_ctas;
     /* Splitting leaves no ticket longer than two shares of its queue, but where its parts would be too short. */
@@ -112,7 +112,8 @@ static pod_limits llama_limits(int32_t q_heads, int32_t kv_heads) {
     pod_limits limits = pod_limits_init();
     limits.q_heads = q_heads;
     limits.kv_heads = kv_heads;
-    limits.head_dim = 8; /* what the planner does not look at is kept small */
+    limits.head_dim = 64;
+    limits.q_dtype = limits.kv_dtype = limits.out_dtype = POD_BF16;
     limits.max_requests = 256;
     limits.max_q_tokens = 1024;
     limits.max_kv_len = limits.page_size = 1 << 17;
@@ -128,7 +129,7 @@ static int check_trace(const char *name, const trace *trace, const char *target,
     PROPERTY(pod_device_open(target, &device) == POD_OK &&
                  test_workspace_plan(device, &limits, 0, &workspace, &b.plan) == POD_OK,
              "%s", pod_error_message());
-    b.loads = calloc((size_t)b.plan->tiling.num_ctas, sizeof *b.loads);
+    b.loads = calloc((size_t)b.plan->choice.tiling.num_ctas, sizeof *b.loads);
     if (b.loads == NULL || !test_batch_alloc(&batch, &limits)) abort();
     int failed = run_steps(&b, trace, &limits, &batch);
     printf("  %-34s %-8s %2d/%-2d heads: busy %5.1f %% of the time, at worst %.1f tiles past the share\n", name, target,

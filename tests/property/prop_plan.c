@@ -8,8 +8,10 @@
 
 enum { POISON = 0xcd, KEYS_COUNTED_ONE_BY_ONE = 1 << 18 };
 
-static pod_device *open_random_device(test_rng *rng) {
+/** A device, and elements that it takes: the planner does not look at them, so workspaces are kept small. */
+static pod_device *open_random_device(test_rng *rng, pod_limits *limits) {
     char name[32];
+    random_gpu_elements(rng, limits);
     switch (rng_range(rng, 0, 9)) {
     case 0:
         snprintf(name, sizeof name, "sim:h100");
@@ -22,6 +24,7 @@ static pod_device *open_random_device(test_rng *rng) {
     case 4:
     case 5:
         snprintf(name, sizeof name, "sim:cpu");
+        limits->head_dim = 8;
         break;
     default:
         snprintf(name, sizeof name, "sim:sms=%d", 1 + rng_log_range(rng, 0, 255));
@@ -47,7 +50,6 @@ static pod_limits plan_limits(test_rng *rng) {
     default:
         limits = random_limits(rng, rng_range(rng, 1, 40), rng_range(rng, 1, 300), rng_range(rng, 1, 3000));
     }
-    limits.head_dim = 8; /* the planner does not look at it, and workspaces stay small */
     limits.max_masks = rng_chance(rng, 30) ? rng_range(rng, 2, 4) : 1;
     return limits;
 }
@@ -81,7 +83,7 @@ static int check_plan(test_rng *rng, plan_check *check, pod_plan *plan, const po
 static int plan_case(test_rng *rng, void *context) {
     plan_check *check = context;
     pod_limits limits = plan_limits(rng);
-    pod_device *device = open_random_device(rng);
+    pod_device *device = open_random_device(rng, &limits);
     pod_plan *plan = NULL;
     test_workspace workspace;
     test_batch batch;

@@ -44,10 +44,10 @@ static int check_lanes(test_rng *rng, team_case *c) {
     *one = pod__layout_place(&plan->layout, &c->workspace.given, c->mask);
     one->header->signature = many.header->signature = plan->signature;
     one->header->reserved = many.header->reserved = 0;
-    pod_core_plan(&team, shape, &plan->tiling, one);
+    pod_core_plan(&team, shape, &plan->choice.tiling, one);
     PROPERTY(test_workspace_intact(&c->workspace), "written outside of the workspace");
     int lanes = rng_pick(rng, lane_counts, 5), radix_bits = rng_range(rng, 1, 8);
-    PROPERTY(team_plan(lanes, radix_bits, shape, &plan->tiling, &many), "no threads");
+    PROPERTY(team_plan(lanes, radix_bits, shape, &plan->choice.tiling, &many), "no threads");
     PROPERTY(test_workspace_intact(&c->other), "written outside of the workspace by %d lanes", lanes);
     PROPERTY(same_schedules(one, &many) == 0, "%d lanes, %d bits a pass", lanes, radix_bits);
     return 0;
@@ -106,7 +106,7 @@ static int team_plan_case(test_rng *rng, void *context) {
     static const char *const names[] = {"sim:cpu", "sim:a100", "sim:sms=1", "sim:sms=20"};
     pod_limits limits = random_limits(rng, 1 + rng_log_range(rng, 0, 63), 1 + rng_log_range(rng, 0, 4095),
                                       1 + rng_log_range(rng, 0, 1 << 14));
-    limits.head_dim = 8;
+    random_gpu_elements(rng, &limits);
     limits.max_masks = rng_range(rng, 1, 3);
     team_case c = {0};
     pod_device *device = NULL;

@@ -307,9 +307,9 @@ static void the_oracle_checks_its_own_arguments(void **state) {
 static void a_sim_device_computes_nothing(void **state) {
     (void)state;
     call_fixture call;
-    call_open(&call, "sim:h100");
+    call_open(&call, "sim:cpu");
     assert_ok(call_build(&call));
-    assert_attention_refused(&call, POD_E_UNSUPPORTED, "device sim:h100 plans only; it computes no attention");
+    assert_attention_refused(&call, POD_E_UNSUPPORTED, "device sim:cpu plans only; it computes no attention");
     call_close(&call);
 }
 

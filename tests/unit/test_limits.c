@@ -103,9 +103,12 @@ static void dtypes(void **state) {
     REFUSES(q_dtype = (pod_dtype)4, POD_E_ARGUMENT, "q_dtype = 4 is no dtype");
     REFUSES(kv_dtype = (pod_dtype)77, POD_E_ARGUMENT, "kv_dtype = 77 is no dtype");
     REFUSES(out_dtype = (pod_dtype)5, POD_E_ARGUMENT, "out_dtype = 5 is no dtype");
-    REFUSES(q_dtype = POD_F8E4M3, POD_E_UNSUPPORTED, "q dtype f8e4m3 is not supported by the cpu backend");
-    REFUSES(kv_dtype = POD_F8E4M3, POD_E_UNSUPPORTED, "kv dtype f8e4m3 is not supported by the cpu backend");
-    REFUSES(out_dtype = POD_F8E4M3, POD_E_UNSUPPORTED, "out dtype f8e4m3 is not supported by the cpu backend");
+    REFUSES(q_dtype = POD_F8E4M3, POD_E_UNSUPPORTED,
+            "q_dtype f8e4m3 is not supported by the cpu backend; f32, f16 and bf16 are");
+    REFUSES(kv_dtype = POD_F8E4M3, POD_E_UNSUPPORTED,
+            "kv_dtype f8e4m3 is not supported by the cpu backend; f32, f16 and bf16 are");
+    REFUSES(out_dtype = POD_F8E4M3, POD_E_UNSUPPORTED,
+            "out_dtype f8e4m3 is not supported by the cpu backend; f32, f16 and bf16 are");
 }
 
 static void maxima(void **state) {

@@ -16,7 +16,8 @@ typedef struct planned {
 static pod_limits one_head_limits(int32_t max_requests, int32_t max_q_tokens, int32_t max_kv_len) {
     pod_limits limits = pod_limits_init();
     limits.q_heads = limits.kv_heads = 1;
-    limits.head_dim = 8;
+    limits.head_dim = 64;
+    limits.q_dtype = limits.kv_dtype = limits.out_dtype = POD_BF16;
     limits.max_requests = max_requests;
     limits.max_q_tokens = max_q_tokens;
     limits.max_kv_len = limits.page_size = max_kv_len;
@@ -66,13 +67,17 @@ static void pages_decide_the_family(void **state) {
         int32_t page_size, num_ctas;
         const char *kernel, *note;
     } cases[] = {
-        {"sim:h100", 8, 132, "sm90", ""},
-        {"sim:h100", 12, 264, "sm80",
+        {"sim:h100", 8, 132, "pod_sm90_fused_bf16_d64_c1", ""},
+        {"sim:h100", 12, 264, "pod_sm80_fused_bf16_d64_c2",
          "sm90: page_size = 12 is no multiple of 8 and max_kv_len = 40 is more than a page"},
-        {"sim:h100", 41, 132, "sm90", ""},
-        {"sim:h100,kernel=sm80", 8, 264, "sm80", ""},
-        {"sim:a100", 12, 216, "sm80", ""},
-        {"sim:sms=3", 1, 6, "sm80", "sm90: page_size = 1 is no multiple of 8 and max_kv_len = 40 is more than a page"},
+        {"sim:h100", 41, 132, "pod_sm90_fused_bf16_d64_c1", ""},
+        {"sim:h100,kernel=sm80", 8, 264, "pod_sm80_fused_bf16_d64_c2",
+         "sm90: the options of the device's name ask for another kernel"},
+        {"sim:h100,ctas=4", 8, 528, "pod_sm80_fused_bf16_d64_c4",
+         "sm90: the options of the device's name ask for another kernel"},
+        {"sim:a100", 12, 216, "pod_sm80_fused_bf16_d64_c2", "sm90: the chip's compute capability is 8.0, not 9.0"},
+        {"sim:sms=3", 1, 6, "pod_sm80_fused_bf16_d64_c2",
+         "sm90: page_size = 1 is no multiple of 8 and max_kv_len = 40 is more than a page"},
         {"sim:cpu", 1, 32, "cpu", ""},
     };
     static const int32_t q_start[] = {0, 0}, kv_len[] = {0};

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "emulated_kernels.h"
 
+#include "cuda/kernels/params.h"
 #include "emulated_kernel.hpp"
 #include "machine.hpp"
-#include "cuda/kernels/params.h"
 
 #include <cstring>
 

@@ -90,7 +90,7 @@ struct plan_smem {
     __align__(16) pod_prefill_entry unsorted[MAX_ENTRIES];
 };
 static_assert(sizeof(plan_smem) <= 48 << 10, "static shared memory");
-static_assert(2 * POD_CORE_MAX_WAVES + POD_CORE_MAX_WAVES <= MAX_VALUES && POD_NUM_COUNTS <= MAX_VALUES, "collectives");
+static_assert(2 * POD_MAX_SHARES + POD_MAX_SHARES <= MAX_VALUES && POD_NUM_COUNTS <= MAX_VALUES, "collectives");
 static_assert(POD_PLAN_THREADS <= WARP_LANES * WARP_LANES, "a warp holds one value of every warp");
 
 /** First entry of the request's page table row that is missing or names no page, INT32_MAX if none; this lane's part.
@@ -145,7 +145,7 @@ static __device__ void plan(const pod_plan_params &params, int32_t mask, const p
     pod_core_lines(&team, &shape, &params.tiling, &schedule, &scratch, totals);
     int32_t num_slices = pod_core_num_slices(&shape, &params.tiling, totals);
     /* Splits add at most one entry per share of the work and KV head. */
-    int32_t most_shares = params.tiling.num_ctas * params.tiling.max_prefill_waves;
+    int32_t most_shares = params.tiling.max_parts;
     if (totals[POD_COUNT_ROW_TILES] + most_shares / shape.kv_heads <= MAX_ENTRIES) {
         scratch.row_tiles = smem.row_tiles;
         scratch.unsorted = smem.unsorted;
