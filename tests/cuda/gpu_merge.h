@@ -4,6 +4,7 @@
 #define POD_TEST_GPU_MERGE_H
 
 #include "gpu.h"
+#include "podattn.h"
 #include "rng.h"
 
 /** Merges random parts with random dtypes on both. Returns 0 and prints what differs if anything does. */
