@@ -6,15 +6,10 @@
 
 #include "cuda/kernels/sm80/attention_sm80.cu"
 
-alignas(emulator::SMEM_BEGIN) thread_local char dynamic_smem[emulator::SMEM_BYTES];
-static char *named_smem() {
-    return dynamic_smem;
-}
-
 #undef KERNEL_sm80_fused
 #undef KERNEL_sm80_hfuse
-#define KERNEL_sm80_fused(NAME, THREADS) {#NAME, 1, THREADS, NAME, named_smem},
-#define KERNEL_sm80_hfuse(NAME, THREADS) {#NAME, 1, THREADS, NAME, named_smem},
+#define KERNEL_sm80_fused(NAME, THREADS) {#NAME, 1, THREADS, NAME},
+#define KERNEL_sm80_hfuse(NAME, THREADS) {#NAME, 1, THREADS, NAME},
 
 const std::vector<emulated_kernel> emulated_sm80 = {
 #define POD_VARIANT(ARCH, JOB, DTYPE, HEAD_DIM, CTAS, THREADS, ROWS, KEYS, DROWS, SMEM)                                \

@@ -7,7 +7,7 @@
 #include "cuda/kernels/sm90/attention_sm90.cu"
 
 #undef KERNEL_sm90_fused
-#define KERNEL_sm90_fused(NAME, THREADS) {#NAME, CLUSTER_CTAS, THREADS, NAME, nullptr},
+#define KERNEL_sm90_fused(NAME, THREADS) {#NAME, CLUSTER_CTAS, THREADS, NAME},
 
 const std::vector<emulated_kernel> emulated_sm90 = {
 #define POD_VARIANT(ARCH, JOB, DTYPE, HEAD_DIM, CTAS, THREADS, ROWS, KEYS, DROWS, SMEM)                                \

@@ -2,6 +2,7 @@
 /* A GPU's ceilings: CTAs that only read memory, and CTAs that only multiply on the tensor cores, alone or side by side
  * on every SM. Each works until its time is over and says how far it came, so that both kinds end together however they
  * share an SM. */
+#include "cuda/kernels/cta.cuh"
 #include "cuda/kernels/peak/peak_params.h"
 #include "cuda/kernels/ptx/ptx_sm80.cuh"
 
@@ -71,7 +72,7 @@ __device__ uint64_t read_until(const pod_peak_params &p, char *stages, uint64_t 
     if (threadIdx.x != 0) return 0;
     chunk_walk walk = {p, blockIdx.x};
     uint64_t num_chunks = 0;
-    uint32_t parity = 0, stages_smem = ptx_smem(stages), full_smem = ptx_smem(full);
+    uint32_t parity = 0, stages_smem = smem_address(stages), full_smem = smem_address(full);
     for (int s = 0; s < p.num_stages; s++) barrier_init(full_smem + 8 * s);
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
     asm volatile("fence.proxy.async;" ::: "memory");
@@ -96,7 +97,7 @@ __device__ uint64_t read_until(const pod_peak_params &p, char *stages, uint64_t 
 __device__ __forceinline__ void request(char *to, const char *from_gmem) {
 #pragma unroll
     for (int at = 0; at < POD_PEAK_CHUNK_BYTES; at += 16 * POD_PEAK_THREADS) {
-        ptx_cp_async_16(ptx_smem(to) + at + 16 * threadIdx.x, from_gmem + at + 16 * threadIdx.x);
+        ptx_cp_async_16(smem_address(to) + at + 16 * threadIdx.x, from_gmem + at + 16 * threadIdx.x);
     }
     ptx_cp_async_commit();
 }
@@ -166,7 +167,6 @@ __device__ uint64_t multiply_until(uint64_t end_ns) {
 /** CTAs beyond an SM's first pair do not exist, so tickets 0 and 1 are one of each kind. */
 extern "C" __global__ void __launch_bounds__(POD_PEAK_THREADS, POD_PEAK_CTAS_PER_SM)
     pod_peak(const __grid_constant__ pod_peak_params p) {
-    extern __shared__ __align__(128) char stages[];
     __shared__ int is_reader;
     uint64_t begin_ns = now_ns(), end_ns = begin_ns + p.duration_ns;
     if (threadIdx.x == 0) {
@@ -175,7 +175,7 @@ extern "C" __global__ void __launch_bounds__(POD_PEAK_THREADS, POD_PEAK_CTAS_PER
     }
     __syncthreads();
     if (is_reader) {
-        uint64_t num_chunks = read_until(p, stages, end_ns);
+        uint64_t num_chunks = read_until(p, dynamic_smem, end_ns);
         if (threadIdx.x != 0) return;
         atomicAdd(&p.counts->read_bytes, (unsigned long long)num_chunks * POD_PEAK_CHUNK_BYTES);
         atomicMax(&p.counts->read_ns, (unsigned long long)(now_ns() - begin_ns));

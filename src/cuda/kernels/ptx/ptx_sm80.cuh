@@ -5,11 +5,6 @@
 
 #include <stdint.h>
 
-/** Shared-memory address for PTX. */
-static __device__ __forceinline__ uint32_t ptx_smem(const void *pointer) {
-    return (uint32_t)__cvta_generic_to_shared(pointer);
-}
-
 /** cp.async (9.7.9.25): 16 bytes from global to shared memory past L1. */
 static __device__ __forceinline__ void ptx_cp_async_16(uint32_t to_smem, const void *from_gmem) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to_smem), "l"(from_gmem) : "memory");
@@ -140,12 +135,6 @@ static __device__ __forceinline__ uint32_t ptx_tid(void) {
     uint32_t tid;
     asm volatile("mov.u32 %0, %%tid.x;" : "=r"(tid));
     return tid;
-}
-
-/** A value that all lanes of the warp have: told so, the compiler keeps it and what follows from it in uniform
- * registers. */
-static __device__ __forceinline__ int32_t ptx_uniform(int32_t value) {
-    return __shfl_sync(~0u, value, 0);
 }
 
 /** %smid: the SM that this CTA runs on. */

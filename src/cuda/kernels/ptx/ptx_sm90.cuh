@@ -6,12 +6,6 @@
 
 #include "cuda/kernels/ptx/ptx_sm80.cuh"
 
-/** The CTA's dynamic shared memory; tiles begin at multiples of what a swizzle spans. */
-static __device__ __forceinline__ char *ptx_dynamic_smem(void) {
-    extern __shared__ __align__(1024) char dynamic_smem[];
-    return dynamic_smem;
-}
-
 /* ---- mbarrier (9.7.13.15) ---- */
 
 static __device__ __forceinline__ void ptx_mbarrier_init(uint32_t barrier_smem, uint32_t arrivals) {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The attention kernels of sm_80 and later: `fused` binds CTAs to prefill or decode by tickets (POD), `hfuse` is the
  * baseline that puts both into every CTA in fixed pairs. One instantiation per row of variants.def. */
+#include "cuda/kernels/cta.cuh"
 #include "cuda/kernels/sm80/decode_sm80.cuh"
 #include "cuda/kernels/sm80/prefill_sm80.cuh"
 #include "cuda/kernels/sm80/ticket_sm80.cuh"
@@ -71,8 +72,6 @@ template <class ELEMENT, int HEAD_DIM, int CTAS_PER_SM> struct kernel_sm80 {
         leave(params);
     }
 };
-
-extern __shared__ __align__(256) char dynamic_smem[];
 
 #define CHECK_ROW(TILE_ROWS, TILE_KEYS, DECODE_ROWS, SMEM_TYPE, SMEM_BYTES)                                            \
     (void)sizeof(row_matches<kernel::prefill::ROWS, TILE_ROWS>);                                                       \

@@ -13,10 +13,14 @@
 #ifndef POD_SM80_DECODE_CUH
 #define POD_SM80_DECODE_CUH
 
-#include "cuda/kernels/access.cuh"
-#include "cuda/kernels/decode_line.cuh"
+#include "cuda/kernels/cta.cuh"
 #include "cuda/kernels/element.cuh"
+#include "cuda/kernels/mask.cuh"
 #include "cuda/kernels/merge_parts.cuh"
+#include "cuda/kernels/requests.cuh"
+#include "cuda/kernels/sm80/runs_sm80.cuh"
+#include "cuda/kernels/sm80/ticket_sm80.cuh"
+#include "cuda/kernels/softmax_row.cuh"
 
 enum { DECODE_TILE_TOKENS = 64 };
 
@@ -332,7 +336,7 @@ template <class ELEMENT, int HEAD_DIM, int STAGE_TOKENS, int RING, int MAX_N_TIL
     static __device__ __forceinline__ void run(const pod_kernel_params &params, smem_type &smem,
                                                accumulators<N_TILES> &acc, int lane) {
         const decode_work &work = smem.work;
-        const uint32_t first_slot = ptx_smem(smem.ring), last_slot = first_slot + (RING - 1) * STAGE_BYTES;
+        const uint32_t first_slot = smem_address(smem.ring), last_slot = first_slot + (RING - 1) * STAGE_BYTES;
         float scale = params.score_scale;
         uint32_t q[N_TILES][K_STEPS][2];
 #pragma unroll

@@ -13,9 +13,13 @@
 #ifndef POD_SM80_PREFILL_CUH
 #define POD_SM80_PREFILL_CUH
 
-#include "cuda/kernels/access.cuh"
+#include "cuda/kernels/cta.cuh"
 #include "cuda/kernels/element.cuh"
+#include "cuda/kernels/mask.cuh"
 #include "cuda/kernels/merge_parts.cuh"
+#include "cuda/kernels/requests.cuh"
+#include "cuda/kernels/sm80/runs_sm80.cuh"
+#include "cuda/kernels/softmax_row.cuh"
 
 #include <cstddef>
 
@@ -108,7 +112,7 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
     }
 
     static __device__ void load_q(const pod_kernel_params &params, smem_type &smem, const prefill_work &work) {
-        uint32_t q_smem = ptx_smem(smem.q);
+        uint32_t q_smem = smem_address(smem.q);
         int t = own_thread(), chunk = t % ROW_CHUNKS;
         for (int row = t / ROW_CHUNKS; row < ROWS; row += PREFILL_THREADS / ROW_CHUNKS) {
             bool exists = row < work.num_rows;
@@ -185,7 +189,7 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
     static __device__ __forceinline__ void fetch_page(const pod_kernel_params &params, smem_type &smem, int window) {
         int32_t key;
         if (params.page_table == nullptr || !has_run(smem.work, window, &key)) return;
-        ptx_cp_async_4(ptx_smem(&smem.pages[window % 2 * WINDOW_RUNS + own_thread()]),
+        ptx_cp_async_4(smem_address(&smem.pages[window % 2 * WINDOW_RUNS + own_thread()]),
                        page_entry(params, smem.work.entry.request, smem.work.first_key + key));
     }
 
@@ -385,7 +389,7 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
             }
         }
 
-        const uint32_t base = ptx_uniform(ptx_smem(&smem));
+        const uint32_t base = warp_uniform(smem_address(&smem));
         for (int window = 0; window < 2; window++) fetch_page(params, smem, window);
         ptx_cp_async_commit();
         load_q(params, smem, work); /* under way while places are looked up */

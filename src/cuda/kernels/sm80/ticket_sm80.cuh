@@ -4,7 +4,8 @@
 #ifndef POD_SM80_TICKET_CUH
 #define POD_SM80_TICKET_CUH
 
-#include "cuda/kernels/access.cuh"
+#include "cuda/kernels/params.h"
+#include "cuda/kernels/ptx/ptx_sm80.cuh"
 
 enum work_kind { WORK_NONE, WORK_PREFILL, WORK_DECODE };
 
@@ -14,6 +15,12 @@ struct work_ticket {
     int32_t kind;  /* work_kind */
     int32_t index; /* prefill: position in the queue; decode: first of four slices */
 };
+
+/** The schedule's header, as if it could be another one at every call. NOTE: nvcc 13.0 otherwise keeps its address
+ * through a whole kernel, which for sm_80 is in local memory. */
+static __device__ __forceinline__ pod_schedule_header *new_header(const pod_kernel_params &params) {
+    return params.schedule.header + (ptx_smid() >> 31); /* + 0 */
+}
 
 static __device__ __forceinline__ int32_t num_prefill_tickets(const pod_kernel_params &params) {
     return params.schedule.header->num_prefill_entries * params.shape.kv_heads;

@@ -68,7 +68,7 @@ template <class ELEMENT, int HEAD_DIM> struct kernel_sm90 {
             load(params, smem);
         } else if (warpgroup <= PREFILL_WARPGROUPS) {
             ptx_take_registers<PREFILL_REGISTERS>();
-            prefill_sm90<ELEMENT, shape>{params, smem, ptx_uniform(warpgroup) - 1, ptx_uniform(smem.is_lent) != 0}
+            prefill_sm90<ELEMENT, shape>{params, smem, warp_uniform(warpgroup) - 1, warp_uniform(smem.is_lent) != 0}
                 .consume();
         } else {
             ptx_give_registers<DECODE_REGISTERS>();
@@ -89,7 +89,7 @@ template <class ELEMENT, int HEAD_DIM> struct kernel_sm90 {
         (void)sizeof(row_matches<kernel::shape::PREFILL_TOKENS, KEYS>);                                                \
         (void)sizeof(row_matches<kernel::shape::DECODE_ROWS, DROWS>);                                                  \
         (void)sizeof(row_matches<sizeof(kernel::smem_type), SMEM>);                                                    \
-        kernel::fused(params, *(kernel::smem_type *)ptx_dynamic_smem());                                               \
+        kernel::fused(params, *(kernel::smem_type *)dynamic_smem);                                                     \
     }
 
 #include "cuda/kernels/variants.def"

@@ -13,9 +13,11 @@
 #ifndef POD_SM90_DECODE_CUH
 #define POD_SM90_DECODE_CUH
 
+#include "cuda/kernels/mask.cuh"
 #include "cuda/kernels/merge_parts.cuh"
 #include "cuda/kernels/sm90/element_sm90.cuh"
 #include "cuda/kernels/sm90/shape_sm90.cuh"
+#include "cuda/kernels/softmax_row.cuh"
 
 template <class ELEMENT, class SHAPE> struct decode_sm90 {
     typedef smem_sm90<SHAPE> smem_type;
@@ -197,7 +199,7 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
         ptx_mbarrier_wait(barrier_at(smem.decode_kv_full, at.slot), at.parity);
         int32_t num_keys = work.request.kv_len - first_key;
         if (num_keys < TOKENS) {
-            clear_values(ptx_smem(decode_ring(smem)) + at.slot * SHAPE::DECODE_SLOT_BYTES, max(0, num_keys));
+            clear_values(smem_address(decode_ring(smem)) + at.slot * SHAPE::DECODE_SLOT_BYTES, max(0, num_keys));
         }
     }
 
@@ -208,7 +210,7 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
         constexpr int WARPS_PER_GROUP = WARPGROUP_WARPS / GROUPS, STEPS = GROUPS, STEPS_AT_ONCE = GROUPS == 1 ? 1 : 2;
         int first_row = own_warp() / WARPS_PER_GROUP * DECODE_WARP_ROWS;
         int own_keys = own_warp() % WARPS_PER_GROUP * STEP_KEYS * STEPS;
-        uint32_t q[K_STEPS][2], slots_smem = ptx_smem(decode_ring(smem)) + own_keys * SHAPE::ROW_BYTES;
+        uint32_t q[K_STEPS][2], slots_smem = smem_address(decode_ring(smem)) + own_keys * SHAPE::ROW_BYTES;
         load_q(params, work, q, first_row);
         acc.max[0] = acc.max[1] = -INFINITY;
         acc.sum[0] = acc.sum[1] = 0.0f;
@@ -382,7 +384,7 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
     }
 
     static __device__ void consume(const pod_kernel_params &params, smem_type &smem) {
-        const uint32_t first_slot = ptx_uniform(first_decode_slot(smem));
+        const uint32_t first_slot = warp_uniform(first_decode_slot(smem));
         ring at = {first_slot, 0, first_slot};
         for (ring_place<WORK_SLOTS> slot = {0, 0};; slot.advance()) {
             ptx_mbarrier_wait(barrier_at(smem.decode_full, slot.slot), slot.parity);

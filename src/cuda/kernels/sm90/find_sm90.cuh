@@ -3,7 +3,8 @@
 #ifndef POD_SM90_FIND_CUH
 #define POD_SM90_FIND_CUH
 
-#include "cuda/kernels/decode_line.cuh"
+#include "cuda/kernels/mask.cuh"
+#include "cuda/kernels/requests.cuh"
 #include "cuda/kernels/sm90/shape_sm90.cuh"
 
 template <class SHAPE> struct find_sm90 {
@@ -45,7 +46,7 @@ template <class SHAPE> struct find_sm90 {
     static __device__ __forceinline__ int32_t share_ticket(smem_type &smem, uint32_t number, int32_t ticket) {
         uint32_t place = number % WORK_SLOTS, full = barrier_at(smem.ticket_full, place);
         if (ptx_cta_rank() == 0) {
-            ptx_st_smem_at(ptx_smem(&smem.ticket[place]), 1, ticket);
+            ptx_st_smem_at(smem_address(&smem.ticket[place]), 1, ticket);
             ptx_mbarrier_release_at(full, 1);
             return ticket;
         }
@@ -96,7 +97,7 @@ template <class SHAPE> struct find_sm90 {
                 if (number == 0) set_pace(params, smem);
                 if (exists) first_tile += work.entry.num_tiles;
                 if (exists && ptx_cta_rank() == 0) {
-                    ptx_mbarrier_wait(ptx_smem(&smem.prefill_ending), number % 2);
+                    ptx_mbarrier_wait(smem_address(&smem.prefill_ending), number % 2);
                     ticket = (int32_t)(gridDim.x / CLUSTER_CTAS + atomicAdd(&header->prefill_ticket, 1));
                 }
             }

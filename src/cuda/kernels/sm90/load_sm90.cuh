@@ -121,7 +121,7 @@ template <class SHAPE> struct load_sm90 {
         box_place place = locate(0), next = locate(1);
         if (SHARES) load_k(place, at);
         for (int32_t tile = 0; tile < work.num_tiles; tile++) {
-            if (SHARES && tile == work.num_tiles - 1) warp_arrive(ptx_smem(&smem.prefill_ending));
+            if (SHARES && tile == work.num_tiles - 1) warp_arrive(smem_address(&smem.prefill_ending));
             if (SHARES)
                 keep_pace(smem, work.first_tile + tile, lane);
             else if (lane == 0)
@@ -162,8 +162,8 @@ template <class SHAPE> struct load_sm90 {
             ptx_mbarrier_wait(barrier_at(smem.prefill_full, slot.slot), slot.parity);
             const prefill_work &work = smem.prefill[slot.slot];
             if (work.kv_head < 0) break;
-            load_tiles<SHAPE::PREFILL_TOKENS, true>(params, work.load, smem.kv_full, smem.kv_empty, ptx_smem(smem.kv),
-                                                    at, smem, lane);
+            load_tiles<SHAPE::PREFILL_TOKENS, true>(params, work.load, smem.kv_full, smem.kv_empty,
+                                                    smem_address(smem.kv), at, smem, lane);
             clear_values(smem, work, lane);
             warp_arrive(barrier_at(smem.values_clean, slot.slot));
             warp_arrive(barrier_at(smem.prefill_empty, slot.slot));
@@ -172,14 +172,14 @@ template <class SHAPE> struct load_sm90 {
 
     /** Warp 1: finds decode work, slice after slice, item after item, and loads its tiles. The first is there. */
     static __device__ void decode(const pod_kernel_params &params, smem_type &smem, int lane) {
-        const uint32_t first_pair = ptx_uniform(first_decode_slot(smem)) / 2;
+        const uint32_t first_pair = warp_uniform(first_decode_slot(smem)) / 2;
         ring_place<SHAPE::RING_SLOTS / 2> at = {first_pair, 0, first_pair};
         for (ring_place<WORK_SLOTS> slot = {0, 0};;) {
             const decode_work &work = smem.decode[slot.slot];
             warp_arrive(barrier_at(smem.decode_full, slot.slot));
             if (work.item.kv_head < 0) break;
             load_tiles<SHAPE::DECODE_TOKENS, false>(params, work.load, smem.decode_kv_full, smem.decode_kv_empty,
-                                                    ptx_smem(decode_ring(smem)), at, smem, lane);
+                                                    smem_address(decode_ring(smem)), at, smem, lane);
             slot.advance();
             ptx_mbarrier_wait(barrier_at(smem.decode_empty, slot.slot), slot.parity ^ 1);
             find::next_decode(params, smem.cursor, smem.decode[slot.slot], lane);

@@ -12,9 +12,11 @@
 #ifndef POD_SM90_PREFILL_CUH
 #define POD_SM90_PREFILL_CUH
 
+#include "cuda/kernels/mask.cuh"
 #include "cuda/kernels/merge_parts.cuh"
 #include "cuda/kernels/sm90/element_sm90.cuh"
 #include "cuda/kernels/sm90/shape_sm90.cuh"
+#include "cuda/kernels/softmax_row.cuh"
 
 template <class ELEMENT, class SHAPE> struct prefill_sm90 {
     typedef smem_sm90<SHAPE> smem_type;
@@ -56,18 +58,18 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
     }
 
     __device__ __forceinline__ uint32_t q_smem() {
-        return ptx_smem(smem.q) + warpgroup * (SHAPE::HALVES * Q_HALF_BYTES);
+        return smem_address(smem.q) + warpgroup * (SHAPE::HALVES * Q_HALF_BYTES);
     }
 
     /* K(n) and V(n) in the ring. */
     static constexpr uint32_t PAIRS = SHAPE::PREFILL_PAIRS;
     /** As wgmma's operand. To be asked before the wait for the tile: an answer takes a while. */
     __device__ __forceinline__ uint32_t keys(uint32_t n) {
-        uint32_t k_smem = ptx_smem(smem.kv) + n % PAIRS * (2 * SHAPE::PREFILL_SLOT_BYTES);
-        return ptx_uniform(wgmma_operand(k_smem, CHUNK_BYTES));
+        uint32_t k_smem = smem_address(smem.kv) + n % PAIRS * (2 * SHAPE::PREFILL_SLOT_BYTES);
+        return warp_uniform(wgmma_operand(k_smem, CHUNK_BYTES));
     }
     __device__ __forceinline__ uint32_t values(uint32_t n) {
-        return ptx_uniform(wgmma_operand(values_smem(smem, is_lent, n), SWIZZLE_BYTES));
+        return warp_uniform(wgmma_operand(values_smem(smem, is_lent, n), SWIZZLE_BYTES));
     }
     __device__ __forceinline__ void wait_k(uint32_t n) {
         ptx_mbarrier_wait(barrier_at(smem.kv_full, n % PAIRS * 2), n / PAIRS % 2);

@@ -3,6 +3,7 @@
 #ifndef POD_SM90_ROWS_CUH
 #define POD_SM90_ROWS_CUH
 
+#include "cuda/kernels/mask.cuh"
 #include "cuda/kernels/sm90/shape_sm90.cuh"
 
 template <class SHAPE> struct rows_sm90 {
@@ -51,7 +52,7 @@ template <class SHAPE> struct rows_sm90 {
     static __device__ __forceinline__ void load(const pod_kernel_params &params, smem_type &smem,
                                                 const prefill_work &work, int warpgroup, int lane) {
         int32_t row_begin = work.row_begin + warpgroup * ROWS, num_rows = work.num_rows - warpgroup * ROWS;
-        uint32_t tile_smem = ptx_smem(smem.q) + warpgroup * (SHAPE::HALVES * SHAPE::Q_HALF_BYTES);
+        uint32_t tile_smem = smem_address(smem.q) + warpgroup * (SHAPE::HALVES * SHAPE::Q_HALF_BYTES);
         uint32_t full = barrier_at(smem.q_full, warpgroup);
         if (num_rows >= ROWS && params.has_q_map) {
             if (lane == 0) copy_tile(params, work, row_begin, tile_smem, full);

@@ -16,8 +16,10 @@
 #ifndef POD_SM90_SHAPE_CUH
 #define POD_SM90_SHAPE_CUH
 
-#include "cuda/kernels/access.cuh"
+#include "cuda/kernels/address.cuh"
+#include "cuda/kernels/cta.cuh"
 #include "cuda/kernels/ptx/ptx_sm90.cuh"
+#include "cuda/kernels/swizzle.cuh"
 
 enum { WARPGROUP_THREADS = 128, WARPGROUP_WARPS = 4, PREFILL_WARPGROUPS = 2, CLUSTER_CTAS = 2 };
 
@@ -148,7 +150,7 @@ template <int SLOTS> struct ring_place {
 template <class SHAPE>
 static __device__ __forceinline__ uint32_t values_smem(smem_sm90<SHAPE> &smem, bool is_lent, uint32_t n) {
     uint32_t pair = is_lent ? 0 : n % SHAPE::PREFILL_PAIRS;
-    return ptx_smem(smem.kv) + (pair * 2 + 1) * SHAPE::PREFILL_SLOT_BYTES;
+    return smem_address(smem.kv) + (pair * 2 + 1) * SHAPE::PREFILL_SLOT_BYTES;
 }
 
 /** The first slot of the decode ring; those before it are not decode's. */
@@ -165,7 +167,7 @@ template <class SHAPE> static __device__ __forceinline__ char *decode_ring(smem_
 
 /** Shared-memory address of element `index` of an array of barriers. */
 static __device__ __forceinline__ uint32_t barrier_at(const uint64_t *barriers, uint32_t index) {
-    return ptx_smem(barriers) + index * (uint32_t)sizeof(uint64_t);
+    return smem_address(barriers) + index * (uint32_t)sizeof(uint64_t);
 }
 
 /** An arrival at a barrier of both CTAs. */
@@ -216,7 +218,7 @@ template <class SHAPE> static __device__ void init_barriers(smem_sm90<SHAPE> &sm
         ptx_mbarrier_init(barrier_at(smem.decode_full, i), 1);
         ptx_mbarrier_init(barrier_at(smem.decode_empty, i), WARPGROUP_THREADS);
     }
-    ptx_mbarrier_init(ptx_smem(&smem.prefill_ending), 1);
+    ptx_mbarrier_init(smem_address(&smem.prefill_ending), 1);
     for (int i = 0; i < PREFILL_WARPGROUPS; i++) {
         ptx_mbarrier_init(barrier_at(smem.q_full, i), 1 + 32); /* the tile's and the loading warp's threads' */
         ptx_mbarrier_init(barrier_at(smem.q_empty, i), WARPGROUP_THREADS);

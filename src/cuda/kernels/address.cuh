@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From a request's rows and keys to addresses. */
+#ifndef POD_CUDA_ADDRESS_CUH
+#define POD_CUDA_ADDRESS_CUH
+
+#include "cuda/kernels/params.h"
+
+/* ---- rows ---- */
+
+/** Of a query row, token * group + head in group, within its request and KV head. */
+struct row_place {
+    int32_t token, head;
+};
+static __device__ __forceinline__ row_place place_row(const pod_kernel_params &params, int32_t row) {
+    int32_t token = row / params.shape.group;
+    return {token, row - token * params.shape.group};
+}
+
+/** First element of a query row or an output row. */
+static __device__ __forceinline__ int64_t q_offset(const pod_kernel_params &params, const pod_request &request,
+                                                   int32_t kv_head, int32_t row) {
+    row_place place = place_row(params, row);
+    return (request.q_begin + place.token) * params.q_token_stride +
+           (kv_head * params.shape.group + place.head) * params.q_head_stride;
+}
+
+static __device__ __forceinline__ int64_t out_offset(const pod_kernel_params &params, const pod_request &request,
+                                                     int32_t kv_head, row_place place) {
+    return (request.q_begin + place.token) * params.out_token_stride +
+           (kv_head * params.shape.group + place.head) * params.out_head_stride;
+}
+static __device__ __forceinline__ int64_t out_offset(const pod_kernel_params &params, const pod_request &request,
+                                                     int32_t kv_head, int32_t row) {
+    return out_offset(params, request, kv_head, place_row(params, row));
+}
+
+/* ---- keys ---- */
+
+/** Where the page of a key stands in the page table. */
+static __device__ __forceinline__ const int32_t *page_entry(const pod_kernel_params &params, int32_t request,
+                                                            int32_t key) {
+    int32_t page_idx = params.page_shift >= 0 ? key >> params.page_shift : key / params.page_size;
+    return params.page_table + request * params.page_table_stride + page_idx;
+}
+
+/** The page of a key: the slow half of finding its place, begun long before the place is needed. */
+static __device__ __forceinline__ int32_t load_page(const pod_kernel_params &params, int32_t request, int32_t key) {
+    return params.page_table == nullptr ? request : __ldg(page_entry(params, request, key));
+}
+
+/** Where in its page a key stands. */
+static __device__ __forceinline__ int32_t page_slot(const pod_kernel_params &params, int32_t key) {
+    if (params.page_table == nullptr) return key;
+    return params.page_shift >= 0 ? key & (params.page_size - 1) : key % params.page_size;
+}
+
+#endif

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The online softmax of a row, from its scores to its LSE. */
+#ifndef POD_CUDA_SOFTMAX_ROW_CUH
+#define POD_CUDA_SOFTMAX_ROW_CUH
+
+#include "cuda/kernels/address.cuh"
+#include "cuda/kernels/ptx/ptx_sm80.cuh"
+#include "schedule/merge_core.h"
+
+#include <cfloat>
+
+/** Score in log2 units from the raw dot product; with a softcap: cap * tanh(scale * dot / cap). */
+static __device__ __forceinline__ float softcap_score(const pod_kernel_params &params, float dot) {
+    /* tanh(x) = 1 - 2 / (2^(2 x log2(e)) + 1), right at both infinities */
+    float power = ptx_ex2(2.0f * POD_LOG2_E * params.scale_log2 * dot);
+    return params.softcap_log2 * (1.0f - __fdividef(2.0f, power + 1.0f));
+}
+
+/** What exponents of a row count from that has seen nothing. Finite: -inf - NO_MAX is an exponent, -inf + inf is none.
+ */
+static constexpr float NO_MAX = -FLT_MAX;
+
+/** Raises a row's maximum to `seen` (log2 units), if that is above it; its sum follows. Returns what the row's output
+ * is to be multiplied by. */
+static __device__ __forceinline__ float raise_row(float &max, float &sum, float seen) {
+    float row_max = fmaxf(seen, max);
+    float factor = ptx_ex2(max - row_max);
+    max = row_max;
+    sum *= factor;
+    return factor;
+}
+
+/** Ends a row: joins the sink (not for a bad request, whose LSE is -inf), writes the LSE if `writes_lse`, returns what
+ * the row's output is multiplied by. */
+static __device__ __forceinline__ float finish_row(const pod_kernel_params &params, const pod_request &request,
+                                                   int32_t kv_head, row_place place, float max, float sum,
+                                                   bool writes_lse) {
+    int32_t head = kv_head * params.shape.group + place.head;
+    float factor = 1.0f;
+    if (params.sinks != nullptr && request.error == POD_REQUEST_OK)
+        factor = pod_merge_sink(&max, &sum, params.sinks[head]);
+    if (params.lse != nullptr && writes_lse) {
+        params.lse[(request.q_begin + place.token) * params.lse_token_stride + head * params.lse_head_stride] =
+            pod_merge_lse(max, sum);
+    }
+    return factor * pod_merge_normaliser(sum);
+}
+static __device__ __forceinline__ float finish_row(const pod_kernel_params &params, const pod_request &request,
+                                                   int32_t kv_head, int32_t row, float max, float sum,
+                                                   bool writes_lse) {
+    return finish_row(params, request, kv_head, place_row(params, row), max, sum, writes_lse);
+}
+
+#endif
