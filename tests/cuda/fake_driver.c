@@ -16,6 +16,7 @@
 #include "emulator/emulated_kernels.h"
 #include "fake_map.h"
 #include "gpu/images.h"
+#include "schedule/cache_core.h"
 #include "schedule/merge_core.h"
 #include "schedule/planner.h"
 
@@ -72,12 +73,11 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 static uint32_t check_pages(const pod_plan_params *p, int32_t r) {
     int32_t kv_len = pod_core_request(&p->shape, r).kv_len;
-    int32_t pages = pod_core_ceil_div(kv_len, p->page_size);
-    if (p->page_table == NULL) return pages > 1 ? 2 : (uint32_t)(pages == 1 && r >= p->num_pages);
+    int32_t pages = pod_core_num_pages(kv_len, p->page_size);
+    if (p->page_table == NULL) return pages > 1 ? 2 : (uint32_t)(pages == 1 && !pod_core_is_page(r, p->num_pages));
     for (int32_t i = 0; i < pages; i++) {
         if (i >= p->max_pages) return (uint32_t)i + 1;
-        int32_t page = p->page_table[r * p->page_table_stride + i];
-        if (page < 0 || page >= p->num_pages) return (uint32_t)i + 1;
+        if (!pod_core_is_page(p->page_table[r * p->page_table_stride + i], p->num_pages)) return (uint32_t)i + 1;
     }
     return 0;
 }
@@ -135,9 +135,9 @@ static int has_box(const fake_map *m, const uint16_t *box) {
     return memcmp(m->box, box, m->rank * sizeof *box) == 0;
 }
 
-/** Whether the map's elements stand where base and strides say; looked at in the corners. */
+/** Whether the map's elements are where base and strides say; looked at in the corners. */
 static int kv_map_matches(const pod_kernel_params *p, const pod_tensor_map *map, int32_t head_halves, pod_dtype dtype,
-                          const void *base, int64_t head_stride, int64_t token_stride, int64_t page_stride) {
+                          const void *base, pod_cache_strides strides) {
     fake_map m;
     memcpy(&m, map, sizeof m);
     int32_t halves = p->head_dim / 64, tokens = p->box_tokens;
@@ -150,7 +150,7 @@ static int kv_map_matches(const pod_kernel_params *p, const pod_tensor_map *map,
     for (int corner = 0; corner < 16; corner++) {
         int32_t head = heads[corner & 1], slot = slots[corner >> 1 & 1], page = pages[corner >> 2 & 1];
         int32_t half = corner >> 3 ? halves - 1 : 0, column = corner >> 3 ? 63 : 0;
-        int64_t expected = 2 * (head * head_stride + slot * token_stride + page * page_stride + half * 64 + column);
+        int64_t expected = 2 * (pod_core_cache_offset(&strides, page, slot, head) + half * 64 + column);
         matches &= kv_map_offset(p, &m, head_halves, head, half, column, page, slot) == expected;
     }
     /* Behind the page's last token, and before the first page, there is nothing. */
@@ -171,11 +171,10 @@ static int q_map_matches(const pod_kernel_params *p, pod_dtype dtype) {
 }
 
 static int maps_match(const pod_kernel_params *p, pod_dtype dtype) {
-    return q_map_matches(p, dtype) &&
-           kv_map_matches(p, &p->k_map, p->k_head_halves, dtype, p->k, p->k_head_stride, p->k_token_stride,
-                          p->k_page_stride) &&
-           kv_map_matches(p, &p->v_map, p->v_head_halves, dtype, p->v, p->v_head_stride, p->v_token_stride,
-                          p->v_page_stride);
+    pod_cache_strides k_strides = {p->k_page_stride, p->k_token_stride, p->k_head_stride};
+    pod_cache_strides v_strides = {p->v_page_stride, p->v_token_stride, p->v_head_stride};
+    return q_map_matches(p, dtype) && kv_map_matches(p, &p->k_map, p->k_head_halves, dtype, p->k, k_strides) &&
+           kv_map_matches(p, &p->v_map, p->v_head_halves, dtype, p->v, v_strides);
 }
 
 /* ---- what kernels do ---- */
@@ -214,7 +213,7 @@ static void run_request(const pod_kernel_params *p, const pod_cuda_variant *vari
     batch.q_start = q_start;
     batch.kv_len = &request.kv_len;
     batch.page_table = p->page_table != NULL ? p->page_table + r * p->page_table_stride : &own_page;
-    batch.page_table_stride = batch.max_pages = pod_core_ceil_div(request.kv_len, p->page_size);
+    batch.page_table_stride = batch.max_pages = pod_core_num_pages(request.kv_len, p->page_size);
     batch.num_pages = INT32_MAX;
     batch.causal = p->shape.causal;
     batch.window_tokens = p->shape.window_tokens;

@@ -4,6 +4,7 @@
 #define POD_CUDA_ADDRESS_CUH
 
 #include "cuda/kernels/params.h"
+#include "schedule/cache_core.h"
 
 /* ---- rows ---- */
 
@@ -36,11 +37,21 @@ static __device__ __forceinline__ int64_t out_offset(const pod_kernel_params &pa
 
 /* ---- keys ---- */
 
-/** Where the page of a key stands in the page table. */
+static __device__ __forceinline__ pod_cache_strides k_strides(const pod_kernel_params &params) {
+    return {params.k_page_stride, params.k_token_stride, params.k_head_stride};
+}
+static __device__ __forceinline__ pod_cache_strides v_strides(const pod_kernel_params &params) {
+    return {params.v_page_stride, params.v_token_stride, params.v_head_stride};
+}
+
+static __device__ __forceinline__ pod_key_slot key_slot(const pod_kernel_params &params, int32_t key) {
+    return pod_core_key_slot(params.page_size, params.page_shift, key);
+}
+
+/** Where the page of a key is in the page table. */
 static __device__ __forceinline__ const int32_t *page_entry(const pod_kernel_params &params, int32_t request,
                                                             int32_t key) {
-    int32_t page_idx = params.page_shift >= 0 ? key >> params.page_shift : key / params.page_size;
-    return params.page_table + request * params.page_table_stride + page_idx;
+    return params.page_table + request * params.page_table_stride + key_slot(params, key).page_idx;
 }
 
 /** The page of a key: the slow half of finding its place, begun long before the place is needed. */
@@ -48,10 +59,9 @@ static __device__ __forceinline__ int32_t load_page(const pod_kernel_params &par
     return params.page_table == nullptr ? request : __ldg(page_entry(params, request, key));
 }
 
-/** Where in its page a key stands. */
-static __device__ __forceinline__ int32_t page_slot(const pod_kernel_params &params, int32_t key) {
-    if (params.page_table == nullptr) return key;
-    return params.page_shift >= 0 ? key & (params.page_size - 1) : key % params.page_size;
+/** Where in its page a key is. */
+static __device__ __forceinline__ int32_t slot_in_page(const pod_kernel_params &params, int32_t key) {
+    return params.page_table == nullptr ? key : key_slot(params, key).slot;
 }
 
 #endif

@@ -13,11 +13,10 @@ struct key_place {
 };
 
 static __device__ __forceinline__ key_place locate_key(const pod_kernel_params &params, int32_t page, int32_t key) {
-    int32_t slot = page_slot(params, key);
-    key_place place;
-    place.k_chunk = (uint32_t)((page * params.k_page_stride + slot * params.k_token_stride) / CHUNK_ELEMENTS);
-    place.v_chunk = (uint32_t)((page * params.v_page_stride + slot * params.v_token_stride) / CHUNK_ELEMENTS);
-    return place;
+    int32_t slot = slot_in_page(params, key);
+    pod_cache_strides k = k_strides(params), v = v_strides(params);
+    return {(uint32_t)(pod_core_cache_offset(&k, page, slot, 0) / CHUNK_ELEMENTS),
+            (uint32_t)(pod_core_cache_offset(&v, page, slot, 0) / CHUNK_ELEMENTS)};
 }
 
 /** log2 of how many keys from every such multiple on are neighbours in memory: 16 where no page ends inside them, at

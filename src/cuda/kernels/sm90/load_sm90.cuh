@@ -26,14 +26,9 @@ template <class SHAPE> struct load_sm90 {
 
     static __device__ __forceinline__ box_place locate_box(const pod_kernel_params &params, int32_t request,
                                                            int32_t kv_len, int32_t token) {
-        box_place place = {-1, token};
-        if (token >= kv_len) return place;
-        place.page = request;
-        if (params.page_table == nullptr) return place;
-        int32_t index = params.page_shift >= 0 ? token >> params.page_shift : token / params.page_size;
-        place.slot = token - index * params.page_size;
-        place.page = __ldg(params.page_table + request * params.page_table_stride + index);
-        return place;
+        if (token >= kv_len) return {-1, token};
+        if (params.page_table == nullptr) return {request, token};
+        return {load_page(params, request, token), slot_in_page(params, token)};
     }
 
     /** This lane's box of every tile of TOKENS tokens. */

@@ -292,8 +292,9 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         for (int i = 0; i < S_REGS / 4; i++) {
             int lane = ptx_tid() % 32;
             int32_t key = first_key + i * 8 + lane / 4;
-            int64_t offset = load_page(params, work.entry.request, key) * params.k_page_stride +
-                             page_slot(params, key) * params.k_token_stride + work.kv_head * params.k_head_stride;
+            pod_cache_strides strides = k_strides(params);
+            int64_t offset = pod_core_cache_offset(&strides, load_page(params, work.entry.request, key),
+                                                   slot_in_page(params, key), work.kv_head);
             const uint32_t *words = (const uint32_t *)((const uint16_t *)params.k + offset) + lane % 4;
             uint32_t q_rows = q_smem() + q_chunk<SHAPE>(own_thread() / 32 * 16 + lane % 16, lane / 16);
             float scores[4] = {0.0f, 0.0f, 0.0f, 0.0f};
