@@ -16,7 +16,7 @@
 #include "cuda/kernels/cta.cuh"
 #include "cuda/kernels/element.cuh"
 #include "cuda/kernels/mask.cuh"
-#include "cuda/kernels/merge_parts.cuh"
+#include "cuda/kernels/parts.cuh"
 #include "cuda/kernels/requests.cuh"
 #include "cuda/kernels/sm80/runs_sm80.cuh"
 #include "cuda/kernels/sm80/ticket_sm80.cuh"
@@ -451,30 +451,20 @@ template <class ELEMENT, int HEAD_DIM, int STAGE_TOKENS, int RING, int MAX_N_TIL
         }
     }
 
-    /** Joins the parts of a split item and writes its rows, four at a time; a lane owns HEAD_DIM / 32 columns. */
+    /** Joins the parts of a split item and writes its rows. */
     static __device__ void merge(const pod_kernel_params &params, const decode_work &work, int lane) {
-        constexpr int ROWS = 4, COLUMNS = HEAD_DIM / 32;
+        typedef merge_shape<HEAD_DIM, 32, HEAD_DIM / 32, 4> shape;
+        const split_rows split = {work.request,
+                                  work.item.kv_head,
+                                  0,
+                                  params.schedule.decode_partial_sum,
+                                  params.schedule.decode_partial_out,
+                                  work.item.num_parts,
+                                  params.tiling.decode_rows,
+                                  0,
+                                  work.num_rows};
         const pod_decode_item item = work.item;
-        for (int first_row = 0; first_row < work.num_rows; first_row += ROWS) {
-            merged_rows<ROWS, COLUMNS> merged;
-            merge_parts(
-                merged, params.schedule.decode_partial_sum, params.schedule.decode_partial_out,
-                [&](int part) { return pod_core_decode_slot(&item, part); }, item.num_parts, params.tiling.decode_rows,
-                HEAD_DIM, first_row, 1, work.num_rows, lane * COLUMNS);
-#pragma unroll
-            for (int i = 0; i < ROWS; i++) {
-                int row = first_row + i;
-                if (row >= work.num_rows) break;
-                float factor =
-                    finish_row(params, work.request, item.kv_head, row, merged.max[i], merged.sum[i], lane == 0);
-                int64_t offset = out_offset(params, work.request, item.kv_head, row);
-                uint32_t *words = (uint32_t *)((uint16_t *)params.out + offset + lane * COLUMNS);
-#pragma unroll
-                for (int c = 0; c < COLUMNS; c += 2) {
-                    words[c / 2] = ELEMENT::pack(merged.out[i][c] * factor, merged.out[i][c + 1] * factor);
-                }
-            }
-        }
+        merge_parts<ELEMENT, shape>(params, split, lane, [&](int part) { return pod_core_decode_slot(&item, part); });
     }
 
     template <int N_TILES>
@@ -488,16 +478,8 @@ template <class ELEMENT, int HEAD_DIM, int STAGE_TOKENS, int RING, int MAX_N_TIL
             return;
         }
         write_partial<N_TILES>(params, work, acc, pod_core_decode_slot(&work.item, work.item.part), lane);
-        __threadfence();
-        __syncwarp();
-        uint32_t is_last = 0;
-        if (lane == 0) {
-            uint32_t *counter = &params.schedule.slice_counters[work.item.first_slice];
-            is_last = atomicAdd(counter, 1) == (uint32_t)work.item.num_parts - 1;
-            if (is_last) *counter = 0;
-        }
-        if (!__shfl_sync(~0u, is_last, 0)) return;
-        __threadfence();
+        part_counter counter = {&params.schedule.slice_counters[work.item.first_slice], 0, ~0u};
+        if (!count_part(part_warp{}, counter, work.item.num_parts)) return;
         merge(params, work, lane);
     }
 

@@ -16,7 +16,7 @@
 #include "cuda/kernels/cta.cuh"
 #include "cuda/kernels/element.cuh"
 #include "cuda/kernels/mask.cuh"
-#include "cuda/kernels/merge_parts.cuh"
+#include "cuda/kernels/parts.cuh"
 #include "cuda/kernels/requests.cuh"
 #include "cuda/kernels/sm80/runs_sm80.cuh"
 #include "cuda/kernels/softmax_row.cuh"
@@ -505,29 +505,19 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
         }
     }
 
-    /** Joins the parts of a split tile and writes its rows; a thread owns four columns of every ROW_STEP-th row. */
+    /** Joins the parts of a split tile and writes its rows. */
     static __device__ void merge(const pod_kernel_params &params, const prefill_work &work, int32_t first_slot) {
-        constexpr int LANES = HEAD_DIM / 4, ROW_STEP = PREFILL_THREADS / LANES, ROWS_AT_ONCE = 4;
-        int t = own_thread(), column = t % LANES * 4;
-        for (int first_row = t / LANES; first_row < work.num_rows; first_row += ROW_STEP * ROWS_AT_ONCE) {
-            merged_rows<ROWS_AT_ONCE, 4> merged;
-            merge_parts(
-                merged, params.schedule.prefill_partial_sum, params.schedule.prefill_partial_out,
-                [&](int part) { return first_slot + part; }, work.entry.num_parts, ROWS, HEAD_DIM, first_row, ROW_STEP,
-                work.num_rows, column);
-#pragma unroll
-            for (int i = 0; i < ROWS_AT_ONCE; i++) {
-                int row = first_row + i * ROW_STEP;
-                if (row >= work.num_rows) break;
-                int request_row = work.entry.row_begin + row;
-                float factor = finish_row(params, work.request, work.kv_head, request_row, merged.max[i], merged.sum[i],
-                                          column == 0);
-                const float(&out)[4] = merged.out[i];
-                int64_t offset = out_offset(params, work.request, work.kv_head, request_row);
-                *(uint2 *)((uint16_t *)params.out + offset + column) = make_uint2(
-                    ELEMENT::pack(out[0] * factor, out[1] * factor), ELEMENT::pack(out[2] * factor, out[3] * factor));
-            }
-        }
+        typedef merge_shape<HEAD_DIM, PREFILL_THREADS, 4, 4> shape;
+        const split_rows split = {work.request,
+                                  work.kv_head,
+                                  work.entry.row_begin,
+                                  params.schedule.prefill_partial_sum,
+                                  params.schedule.prefill_partial_out,
+                                  work.entry.num_parts,
+                                  ROWS,
+                                  0,
+                                  work.num_rows};
+        merge_parts<ELEMENT, shape>(params, split, own_thread(), [&](int part) { return first_slot + part; });
     }
 
     /** What ticket `index` of the prefill queue stands for. */
@@ -571,16 +561,8 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
         }
         int32_t first_slot = work.entry.slot + work.kv_head * work.entry.num_parts;
         write_partial(params, work, acc, first_slot + work.entry.part);
-        __threadfence();
-        sync();
-        if (is_first_thread) {
-            uint32_t *counter = &params.schedule.part_counters[first_slot];
-            smem.work.is_last = atomicAdd(counter, 1) == (uint32_t)work.entry.num_parts - 1;
-            if (smem.work.is_last) *counter = 0;
-        }
-        sync();
-        if (!smem.work.is_last) return;
-        __threadfence();
+        part_counter counter = {&params.schedule.part_counters[first_slot], 0, ~0u};
+        if (!count_part(part_warps{PREFILL_BARRIER, &smem.work.is_last}, counter, work.entry.num_parts)) return;
         merge(params, work, first_slot);
     }
 };

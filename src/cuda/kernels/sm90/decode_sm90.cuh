@@ -14,7 +14,7 @@
 #define POD_SM90_DECODE_CUH
 
 #include "cuda/kernels/mask.cuh"
-#include "cuda/kernels/merge_parts.cuh"
+#include "cuda/kernels/parts.cuh"
 #include "cuda/kernels/sm90/element_sm90.cuh"
 #include "cuda/kernels/sm90/shape_sm90.cuh"
 #include "cuda/kernels/softmax_row.cuh"
@@ -281,20 +281,16 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
                                                       float (&out)[8], float2 &sum) {
         constexpr int WARPS_PER_GROUP = WARPGROUP_WARPS / GROUPS;
         int first_warp = row / DECODE_WARP_ROWS * WARPS_PER_GROUP, warp_row = row % DECODE_WARP_ROWS;
-        sum.x = -INFINITY;
-        sum.y = 0.0f;
-#pragma unroll
-        for (int w = 0; w < WARPS_PER_GROUP; w++) sum.x = fmaxf(sum.x, smem.decode_sums[first_warp + w][warp_row].x);
+        sum = make_float2(-INFINITY, 0.0f);
 #pragma unroll
         for (int c = 0; c < 8; c++) out[c] = 0.0f;
 #pragma unroll
         for (int w = 0; w < WARPS_PER_GROUP; w++) {
             float2 part = smem.decode_sums[first_warp + w][warp_row];
-            float factor = pod_merge_factor(part.x, sum.x);
+            pod_merge_factors factors = pod_merge_part(&sum.x, &sum.y, part.x, part.y);
             const float *from = slot + block_offset(first_warp + w, warp_row, block);
-            sum.y += part.y * factor;
 #pragma unroll
-            for (int c = 0; c < 8; c++) out[c] += from[c] * factor;
+            for (int c = 0; c < 8; c++) out[c] = out[c] * factors.row + from[c] * factors.part;
         }
     }
 
@@ -325,48 +321,20 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
         }
     }
 
-    /** Joins the parts of a split item and writes its rows; a warp takes two at a time, a lane HEAD_DIM / 32 columns.
-     */
+    /** Joins the parts of a split item and writes its rows. */
     static __device__ void merge(const pod_kernel_params &params, const decode_work &work) {
-        constexpr int ROWS = 2, COLUMNS = HEAD_DIM / 32;
-        int lane = own_lane();
-        for (int first_row = own_warp() * ROWS; first_row < work.num_rows; first_row += WARPGROUP_WARPS * ROWS) {
-            merged_rows<ROWS, COLUMNS> merged;
-            merge_parts(
-                merged, params.schedule.decode_partial_sum, params.schedule.decode_partial_out,
-                [&](int part) { return pod_core_decode_slot(&work.item, part); }, work.item.num_parts,
-                params.tiling.decode_rows, HEAD_DIM, first_row, 1, work.num_rows, lane * COLUMNS);
-#pragma unroll
-            for (int i = 0; i < ROWS; i++) {
-                int row = first_row + i;
-                if (row >= work.num_rows) break;
-                float factor =
-                    finish_row(params, work.request, work.item.kv_head, row, merged.max[i], merged.sum[i], lane == 0);
-                int64_t offset = out_offset(params, work.request, work.item.kv_head, row);
-                uint32_t *words = (uint32_t *)((uint16_t *)params.out + offset + lane * COLUMNS);
-#pragma unroll
-                for (int c = 0; c < COLUMNS; c += 2) {
-                    words[c / 2] = ELEMENT::pack(merged.out[i][c] * factor, merged.out[i][c + 1] * factor);
-                }
-            }
-        }
-    }
-
-    /** Whether this CTA finished the last part of the item. */
-    static __device__ __forceinline__ bool count_part(const pod_kernel_params &params, smem_type &smem,
-                                                      const decode_work &work) {
-        __threadfence();
-        sync();
-        if (ptx_tid() % WARPGROUP_THREADS == 0) {
-            uint32_t *counter = &params.schedule.slice_counters[work.item.first_slice];
-            uint32_t is_last = atomicAdd(counter, 1) == (uint32_t)work.item.num_parts - 1;
-            if (is_last) *counter = 0;
-            smem.is_last[PREFILL_WARPGROUPS] = is_last;
-        }
-        sync();
-        if (!smem.is_last[PREFILL_WARPGROUPS]) return false;
-        __threadfence();
-        return true;
+        typedef merge_shape<HEAD_DIM, WARPGROUP_THREADS, HEAD_DIM / 32, 2> shape;
+        const split_rows split = {work.request,
+                                  work.item.kv_head,
+                                  0,
+                                  params.schedule.decode_partial_sum,
+                                  params.schedule.decode_partial_out,
+                                  work.item.num_parts,
+                                  params.tiling.decode_rows,
+                                  0,
+                                  work.num_rows};
+        merge_parts<ELEMENT, shape>(params, split, ptx_tid() % WARPGROUP_THREADS,
+                                    [&](int part) { return pod_core_decode_slot(&work.item, part); });
     }
 
     template <int GROUPS>
@@ -380,7 +348,10 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
         ptx_fence_async_smem(); /* the next copy into the slot comes after what was written there */
         warp_arrive(barrier_at(smem.decode_kv_empty, at.slot));
         at.advance();
-        if (work.item.num_parts > 1 && count_part(params, smem, work)) merge(params, work);
+        if (work.item.num_parts == 1) return;
+        part_counter counter = {&params.schedule.slice_counters[work.item.first_slice], 0, ~0u};
+        part_warps threads = {BARRIER_DECODE, &smem.is_last[PREFILL_WARPGROUPS]};
+        if (count_part(threads, counter, work.item.num_parts)) merge(params, work);
     }
 
     static __device__ void consume(const pod_kernel_params &params, smem_type &smem) {

@@ -13,7 +13,7 @@
 #define POD_SM90_PREFILL_CUH
 
 #include "cuda/kernels/mask.cuh"
-#include "cuda/kernels/merge_parts.cuh"
+#include "cuda/kernels/parts.cuh"
 #include "cuda/kernels/sm90/element_sm90.cuh"
 #include "cuda/kernels/sm90/shape_sm90.cuh"
 #include "cuda/kernels/softmax_row.cuh"
@@ -477,32 +477,20 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         }
     }
 
-    /** Joins the parts of the warpgroup's rows and writes them; a thread owns four columns of every ROW_STEP-th row. */
+    /** Joins the parts of the warpgroup's rows and writes them. */
     __device__ void merge(const prefill_work &work, int32_t first_slot) {
-        constexpr int LANES = HEAD_DIM / 4, ROW_STEP = WARPGROUP_THREADS / LANES, ROWS_AT_ONCE = 4;
-        int t = own_thread(), column = t % LANES * 4;
+        typedef merge_shape<HEAD_DIM, WARPGROUP_THREADS, 4, 4> shape;
         int cta_row = work.row_begin - work.entry.row_begin; /* rows count from the tile's first one */
-        int row_end = cta_row + min(work.num_rows, (warpgroup + 1) * ROWS);
-        for (int first_row = cta_row + warpgroup * ROWS + t / LANES; first_row < row_end;
-             first_row += ROW_STEP * ROWS_AT_ONCE) {
-            merged_rows<ROWS_AT_ONCE, 4> merged;
-            merge_parts(
-                merged, params.schedule.prefill_partial_sum, params.schedule.prefill_partial_out,
-                [&](int part) { return first_slot + part; }, work.entry.num_parts, SHAPE::PREFILL_ROWS, HEAD_DIM,
-                first_row, ROW_STEP, row_end, column);
-#pragma unroll
-            for (int i = 0; i < ROWS_AT_ONCE; i++) {
-                int row = first_row + i * ROW_STEP;
-                if (row >= row_end) break;
-                int request_row = work.entry.row_begin + row;
-                float factor = finish_row(params, work.request, work.kv_head, request_row, merged.max[i], merged.sum[i],
-                                          column == 0);
-                const float(&out)[4] = merged.out[i];
-                int64_t offset = out_offset(params, work.request, work.kv_head, request_row);
-                *(uint2 *)((uint16_t *)params.out + offset + column) = make_uint2(
-                    ELEMENT::pack(out[0] * factor, out[1] * factor), ELEMENT::pack(out[2] * factor, out[3] * factor));
-            }
-        }
+        const split_rows split = {work.request,
+                                  work.kv_head,
+                                  work.entry.row_begin,
+                                  params.schedule.prefill_partial_sum,
+                                  params.schedule.prefill_partial_out,
+                                  work.entry.num_parts,
+                                  SHAPE::PREFILL_ROWS,
+                                  cta_row + warpgroup * ROWS,
+                                  cta_row + min(work.num_rows, (warpgroup + 1) * ROWS)};
+        merge_parts<ELEMENT, shape>(params, split, own_thread(), [&](int part) { return first_slot + part; });
     }
 
     /** Keeps a part; the warpgroup that finishes its rows' last part merges them. A tile has at least two slots: the
@@ -510,18 +498,9 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
     __device__ void finish_part(const prefill_work &work, const float (&o)[O_REGS], const row_state &rows) {
         int32_t first_slot = work.entry.slot + work.kv_head * work.entry.num_parts;
         write_partial(work, o, rows, first_slot + work.entry.part);
-        __threadfence();
-        sync_warpgroup();
-        if (own_thread() == 0) {
-            uint32_t *counter = &params.schedule.part_counters[first_slot + ptx_cta_rank()];
-            uint32_t shift = 16 * warpgroup, before = atomicAdd(counter, 1u << shift) >> shift & 0xffff;
-            uint32_t is_last = before == (uint32_t)work.entry.num_parts - 1;
-            if (is_last) atomicSub(counter, (before + 1) << shift);
-            smem.is_last[warpgroup] = is_last;
-        }
-        sync_warpgroup();
-        if (!smem.is_last[warpgroup]) return;
-        __threadfence();
+        part_counter counter = {&params.schedule.part_counters[first_slot + ptx_cta_rank()], 16u * warpgroup, 0xffff};
+        part_warps threads = {BARRIER_PREFILL_0 + warpgroup, &smem.is_last[warpgroup]};
+        if (!count_part(threads, counter, work.entry.num_parts)) return;
         merge(work, first_slot);
     }
 
