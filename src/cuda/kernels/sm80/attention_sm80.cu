@@ -60,7 +60,8 @@ template <class ELEMENT, int HEAD_DIM, int CTAS_PER_SM> struct kernel_sm80 {
     }
 
     static __device__ __forceinline__ void hfuse(const pod_kernel_params &params, hfuse_smem &smem) {
-        int32_t prefills = num_prefill_tickets(params), decodes = num_decode_tickets(params);
+        int32_t prefills = pod_core_num_prefill_tickets(&params.shape, params.schedule.header),
+                decodes = num_decode_tickets(params);
         for (int32_t pair = blockIdx.x; pair < max(prefills, decodes); pair += gridDim.x) {
             if (ptx_tid() < PREFILL_THREADS) {
                 if (pair < prefills) prefill::work_on(params, smem.prefill, pair);

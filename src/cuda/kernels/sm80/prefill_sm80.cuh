@@ -45,8 +45,7 @@ enum { WINDOW_RUNS = 64 };
 /** One row tile and KV head. It stands in shared memory: registers are what the accumulators need. */
 struct prefill_work {
     pod_request request;
-    pod_prefill_entry entry;
-    int32_t kv_head;
+    pod_prefill_item item;
     int32_t num_rows;  /* of this tile */
     int32_t first_key; /* of the first KV tile */
     int32_t num_keys;  /* from there on that exist */
@@ -116,7 +115,8 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
         int t = own_thread(), chunk = t % ROW_CHUNKS;
         for (int row = t / ROW_CHUNKS; row < ROWS; row += PREFILL_THREADS / ROW_CHUNKS) {
             bool exists = row < work.num_rows;
-            int64_t offset = q_offset(params, work.request, work.kv_head, work.entry.row_begin + (exists ? row : 0));
+            int64_t offset =
+                q_offset(params, work.request, work.item.kv_head, work.item.entry.row_begin + (exists ? row : 0));
             ptx_cp_async_16_or_zeros(q_smem + swizzle_chunk<ROW_BYTES>(row, chunk),
                                      (const uint16_t *)params.q + offset + chunk * CHUNK_ELEMENTS,
                                      exists ? CHUNK_BYTES : 0);
@@ -190,14 +190,14 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
         int32_t key;
         if (params.page_table == nullptr || !has_run(smem.work, window, &key)) return;
         ptx_cp_async_4(smem_address(&smem.pages[window % 2 * WINDOW_RUNS + own_thread()]),
-                       page_entry(params, smem.work.entry.request, smem.work.first_key + key));
+                       page_entry(params, smem.work.item.entry.request, smem.work.first_key + key));
     }
 
     static __device__ __forceinline__ void keep_place(const pod_kernel_params &params, smem_type &smem, int window) {
         int32_t key;
         if (!has_run(smem.work, window, &key)) return;
         int run = window % 2 * WINDOW_RUNS + own_thread();
-        int32_t page = params.page_table == nullptr ? smem.work.entry.request : smem.pages[run];
+        int32_t page = params.page_table == nullptr ? smem.work.item.entry.request : smem.pages[run];
         key_place place = locate_key(params, page, smem.work.first_key + key);
         smem.places[0][run] = place.k_chunk;
         smem.places[1][run] = place.v_chunk;
@@ -291,7 +291,7 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
         const prefill_work &work = smem.work;
         int t = own_thread();
         if (t >= ROWS) return;
-        int32_t token = (work.entry.row_begin + t) / params.shape.group;
+        int32_t token = (work.item.entry.row_begin + t) / params.shape.group;
         smem.positions[t] = work.request.kv_len - work.request.q_len + token - work.first_key;
     }
 
@@ -460,7 +460,7 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
                 bool exists = tile_row < work.num_rows;
                 float factor = 0.0f;
                 if (exists) {
-                    factor = finish_row(params, work.request, work.kv_head, work.entry.row_begin + tile_row,
+                    factor = finish_row(params, work.request, work.item.kv_head, work.item.entry.row_begin + tile_row,
                                         acc.max[m][half], acc.sum[m][half], lane % 4 == 0);
                 }
 #pragma unroll
@@ -477,7 +477,7 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
         for (int row = lane / ROW_CHUNKS; row < 16 * M_TILES; row += ROWS_PER_STEP) {
             int tile_row = warp * 16 * M_TILES + row;
             if (tile_row >= work.num_rows) break;
-            int64_t offset = out_offset(params, work.request, work.kv_head, work.entry.row_begin + tile_row);
+            int64_t offset = out_offset(params, work.request, work.item.kv_head, work.item.entry.row_begin + tile_row);
             *(uint4 *)((uint16_t *)params.out + offset + chunk * CHUNK_ELEMENTS) =
                 *(const uint4 *)(q_tile + swizzle_chunk<ROW_BYTES>(tile_row, chunk));
         }
@@ -506,43 +506,43 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
     }
 
     /** Joins the parts of a split tile and writes its rows. */
-    static __device__ void merge(const pod_kernel_params &params, const prefill_work &work, int32_t first_slot) {
+    static __device__ void merge(const pod_kernel_params &params, const prefill_work &work) {
         typedef merge_shape<HEAD_DIM, PREFILL_THREADS, 4, 4> shape;
         const split_rows split = {work.request,
-                                  work.kv_head,
-                                  work.entry.row_begin,
+                                  work.item.kv_head,
+                                  work.item.entry.row_begin,
                                   params.schedule.prefill_partial_sum,
                                   params.schedule.prefill_partial_out,
-                                  work.entry.num_parts,
+                                  work.item.entry.num_parts,
                                   ROWS,
                                   0,
                                   work.num_rows};
-        merge_parts<ELEMENT, shape>(params, split, own_thread(), [&](int part) { return first_slot + part; });
+        merge_parts<ELEMENT, shape>(params, split, own_thread(), [&](int part) { return work.item.first_slot + part; });
     }
 
     /** What ticket `index` of the prefill queue stands for. */
     static __device__ prefill_work find_work(const pod_kernel_params &params, int32_t index) {
-        int32_t kv_heads = params.shape.kv_heads, group = params.shape.group;
+        int32_t group = params.shape.group;
         prefill_work work;
-        work.entry = params.schedule.entries[index / kv_heads];
-        work.kv_head = index % kv_heads;
-        work.request = load_request(params, work.entry.request);
-        work.num_rows = min(ROWS, work.request.q_len * group - work.entry.row_begin);
-        work.first_key = work.entry.tile_begin * TILE_TOKENS;
-        int32_t last_row = work.entry.row_begin + work.num_rows - 1;
+        work.item = pod_core_prefill_item(&params.shape, &params.schedule, index);
+        work.request = load_request(params, work.item.entry.request);
+        work.num_rows = min(ROWS, work.request.q_len * group - work.item.entry.row_begin);
+        work.first_key = work.item.entry.tile_begin * TILE_TOKENS;
+        int32_t last_row = work.item.entry.row_begin + work.num_rows - 1;
         work.zero = 0;
         int32_t unmasked_begin = visible_keys(params, work.request, last_row / group).begin - work.first_key;
-        int32_t unmasked_end = visible_keys(params, work.request, work.entry.row_begin / group).end - work.first_key;
+        int32_t unmasked_end =
+            visible_keys(params, work.request, work.item.entry.row_begin / group).end - work.first_key;
         work.num_keys = max(0, work.request.kv_len - work.first_key);
         work.run_shift = run_shift(params, work.request.kv_len);
-        work.range.num_tiles = work.entry.num_tiles;
+        work.range.num_tiles = work.item.entry.num_tiles;
         work.range.window_tiles = (WINDOW_RUNS << work.run_shift) / TILE_TOKENS;
         work.range.clear_begin = max(0, unmasked_begin + TILE_TOKENS - 1) / TILE_TOKENS;
         work.range.clear_end = max(0, unmasked_end) / TILE_TOKENS;
-        int32_t num_run_tiles = work.run_shift > 0 ? min(work.entry.num_tiles, work.num_keys / TILE_TOKENS) : 0;
-        work.sources[0] = {(const char *)((const uint16_t *)params.k + work.kv_head * params.k_head_stride),
+        int32_t num_run_tiles = work.run_shift > 0 ? min(work.item.entry.num_tiles, work.num_keys / TILE_TOKENS) : 0;
+        work.sources[0] = {(const char *)((const uint16_t *)params.k + work.item.kv_head * params.k_head_stride),
                            (uint32_t)(params.k_token_stride / CHUNK_ELEMENTS), num_run_tiles};
-        work.sources[1] = {(const char *)((const uint16_t *)params.v + work.kv_head * params.v_head_stride),
+        work.sources[1] = {(const char *)((const uint16_t *)params.v + work.item.kv_head * params.v_head_stride),
                            (uint32_t)(params.v_token_stride / CHUNK_ELEMENTS), num_run_tiles};
         return work;
     }
@@ -555,15 +555,14 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
         sync();
         accumulators acc;
         run(params, smem, acc);
-        if (work.entry.num_parts == 1) {
+        if (work.item.entry.num_parts == 1) {
             write_out(params, smem, work, acc);
             return;
         }
-        int32_t first_slot = work.entry.slot + work.kv_head * work.entry.num_parts;
-        write_partial(params, work, acc, first_slot + work.entry.part);
-        part_counter counter = {&params.schedule.part_counters[first_slot], 0, ~0u};
-        if (!count_part(part_warps{PREFILL_BARRIER, &smem.work.is_last}, counter, work.entry.num_parts)) return;
-        merge(params, work, first_slot);
+        write_partial(params, work, acc, work.item.first_slot + work.item.entry.part);
+        part_counter counter = {&params.schedule.part_counters[work.item.first_slot], 0, ~0u};
+        if (!count_part(part_warps{PREFILL_BARRIER, &smem.work.is_last}, counter, work.item.entry.num_parts)) return;
+        merge(params, work);
     }
 };
 

@@ -22,10 +22,6 @@ static __device__ __forceinline__ pod_schedule_header *new_header(const pod_kern
     return params.schedule.header + (ptx_smid() >> 31); /* + 0 */
 }
 
-static __device__ __forceinline__ int32_t num_prefill_tickets(const pod_kernel_params &params) {
-    return params.schedule.header->num_prefill_entries * params.shape.kv_heads;
-}
-
 static __device__ __forceinline__ int32_t num_decode_tickets(const pod_kernel_params &params) {
     return pod_core_ceil_div(params.schedule.header->num_slices, DECODE_SLICES_PER_CTA);
 }
@@ -43,7 +39,7 @@ static __device__ __forceinline__ bool prefers_prefill(int32_t policy, uint32_t 
 /** The next piece of work for this CTA; one thread calls it. */
 static __device__ work_ticket take_ticket(const pod_kernel_params &params) {
     pod_schedule_header *header = params.schedule.header;
-    int32_t prefills = num_prefill_tickets(params), decodes = num_decode_tickets(params);
+    int32_t prefills = pod_core_num_prefill_tickets(&params.shape, header), decodes = num_decode_tickets(params);
     work_ticket work = {WORK_NONE, 0};
     if (prefills + decodes == 0) return work;
     uint32_t ticket = atomicAdd(&params.schedule.sm_tickets[ptx_smid() % POD_MAX_SMS], 1);

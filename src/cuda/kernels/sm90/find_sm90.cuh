@@ -12,15 +12,14 @@ template <class SHAPE> struct find_sm90 {
 
     static __device__ __forceinline__ void find_prefill(const pod_kernel_params &params, int32_t ticket,
                                                         prefill_work &work) {
-        int32_t kv_heads = params.shape.kv_heads;
-        work.entry = params.schedule.entries[ticket / kv_heads];
-        work.kv_head = ticket % kv_heads;
-        work.request = load_request(params, work.entry.request);
-        work.row_begin = work.entry.row_begin + ptx_cta_rank() * SHAPE::CTA_ROWS;
+        work.item = pod_core_prefill_item(&params.shape, &params.schedule, ticket);
+        work.request = load_request(params, work.item.entry.request);
+        work.row_begin = work.item.entry.row_begin + ptx_cta_rank() * SHAPE::CTA_ROWS;
         work.first_row = place_row(params, work.row_begin);
         work.num_rows = min((int32_t)SHAPE::CTA_ROWS, work.request.q_len * params.shape.group - work.row_begin);
-        work.first_key = work.entry.tile_begin * SHAPE::PREFILL_TOKENS;
-        work.load = {work.entry.request, work.request.kv_len, work.kv_head, work.first_key, work.entry.num_tiles, 0};
+        work.first_key = work.item.entry.tile_begin * SHAPE::PREFILL_TOKENS;
+        work.load = {work.item.entry.request, work.request.kv_len,       work.item.kv_head,
+                     work.first_key,          work.item.entry.num_tiles, 0};
     }
 
     /** Whether decode gets a slot of prefill's for this launch, before there are barriers. One lane. */
@@ -58,8 +57,8 @@ template <class SHAPE> struct find_sm90 {
     static __device__ __forceinline__ void describe_prefill(const pod_kernel_params &params, smem_type &smem,
                                                             int32_t ticket, uint32_t number, uint32_t first_tile) {
         prefill_work &work = smem.prefill[number % WORK_SLOTS];
-        bool exists = ticket < params.schedule.header->num_prefill_entries * params.shape.kv_heads;
-        work.kv_head = -1;
+        bool exists = ticket < pod_core_num_prefill_tickets(&params.shape, params.schedule.header);
+        work.item.kv_head = -1;
         if (exists) find_prefill(params, ticket, work);
         work.load.first_tile = first_tile;
         work.number = number;
@@ -92,10 +91,10 @@ template <class SHAPE> struct find_sm90 {
                     ticket = share_ticket(smem, number - 1, ticket);
                     describe_prefill(params, smem, ticket, number, first_tile);
                 }
-                exists = work.kv_head >= 0;
+                exists = work.item.kv_head >= 0;
                 ptx_mbarrier_arrive(barrier_at(smem.prefill_full, slot));
                 if (number == 0) set_pace(params, smem);
-                if (exists) first_tile += work.entry.num_tiles;
+                if (exists) first_tile += work.item.entry.num_tiles;
                 if (exists && ptx_cta_rank() == 0) {
                     ptx_mbarrier_wait(smem_address(&smem.prefill_ending), number % 2);
                     ticket = (int32_t)(gridDim.x / CLUSTER_CTAS + atomicAdd(&header->prefill_ticket, 1));

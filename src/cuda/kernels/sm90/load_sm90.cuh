@@ -139,7 +139,7 @@ template <class SHAPE> struct load_sm90 {
      * has rows keeps the tile until it is clean. */
     static __device__ __forceinline__ void clear_values(smem_type &smem, const prefill_work &work, int lane) {
         constexpr int PAIRS = SHAPE::PREFILL_PAIRS, ROW_CHUNKS = SHAPE::HEAD_DIM / CHUNK_ELEMENTS;
-        int32_t last_tile = work.entry.num_tiles - 1;
+        int32_t last_tile = work.item.entry.num_tiles - 1;
         int32_t num_keys = max(0, work.request.kv_len - work.first_key - last_tile * SHAPE::PREFILL_TOKENS);
         if (num_keys >= SHAPE::PREFILL_TOKENS || work.num_rows <= 0) return;
         uint32_t n = work.load.first_tile + last_tile, v_smem = values_smem(smem, smem.is_lent, n);
@@ -156,7 +156,7 @@ template <class SHAPE> struct load_sm90 {
         for (ring_place<WORK_SLOTS> slot = {0, 0};; slot.advance()) {
             ptx_mbarrier_wait(barrier_at(smem.prefill_full, slot.slot), slot.parity);
             const prefill_work &work = smem.prefill[slot.slot];
-            if (work.kv_head < 0) break;
+            if (work.item.kv_head < 0) break;
             load_tiles<SHAPE::PREFILL_TOKENS, true>(params, work.load, smem.kv_full, smem.kv_empty,
                                                     smem_address(smem.kv), at, smem, lane);
             clear_values(smem, work, lane);

@@ -293,8 +293,8 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
             int lane = ptx_tid() % 32;
             int32_t key = first_key + i * 8 + lane / 4;
             pod_cache_strides strides = k_strides(params);
-            int64_t offset = pod_core_cache_offset(&strides, load_page(params, work.entry.request, key),
-                                                   slot_in_page(params, key), work.kv_head);
+            int64_t offset = pod_core_cache_offset(&strides, load_page(params, work.item.entry.request, key),
+                                                   slot_in_page(params, key), work.item.kv_head);
             const uint32_t *words = (const uint32_t *)((const uint16_t *)params.k + offset) + lane % 4;
             uint32_t q_rows = q_smem() + q_chunk<SHAPE>(own_thread() / 32 * 16 + lane % 16, lane / 16);
             float scores[4] = {0.0f, 0.0f, 0.0f, 0.0f};
@@ -369,10 +369,11 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         release_k(n);
         for (int32_t tile = 0;; tile++, n++) {
             softmax(work, tile, n, acc);
-            if (tile == work.entry.num_tiles - 1) break;
+            if (tile == work.item.entry.num_tiles - 1) break;
             advance(n, acc);
         }
-        if (work.entry.num_parts > 1) threads_arrive(barrier_at(smem.q_empty, warpgroup)); /* else rows go through it */
+        if (work.item.entry.num_parts > 1)
+            threads_arrive(barrier_at(smem.q_empty, warpgroup)); /* else rows go through it */
         uint32_t v = values(n);
         pack(acc.p, acc.s);
         wait_v(n);
@@ -394,7 +395,7 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         uint32_t n = work.load.first_tile;
         ptx_mbarrier_wait(barrier_at(smem.q_full, warpgroup), work.number % 2);
         threads_arrive(barrier_at(smem.q_empty, warpgroup));
-        for (int32_t tile = 0; tile < work.entry.num_tiles; tile++, n++) {
+        for (int32_t tile = 0; tile < work.item.entry.num_tiles; tile++, n++) {
             wait_k(n);
             __syncwarp();
             release_k(n);
@@ -430,7 +431,7 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
 #pragma unroll
         for (int half = 0; half < 2; half++) {
             int tile_row = own_row() + half * 8;
-            factor[half] = finish_row(params, work.request, work.kv_head, place(work, tile_row), rows.origin[half],
+            factor[half] = finish_row(params, work.request, work.item.kv_head, place(work, tile_row), rows.origin[half],
                                       rows.sum[half], tile_row < work.num_rows && ptx_tid() % 4 == 0);
         }
         sync_warpgroup(); /* nobody reads queries any more */
@@ -447,7 +448,7 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         int32_t rows_left = work.num_rows - warpgroup * ROWS - first_row;
         row_place at = place(work, warpgroup * ROWS + first_row);
         uint16_t *to =
-            (uint16_t *)params.out + out_offset(params, work.request, work.kv_head, at) + chunk * CHUNK_ELEMENTS;
+            (uint16_t *)params.out + out_offset(params, work.request, work.item.kv_head, at) + chunk * CHUNK_ELEMENTS;
 #pragma unroll
         for (int i = 0; i < ROUNDS; i++) {
             if (i * ROWS_AT_ONCE < rows_left) *(uint4 *)to = words[i];
@@ -461,7 +462,7 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
     /** Keeps a part of split rows. */
     __device__ __forceinline__ void write_partial(const prefill_work &work, const float (&o)[O_REGS],
                                                   const row_state &rows, int32_t slot) {
-        int64_t first_row = (int64_t)slot * SHAPE::PREFILL_ROWS + work.row_begin - work.entry.row_begin;
+        int64_t first_row = (int64_t)slot * SHAPE::PREFILL_ROWS + work.row_begin - work.item.entry.row_begin;
         float *sums = params.schedule.prefill_partial_sum + first_row * 2;
         float *outs = params.schedule.prefill_partial_out + first_row * HEAD_DIM;
 #pragma unroll
@@ -478,30 +479,30 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
     }
 
     /** Joins the parts of the warpgroup's rows and writes them. */
-    __device__ void merge(const prefill_work &work, int32_t first_slot) {
+    __device__ void merge(const prefill_work &work) {
         typedef merge_shape<HEAD_DIM, WARPGROUP_THREADS, 4, 4> shape;
-        int cta_row = work.row_begin - work.entry.row_begin; /* rows count from the tile's first one */
+        int cta_row = work.row_begin - work.item.entry.row_begin; /* rows count from the tile's first one */
         const split_rows split = {work.request,
-                                  work.kv_head,
-                                  work.entry.row_begin,
+                                  work.item.kv_head,
+                                  work.item.entry.row_begin,
                                   params.schedule.prefill_partial_sum,
                                   params.schedule.prefill_partial_out,
-                                  work.entry.num_parts,
+                                  work.item.entry.num_parts,
                                   SHAPE::PREFILL_ROWS,
                                   cta_row + warpgroup * ROWS,
                                   cta_row + min(work.num_rows, (warpgroup + 1) * ROWS)};
-        merge_parts<ELEMENT, shape>(params, split, own_thread(), [&](int part) { return first_slot + part; });
+        merge_parts<ELEMENT, shape>(params, split, own_thread(), [&](int part) { return work.item.first_slot + part; });
     }
 
     /** Keeps a part; the warpgroup that finishes its rows' last part merges them. A tile has at least two slots: the
      * first two slots' counters are the two CTAs', 16 bits for each warpgroup. */
     __device__ void finish_part(const prefill_work &work, const float (&o)[O_REGS], const row_state &rows) {
-        int32_t first_slot = work.entry.slot + work.kv_head * work.entry.num_parts;
-        write_partial(work, o, rows, first_slot + work.entry.part);
-        part_counter counter = {&params.schedule.part_counters[first_slot + ptx_cta_rank()], 16u * warpgroup, 0xffff};
+        write_partial(work, o, rows, work.item.first_slot + work.item.entry.part);
+        part_counter counter = {&params.schedule.part_counters[work.item.first_slot + ptx_cta_rank()], 16u * warpgroup,
+                                0xffff};
         part_warps threads = {BARRIER_PREFILL_0 + warpgroup, &smem.is_last[warpgroup]};
-        if (!count_part(threads, counter, work.entry.num_parts)) return;
-        merge(work, first_slot);
+        if (!count_part(threads, counter, work.item.entry.num_parts)) return;
+        merge(work);
     }
 
     __device__ void consume() {
@@ -509,13 +510,13 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         for (uint32_t i = 0;;) {
             ptx_mbarrier_wait(barrier_at(smem.prefill_full, i % WORK_SLOTS), i / WORK_SLOTS % 2);
             const prefill_work &work = smem.prefill[i % WORK_SLOTS];
-            if (work.kv_head < 0) break;
+            if (work.item.kv_head < 0) break;
             if (warpgroup * ROWS >= work.num_rows) {
                 skip(work);
             } else {
                 accumulators acc;
                 run(work, acc);
-                if (work.entry.num_parts == 1)
+                if (work.item.entry.num_parts == 1)
                     write_out(work, acc.o, acc.rows);
                 else
                     finish_part(work, acc.o, acc.rows);

@@ -27,7 +27,7 @@ template <class SHAPE> struct rows_sm90 {
         int chunk = lane % ROW_CHUNKS;
         for (int row = lane / ROW_CHUNKS; row < ROWS; row += 32 / ROW_CHUNKS) {
             bool exists = row < num_rows;
-            int64_t offset = q_offset(params, work.request, work.kv_head, row_begin + (exists ? row : 0));
+            int64_t offset = q_offset(params, work.request, work.item.kv_head, row_begin + (exists ? row : 0));
             ptx_cp_async_16_or_zeros(tile_smem + q_chunk<SHAPE>(row, chunk),
                                      (const uint16_t *)params.q + offset + chunk * CHUNK_ELEMENTS,
                                      exists ? CHUNK_BYTES : 0);
@@ -45,7 +45,7 @@ template <class SHAPE> struct rows_sm90 {
 #pragma unroll
         for (int half = 0; half < SHAPE::HALVES; half++) {
             ptx_tma_load_3d(tile_smem + half * SHAPE::Q_HALF_BYTES, &params.q_map, full, half * HALF_COLUMNS,
-                            work.kv_head * group, work.request.q_begin + row_begin / group);
+                            work.item.kv_head * group, work.request.q_begin + row_begin / group);
         }
     }
 
@@ -68,7 +68,7 @@ template <class SHAPE> struct rows_sm90 {
             uint32_t slot = number % WORK_SLOTS;
             ptx_mbarrier_wait(barrier_at(smem.prefill_full, slot), number / WORK_SLOTS % 2);
             prefill_work &work = smem.prefill[slot];
-            if (work.kv_head < 0) break;
+            if (work.item.kv_head < 0) break;
             if (lane < PREFILL_WARPGROUPS) work.whole[lane] = find_whole(params, work, lane);
 #pragma unroll 1
             for (int warpgroup = 0; warpgroup < PREFILL_WARPGROUPS; warpgroup++) {

@@ -64,12 +64,11 @@ struct tile_range {
 /** A CTA's half of a row tile of a prefill request and a KV head, or the end of work. */
 struct prefill_work {
     pod_request request;
-    pod_prefill_entry entry;
+    pod_prefill_item item; /* kv_head -1: there is no more work */
     load_work load;
     /* Of a warpgroup's tiles, those whose keys all of its rows see; known with the rows. */
     tile_range whole[PREFILL_WARPGROUPS];
     uint32_t number;     /* of this CTA's works */
-    int32_t kv_head;     /* -1: there is no more work */
     int32_t row_begin;   /* this CTA's first row */
     row_place first_row; /* where that stands */
     int32_t num_rows;    /* of this CTA; none or negative: the other one has all */
