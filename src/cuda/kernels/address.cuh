@@ -45,23 +45,20 @@ static __device__ __forceinline__ pod_cache_strides v_strides(const pod_kernel_p
 }
 
 static __device__ __forceinline__ pod_key_slot key_slot(const pod_kernel_params &params, int32_t key) {
+    if (params.page_table == nullptr) return {0, key};
     return pod_core_key_slot(params.page_size, params.page_shift, key);
 }
 
-/** Where the page of a key is in the page table. */
+/** Where a page of a request is in the page table, if there is one. */
 static __device__ __forceinline__ const int32_t *page_entry(const pod_kernel_params &params, int32_t request,
-                                                            int32_t key) {
-    return params.page_table + request * params.page_table_stride + key_slot(params, key).page_idx;
+                                                            int32_t page_idx) {
+    return params.page_table + request * params.page_table_stride + page_idx;
 }
 
-/** The page of a key: the slow half of finding its place, begun long before the place is needed. */
-static __device__ __forceinline__ int32_t load_page(const pod_kernel_params &params, int32_t request, int32_t key) {
-    return params.page_table == nullptr ? request : __ldg(page_entry(params, request, key));
-}
-
-/** Where in its page a key is. */
-static __device__ __forceinline__ int32_t slot_in_page(const pod_kernel_params &params, int32_t key) {
-    return params.page_table == nullptr ? key : key_slot(params, key).slot;
+/** A page of a request: the slow half of finding a key, begun long before the key is needed. */
+static __device__ __forceinline__ int32_t load_page(const pod_kernel_params &params, int32_t request,
+                                                    int32_t page_idx) {
+    return params.page_table == nullptr ? request : __ldg(page_entry(params, request, page_idx));
 }
 
 #endif

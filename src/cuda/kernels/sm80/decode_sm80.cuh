@@ -71,7 +71,8 @@ template <class ELEMENT, int HEAD_DIM, int STAGE_TOKENS, int RING, int MAX_N_TIL
     static __device__ __forceinline__ int32_t load_run_page(const pod_kernel_params &params, const decode_work &work,
                                                             const key_source &at, int window, int lane) {
         int32_t key = run_key(at, window, lane);
-        return key < at.num_keys ? load_page(params, work.item.request, work.first_key + key) : 0;
+        if (key >= at.num_keys) return 0;
+        return load_page(params, work.item.request, key_slot(params, work.first_key + key).page_idx);
     }
 
     static __device__ __forceinline__ key_source find_source(const pod_kernel_params &params, const decode_work &work,

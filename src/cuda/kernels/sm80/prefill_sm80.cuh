@@ -189,8 +189,9 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
     static __device__ __forceinline__ void fetch_page(const pod_kernel_params &params, smem_type &smem, int window) {
         int32_t key;
         if (params.page_table == nullptr || !has_run(smem.work, window, &key)) return;
-        ptx_cp_async_4(smem_address(&smem.pages[window % 2 * WINDOW_RUNS + own_thread()]),
-                       page_entry(params, smem.work.item.entry.request, smem.work.first_key + key));
+        ptx_cp_async_4(
+            smem_address(&smem.pages[window % 2 * WINDOW_RUNS + own_thread()]),
+            page_entry(params, smem.work.item.entry.request, key_slot(params, smem.work.first_key + key).page_idx));
     }
 
     static __device__ __forceinline__ void keep_place(const pod_kernel_params &params, smem_type &smem, int window) {

@@ -13,7 +13,7 @@ struct key_place {
 };
 
 static __device__ __forceinline__ key_place locate_key(const pod_kernel_params &params, int32_t page, int32_t key) {
-    int32_t slot = slot_in_page(params, key);
+    int32_t slot = key_slot(params, key).slot;
     pod_cache_strides k = k_strides(params), v = v_strides(params);
     return {(uint32_t)(pod_core_cache_offset(&k, page, slot, 0) / CHUNK_ELEMENTS),
             (uint32_t)(pod_core_cache_offset(&v, page, slot, 0) / CHUNK_ELEMENTS)};

@@ -27,8 +27,8 @@ template <class SHAPE> struct load_sm90 {
     static __device__ __forceinline__ box_place locate_box(const pod_kernel_params &params, int32_t request,
                                                            int32_t kv_len, int32_t token) {
         if (token >= kv_len) return {-1, token};
-        if (params.page_table == nullptr) return {request, token};
-        return {load_page(params, request, token), slot_in_page(params, token)};
+        pod_key_slot at = key_slot(params, token);
+        return {load_page(params, request, at.page_idx), at.slot};
     }
 
     /** This lane's box of every tile of TOKENS tokens. */

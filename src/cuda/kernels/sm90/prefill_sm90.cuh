@@ -293,8 +293,9 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
             int lane = ptx_tid() % 32;
             int32_t key = first_key + i * 8 + lane / 4;
             pod_cache_strides strides = k_strides(params);
-            int64_t offset = pod_core_cache_offset(&strides, load_page(params, work.item.entry.request, key),
-                                                   slot_in_page(params, key), work.item.kv_head);
+            pod_key_slot at = key_slot(params, key);
+            int32_t page = load_page(params, work.item.entry.request, at.page_idx);
+            int64_t offset = pod_core_cache_offset(&strides, page, at.slot, work.item.kv_head);
             const uint32_t *words = (const uint32_t *)((const uint16_t *)params.k + offset) + lane % 4;
             uint32_t q_rows = q_smem() + q_chunk<SHAPE>(own_thread() / 32 * 16 + lane % 16, lane / 16);
             float scores[4] = {0.0f, 0.0f, 0.0f, 0.0f};
