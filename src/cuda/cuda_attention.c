@@ -13,8 +13,6 @@ static int32_t power_of_two_log2(int32_t number) {
 
 static pod_kernel_params make_params(const pod_plan *plan, const pod_tensors *t, int32_t policy) {
     int has_softcap = t->softcap > 0;
-    float scale_log2 = has_softcap ? t->scale / t->softcap : t->scale * POD_LOG2_E;
-    float score_scale = has_softcap ? 1 : scale_log2;
     pod_kernel_params params = {
         .shape = plan->shape,
         .tiling = plan->tiling,
@@ -42,10 +40,9 @@ static pod_kernel_params make_params(const pod_plan *plan, const pod_tensors *t,
         .out_head_stride = t->out_head_stride,
         .lse_token_stride = t->lse_token_stride,
         .lse_head_stride = t->lse_head_stride,
-        .scale_log2 = scale_log2,
         .softcap_log2 = has_softcap ? t->softcap * POD_LOG2_E : 0,
-        .score_scale = score_scale,
-        .score_slack = POD_RESCALE_LOG2 / score_scale,
+        .softcap_argument = has_softcap ? t->scale / t->softcap : 0,
+        .score_scale = has_softcap ? 1 : t->scale * POD_LOG2_E,
         .policy = policy == POD_POLICY_ANY ? POD_POLICY_PROPORTIONAL : policy,
     };
     return params;

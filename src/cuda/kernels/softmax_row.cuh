@@ -12,22 +12,29 @@
 /** Score in log2 units from the raw dot product; with a softcap: cap * tanh(scale * dot / cap). */
 static __device__ __forceinline__ float softcap_score(const pod_kernel_params &params, float dot) {
     /* tanh(x) = 1 - 2 / (2^(2 x log2(e)) + 1), right at both infinities */
-    float power = ptx_ex2(2.0f * POD_LOG2_E * params.scale_log2 * dot);
+    float power = ptx_ex2(2.0f * POD_LOG2_E * params.softcap_argument * dot);
     return params.softcap_log2 * (1.0f - __fdividef(2.0f, power + 1.0f));
 }
 
-/** What exponents of a row count from that has seen nothing. Finite: -inf - NO_MAX is an exponent, -inf + inf is none.
- */
-static constexpr float NO_MAX = -FLT_MAX;
+/* A row's *origin* is what its exponents count from, in log2 units. It rises only where a probability would come out
+ * too large (POD_RESCALE_LOG2), not with every new maximum. */
 
-/** Raises a row's maximum to `seen` (log2 units), if that is above it; its sum follows. Returns what the row's output
- * is to be multiplied by. */
-static __device__ __forceinline__ float raise_row(float &max, float &sum, float seen) {
-    float row_max = fmaxf(seen, max);
-    float factor = ptx_ex2(max - row_max);
-    max = row_max;
+/** The origin of a row that has seen no key yet. Finite: -inf - NO_KEY_YET is an exponent, -inf + inf is none. */
+static constexpr float NO_KEY_YET = -FLT_MAX;
+
+/** Raises a row's origin to `seen`, if that is above it; its sum follows. Returns what the row's output is to be
+ * multiplied by. */
+static __device__ __forceinline__ float raise_row(float &origin, float &sum, float seen) {
+    float raised = fmaxf(seen, origin);
+    float factor = ptx_ex2(origin - raised);
+    origin = raised;
     sum *= factor;
     return factor;
+}
+
+/** The maximum of a partial: it is -inf where no key was seen. */
+static __device__ __forceinline__ float partial_max(float origin) {
+    return origin == NO_KEY_YET ? -INFINITY : origin;
 }
 
 /** Ends a row: joins the sink (not for a bad request, whose LSE is -inf), writes the LSE if `writes_lse`, returns what

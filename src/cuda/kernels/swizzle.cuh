@@ -13,10 +13,12 @@ template <int ROW_BYTES> static __device__ __forceinline__ uint32_t swizzle_chun
     return row * ROW_BYTES + ((chunk ^ (row & 7)) * CHUNK_BYTES);
 }
 
-/** Chunks 2 * step and 2 * step + 1 of a lane's row, from the address of the row's first two: the swizzle changes the
- * low three bits of a chunk's number, so the rest can be added, which costs no instruction. */
-static __device__ __forceinline__ uint32_t step_chunk(uint32_t first_smem, int step) {
-    return (first_smem ^ (step % 4 * 2 * CHUNK_BYTES)) + step / 4 * 8 * CHUNK_BYTES;
+/** Chunks 2 * step and 2 * step + 1 of a lane's row, from the address of the row's first two. The swizzle changes the
+ * low three bits of a chunk's number; to the next eight chunks it is `eight_bytes`, added at the end, which costs no
+ * instruction. */
+static __device__ __forceinline__ uint32_t step_chunk(uint32_t first_smem, int step,
+                                                      uint32_t eight_bytes = 8 * CHUNK_BYTES) {
+    return (first_smem ^ (step % 4 * 2 * CHUNK_BYTES)) + step / 4 * eight_bytes;
 }
 
 #endif

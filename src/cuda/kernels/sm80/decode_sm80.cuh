@@ -30,9 +30,8 @@ struct decode_work {
     pod_decode_item item;
     int32_t num_rows;
     int32_t first_key, end_key;
-    int32_t unmasked_begin; /* every row sees the keys [unmasked_begin, unmasked_end) */
-    int32_t unmasked_end;
-    const char *heads[2]; /* of K, of V */
+    pod_key_range unmasked; /* keys that no row masks */
+    const char *heads[2];   /* of K, of V */
 };
 
 /** Where an item's keys come from. Each lane knows the place of one run of keys that are neighbours in memory, so that
@@ -177,7 +176,7 @@ template <class ELEMENT, int HEAD_DIM, int STAGE_TOKENS, int RING, int MAX_N_TIL
     /** A warp's accumulators: columns of the group's rows 2 (lane % 4) and + 1 of each eight. */
     template <int N_TILES> struct accumulators {
         float out[N_TILES][O_TILES][4];
-        float max[N_TILES][2]; /* what exponents count from, log2 units */
+        float origin[N_TILES][2];
         float sum[N_TILES][2]; /* of this lane's keys only, until the end */
     };
 
@@ -241,7 +240,7 @@ template <class ELEMENT, int HEAD_DIM, int STAGE_TOKENS, int RING, int MAX_N_TIL
 #pragma unroll
             for (int j = 0; j < 2; j++) {
                 int row = n * 8 + lane % 4 * 2 + j;
-                pod_key_range range = visible_keys(params, work.request, row / params.shape.group);
+                pod_key_range range = visible_keys(params, work.request, place_small_row(params, row).token);
 #pragma unroll
                 for (int t = 0; t < S_TILES; t++) {
 #pragma unroll
@@ -254,11 +253,11 @@ template <class ELEMENT, int HEAD_DIM, int STAGE_TOKENS, int RING, int MAX_N_TIL
         }
     }
 
-    /** Where a score is so far above its row's maximum that its probability would exceed 2^POD_RESCALE_LOG2, the
-     * maximum becomes that of the stage; sum and output follow. Rare, so that most stages need one vote. */
+    /** Where a score is so far above its row's origin that its probability would exceed 2^POD_RESCALE_LOG2, the
+     * origin becomes the stage's maximum; sum and output follow. Rare, so that most stages need one vote. */
     template <int N_TILES>
-    static __device__ __forceinline__ void raise_max(const score_tiles<N_TILES> &s, accumulators<N_TILES> &acc,
-                                                     float scale) {
+    static __device__ __forceinline__ void raise(const score_tiles<N_TILES> &s, accumulators<N_TILES> &acc,
+                                                 float scale) {
         float max[N_TILES][2];
         bool above = false;
 #pragma unroll
@@ -270,7 +269,7 @@ template <class ELEMENT, int HEAD_DIM, int STAGE_TOKENS, int RING, int MAX_N_TIL
                 for (int t = 1; t < S_TILES; t++) {
                     max[n][j] = fmaxf(max[n][j], fmaxf(s.of[t][n][j], s.of[t][n][2 + j]));
                 }
-                above |= max[n][j] * scale - acc.max[n][j] > POD_RESCALE_LOG2;
+                above |= max[n][j] * scale - acc.origin[n][j] > POD_RESCALE_LOG2;
             }
         }
         if (!__any_sync(~0u, above)) return;
@@ -281,7 +280,7 @@ template <class ELEMENT, int HEAD_DIM, int STAGE_TOKENS, int RING, int MAX_N_TIL
                 float row_max = fmaxf(max[n][j], __shfl_xor_sync(~0u, max[n][j], 4));
                 row_max = fmaxf(row_max, __shfl_xor_sync(~0u, row_max, 8));
                 row_max = fmaxf(row_max, __shfl_xor_sync(~0u, row_max, 16)) * scale;
-                float factor = raise_row(acc.max[n][j], acc.sum[n][j], row_max);
+                float factor = raise_row(acc.origin[n][j], acc.sum[n][j], row_max);
 #pragma unroll
                 for (int m = 0; m < O_TILES; m++) {
                     acc.out[n][m][j] *= factor;
@@ -301,7 +300,7 @@ template <class ELEMENT, int HEAD_DIM, int STAGE_TOKENS, int RING, int MAX_N_TIL
             for (int n = 0; n < N_TILES; n++) {
 #pragma unroll
                 for (int j = 0; j < 4; j++) {
-                    s.of[t][n][j] = ptx_ex2(s.of[t][n][j] * scale - acc.max[n][j % 2]);
+                    s.of[t][n][j] = ptx_ex2(s.of[t][n][j] * scale - acc.origin[n][j % 2]);
                     acc.sum[n][j % 2] += s.of[t][n][j];
                 }
             }
@@ -342,7 +341,7 @@ template <class ELEMENT, int HEAD_DIM, int STAGE_TOKENS, int RING, int MAX_N_TIL
         uint32_t q[N_TILES][K_STEPS][2];
 #pragma unroll
         for (int n = 0; n < N_TILES; n++) {
-            acc.max[n][0] = acc.max[n][1] = NO_MAX;
+            acc.origin[n][0] = acc.origin[n][1] = NO_KEY_YET;
             acc.sum[n][0] = acc.sum[n][1] = 0.0f;
 #pragma unroll
             for (int m = 0; m < O_TILES; m++) {
@@ -351,7 +350,7 @@ template <class ELEMENT, int HEAD_DIM, int STAGE_TOKENS, int RING, int MAX_N_TIL
         }
         key_source at = find_source(params, work, lane);
         int num_stages = (at.num_keys + STAGE_TOKENS - 1) / STAGE_TOKENS;
-        int unmasked_begin = work.unmasked_begin - work.first_key, unmasked_end = work.unmasked_end - work.first_key;
+        int unmasked_begin = work.unmasked.begin - work.first_key, unmasked_end = work.unmasked.end - work.first_key;
 #pragma unroll 1
         for (int n = 0; n < RING; n++) {
             load(params, work, at, n / 2, num_stages, n & 1, first_slot + n * STAGE_BYTES, lane);
@@ -374,7 +373,7 @@ template <class ELEMENT, int HEAD_DIM, int STAGE_TOKENS, int RING, int MAX_N_TIL
             if (key + STAGE_TOKENS > unmasked_end || key < unmasked_begin) {
                 mask<N_TILES>(params, work, s, work.first_key + key, lane);
             }
-            raise_max<N_TILES>(s, acc, scale);
+            raise<N_TILES>(s, acc, scale);
             exponentials<N_TILES>(s, acc, scale);
 
             ptx_cp_async_wait<RING - 1>();
@@ -394,7 +393,7 @@ template <class ELEMENT, int HEAD_DIM, int STAGE_TOKENS, int RING, int MAX_N_TIL
                 sum += __shfl_xor_sync(~0u, sum, 4);
                 sum += __shfl_xor_sync(~0u, sum, 8);
                 acc.sum[n][j] = sum + __shfl_xor_sync(~0u, sum, 16);
-                if (acc.max[n][j] == NO_MAX) acc.max[n][j] = -INFINITY;
+                acc.origin[n][j] = partial_max(acc.origin[n][j]);
             }
         }
     }
@@ -410,8 +409,8 @@ template <class ELEMENT, int HEAD_DIM, int STAGE_TOKENS, int RING, int MAX_N_TIL
                 int row = n * 8 + lane % 4 * 2 + j;
                 factor[j] = 0.0f;
                 if (row < work.num_rows) {
-                    factor[j] = finish_row(params, work.request, work.item.kv_head, row, acc.max[n][j], acc.sum[n][j],
-                                           lane / 4 == 0);
+                    factor[j] = finish_row(params, work.request, work.item.kv_head, row, acc.origin[n][j],
+                                           acc.sum[n][j], lane / 4 == 0);
                 }
             }
             int row = n * 8 + lane / 4; /* after the transposition a lane holds neighbouring columns of one row */
@@ -442,7 +441,7 @@ template <class ELEMENT, int HEAD_DIM, int STAGE_TOKENS, int RING, int MAX_N_TIL
             for (int j = 0; j < 2; j++) {
                 int row = n * 8 + lane % 4 * 2 + j;
                 if (row >= work.num_rows) continue;
-                if (lane / 4 == 0) *(float2 *)(sum + row * 2) = make_float2(acc.max[n][j], acc.sum[n][j]);
+                if (lane / 4 == 0) *(float2 *)(sum + row * 2) = make_float2(acc.origin[n][j], acc.sum[n][j]);
 #pragma unroll
                 for (int m = 0; m < O_TILES; m++) {
                     out[row * HEAD_DIM + m * 16 + lane / 4] = acc.out[n][m][j];
@@ -498,8 +497,7 @@ template <class ELEMENT, int HEAD_DIM, int STAGE_TOKENS, int RING, int MAX_N_TIL
         work.num_rows = work.request.q_len * params.shape.group;
         work.first_key = work.item.tile_begin * DECODE_TILE_TOKENS;
         work.end_key = min(work.first_key + work.item.num_tiles * DECODE_TILE_TOKENS, work.request.kv_len);
-        work.unmasked_end = visible_keys(params, work.request, 0).end;
-        work.unmasked_begin = visible_keys(params, work.request, work.request.q_len - 1).begin;
+        work.unmasked = unmasked_keys(params, work.request, 0, work.request.q_len - 1);
         work.heads[0] = (const char *)((const uint16_t *)params.k + work.item.kv_head * params.k_head_stride);
         work.heads[1] = (const char *)((const uint16_t *)params.v + work.item.kv_head * params.v_head_stride);
         return work;

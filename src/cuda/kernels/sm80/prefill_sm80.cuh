@@ -28,9 +28,9 @@ enum { PREFILL_THREADS = 128, PREFILL_BARRIER = 1, PREFILL_STAGES = 2 /* of K, a
 /** What the loop over the KV tiles asks for in every iteration, in tiles from the work's first one. One load. */
 struct alignas(16) prefill_range {
     int32_t num_tiles;
-    int32_t window_tiles; /* whose places are looked up at once; a power of two */
-    int32_t clear_begin;  /* every row sees every key of the tiles [clear_begin, clear_end) */
-    int32_t clear_end;
+    int32_t window_tiles;   /* whose places are looked up at once; a power of two */
+    int32_t unmasked_begin; /* no row masks a key of the tiles [unmasked_begin, unmasked_end) */
+    int32_t unmasked_end;
 };
 
 /** Where K or V are copied from. One load. */
@@ -83,7 +83,7 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
     /** A warp's share of a tile, in the layout of mma's accumulators: rows lane / 4 and + 8 of each 16. */
     struct accumulators {
         float out[M_TILES][O_TILES][4];
-        float max[M_TILES][2]; /* what exponents count from, log2 units; NO_MAX for a row that has seen nothing */
+        float origin[M_TILES][2];
         float sum[M_TILES][2]; /* of this thread's columns only, until the end */
     };
     typedef float score_tiles[M_TILES][S_TILES][4];
@@ -292,13 +292,13 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
         const prefill_work &work = smem.work;
         int t = own_thread();
         if (t >= ROWS) return;
-        int32_t token = (work.item.entry.row_begin + t) / params.shape.group;
+        int32_t token = place_row(params, work.item.entry.row_begin + t).token;
         smem.positions[t] = work.request.kv_len - work.request.q_len + token - work.first_key;
     }
 
-    /** Where a score is so far above its row's maximum that its probability would exceed 2^POD_RESCALE_LOG2, the
-     * maximum becomes that of the tile; sum and output follow. Rare. */
-    static __device__ __forceinline__ void raise_max(const score_tiles &s, accumulators &acc, float scale) {
+    /** Where a score is so far above its row's origin that its probability would exceed 2^POD_RESCALE_LOG2, the origin
+     * becomes the tile's maximum; sum and output follow. Rare. */
+    static __device__ __forceinline__ void raise(const score_tiles &s, accumulators &acc, float scale) {
         float max[M_TILES][2];
         bool above = false;
 #pragma unroll
@@ -310,7 +310,7 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
                 for (int n = 1; n < S_TILES; n++) {
                     max[m][half] = fmaxf(max[m][half], fmaxf(s[m][n][half * 2], s[m][n][half * 2 + 1]));
                 }
-                above |= max[m][half] * scale - acc.max[m][half] > POD_RESCALE_LOG2;
+                above |= max[m][half] * scale - acc.origin[m][half] > POD_RESCALE_LOG2;
             }
         }
         if (__builtin_expect(!__any_sync(~0u, above), 1)) return;
@@ -320,7 +320,7 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
             for (int half = 0; half < 2; half++) {
                 float row_max = fmaxf(max[m][half], __shfl_xor_sync(~0u, max[m][half], 1));
                 row_max = fmaxf(row_max, __shfl_xor_sync(~0u, row_max, 2)) * scale;
-                float factor = raise_row(acc.max[m][half], acc.sum[m][half], row_max);
+                float factor = raise_row(acc.origin[m][half], acc.sum[m][half], row_max);
 #pragma unroll
                 for (int n = 0; n < O_TILES; n++) {
                     acc.out[m][n][half * 2] *= factor;
@@ -339,8 +339,8 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
             for (int half = 0; half < 2; half++) {
 #pragma unroll
                 for (int n = 0; n < 2; n++) {
-                    float low = ptx_ex2(s[m][2 * step + n][half * 2] * scale - acc.max[m][half]);
-                    float high = ptx_ex2(s[m][2 * step + n][half * 2 + 1] * scale - acc.max[m][half]);
+                    float low = ptx_ex2(s[m][2 * step + n][half * 2] * scale - acc.origin[m][half]);
+                    float high = ptx_ex2(s[m][2 * step + n][half * 2 + 1] * scale - acc.origin[m][half]);
                     acc.sum[m][half] += low;
                     acc.sum[m][half] += high;
                     p[m][n * 2 + half] = ELEMENT::pack(low, high);
@@ -382,7 +382,7 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
         float scale = params.score_scale;
 #pragma unroll
         for (int m = 0; m < M_TILES; m++) {
-            acc.max[m][0] = acc.max[m][1] = NO_MAX;
+            acc.origin[m][0] = acc.origin[m][1] = NO_KEY_YET;
             acc.sum[m][0] = acc.sum[m][1] = 0.0f;
 #pragma unroll
             for (int n = 0; n < O_TILES; n++) {
@@ -424,10 +424,10 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
             }
             ptx_cp_async_commit();
             if (__builtin_expect(params.softcap_log2 > 0.0f, 0)) softcap(params, s);
-            if (__builtin_expect(i < range.clear_begin || i >= range.clear_end, 0)) {
+            if (__builtin_expect(i < range.unmasked_begin || i >= range.unmasked_end, 0)) {
                 mask(params, smem, s, i * TILE_TOKENS);
             }
-            raise_max(s, acc, scale);
+            raise(s, acc, scale);
             zero = new_zero(work);
             ptx_cp_async_wait<2>();
             sync(); /* V(i) has landed */
@@ -443,7 +443,7 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
                 float sum = acc.sum[m][half];
                 sum += __shfl_xor_sync(~0u, sum, 1);
                 acc.sum[m][half] = sum + __shfl_xor_sync(~0u, sum, 2);
-                if (acc.max[m][half] == NO_MAX) acc.max[m][half] = -INFINITY;
+                acc.origin[m][half] = partial_max(acc.origin[m][half]);
             }
         }
     }
@@ -462,7 +462,7 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
                 float factor = 0.0f;
                 if (exists) {
                     factor = finish_row(params, work.request, work.item.kv_head, work.item.entry.row_begin + tile_row,
-                                        acc.max[m][half], acc.sum[m][half], lane % 4 == 0);
+                                        acc.origin[m][half], acc.sum[m][half], lane % 4 == 0);
                 }
 #pragma unroll
                 for (int n = 0; n < O_TILES; n++) {
@@ -496,7 +496,7 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
             for (int half = 0; half < 2; half++) {
                 int row = (warp * M_TILES + m) * 16 + half * 8 + lane / 4;
                 if (row >= work.num_rows) continue;
-                if (lane % 4 == 0) *(float2 *)(sum + row * 2) = make_float2(acc.max[m][half], acc.sum[m][half]);
+                if (lane % 4 == 0) *(float2 *)(sum + row * 2) = make_float2(acc.origin[m][half], acc.sum[m][half]);
 #pragma unroll
                 for (int n = 0; n < O_TILES; n++) {
                     *(float2 *)(out + row * HEAD_DIM + n * 8 + lane % 4 * 2) =
@@ -531,15 +531,15 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
         work.first_key = work.item.entry.tile_begin * TILE_TOKENS;
         int32_t last_row = work.item.entry.row_begin + work.num_rows - 1;
         work.zero = 0;
-        int32_t unmasked_begin = visible_keys(params, work.request, last_row / group).begin - work.first_key;
-        int32_t unmasked_end =
-            visible_keys(params, work.request, work.item.entry.row_begin / group).end - work.first_key;
+        pod_key_range unmasked = unmasked_keys(params, work.request, place_row(params, work.item.entry.row_begin).token,
+                                               place_row(params, last_row).token);
+        tile_range tiles = unmasked_tiles(unmasked, work.first_key, TILE_TOKENS);
         work.num_keys = max(0, work.request.kv_len - work.first_key);
         work.run_shift = run_shift(params, work.request.kv_len);
         work.range.num_tiles = work.item.entry.num_tiles;
         work.range.window_tiles = (WINDOW_RUNS << work.run_shift) / TILE_TOKENS;
-        work.range.clear_begin = max(0, unmasked_begin + TILE_TOKENS - 1) / TILE_TOKENS;
-        work.range.clear_end = max(0, unmasked_end) / TILE_TOKENS;
+        work.range.unmasked_begin = tiles.begin;
+        work.range.unmasked_end = tiles.end;
         int32_t num_run_tiles = work.run_shift > 0 ? min(work.item.entry.num_tiles, work.num_keys / TILE_TOKENS) : 0;
         work.sources[0] = {(const char *)((const uint16_t *)params.k + work.item.kv_head * params.k_head_stride),
                            (uint32_t)(params.k_token_stride / CHUNK_ELEMENTS), num_run_tiles};

@@ -30,8 +30,8 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
     /** A warp's eight rows: a lane has rows 2 (lane % 4) and + 1. */
     struct accumulators {
         float out[O_TILES][4]; /* of columns lane / 4 and + 8 of each 16 */
-        float max[2];          /* in score units; -inf: no key was seen */
-        float sum[2];          /* of this lane's keys only, until the end */
+        float origin[2];
+        float sum[2]; /* of this lane's keys only, until the end */
     };
 
     static __device__ __forceinline__ int own_warp() {
@@ -75,8 +75,7 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
 #pragma unroll
             for (int i = 0; i < 2; i++) {
                 int own_step = step + i % STEPS_AT_ONCE, key = i / STEPS_AT_ONCE * STEP_KEYS;
-                ptx_ldmatrix_x4(k[i], (k_lane + own_step / 4 * SWIZZLE_BYTES + key * SHAPE::ROW_BYTES) ^
-                                          (own_step % 4 * 2 * CHUNK_BYTES));
+                ptx_ldmatrix_x4(k[i], step_chunk(k_lane, own_step, SWIZZLE_BYTES) + key * SHAPE::ROW_BYTES);
             }
 #pragma unroll
             for (int i = 0; i < 2; i++) {
@@ -97,28 +96,21 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
         for (int j = 0; j < 2; j++) {
             int32_t key = first_key + own_lane() / 4; /* read anew: one row after the other needs fewer registers */
             int row = first_row + own_lane() % 4 * 2 + j;
-            /* of small numbers, and in fewer registers than that of integers */
-            int32_t token = (int32_t)__fdividef((float)row + 0.5f, (float)params.shape.group);
-            pod_key_range range = visible_keys(params, work.request, token);
+            pod_key_range range = visible_keys(params, work.request, place_small_row(params, row).token);
             if (key < range.begin || key >= range.end) s[j] = -INFINITY;
             if (key + 8 < range.begin || key + 8 >= range.end) s[2 + j] = -INFINITY;
         }
     }
 
-    /** Raises the maxima to what the warp's keys say; output and sums follow. */
-    template <int STEPS>
-    static __device__ __forceinline__ void raise_max(const float (&s)[STEPS][4], accumulators &acc, float scale) {
+    /** Raises the origins to the largest of the warp's scores, of which `max` are this lane's; output and sums follow.
+     */
+    static __device__ __forceinline__ void raise(const float (&max)[2], accumulators &acc, float scale) {
 #pragma unroll
         for (int j = 0; j < 2; j++) {
-            float max = acc.max[j];
-#pragma unroll
-            for (int i = 0; i < STEPS; i++) max = fmaxf(max, fmaxf(s[i][j], s[i][2 + j]));
-            max = fmaxf(max, __shfl_xor_sync(~0u, max, 4));
-            max = fmaxf(max, __shfl_xor_sync(~0u, max, 8));
-            max = fmaxf(max, __shfl_xor_sync(~0u, max, 16));
-            float factor = acc.max[j] == -INFINITY ? 0.0f : ptx_ex2((acc.max[j] - max) * scale);
-            acc.max[j] = max;
-            acc.sum[j] *= factor;
+            float row_max = fmaxf(max[j], __shfl_xor_sync(~0u, max[j], 4));
+            row_max = fmaxf(row_max, __shfl_xor_sync(~0u, row_max, 8));
+            row_max = fmaxf(row_max, __shfl_xor_sync(~0u, row_max, 16));
+            float factor = raise_row(acc.origin[j], acc.sum[j], row_max * scale);
 #pragma unroll
             for (int m = 0; m < O_TILES; m++) {
                 acc.out[m][j] *= factor;
@@ -130,21 +122,22 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
     /** Scores become probabilities, as B operands. */
     template <int STEPS>
     static __device__ __forceinline__ void softmax(const float (&s)[STEPS][4], accumulators &acc,
-                                                   uint32_t (&p)[STEPS][2], float scale, float slack) {
+                                                   uint32_t (&p)[STEPS][2], float scale) {
+        float max[2];
         bool rises = false;
 #pragma unroll
-        for (int i = 0; i < STEPS; i++) {
-            rises |= fmaxf(s[i][0], s[i][2]) > acc.max[0] + slack || fmaxf(s[i][1], s[i][3]) > acc.max[1] + slack;
-        }
-        if (__any_sync(~0u, rises)) raise_max<STEPS>(s, acc, scale);
-        float origin[2];
+        for (int j = 0; j < 2; j++) {
+            max[j] = fmaxf(s[0][j], s[0][2 + j]);
 #pragma unroll
-        for (int j = 0; j < 2; j++) origin[j] = acc.max[j] == -INFINITY ? 0.0f : acc.max[j] * scale;
+            for (int i = 1; i < STEPS; i++) max[j] = fmaxf(max[j], fmaxf(s[i][j], s[i][2 + j]));
+            rises |= fmaf(max[j], scale, -acc.origin[j]) > POD_RESCALE_LOG2;
+        }
+        if (__any_sync(~0u, rises)) raise(max, acc, scale);
 #pragma unroll
         for (int i = 0; i < STEPS; i++) {
             float e[4];
 #pragma unroll
-            for (int j = 0; j < 4; j++) e[j] = ptx_ex2(fmaf(s[i][j], scale, -origin[j % 2]));
+            for (int j = 0; j < 4; j++) e[j] = ptx_ex2(fmaf(s[i][j], scale, -acc.origin[j % 2]));
             acc.sum[0] += e[0] + e[2];
             acc.sum[1] += e[1] + e[3];
             p[i][0] = ptx_movmatrix_trans(ELEMENT::pack(e[0], e[1]));
@@ -163,11 +156,11 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
 #pragma unroll
             for (int i = 0; i < STEPS * 4; i++) s[i / 4][i % 4] = softcap_score(params, s[i / 4][i % 4]);
         }
-        if (first_key + STEPS * STEP_KEYS > work.unmasked_end || first_key < work.unmasked_begin) {
+        if (first_key + STEPS * STEP_KEYS > work.unmasked.end || first_key < work.unmasked.begin) {
 #pragma unroll
             for (int i = 0; i < STEPS; i++) mask(params, work, s[i], first_row, first_key + i * STEP_KEYS);
         }
-        softmax<STEPS>(s, acc, p, params.score_scale, params.score_slack);
+        softmax<STEPS>(s, acc, p, params.score_scale);
     }
 
     static __device__ __forceinline__ void accumulate(accumulators &acc, const uint32_t (&p)[2], uint32_t keys_smem) {
@@ -176,7 +169,7 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
 #pragma unroll
         for (int m = 0; m < O_TILES; m++) {
             uint32_t v[4];
-            ptx_ldmatrix_x4_trans(v, (v_lane + m / 4 * SWIZZLE_BYTES) ^ (m % 4 * 2 * CHUNK_BYTES));
+            ptx_ldmatrix_x4_trans(v, step_chunk(v_lane, m, SWIZZLE_BYTES));
             ELEMENT::mma(acc.out[m], v, p[0], p[1]);
         }
     }
@@ -212,7 +205,7 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
         int own_keys = own_warp() % WARPS_PER_GROUP * STEP_KEYS * STEPS;
         uint32_t q[K_STEPS][2], slots_smem = smem_address(decode_ring(smem)) + own_keys * SHAPE::ROW_BYTES;
         load_q(params, work, q, first_row);
-        acc.max[0] = acc.max[1] = -INFINITY;
+        acc.origin[0] = acc.origin[1] = NO_KEY_YET;
         acc.sum[0] = acc.sum[1] = 0.0f;
 #pragma unroll
         for (int m = 0; m < O_TILES; m++) acc.out[m][0] = acc.out[m][1] = acc.out[m][2] = acc.out[m][3] = 0.0f;
@@ -249,7 +242,7 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
             sum += __shfl_xor_sync(~0u, sum, 4);
             sum += __shfl_xor_sync(~0u, sum, 8);
             acc.sum[j] = sum + __shfl_xor_sync(~0u, sum, 16);
-            acc.max[j] *= params.score_scale; /* scale > 0 is the host's promise */
+            acc.origin[j] = partial_max(acc.origin[j]);
         }
     }
 
@@ -265,7 +258,7 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
 #pragma unroll
         for (int j = 0; j < 2; j++) {
             int row = lane % 4 * 2 + j;
-            if (lane < 4) smem.decode_sums[warp][row] = make_float2(acc.max[j], acc.sum[j]);
+            if (lane < 4) smem.decode_sums[warp][row] = make_float2(acc.origin[j], acc.sum[j]);
 #pragma unroll
             for (int m = 0; m < O_TILES; m++) {
                 slot[block_offset(warp, row, 2 * m) + lane / 4] = acc.out[m][j];
@@ -298,14 +291,14 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
     template <int GROUPS>
     static __device__ __forceinline__ void write_rows(const pod_kernel_params &params, const decode_work &work,
                                                       const float *slot, const smem_type &smem) {
-        bool is_whole = work.item.num_parts == 1;
+        bool is_split = work.item.num_parts > 1;
         int64_t partial_row = (int64_t)pod_core_decode_slot(&work.item, work.item.part) * params.tiling.decode_rows;
         int32_t t = ptx_tid() % WARPGROUP_THREADS, block = t % BLOCKS;
         for (int row = t / BLOCKS; row < work.num_rows; row += WARPGROUP_THREADS / BLOCKS) {
             float out[8];
             float2 sum;
             join_warps<GROUPS>(slot, smem, row, block, out, sum);
-            if (is_whole) {
+            if (!is_split) {
                 float factor = finish_row(params, work.request, work.item.kv_head, row, sum.x, sum.y, block == 0);
                 uint16_t *to = (uint16_t *)params.out + out_offset(params, work.request, work.item.kv_head, row);
                 *(uint4 *)(to + block * 8) = make_uint4(

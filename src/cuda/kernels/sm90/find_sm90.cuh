@@ -113,8 +113,7 @@ template <class SHAPE> struct find_sm90 {
         work.num_rows = work.request.q_len * params.shape.group;
         work.first_key = work.item.tile_begin * SHAPE::DECODE_TOKENS;
         work.load = {request, work.request.kv_len, work.item.kv_head, work.first_key, work.item.num_tiles, 0};
-        work.unmasked_end = visible_keys(params, work.request, 0).end;
-        work.unmasked_begin = visible_keys(params, work.request, work.request.q_len - 1).begin;
+        work.unmasked = unmasked_keys(params, work.request, 0, work.request.q_len - 1);
     }
 
     /** Describes the item that comes next, of this slice or of the slice drawn before, or the end. */

@@ -26,8 +26,8 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
 
     /** A thread's two rows: lane / 4 of its warp's sixteen, and eight further down. */
     struct row_state {
-        float origin[2]; /* what probabilities are relative to, in log2 units; -inf: no key was seen */
-        float sum[2];    /* of this thread's columns only, until the end */
+        float origin[2];
+        float sum[2]; /* of this thread's columns only, until the end */
     };
 
     /* A thread's part of a row's tile may come to this before the origin rises. */
@@ -85,11 +85,10 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         if (ptx_tid() % 32 == 0) cluster_arrive(barrier_at(smem.kv_empty, n % PAIRS * 2 + 1));
     }
 
-    /** Where a row of the CTA's tile stands. Of small numbers, so a quotient in float is right and quick. */
+    /** Where a row of the CTA's tile is. */
     __device__ __forceinline__ row_place place(const prefill_work &work, int tile_row) {
-        int32_t row = work.first_row.head + tile_row;
-        int32_t tokens = (int32_t)__fdividef((float)row + 0.5f, (float)params.shape.group);
-        return {work.first_row.token + tokens, row - tokens * params.shape.group};
+        row_place from_token = place_small_row(params, work.first_row.head + tile_row);
+        return {work.first_row.token + from_token.token, from_token.head};
     }
 
     /** Starts S = Q K'. */
@@ -164,10 +163,7 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
                                                  float scale) {
 #pragma unroll
         for (int half = 0; half < 2; half++) {
-            float origin = fmaxf(rows.origin[half], max[half] * scale);
-            factor[half] = rows.origin[half] == -INFINITY ? 0.0f : ptx_ex2(rows.origin[half] - origin);
-            rows.sum[half] *= factor[half];
-            rows.origin[half] = origin;
+            factor[half] = raise_row(rows.origin[half], rows.sum[half], max[half] * scale);
         }
     }
 
@@ -198,7 +194,7 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         if (has_begun) release_v(n);
     }
 
-    /** Whether no probability of the warp is too large; of an origin -inf, of a row that saw no key yet, all are. */
+    /** Whether no probability of the warp is too large; of a row that has seen no key yet, all are. */
     static __device__ __forceinline__ bool fit(const float (&sums)[2]) {
         return !__any_sync(~0u, !(sums[0] <= MAX_SUM && sums[1] <= MAX_SUM));
     }
@@ -226,7 +222,7 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         return true;
     }
 
-    /** Scores of a tile that every row sees whole become probabilities, without a look at their maxima unless a sum
+    /** Scores of a tile that no row masks become probabilities, without a look at their maxima unless a sum
      * says so; in the middle it ends the products that run beside it, so that V goes back soon. False if the scores
      * are lost. */
     __device__ __forceinline__ bool quick_softmax(uint32_t n, accumulators &acc) {
@@ -252,8 +248,8 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
 
     /** Scores of any tile become probabilities: softcap, masks, and origins that rise where they have to. On its way it
      * ends the products that run beside it; `has_begun` says whether those of the tile before do. */
-    __device__ __forceinline__ void careful_softmax(const prefill_work &work, int32_t tile, bool is_whole, uint32_t n,
-                                                    bool has_begun, accumulators &acc) {
+    __device__ __forceinline__ void careful_softmax(const prefill_work &work, int32_t tile, bool is_unmasked,
+                                                    uint32_t n, bool has_begun, accumulators &acc) {
         row_state &rows = acc.rows;
         float max[2], sums[2], scale = params.score_scale;
         if (params.softcap_log2 > 0.0f) {
@@ -261,9 +257,9 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
             has_begun = false;
             softcap(acc.s);
         }
-        if (!is_whole) mask(work, acc.s, work.first_key + tile * TOKENS);
+        if (!is_unmasked) mask(work, acc.s, work.first_key + tile * TOKENS);
         find_max<S_REGS>(acc.s, max);
-        bool rises[2]; /* -inf twice makes NaN, which does not */
+        bool rises[2];
 #pragma unroll
         for (int half = 0; half < 2; half++) {
             rises[half] = fmaf(max[half], scale, -rows.origin[half]) > POD_RESCALE_LOG2;
@@ -276,10 +272,7 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
             raise(max, rows, factor, scale);
             if (tile > 0) rescale(acc.o, factor);
         }
-        float origin[2];
-#pragma unroll
-        for (int half = 0; half < 2; half++) origin[half] = rows.origin[half] == -INFINITY ? 0.0f : rows.origin[half];
-        exponentials<0, S_REGS>(acc.s, origin, scale, sums);
+        exponentials<0, S_REGS>(acc.s, rows.origin, scale, sums);
         rows.sum[0] += sums[0];
         rows.sum[1] += sums[1];
     }
@@ -302,7 +295,7 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
 #pragma unroll 1
             for (int step = 0; step < HEAD_DIM / 16; step++) {
                 uint32_t q[4];
-                ptx_ldmatrix_x4(q, (q_rows + step / 4 * Q_HALF_BYTES) ^ (step % 4 * 2 * CHUNK_BYTES));
+                ptx_ldmatrix_x4(q, step_chunk(q_rows, step, Q_HALF_BYTES));
                 ELEMENT::mma(scores, q, __ldg(words + step * 8), __ldg(words + step * 8 + 4));
             }
 #pragma unroll
@@ -330,12 +323,12 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
     /** Scores of a tile become probabilities, while O += P V of the tile before runs. `n` is the tile's place in the
      * ring. */
     __device__ __forceinline__ void softmax(const prefill_work &work, int32_t tile, uint32_t n, accumulators &acc) {
-        tile_range whole = work.whole[warpgroup];
-        bool is_whole = tile >= whole.begin && tile < whole.end;
-        bool is_plain = is_whole && tile > 0 && !(params.softcap_log2 > 0.0f);
+        tile_range unmasked = work.unmasked[warpgroup];
+        bool is_unmasked = tile >= unmasked.begin && tile < unmasked.end;
+        bool is_plain = is_unmasked && tile > 0 && !(params.softcap_log2 > 0.0f);
         if (!is_plain || !quick_softmax(n, acc)) {
             if (is_plain) repeat_scores(work, acc.s, work.first_key + tile * TOKENS);
-            careful_softmax(work, tile, is_whole, n, tile > 0 && !is_plain, acc);
+            careful_softmax(work, tile, is_unmasked, n, tile > 0 && !is_plain, acc);
         }
     }
 
@@ -358,7 +351,7 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         uint32_t n = work.load.first_tile;
 #pragma unroll
         for (int i = 0; i < O_REGS; i++) acc.o[i] = 0.0f;
-        rows.origin[0] = rows.origin[1] = -INFINITY;
+        rows.origin[0] = rows.origin[1] = NO_KEY_YET;
         rows.sum[0] = rows.sum[1] = 0.0f;
 
         ptx_mbarrier_wait(barrier_at(smem.q_full, warpgroup), work.number % 2);
@@ -388,6 +381,7 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
             float sum = rows.sum[half];
             sum += __shfl_xor_sync(~0u, sum, 1);
             rows.sum[half] = sum + __shfl_xor_sync(~0u, sum, 2);
+            rows.origin[half] = partial_max(rows.origin[half]);
         }
     }
 
@@ -418,7 +412,7 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
                 const float *from = &o[step * 8 + i / 2 * 4 + i % 2 * 2];
                 words[i] = ELEMENT::pack(from[0] * factor[i % 2], from[1] * factor[i % 2]);
             }
-            ptx_stmatrix_x4((rows_smem + step / 4 * Q_HALF_BYTES) ^ (step % 4 * 2 * CHUNK_BYTES), words);
+            ptx_stmatrix_x4(step_chunk(rows_smem, step, Q_HALF_BYTES), words);
         }
         __syncwarp();
     }

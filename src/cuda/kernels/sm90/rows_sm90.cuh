@@ -10,14 +10,14 @@ template <class SHAPE> struct rows_sm90 {
     typedef smem_sm90<SHAPE> smem_type;
     static constexpr int ROWS = PREFILL_WARPGROUP_ROWS, ROW_CHUNKS = SHAPE::HEAD_DIM / CHUNK_ELEMENTS;
 
-    /** The tiles of which every row of a warpgroup sees all keys. */
-    static __device__ __forceinline__ tile_range find_whole(const pod_kernel_params &params, const prefill_work &work,
-                                                            int warpgroup) {
+    /** The tiles of which no row of a warpgroup masks a key. */
+    static __device__ __forceinline__ tile_range find_unmasked(const pod_kernel_params &params,
+                                                               const prefill_work &work, int warpgroup) {
         int32_t first_row = work.row_begin + warpgroup * ROWS;
         int32_t last_row = work.row_begin + min(work.num_rows, (warpgroup + 1) * ROWS) - 1;
-        int32_t begin = visible_keys(params, work.request, last_row / params.shape.group).begin - work.first_key;
-        int32_t end = visible_keys(params, work.request, first_row / params.shape.group).end - work.first_key;
-        return {pod_core_ceil_div(max(begin, 0), SHAPE::PREFILL_TOKENS), max(end, 0) / SHAPE::PREFILL_TOKENS};
+        pod_key_range unmasked =
+            unmasked_keys(params, work.request, place_row(params, first_row).token, place_row(params, last_row).token);
+        return unmasked_tiles(unmasked, work.first_key, SHAPE::PREFILL_TOKENS);
     }
 
     /** Rows from `row_begin` on, of which `num_rows` exist; the others become zeros. Every lane copies. */
@@ -69,12 +69,12 @@ template <class SHAPE> struct rows_sm90 {
             ptx_mbarrier_wait(barrier_at(smem.prefill_full, slot), number / WORK_SLOTS % 2);
             prefill_work &work = smem.prefill[slot];
             if (work.item.kv_head < 0) break;
-            if (lane < PREFILL_WARPGROUPS) work.whole[lane] = find_whole(params, work, lane);
+            if (lane < PREFILL_WARPGROUPS) work.unmasked[lane] = find_unmasked(params, work, lane);
 #pragma unroll 1
             for (int warpgroup = 0; warpgroup < PREFILL_WARPGROUPS; warpgroup++) {
                 ptx_mbarrier_wait(barrier_at(smem.q_empty, warpgroup), number % 2 ^ 1);
                 load(params, smem, work, warpgroup, lane);
-                threads_arrive(barrier_at(smem.q_full, warpgroup)); /* each for its rows and `whole` */
+                threads_arrive(barrier_at(smem.q_full, warpgroup)); /* each for its rows and `unmasked` */
             }
             warp_arrive(barrier_at(smem.prefill_empty, slot));
         }

@@ -18,6 +18,7 @@
 
 #include "cuda/kernels/address.cuh"
 #include "cuda/kernels/cta.cuh"
+#include "cuda/kernels/mask.cuh"
 #include "cuda/kernels/ptx/ptx_sm90.cuh"
 #include "cuda/kernels/swizzle.cuh"
 
@@ -56,23 +57,18 @@ struct load_pace {
     int32_t prefill_per_decode_f32; /* tiles of prefill that may be loaded for each of decode: a float's bits */
 };
 
-/** Some of a work's KV tiles. */
-struct tile_range {
-    int32_t begin, end;
-};
-
 /** A CTA's half of a row tile of a prefill request and a KV head, or the end of work. */
 struct prefill_work {
     pod_request request;
     pod_prefill_item item; /* kv_head -1: there is no more work */
     load_work load;
-    /* Of a warpgroup's tiles, those whose keys all of its rows see; known with the rows. */
-    tile_range whole[PREFILL_WARPGROUPS];
-    uint32_t number;     /* of this CTA's works */
-    int32_t row_begin;   /* this CTA's first row */
-    row_place first_row; /* where that stands */
-    int32_t num_rows;    /* of this CTA; none or negative: the other one has all */
-    int32_t first_key;   /* of the first KV tile */
+    tile_range
+        unmasked[PREFILL_WARPGROUPS]; /* tiles of which no row of the warpgroup masks a key; known with the rows */
+    uint32_t number;                  /* of this CTA's works */
+    int32_t row_begin;                /* this CTA's first row */
+    row_place first_row;              /* where that stands */
+    int32_t num_rows;                 /* of this CTA; none or negative: the other one has all */
+    int32_t first_key;                /* of the first KV tile */
 };
 
 /** Where the decode loader stands on the decode line. */
@@ -88,8 +84,7 @@ struct decode_work {
     load_work load;
     int32_t num_rows;
     int32_t first_key;
-    int32_t unmasked_begin; /* every row sees the keys [unmasked_begin, unmasked_end) */
-    int32_t unmasked_end;
+    pod_key_range unmasked; /* keys that no row masks */
 };
 
 /** Tiles of a kernel. */
