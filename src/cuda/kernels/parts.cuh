@@ -63,6 +63,55 @@ static __device__ __forceinline__ bool count_part(const THREADS &threads, part_c
     return true;
 }
 
+/* ---- where a queue keeps its parts ---- */
+
+/** Of an item of the prefill or of the decode queue. Asked for anew where it is needed: it is one load, while a
+ * register that held it through the joining would be one too many. */
+template <class ITEM> struct part_queue;
+
+template <> struct part_queue<pod_prefill_item> {
+    static __device__ __forceinline__ const float *sums(const pod_kernel_params &params) {
+        return params.schedule.prefill_partial_sum;
+    }
+    static __device__ __forceinline__ const float *outs(const pod_kernel_params &params) {
+        return params.schedule.prefill_partial_out;
+    }
+    static __device__ __forceinline__ int32_t slot_rows(const pod_kernel_params &params) {
+        return params.tiling.prefill_tile_rows;
+    }
+    static __device__ __forceinline__ int32_t slot(const pod_prefill_item &item, int32_t part) {
+        return item.first_slot + part;
+    }
+    static __device__ __forceinline__ int32_t num_parts(const pod_prefill_item &item) {
+        return item.entry.num_parts;
+    }
+    /** The request's row that is the first one of a slot. */
+    static __device__ __forceinline__ int32_t row_begin(const pod_prefill_item &item) {
+        return item.entry.row_begin;
+    }
+};
+
+template <> struct part_queue<pod_decode_item> {
+    static __device__ __forceinline__ const float *sums(const pod_kernel_params &params) {
+        return params.schedule.decode_partial_sum;
+    }
+    static __device__ __forceinline__ const float *outs(const pod_kernel_params &params) {
+        return params.schedule.decode_partial_out;
+    }
+    static __device__ __forceinline__ int32_t slot_rows(const pod_kernel_params &params) {
+        return params.tiling.decode_rows;
+    }
+    static __device__ __forceinline__ int32_t slot(const pod_decode_item &item, int32_t part) {
+        return pod_core_decode_slot(&item, part);
+    }
+    static __device__ __forceinline__ int32_t num_parts(const pod_decode_item &item) {
+        return item.num_parts;
+    }
+    static __device__ __forceinline__ int32_t row_begin(const pod_decode_item &) {
+        return 0;
+    }
+};
+
 /* ---- joining ---- */
 
 /** How threads share the joining: each has COLUMNS neighbouring columns of ROWS rows at a time, so that a trip to
@@ -74,33 +123,23 @@ template <int HEAD_DIM_, int THREADS, int COLUMNS_, int ROWS_> struct merge_shap
     static_assert(THREADS % LANES == 0, "whole rows");
 };
 
-/** Split rows of a request and KV head: rows [row_begin, row_end) of its partial slots. */
-struct split_rows {
-    const pod_request &request;
-    int32_t kv_head;
-    int32_t first_row;        /* row of the request that the slots' first one is */
-    const float *sums, *outs; /* the partial arrays of the queue */
-    int32_t num_parts, slot_rows;
-    int32_t row_begin, row_end;
-};
-
 template <class SHAPE> struct merged_rows {
     float out[SHAPE::ROWS][SHAPE::COLUMNS];
     float max[SHAPE::ROWS], sum[SHAPE::ROWS];
 };
 
-/** Joins the part in `slot` to the rows from `row` on. Rows that do not exist repeat the last one. */
-template <class SHAPE>
-static __device__ __forceinline__ void join_part(merged_rows<SHAPE> &merged, const split_rows &split, int32_t slot,
-                                                 int row, int column) {
-    int64_t slot_begin = (int64_t)slot * split.slot_rows;
+/** Joins the rows from `row` on of one part, whose slot begins at row `slot_begin` of the arrays. Rows from `row_end`
+ * on repeat the last one. */
+template <class QUEUE, class SHAPE>
+static __device__ __forceinline__ void join_part(const pod_kernel_params &params, merged_rows<SHAPE> &merged,
+                                                 int64_t slot_begin, int row, int row_end, int column) {
     float2 sum[SHAPE::ROWS];
     alignas(16) float out[SHAPE::ROWS][SHAPE::COLUMNS];
 #pragma unroll
     for (int i = 0; i < SHAPE::ROWS; i++) {
-        int64_t at = slot_begin + min(row + i * SHAPE::ROW_STEP, split.row_end - 1);
-        sum[i] = __ldcg((const float2 *)(split.sums + at * 2));
-        const float *from = split.outs + at * SHAPE::HEAD_DIM + column;
+        int64_t at = slot_begin + min(row + i * SHAPE::ROW_STEP, row_end - 1);
+        sum[i] = __ldcg((const float2 *)(QUEUE::sums(params) + at * 2));
+        const float *from = QUEUE::outs(params) + at * SHAPE::HEAD_DIM + column;
         if (SHAPE::COLUMNS == 4) {
             *(float4 *)out[i] = __ldcg((const float4 *)from);
         } else {
@@ -117,27 +156,13 @@ static __device__ __forceinline__ void join_part(merged_rows<SHAPE> &merged, con
     }
 }
 
-/** Ends a row and writes the thread's columns of it. */
-template <class ELEMENT, int COLUMNS>
-static __device__ __forceinline__ void write_merged(const pod_kernel_params &params, const split_rows &split, int row,
-                                                    int column, const float (&out)[COLUMNS], float max, float sum) {
-    row_place place = place_row(params, split.first_row + row);
-    float factor = finish_row(params, split.request, split.kv_head, place, max, sum, column == 0);
-    uint16_t *to = (uint16_t *)params.out + out_offset(params, split.request, split.kv_head, place) + column;
-    uint32_t low = ELEMENT::pack(out[0] * factor, out[1] * factor);
-    if constexpr (COLUMNS == 4) {
-        *(uint2 *)to = make_uint2(low, ELEMENT::pack(out[2] * factor, out[3] * factor));
-    } else {
-        *(uint32_t *)to = low;
-    }
-}
-
-/** Joins the parts of split rows and writes the rows; `slot_of(part)` is the slot that keeps a part. */
-template <class ELEMENT, class SHAPE, class SLOT_OF>
-static __device__ __forceinline__ void merge_parts(const pod_kernel_params &params, const split_rows &split, int thread,
-                                                   SLOT_OF slot_of) {
+/** Joins the parts of the rows [row_begin, row_end) of the work's slots and writes the rows. */
+template <class ELEMENT, class SHAPE, class WORK>
+static __device__ __forceinline__ void merge_parts(const pod_kernel_params &params, const WORK &work, int row_begin,
+                                                   int row_end, int thread) {
+    typedef part_queue<decltype(WORK::item)> queue;
     int column = thread % SHAPE::LANES * SHAPE::COLUMNS;
-    for (int first_row = split.row_begin + thread / SHAPE::LANES; first_row < split.row_end;
+    for (int first_row = row_begin + thread / SHAPE::LANES; first_row < row_end;
          first_row += SHAPE::ROW_STEP * SHAPE::ROWS) {
         merged_rows<SHAPE> merged;
 #pragma unroll
@@ -148,12 +173,26 @@ static __device__ __forceinline__ void merge_parts(const pod_kernel_params &para
             for (int c = 0; c < SHAPE::COLUMNS; c++) merged.out[i][c] = 0.0f;
         }
 #pragma unroll 2
-        for (int part = 0; part < split.num_parts; part++) join_part(merged, split, slot_of(part), first_row, column);
+        for (int part = 0; part < queue::num_parts(work.item); part++) {
+            int64_t slot_begin = (int64_t)queue::slot(work.item, part) * queue::slot_rows(params);
+            join_part<queue, SHAPE>(params, merged, slot_begin, first_row, row_end, column);
+        }
 #pragma unroll
         for (int i = 0; i < SHAPE::ROWS; i++) {
             int row = first_row + i * SHAPE::ROW_STEP;
-            if (row >= split.row_end) break;
-            write_merged<ELEMENT>(params, split, row, column, merged.out[i], merged.max[i], merged.sum[i]);
+            if (row >= row_end) break;
+            row_place place = place_row(params, queue::row_begin(work.item) + row);
+            float factor = finish_row(params, work.request, work.item.kv_head, place,
+                                      make_float2(merged.max[i], merged.sum[i]), column == 0);
+            const float(&out)[SHAPE::COLUMNS] = merged.out[i];
+            uint32_t *to = (uint32_t *)((uint16_t *)params.out +
+                                        out_offset(params, work.request, work.item.kv_head, place) + column);
+            if constexpr (SHAPE::COLUMNS == 4) {
+                *(uint2 *)to = make_uint2(ELEMENT::pack(out[0] * factor, out[1] * factor),
+                                          ELEMENT::pack(out[2] * factor, out[3] * factor));
+            } else {
+                *to = ELEMENT::pack(out[0] * factor, out[1] * factor);
+            }
         }
     }
 }

@@ -40,22 +40,16 @@ static __device__ __forceinline__ float partial_max(float origin) {
 /** Ends a row: joins the sink (not for a bad request, whose LSE is -inf), writes the LSE if `writes_lse`, returns what
  * the row's output is multiplied by. */
 static __device__ __forceinline__ float finish_row(const pod_kernel_params &params, const pod_request &request,
-                                                   int32_t kv_head, row_place place, float max, float sum,
-                                                   bool writes_lse) {
+                                                   int32_t kv_head, row_place place, float2 max_sum, bool writes_lse) {
     int32_t head = kv_head * params.shape.group + place.head;
     float factor = 1.0f;
     if (params.sinks != nullptr && request.error == POD_REQUEST_OK)
-        factor = pod_merge_sink(&max, &sum, params.sinks[head]);
+        factor = pod_merge_sink(&max_sum.x, &max_sum.y, params.sinks[head]);
     if (params.lse != nullptr && writes_lse) {
         params.lse[(request.q_begin + place.token) * params.lse_token_stride + head * params.lse_head_stride] =
-            pod_merge_lse(max, sum);
+            pod_merge_lse(max_sum.x, max_sum.y);
     }
-    return factor * pod_merge_normaliser(sum);
-}
-static __device__ __forceinline__ float finish_row(const pod_kernel_params &params, const pod_request &request,
-                                                   int32_t kv_head, int32_t row, float max, float sum,
-                                                   bool writes_lse) {
-    return finish_row(params, request, kv_head, place_row(params, row), max, sum, writes_lse);
+    return factor * pod_merge_normaliser(max_sum.y);
 }
 
 #endif

@@ -409,8 +409,8 @@ template <class ELEMENT, int HEAD_DIM, int STAGE_TOKENS, int RING, int MAX_N_TIL
                 int row = n * 8 + lane % 4 * 2 + j;
                 factor[j] = 0.0f;
                 if (row < work.num_rows) {
-                    factor[j] = finish_row(params, work.request, work.item.kv_head, row, acc.origin[n][j],
-                                           acc.sum[n][j], lane / 4 == 0);
+                    factor[j] = finish_row(params, work.request, work.item.kv_head, place_row(params, row),
+                                           make_float2(acc.origin[n][j], acc.sum[n][j]), lane / 4 == 0);
                 }
             }
             int row = n * 8 + lane / 4; /* after the transposition a lane holds neighbouring columns of one row */
@@ -454,17 +454,7 @@ template <class ELEMENT, int HEAD_DIM, int STAGE_TOKENS, int RING, int MAX_N_TIL
     /** Joins the parts of a split item and writes its rows. */
     static __device__ void merge(const pod_kernel_params &params, const decode_work &work, int lane) {
         typedef merge_shape<HEAD_DIM, 32, HEAD_DIM / 32, 4> shape;
-        const split_rows split = {work.request,
-                                  work.item.kv_head,
-                                  0,
-                                  params.schedule.decode_partial_sum,
-                                  params.schedule.decode_partial_out,
-                                  work.item.num_parts,
-                                  params.tiling.decode_rows,
-                                  0,
-                                  work.num_rows};
-        const pod_decode_item item = work.item;
-        merge_parts<ELEMENT, shape>(params, split, lane, [&](int part) { return pod_core_decode_slot(&item, part); });
+        merge_parts<ELEMENT, shape>(params, work, 0, work.num_rows, lane);
     }
 
     template <int N_TILES>

@@ -461,8 +461,9 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
                 bool exists = tile_row < work.num_rows;
                 float factor = 0.0f;
                 if (exists) {
-                    factor = finish_row(params, work.request, work.item.kv_head, work.item.entry.row_begin + tile_row,
-                                        acc.origin[m][half], acc.sum[m][half], lane % 4 == 0);
+                    factor = finish_row(params, work.request, work.item.kv_head,
+                                        place_row(params, work.item.entry.row_begin + tile_row),
+                                        make_float2(acc.origin[m][half], acc.sum[m][half]), lane % 4 == 0);
                 }
 #pragma unroll
                 for (int n = 0; n < O_TILES; n++) {
@@ -509,16 +510,7 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
     /** Joins the parts of a split tile and writes its rows. */
     static __device__ void merge(const pod_kernel_params &params, const prefill_work &work) {
         typedef merge_shape<HEAD_DIM, PREFILL_THREADS, 4, 4> shape;
-        const split_rows split = {work.request,
-                                  work.item.kv_head,
-                                  work.item.entry.row_begin,
-                                  params.schedule.prefill_partial_sum,
-                                  params.schedule.prefill_partial_out,
-                                  work.item.entry.num_parts,
-                                  ROWS,
-                                  0,
-                                  work.num_rows};
-        merge_parts<ELEMENT, shape>(params, split, own_thread(), [&](int part) { return work.item.first_slot + part; });
+        merge_parts<ELEMENT, shape>(params, work, 0, work.num_rows, own_thread());
     }
 
     /** What ticket `index` of the prefill queue stands for. */

@@ -4,6 +4,7 @@
 #include "cuda/kernels/sm90/decode_sm90.cuh"
 #include "cuda/kernels/sm90/find_sm90.cuh"
 #include "cuda/kernels/sm90/load_sm90.cuh"
+#include "cuda/kernels/sm90/pace_sm90.cuh"
 #include "cuda/kernels/sm90/prefill_sm90.cuh"
 #include "cuda/kernels/sm90/rows_sm90.cuh"
 #include "cuda/kernels/variant_row.cuh"
@@ -53,7 +54,7 @@ template <class ELEMENT, int HEAD_DIM> struct kernel_sm90 {
             break;
         case 3:
             if (lane > 0) break;
-            find_sm90<shape>::lend(params, smem);
+            pace_sm90<shape>::lend(params, smem);
             find_sm90<shape>::first_prefill(params, smem);
         }
         __syncwarp();

@@ -16,7 +16,7 @@
 #include "cuda/kernels/mask.cuh"
 #include "cuda/kernels/parts.cuh"
 #include "cuda/kernels/sm90/element_sm90.cuh"
-#include "cuda/kernels/sm90/shape_sm90.cuh"
+#include "cuda/kernels/sm90/pipeline_sm90.cuh"
 #include "cuda/kernels/softmax_row.cuh"
 
 template <class ELEMENT, class SHAPE> struct decode_sm90 {
@@ -299,8 +299,9 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
             float2 sum;
             join_warps<GROUPS>(slot, smem, row, block, out, sum);
             if (!is_split) {
-                float factor = finish_row(params, work.request, work.item.kv_head, row, sum.x, sum.y, block == 0);
-                uint16_t *to = (uint16_t *)params.out + out_offset(params, work.request, work.item.kv_head, row);
+                row_place place = place_row(params, row);
+                float factor = finish_row(params, work.request, work.item.kv_head, place, sum, block == 0);
+                uint16_t *to = (uint16_t *)params.out + out_offset(params, work.request, work.item.kv_head, place);
                 *(uint4 *)(to + block * 8) = make_uint4(
                     ELEMENT::pack(out[0] * factor, out[1] * factor), ELEMENT::pack(out[2] * factor, out[3] * factor),
                     ELEMENT::pack(out[4] * factor, out[5] * factor), ELEMENT::pack(out[6] * factor, out[7] * factor));
@@ -317,17 +318,7 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
     /** Joins the parts of a split item and writes its rows. */
     static __device__ void merge(const pod_kernel_params &params, const decode_work &work) {
         typedef merge_shape<HEAD_DIM, WARPGROUP_THREADS, HEAD_DIM / 32, 2> shape;
-        const split_rows split = {work.request,
-                                  work.item.kv_head,
-                                  0,
-                                  params.schedule.decode_partial_sum,
-                                  params.schedule.decode_partial_out,
-                                  work.item.num_parts,
-                                  params.tiling.decode_rows,
-                                  0,
-                                  work.num_rows};
-        merge_parts<ELEMENT, shape>(params, split, ptx_tid() % WARPGROUP_THREADS,
-                                    [&](int part) { return pod_core_decode_slot(&work.item, part); });
+        merge_parts<ELEMENT, shape>(params, work, 0, work.num_rows, ptx_tid() % WARPGROUP_THREADS);
     }
 
     template <int GROUPS>

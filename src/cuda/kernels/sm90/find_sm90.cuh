@@ -5,7 +5,7 @@
 
 #include "cuda/kernels/mask.cuh"
 #include "cuda/kernels/requests.cuh"
-#include "cuda/kernels/sm90/shape_sm90.cuh"
+#include "cuda/kernels/sm90/pace_sm90.cuh"
 
 template <class SHAPE> struct find_sm90 {
     typedef smem_sm90<SHAPE> smem_type;
@@ -20,24 +20,6 @@ template <class SHAPE> struct find_sm90 {
         work.first_key = work.item.entry.tile_begin * SHAPE::PREFILL_TOKENS;
         work.load = {work.item.entry.request, work.request.kv_len,       work.item.kv_head,
                      work.first_key,          work.item.entry.num_tiles, 0};
-    }
-
-    /** Whether decode gets a slot of prefill's for this launch, before there are barriers. One lane. */
-    static __device__ __forceinline__ void lend(const pod_kernel_params &params, smem_type &smem) {
-        const pod_schedule_header *header = params.schedule.header;
-        float decode_tiles = (float)header->num_decode_tiles, prefill_tiles = (float)header->num_prefill_tiles;
-        bool has_boxes = params.box_tokens < SHAPE::DECODE_TOKENS;
-        smem.is_lent = decode_tiles >= LENDING_TILES * prefill_tiles &&
-                       (has_boxes || decode_tiles <= LENDING_TILES_MOST * prefill_tiles);
-    }
-
-    /** How far prefill may be ahead of decode; until this is known, by some tiles. */
-    static __device__ __forceinline__ void set_pace(const pod_kernel_params &params, smem_type &smem) {
-        const pod_schedule_header *header = params.schedule.header;
-        float prefill_tiles = (float)header->num_prefill_tiles * CLUSTER_CTAS;
-        float lead = smem.is_lent ? PACE_LEAD_LENT : PACE_LEAD;
-        float per_decode = lead * prefill_tiles / (float)max(header->num_decode_tiles, 1);
-        atomicExch(&smem.pace.prefill_per_decode_f32, __float_as_int(per_decode));
     }
 
     /** The ticket that the cluster's first CTA drew, in both CTAs. The second reads it before the first can come back
@@ -93,7 +75,7 @@ template <class SHAPE> struct find_sm90 {
                 }
                 exists = work.item.kv_head >= 0;
                 ptx_mbarrier_arrive(barrier_at(smem.prefill_full, slot));
-                if (number == 0) set_pace(params, smem);
+                if (number == 0) pace_sm90<SHAPE>::set(params, smem);
                 if (exists) first_tile += work.item.entry.num_tiles;
                 if (exists && ptx_cta_rank() == 0) {
                     ptx_mbarrier_wait(smem_address(&smem.prefill_ending), number % 2);
@@ -104,12 +86,13 @@ template <class SHAPE> struct find_sm90 {
         }
     }
 
+    /** Describes the item at the cursor. */
     static __device__ __forceinline__ void find_decode(const pod_kernel_params &params, pod_decode_place place,
-                                                       int32_t request, int32_t position, int32_t slice,
-                                                       int32_t slice_end, decode_work &work) {
+                                                       int32_t request, const decode_cursor &cursor,
+                                                       decode_work &work) {
         work.request = load_request(params, request);
-        pod_core_decode_item_of(&params.shape, &params.tiling, &params.schedule, place, request, position, slice,
-                                slice_end, &work.item);
+        pod_core_decode_item_of(&params.shape, &params.tiling, &params.schedule, place, request, cursor.position,
+                                cursor.slice, cursor.slice_end, &work.item);
         work.num_rows = work.request.q_len * params.shape.group;
         work.first_key = work.item.tile_begin * SHAPE::DECODE_TOKENS;
         work.load = {request, work.request.kv_len, work.item.kv_head, work.first_key, work.item.num_tiles, 0};
@@ -141,7 +124,7 @@ template <class SHAPE> struct find_sm90 {
         pod_decode_place place = pod_core_decode_place(&params.shape, header, position);
         int32_t request = find_decode_request(params.schedule, position - place.head_begin, lane);
         if (lane == 0) {
-            find_decode(params, place, request, position, cursor.slice, cursor.slice_end, work);
+            find_decode(params, place, request, cursor, work);
             cursor.position = position + work.item.num_tiles;
         }
     }

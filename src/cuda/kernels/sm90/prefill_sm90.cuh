@@ -15,7 +15,7 @@
 #include "cuda/kernels/mask.cuh"
 #include "cuda/kernels/parts.cuh"
 #include "cuda/kernels/sm90/element_sm90.cuh"
-#include "cuda/kernels/sm90/shape_sm90.cuh"
+#include "cuda/kernels/sm90/pipeline_sm90.cuh"
 #include "cuda/kernels/softmax_row.cuh"
 
 template <class ELEMENT, class SHAPE> struct prefill_sm90 {
@@ -426,8 +426,9 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
 #pragma unroll
         for (int half = 0; half < 2; half++) {
             int tile_row = own_row() + half * 8;
-            factor[half] = finish_row(params, work.request, work.item.kv_head, place(work, tile_row), rows.origin[half],
-                                      rows.sum[half], tile_row < work.num_rows && ptx_tid() % 4 == 0);
+            factor[half] = finish_row(params, work.request, work.item.kv_head, place(work, tile_row),
+                                      make_float2(rows.origin[half], rows.sum[half]),
+                                      tile_row < work.num_rows && ptx_tid() % 4 == 0);
         }
         sync_warpgroup(); /* nobody reads queries any more */
         stage(o, factor);
@@ -477,16 +478,8 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
     __device__ void merge(const prefill_work &work) {
         typedef merge_shape<HEAD_DIM, WARPGROUP_THREADS, 4, 4> shape;
         int cta_row = work.row_begin - work.item.entry.row_begin; /* rows count from the tile's first one */
-        const split_rows split = {work.request,
-                                  work.item.kv_head,
-                                  work.item.entry.row_begin,
-                                  params.schedule.prefill_partial_sum,
-                                  params.schedule.prefill_partial_out,
-                                  work.item.entry.num_parts,
-                                  SHAPE::PREFILL_ROWS,
-                                  cta_row + warpgroup * ROWS,
-                                  cta_row + min(work.num_rows, (warpgroup + 1) * ROWS)};
-        merge_parts<ELEMENT, shape>(params, split, own_thread(), [&](int part) { return work.item.first_slot + part; });
+        merge_parts<ELEMENT, shape>(params, work, cta_row + warpgroup * ROWS,
+                                    cta_row + min(work.num_rows, (warpgroup + 1) * ROWS), own_thread());
     }
 
     /** Keeps a part; the warpgroup that finishes its rows' last part merges them. A tile has at least two slots: the

@@ -4,7 +4,7 @@
 #define POD_SM90_ROWS_CUH
 
 #include "cuda/kernels/mask.cuh"
-#include "cuda/kernels/sm90/shape_sm90.cuh"
+#include "cuda/kernels/sm90/pipeline_sm90.cuh"
 
 template <class SHAPE> struct rows_sm90 {
     typedef smem_sm90<SHAPE> smem_type;
