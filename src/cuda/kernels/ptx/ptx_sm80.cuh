@@ -123,7 +123,8 @@ static __device__ __forceinline__ uint32_t ptx_cvt_f16x2(float low, float high) 
     return packed;
 }
 
-/** mad.wide (9.7.1.4): base + a * b. NOTE: nvcc 13.0 else takes sums of addresses apart and needs six instructions. */
+/** mad.wide (9.7.1.4): base + a * b. NOTE: nvcc 13.0 otherwise takes sums of addresses apart and needs six
+ * instructions. */
 static __device__ __forceinline__ const char *ptx_mad_wide(uint32_t a, uint32_t b, const char *base) {
     const char *sum;
     asm("mad.wide.u32 %0, %1, %2, %3;" : "=l"(sum) : "r"(a), "r"(b), "l"(base));
@@ -142,6 +143,13 @@ static __device__ __forceinline__ uint32_t ptx_smid(void) {
     uint32_t smid;
     asm volatile("mov.u32 %0, %%smid;" : "=r"(smid));
     return smid;
+}
+
+/** %globaltimer: nanoseconds. */
+static __device__ __forceinline__ uint64_t ptx_globaltimer(void) {
+    uint64_t ns;
+    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(ns));
+    return ns;
 }
 
 #endif
