@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The end of split work. Parts are kept in the workspace and counted; the threads that count the last one join all of
- * them, in the order of the parts, so that the result does not depend on who was last. */
+ * them, in the order of the parts, so that the result does not depend on which ones were last. */
 #ifndef POD_CUDA_PARTS_CUH
 #define POD_CUDA_PARTS_CUH
 

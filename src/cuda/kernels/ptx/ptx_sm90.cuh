@@ -92,7 +92,7 @@ static __device__ __forceinline__ void ptx_st_smem_at(uint32_t smem, uint32_t ct
 
 /* ---- the copy engine ---- */
 
-/** cp.async.bulk.tensor (9.7.9.27.1.2): a box of a rank-5 map, at coordinates x, into shared memory; what lies outside
+/** cp.async.bulk.tensor (9.7.9.27.1.2): a box of a rank-5 map, at coordinates x, into shared memory; what is outside
  * of the tensor becomes zeros. Completes on the barrier. */
 static __device__ __forceinline__ void ptx_tma_load_5d(uint32_t to_smem, const void *map, uint32_t barrier_smem,
                                                        const int32_t (&x)[5], uint64_t policy) {

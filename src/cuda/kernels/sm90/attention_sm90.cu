@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The attention kernels of Hopper: one persistent CTA per SM, in clusters of two, whose warpgroups do prefill and
- * decode at once (docs/sm90-pipeline.md). One instantiation per sm90 row of variants.def. */
+ * decode at the same time (docs/sm90-pipeline.md). One instantiation per sm90 row of variants.def. */
 #include "cuda/kernels/sm90/decode_sm90.cuh"
 #include "cuda/kernels/sm90/find_sm90.cuh"
 #include "cuda/kernels/sm90/load_sm90.cuh"
@@ -73,7 +73,7 @@ template <class ELEMENT, int HEAD_DIM> struct kernel_sm90 {
                 .consume();
         } else {
             ptx_give_registers<DECODE_REGISTERS>();
-            decode_sm90<ELEMENT, shape>::consume(params, smem);
+            decode_sm90<ELEMENT, shape>{params, smem}.consume();
         }
         ptx_cluster_sync(); /* the other CTA may still write here and arrive at barriers */
     }

@@ -27,6 +27,9 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
     static_assert(SHAPE::DECODE_SLOT_BYTES == WARPGROUP_WARPS * DECODE_WARP_ROWS * HEAD_DIM * sizeof(float),
                   "a slot holds every warp's output");
 
+    const pod_kernel_params &params;
+    smem_type &smem;
+
     /** A warp's eight rows: a lane has rows 2 (lane % 4) and + 1. */
     struct accumulators {
         float out[O_TILES][4]; /* of columns lane / 4 and + 8 of each 16 */
@@ -45,8 +48,7 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
     }
 
     /** The rows as B operands: lane / 4 is the row, its columns 2 (lane % 4) and + 8 of each step. */
-    static __device__ __forceinline__ void load_q(const pod_kernel_params &params, const decode_work &work,
-                                                  uint32_t (&q)[K_STEPS][2], int first_row) {
+    __device__ __forceinline__ void load_q(const decode_work &work, uint32_t (&q)[K_STEPS][2], int first_row) {
         int row = first_row + own_lane() / 4;
         bool exists = row < work.num_rows;
         int64_t offset = q_offset(params, work.request, work.item.kv_head, exists ? row : 0);
@@ -90,8 +92,7 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
         }
     }
 
-    static __device__ __forceinline__ void mask(const pod_kernel_params &params, const decode_work &work, float (&s)[4],
-                                                int first_row, int32_t first_key) {
+    __device__ __forceinline__ void mask(const decode_work &work, float (&s)[4], int first_row, int32_t first_key) {
 #pragma unroll
         for (int j = 0; j < 2; j++) {
             int32_t key = first_key + own_lane() / 4; /* read anew: one row after the other needs fewer registers */
@@ -147,9 +148,9 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
 
     /** Probabilities of the STEPS * 16 keys from `first_key` on, whose rows of a K tile begin at `keys_smem`. */
     template <int STEPS>
-    static __device__ __forceinline__ void
-    probabilities(const pod_kernel_params &params, const decode_work &work, const uint32_t (&q)[K_STEPS][2],
-                  accumulators &acc, uint32_t (&p)[STEPS][2], uint32_t keys_smem, int first_row, int32_t first_key) {
+    __device__ __forceinline__ void probabilities(const decode_work &work, const uint32_t (&q)[K_STEPS][2],
+                                                  accumulators &acc, uint32_t (&p)[STEPS][2], uint32_t keys_smem,
+                                                  int first_row, int32_t first_key) {
         float s[STEPS][4];
         scores<STEPS>(s, q, keys_smem);
         if (params.softcap_log2 > 0.0f) {
@@ -158,7 +159,7 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
         }
         if (first_key + STEPS * STEP_KEYS > work.unmasked.end || first_key < work.unmasked.begin) {
 #pragma unroll
-            for (int i = 0; i < STEPS; i++) mask(params, work, s[i], first_row, first_key + i * STEP_KEYS);
+            for (int i = 0; i < STEPS; i++) mask(work, s[i], first_row, first_key + i * STEP_KEYS);
         }
         softmax<STEPS>(s, acc, p, params.score_scale);
     }
@@ -174,7 +175,7 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
         }
     }
 
-    /** Values behind the request's end are whatever the cache holds there, also NaN: they become zeros. The warps meet
+    /** Values after the request's end are whatever the cache holds there, also NaN: they become zeros. The warps meet
      * first: what they read in this place in earlier rounds is told by barriers that tools do not follow. */
     static __device__ void clear_values(uint32_t v_smem, int32_t num_keys) {
         constexpr int ROW_CHUNKS = HEAD_DIM / CHUNK_ELEMENTS;
@@ -186,9 +187,8 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
         sync();
     }
 
-    /** Waits for the V tile at `at`, whose first key is `first_key`, and clears what lies behind the request's end. */
-    static __device__ __forceinline__ void wait_values(smem_type &smem, const decode_work &work, const ring &at,
-                                                       int32_t first_key) {
+    /** Waits for the V tile at `at`, whose first key is `first_key`, and clears what is after the request's end. */
+    __device__ __forceinline__ void wait_values(const decode_work &work, const ring &at, int32_t first_key) {
         ptx_mbarrier_wait(barrier_at(smem.decode_kv_full, at.slot), at.parity);
         int32_t num_keys = work.request.kv_len - first_key;
         if (num_keys < TOKENS) {
@@ -197,14 +197,12 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
     }
 
     /** All tiles of the work. `at` stays at the last tile's V, which is not released. */
-    template <int GROUPS>
-    static __device__ __forceinline__ void run(const pod_kernel_params &params, smem_type &smem,
-                                               const decode_work &work, ring &at, accumulators &acc) {
+    template <int GROUPS> __device__ __forceinline__ void run(const decode_work &work, ring &at, accumulators &acc) {
         constexpr int WARPS_PER_GROUP = WARPGROUP_WARPS / GROUPS, STEPS = GROUPS, STEPS_AT_ONCE = GROUPS == 1 ? 1 : 2;
         int first_row = own_warp() / WARPS_PER_GROUP * DECODE_WARP_ROWS;
         int own_keys = own_warp() % WARPS_PER_GROUP * STEP_KEYS * STEPS;
         uint32_t q[K_STEPS][2], slots_smem = smem_address(decode_ring(smem)) + own_keys * SHAPE::ROW_BYTES;
-        load_q(params, work, q, first_row);
+        load_q(work, q, first_row);
         acc.origin[0] = acc.origin[1] = NO_KEY_YET;
         acc.sum[0] = acc.sum[1] = 0.0f;
 #pragma unroll
@@ -221,11 +219,11 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
 #pragma unroll 1
             for (int i = 0; i < STEPS; i += STEPS_AT_ONCE) {
                 uint32_t p[STEPS_AT_ONCE][2];
-                probabilities<STEPS_AT_ONCE>(params, work, q, acc, p, k_smem + i * STEP_KEYS * SHAPE::ROW_BYTES,
-                                             first_row, first_key + own_keys + i * STEP_KEYS);
-                /* behind the vote on the scores: all of K has then been read */
+                probabilities<STEPS_AT_ONCE>(work, q, acc, p, k_smem + i * STEP_KEYS * SHAPE::ROW_BYTES, first_row,
+                                             first_key + own_keys + i * STEP_KEYS);
+                /* after the vote on the scores: all of K has then been read */
                 if (i + STEPS_AT_ONCE == STEPS) warp_arrive(k_empty);
-                if (i == 0) wait_values(smem, work, at, first_key);
+                if (i == 0) wait_values(work, at, first_key);
 #pragma unroll
                 for (int j = 0; j < STEPS_AT_ONCE; j++) {
                     accumulate(acc, p[j], v_smem + (i + j) * STEP_KEYS * SHAPE::ROW_BYTES);
@@ -246,13 +244,13 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
         }
     }
 
-    /** Where a warp's output stands in the slot: blocks of eight columns, placed so that rows meet different banks. */
+    /** Where a warp's output is in the slot: blocks of eight columns, placed so that rows meet different banks. */
     static __device__ __forceinline__ int block_offset(int warp, int row, int block) {
         return ((warp * DECODE_WARP_ROWS + row) * BLOCKS + (block ^ row / 2)) * 8;
     }
 
     /** Puts the warp's rows into the last tile's slot. */
-    static __device__ __forceinline__ void write_slot(float *slot, smem_type &smem, const accumulators &acc) {
+    __device__ __forceinline__ void write_slot(float *slot, const accumulators &acc) {
         int lane = own_lane(), warp = own_warp();
         sync(); /* all are done with the tile */
 #pragma unroll
@@ -270,8 +268,7 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
 
     /** Eight neighbouring columns of a row, joined over the warps that share it. */
     template <int GROUPS>
-    static __device__ __forceinline__ void join_warps(const float *slot, const smem_type &smem, int row, int block,
-                                                      float (&out)[8], float2 &sum) {
+    __device__ __forceinline__ void join_warps(const float *slot, int row, int block, float (&out)[8], float2 &sum) {
         constexpr int WARPS_PER_GROUP = WARPGROUP_WARPS / GROUPS;
         int first_warp = row / DECODE_WARP_ROWS * WARPS_PER_GROUP, warp_row = row % DECODE_WARP_ROWS;
         sum = make_float2(-INFINITY, 0.0f);
@@ -287,17 +284,15 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
         }
     }
 
-    /** Ends an item whose warps' results stand in the slot: writes its rows, or keeps them as a part. */
-    template <int GROUPS>
-    static __device__ __forceinline__ void write_rows(const pod_kernel_params &params, const decode_work &work,
-                                                      const float *slot, const smem_type &smem) {
+    /** Ends an item whose warps' results are in the slot: writes its rows, or keeps them as a part. */
+    template <int GROUPS> __device__ __forceinline__ void write_rows(const decode_work &work, const float *slot) {
         bool is_split = work.item.num_parts > 1;
         int64_t partial_row = (int64_t)pod_core_decode_slot(&work.item, work.item.part) * params.tiling.decode_rows;
         int32_t t = ptx_tid() % WARPGROUP_THREADS, block = t % BLOCKS;
         for (int row = t / BLOCKS; row < work.num_rows; row += WARPGROUP_THREADS / BLOCKS) {
             float out[8];
             float2 sum;
-            join_warps<GROUPS>(slot, smem, row, block, out, sum);
+            join_warps<GROUPS>(slot, row, block, out, sum);
             if (!is_split) {
                 row_place place = place_row(params, row);
                 float factor = finish_row(params, work.request, work.item.kv_head, place, sum, block == 0);
@@ -316,29 +311,27 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
     }
 
     /** Joins the parts of a split item and writes its rows. */
-    static __device__ void merge(const pod_kernel_params &params, const decode_work &work) {
+    __device__ void merge(const decode_work &work) {
         typedef merge_shape<HEAD_DIM, WARPGROUP_THREADS, HEAD_DIM / 32, 2> shape;
         merge_parts<ELEMENT, shape>(params, work, 0, work.num_rows, ptx_tid() % WARPGROUP_THREADS);
     }
 
-    template <int GROUPS>
-    static __device__ __forceinline__ void work_on(const pod_kernel_params &params, smem_type &smem,
-                                                   const decode_work &work, ring &at) {
+    template <int GROUPS> __device__ __forceinline__ void work_on(const decode_work &work, ring &at) {
         accumulators acc;
-        run<GROUPS>(params, smem, work, at, acc);
+        run<GROUPS>(work, at, acc);
         float *slot = (float *)(decode_ring(smem) + at.slot * SHAPE::DECODE_SLOT_BYTES);
-        write_slot(slot, smem, acc);
-        write_rows<GROUPS>(params, work, slot, smem);
+        write_slot(slot, acc);
+        write_rows<GROUPS>(work, slot);
         ptx_fence_async_smem(); /* the next copy into the slot comes after what was written there */
         warp_arrive(barrier_at(smem.decode_kv_empty, at.slot));
         at.advance();
         if (work.item.num_parts == 1) return;
         part_counter counter = {&params.schedule.slice_counters[work.item.first_slice], 0, ~0u};
         part_warps threads = {BARRIER_DECODE, &smem.is_last[PREFILL_WARPGROUPS]};
-        if (count_part(threads, counter, work.item.num_parts)) merge(params, work);
+        if (count_part(threads, counter, work.item.num_parts)) merge(work);
     }
 
-    static __device__ void consume(const pod_kernel_params &params, smem_type &smem) {
+    __device__ void consume() {
         const uint32_t first_slot = warp_uniform(first_decode_slot(smem));
         ring at = {first_slot, 0, first_slot};
         for (ring_place<WORK_SLOTS> slot = {0, 0};; slot.advance()) {
@@ -346,11 +339,11 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
             const decode_work &work = smem.decode[slot.slot];
             if (work.item.kv_head < 0) break;
             if (work.num_rows <= DECODE_WARP_ROWS)
-                work_on<1>(params, smem, work, at);
+                work_on<1>(work, at);
             else if (work.num_rows <= 2 * DECODE_WARP_ROWS)
-                work_on<2>(params, smem, work, at);
+                work_on<2>(work, at);
             else
-                work_on<4>(params, smem, work, at);
+                work_on<4>(work, at);
             threads_arrive(barrier_at(smem.decode_empty, slot.slot));
         }
     }

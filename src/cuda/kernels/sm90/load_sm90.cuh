@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The loaders: two warps that keep the rings of K and V tiles full.
  *
- * A tile is a number of boxes that lie in one page each; a lane owns one box, looks its page up a tile ahead and issues
+ * A tile is a number of boxes, each in one page; a lane owns one box, looks its page up a tile ahead and issues
  * its own copy. Boxes that no key of the request is in name page -1, which the copy engine answers with zeros. */
 #ifndef POD_SM90_LOAD_CUH
 #define POD_SM90_LOAD_CUH
@@ -9,7 +9,7 @@
 #include "cuda/kernels/sm90/find_sm90.cuh"
 #include "cuda/kernels/sm90/pace_sm90.cuh"
 
-/** Where a box of tokens stands in the cache. */
+/** Where a box of tokens is in the cache. */
 struct box_place {
     int32_t page, slot;
 };
@@ -179,7 +179,7 @@ template <class SHAPE> struct load_sm90 {
             ptx_mbarrier_wait(barrier_at(smem.decode_empty, slot.slot), slot.parity ^ 1);
             find::next_decode(params, smem.cursor, smem.decode[slot.slot], lane);
         }
-        if (lane == 0) atomicExch(&smem.pace.decode_tiles, INT32_MAX); /* nobody waits for it any more */
+        if (lane == 0) atomicExch(&smem.pace.decode_tiles, INT32_MAX); /* prefill no longer waits for it */
     }
 };
 

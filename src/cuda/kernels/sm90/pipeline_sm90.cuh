@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the warpgroups of a CTA share: tiles, rings, work slots and the barriers between them.
  *
- *   warp 0            K and V tiles of the prefill work slots into the prefill ring, zeros behind their last values
+ *   warp 0            K and V tiles of the prefill work slots into the prefill ring, zeros after their last values
  *   warp 1            ticket -> decode work slot -> its K and V tiles into the decode ring
  *   warp 2            query rows of the prefill work slots
  *   warp 3            ticket -> prefill work slot
@@ -51,7 +51,7 @@ struct prefill_work {
     int32_t first_key;   /* of the first KV tile */
 };
 
-/** Where the decode loader stands on the decode line. */
+/** Where the decode loader is on the decode line. */
 struct decode_cursor {
     int32_t slice, position, slice_end;
     int32_t next_turn; /* drawn while this slice is loaded */
@@ -87,15 +87,15 @@ template <class SHAPE> struct alignas(SWIZZLE_BYTES) smem_sm90 {
     uint64_t ticket_full[WORK_SLOTS];
     uint64_t prefill_full[WORK_SLOTS], prefill_empty[WORK_SLOTS];
     uint64_t prefill_ending;           /* the work's last tile is about to be loaded: time to draw the next ticket */
-    uint64_t values_clean[WORK_SLOTS]; /* the work's last V tile holds zeros behind the request's end */
+    uint64_t values_clean[WORK_SLOTS]; /* the work's last V tile holds zeros after the request's end */
     uint64_t decode_kv_full[SHAPE::RING_SLOTS], decode_kv_empty[SHAPE::RING_SLOTS];
     uint64_t decode_full[WORK_SLOTS], decode_empty[WORK_SLOTS];
 };
 
-/** A place in a ring: the slot, and the parity of the barrier phase that ends when it is filled (for who reads it). */
+/** A place in a ring: the slot, and the parity of the barrier phase that ends when it is filled (for its reader). */
 template <int SLOTS> struct ring_place {
     uint32_t slot, parity;
-    uint32_t first = 0; /* slot, which comes behind the last one */
+    uint32_t first = 0; /* slot, which comes after the last one */
     __device__ __forceinline__ void advance() {
         if (++slot < SLOTS) return;
         slot = first;

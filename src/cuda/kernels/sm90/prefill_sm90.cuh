@@ -114,7 +114,7 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         wgmma_commit();
     }
 
-    /** How many of this thread's 32 columns of a row stand before `column` of the tile: it has two of every eight. */
+    /** How many of this thread's 32 columns of a row are before `column` of the tile: it has two of every eight. */
     static __device__ __forceinline__ int columns_before(int32_t column) {
         int32_t own = min(max(column - (int32_t)(ptx_tid() % 4 * 2), 0), TOKENS);
         return own / 8 * 2 + min(own % 8, 2);
@@ -277,9 +277,9 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         rows.sum[1] += sums[1];
     }
 
-    /** S = Q K' of the warp's own 16 rows once more, by mma.sync, whose results lie as wgmma's do: the other warps go
-     * on. The K tile has been given back, so keys come from the cache; all of the tile's are there. Rare, so few
-     * registers count more than time: eight keys in a round, which enter at the end and move up. */
+    /** S = Q K' of the warp's own 16 rows once more, by mma.sync, whose results have the layout of wgmma's: the other
+     * warps go on. The K tile has been given back, so keys come from the cache; all of the tile's are there. Rare, so
+     * few registers count more than time: eight keys in a round, which enter at the end and move up. */
     __device__ __forceinline__ void repeat_scores(const prefill_work &work, float (&s)[S_REGS], int32_t first_key) {
 #pragma unroll 1
         for (int i = 0; i < S_REGS / 4; i++) {
@@ -367,7 +367,7 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
             advance(n, acc);
         }
         if (work.item.entry.num_parts > 1)
-            threads_arrive(barrier_at(smem.q_empty, warpgroup)); /* else rows go through it */
+            threads_arrive(barrier_at(smem.q_empty, warpgroup)); /* otherwise rows go through it */
         uint32_t v = values(n);
         pack(acc.p, acc.s);
         wait_v(n);
@@ -430,7 +430,7 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
                                       make_float2(rows.origin[half], rows.sum[half]),
                                       tile_row < work.num_rows && ptx_tid() % 4 == 0);
         }
-        sync_warpgroup(); /* nobody reads queries any more */
+        sync_warpgroup(); /* queries are no longer read */
         stage(o, factor);
         int lane = ptx_tid() % 32, chunk = lane % ROW_CHUNKS;
         int first_row = own_thread() / 32 * WARP_ROWS + lane / ROW_CHUNKS;
@@ -494,7 +494,7 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
     }
 
     __device__ void consume() {
-        /* Nothing but the work's number lives through it, and that stands in the work: registers are for the tiles. */
+        /* Nothing but the work's number lives through it, and that is in the work: registers are for the tiles. */
         for (uint32_t i = 0;;) {
             ptx_mbarrier_wait(barrier_at(smem.prefill_full, i % WORK_SLOTS), i / WORK_SLOTS % 2);
             const prefill_work &work = smem.prefill[i % WORK_SLOTS];
