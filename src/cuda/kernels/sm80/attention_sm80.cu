@@ -20,7 +20,7 @@ template <> struct shape_sm80<4> {
 
 template <class ELEMENT, int HEAD_DIM, int CTAS_PER_SM> struct kernel_sm80 {
     typedef shape_sm80<CTAS_PER_SM> shape;
-    typedef prefill_sm80<ELEMENT, HEAD_DIM, shape::M_TILES, shape::TILE_TOKENS> prefill;
+    typedef prefill_sm80<ELEMENT, HEAD_DIM, shape> prefill;
     typedef decode_sm80<ELEMENT, HEAD_DIM, shape> decode;
 
     struct fused_smem {

@@ -83,9 +83,11 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct decode_sm80 {
         at.next_page = load_run_page(at, window + 1);
     }
 
-    /** Copies this lane's chunks of a stage of keys that all exist, run by run; `head`: at the lane's first chunk. */
-    __device__ __forceinline__ void copy_runs(const char *head, uint32_t chunk_of_run, int first_run,
-                                              uint32_t step_bytes, uint32_t to_smem) {
+    /** Copies this lane's chunks of a stage of keys that all exist, run by run from `first_run` of the window on. */
+    __device__ __forceinline__ void copy_runs(const key_source &at, bool is_value, int first_run, uint32_t to_smem) {
+        const char *head = is_value ? at.v_head : at.k_head;
+        uint32_t chunk_of_run = is_value ? at.place.v_chunk : at.place.k_chunk;
+        uint32_t step_bytes = is_value ? at.v_step : at.k_step;
         uint64_t policy = ptx_policy_evict_first();
         uint32_t to_lane = to_smem + swizzle_chunk<ROW_BYTES>(lane / ROW_CHUNKS, lane % ROW_CHUNKS);
 #pragma unroll
@@ -100,17 +102,19 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct decode_sm80 {
         }
     }
 
-    /** The same where runs are single keys or keys from `keys_left` on do not exist; those become zeros. */
-    __device__ __forceinline__ void copy_keys(const char *head, uint32_t chunk_of_run, int first_run, int32_t run_shift,
-                                              uint32_t token_chunks, int keys_left, uint32_t to_smem) {
+    /** The same where runs are single keys or only `keys_left` of the stage's keys exist; the others become zeros. */
+    __device__ __forceinline__ void copy_keys(const key_source &at, bool is_value, int first_run, int keys_left,
+                                              uint32_t to_smem) {
+        uint32_t chunk_of_run = is_value ? at.place.v_chunk : at.place.k_chunk;
+        int64_t stride = is_value ? params.v_token_stride : params.k_token_stride;
         uint64_t policy = ptx_policy_evict_first();
         int chunk = lane % ROW_CHUNKS;
 #pragma unroll 2
         for (int i = 0; i < STAGE_TOKENS / ROW_STEP; i++) {
             int row = lane / ROW_CHUNKS + i * ROW_STEP;
-            uint32_t of_run = __shfl_sync(~0u, chunk_of_run, first_run + (row >> run_shift));
-            const char *from =
-                head + (uint64_t)(chunk_in_run(of_run, row, run_shift, token_chunks) + chunk) * CHUNK_BYTES;
+            uint32_t of_run = __shfl_sync(~0u, chunk_of_run, first_run + (row >> at.run_shift));
+            uint32_t chunk_of_key = chunk_in_run(of_run, row, at.run_shift, (uint32_t)(stride / CHUNK_ELEMENTS));
+            const char *from = smem.work.heads[is_value] + (uint64_t)(chunk_of_key + chunk) * CHUNK_BYTES;
             ptx_cp_async_16_or_zeros_policy(to_smem + swizzle_chunk<ROW_BYTES>(row, chunk), from,
                                             row < keys_left ? CHUNK_BYTES : 0, policy);
         }
@@ -123,15 +127,10 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct decode_sm80 {
             if (!is_value && first_run == 0) {
                 move_window(at, stage * STAGE_TOKENS >> at.run_shift >> 5);
             }
-            uint32_t chunk_of_run = is_value ? at.place.v_chunk : at.place.k_chunk;
-            if (at.run_shift > 0 && stage < at.num_full_stages) {
-                copy_runs(is_value ? at.v_head : at.k_head, chunk_of_run, first_run, is_value ? at.v_step : at.k_step,
-                          to_smem);
-            } else {
-                int64_t stride = is_value ? params.v_token_stride : params.k_token_stride;
-                copy_keys(smem.work.heads[is_value], chunk_of_run, first_run, at.run_shift,
-                          (uint32_t)(stride / CHUNK_ELEMENTS), at.num_keys - stage * STAGE_TOKENS, to_smem);
-            }
+            if (at.run_shift > 0 && stage < at.num_full_stages)
+                copy_runs(at, is_value, first_run, to_smem);
+            else
+                copy_keys(at, is_value, first_run, at.num_keys - stage * STAGE_TOKENS, to_smem);
         }
         ptx_cp_async_commit();
     }

@@ -22,7 +22,8 @@
 
 #include <cstddef>
 
-template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct prefill_sm80 {
+template <class ELEMENT, int HEAD_DIM, class SHAPE> struct prefill_sm80 {
+    static constexpr int M_TILES = SHAPE::M_TILES, TILE_TOKENS = SHAPE::TILE_TOKENS;
     typedef prefill_smem<HEAD_DIM, M_TILES, TILE_TOKENS> smem_type;
     static constexpr int ROWS = 64 * M_TILES;
     static constexpr int ROW_BYTES = HEAD_DIM * 2;

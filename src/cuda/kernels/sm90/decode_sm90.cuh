@@ -146,20 +146,25 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
         }
     }
 
-    /** Probabilities of the STEPS * 16 keys from `first_key` on, whose rows of a K tile begin at `keys_smem`. */
+    /** What a warp computes at a time: eight rows against keys whose rows of a K tile begin at `keys_smem`. */
+    struct step_place {
+        uint32_t keys_smem;
+        int32_t first_row, first_key;
+    };
+
+    /** Probabilities of STEPS * 16 keys. */
     template <int STEPS>
     __device__ __forceinline__ void probabilities(const decode_work &work, const uint32_t (&q)[K_STEPS][2],
-                                                  accumulators &acc, uint32_t (&p)[STEPS][2], uint32_t keys_smem,
-                                                  int first_row, int32_t first_key) {
+                                                  accumulators &acc, uint32_t (&p)[STEPS][2], step_place at) {
         float s[STEPS][4];
-        scores<STEPS>(s, q, keys_smem);
+        scores<STEPS>(s, q, at.keys_smem);
         if (params.softcap_log2 > 0.0f) {
 #pragma unroll
             for (int i = 0; i < STEPS * 4; i++) s[i / 4][i % 4] = softcap_score(params, s[i / 4][i % 4]);
         }
-        if (first_key + STEPS * STEP_KEYS > work.unmasked.end || first_key < work.unmasked.begin) {
+        if (at.first_key + STEPS * STEP_KEYS > work.unmasked.end || at.first_key < work.unmasked.begin) {
 #pragma unroll
-            for (int i = 0; i < STEPS; i++) mask(work, s[i], first_row, first_key + i * STEP_KEYS);
+            for (int i = 0; i < STEPS; i++) mask(work, s[i], at.first_row, at.first_key + i * STEP_KEYS);
         }
         softmax<STEPS>(s, acc, p, params.score_scale);
     }
@@ -219,8 +224,9 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
 #pragma unroll 1
             for (int i = 0; i < STEPS; i += STEPS_AT_ONCE) {
                 uint32_t p[STEPS_AT_ONCE][2];
-                probabilities<STEPS_AT_ONCE>(work, q, acc, p, k_smem + i * STEP_KEYS * SHAPE::ROW_BYTES, first_row,
-                                             first_key + own_keys + i * STEP_KEYS);
+                probabilities<STEPS_AT_ONCE>(
+                    work, q, acc, p,
+                    {k_smem + i * STEP_KEYS * SHAPE::ROW_BYTES, first_row, first_key + own_keys + i * STEP_KEYS});
                 /* after the vote on the scores: all of K has then been read */
                 if (i + STEPS_AT_ONCE == STEPS) warp_arrive(k_empty);
                 if (i == 0) wait_values(work, at, first_key);
