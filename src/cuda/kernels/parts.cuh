@@ -161,6 +161,7 @@ template <class ELEMENT, class SHAPE, class WORK>
 static __device__ __forceinline__ void merge_parts(const pod_kernel_params &params, const WORK &work, int row_begin,
                                                    int row_end, int thread) {
     typedef part_queue<decltype(WORK::item)> queue;
+    const int num_parts = queue::num_parts(work.item); /* in a register, so that the loop over parts unrolls */
     int column = thread % SHAPE::LANES * SHAPE::COLUMNS;
     for (int first_row = row_begin + thread / SHAPE::LANES; first_row < row_end;
          first_row += SHAPE::ROW_STEP * SHAPE::ROWS) {
@@ -173,7 +174,7 @@ static __device__ __forceinline__ void merge_parts(const pod_kernel_params &para
             for (int c = 0; c < SHAPE::COLUMNS; c++) merged.out[i][c] = 0.0f;
         }
 #pragma unroll 2
-        for (int part = 0; part < queue::num_parts(work.item); part++) {
+        for (int part = 0; part < num_parts; part++) {
             int64_t slot_begin = (int64_t)queue::slot(work.item, part) * queue::slot_rows(params);
             join_part<queue, SHAPE>(params, merged, slot_begin, first_row, row_end, column);
         }
