@@ -76,9 +76,6 @@ template <> struct part_queue<pod_prefill_item> {
     static __device__ __forceinline__ const float *outs(const pod_kernel_params &params) {
         return params.schedule.prefill_partial_out;
     }
-    static __device__ __forceinline__ int32_t slot_rows(const pod_kernel_params &params) {
-        return params.tiling.prefill_tile_rows;
-    }
     static __device__ __forceinline__ int32_t slot(const pod_prefill_item &item, int32_t part) {
         return item.first_slot + part;
     }
@@ -97,9 +94,6 @@ template <> struct part_queue<pod_decode_item> {
     }
     static __device__ __forceinline__ const float *outs(const pod_kernel_params &params) {
         return params.schedule.decode_partial_out;
-    }
-    static __device__ __forceinline__ int32_t slot_rows(const pod_kernel_params &params) {
-        return params.tiling.decode_rows;
     }
     static __device__ __forceinline__ int32_t slot(const pod_decode_item &item, int32_t part) {
         return pod_core_decode_slot(&item, part);
@@ -156,10 +150,11 @@ static __device__ __forceinline__ void join_part(const pod_kernel_params &params
     }
 }
 
-/** Joins the parts of the rows [row_begin, row_end) of the work's slots and writes the rows. */
+/** Joins the parts of the rows [row_begin, row_end) of the work's slots, of `slot_rows` rows each, and writes the rows.
+ */
 template <class ELEMENT, class SHAPE, class WORK>
-static __device__ __forceinline__ void merge_parts(const pod_kernel_params &params, const WORK &work, int row_begin,
-                                                   int row_end, int thread) {
+static __device__ __forceinline__ void merge_parts(const pod_kernel_params &params, const WORK &work, int slot_rows,
+                                                   int row_begin, int row_end, int thread) {
     typedef part_queue<decltype(WORK::item)> queue;
     const int num_parts = queue::num_parts(work.item); /* in a register, so that the loop over parts unrolls */
     int column = thread % SHAPE::LANES * SHAPE::COLUMNS;
@@ -175,7 +170,7 @@ static __device__ __forceinline__ void merge_parts(const pod_kernel_params &para
         }
 #pragma unroll 2
         for (int part = 0; part < num_parts; part++) {
-            int64_t slot_begin = (int64_t)queue::slot(work.item, part) * queue::slot_rows(params);
+            int64_t slot_begin = (int64_t)queue::slot(work.item, part) * slot_rows;
             join_part<queue, SHAPE>(params, merged, slot_begin, first_row, row_end, column);
         }
 #pragma unroll

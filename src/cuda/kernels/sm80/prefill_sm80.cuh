@@ -463,7 +463,7 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct prefill_sm80 {
     /** Joins the parts of a split tile and writes its rows. */
     __device__ void merge() {
         typedef merge_shape<HEAD_DIM, PREFILL_THREADS, 4, 4> shape;
-        merge_parts<ELEMENT, shape>(params, smem.work, 0, smem.work.num_rows, own_thread());
+        merge_parts<ELEMENT, shape>(params, smem.work, ROWS, 0, smem.work.num_rows, own_thread());
     }
 
     /** Ticket `index` of the prefill queue, from its entry to its written rows. */

@@ -319,7 +319,8 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
     /** Joins the parts of a split item and writes its rows. */
     __device__ void merge(const decode_work &work) {
         typedef merge_shape<HEAD_DIM, WARPGROUP_THREADS, HEAD_DIM / 32, 2> shape;
-        merge_parts<ELEMENT, shape>(params, work, 0, work.num_rows, ptx_tid() % WARPGROUP_THREADS);
+        merge_parts<ELEMENT, shape>(params, work, params.tiling.decode_rows, 0, work.num_rows,
+                                    ptx_tid() % WARPGROUP_THREADS);
     }
 
     template <int GROUPS> __device__ __forceinline__ void work_on(const decode_work &work, ring &at) {
