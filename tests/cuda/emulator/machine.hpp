@@ -6,6 +6,7 @@
 #ifndef POD_EMULATOR_MACHINE_HPP
 #define POD_EMULATOR_MACHINE_HPP
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <vector>
