@@ -35,18 +35,18 @@ bench: ## the short suites of podattn bench and their figures, into bench/out; o
 	@tools/setup.sh demo
 	cmake --preset $(BENCH_PRESET)
 	cmake --build --preset $(BENCH_PRESET)
-	build/$(BENCH_PRESET)/cli/podattn bench all --out $(BENCH_OUT) --peers bench/batches/llama_3_8b.csv $(BENCH_FLAGS)
-	@for python in "$$(bench/venv.sh)" $(PYTHON); do \
-	    if "$$python" -c 'import matplotlib' 2>/dev/null; then exec "$$python" bench/plot.py $(BENCH_OUT); fi; \
-	done; echo 'bench: no figures: they need matplotlib'
+	build/$(BENCH_PRESET)/cli/podattn bench all --out $(BENCH_OUT) --batches bench/batches/llama_3_8b_84.csv $(BENCH_FLAGS)
 ifeq ($(BENCH_PRESET),demo)
 	@if $(PYTHON) -c 'import torch' 2>/dev/null; then \
-	    $(PYTHON) bench/cpu_vs_torch.py --library build/demo/libpodattn.so --prefill 512@2048 --decode 32@2048 \
-	        --page-size 0 --page-size 16 --repeats 15 --threads $$(nproc); \
+	    PYTHONPATH=python PODATTN_LIBRARY=build/demo/libpodattn.so $(PYTHON) bench/compare.py bench/batches/small.csv \
+	        --only fused --only serial --only sdpa --time-limit 60 --out $(BENCH_OUT)/libraries.csv --overwrite; \
 	else \
 	    echo 'bench: for the comparison, make bench PYTHON=a Python that has torch (measured with 2.15.0)'; \
 	fi
 endif
+	@for python in "$$(bench/venv.sh)" $(PYTHON); do \
+	    if "$$python" -c 'import matplotlib' 2>/dev/null; then exec "$$python" bench/plot.py $(BENCH_OUT); fi; \
+	done; echo 'bench: no figures: they need matplotlib'
 
 install: ## build and install into PREFIX (default /usr/local; DESTDIR is honoured)
 	@tools/setup.sh demo

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Draws what `podattn bench` and bench/peers.py measured: a figure a suite, as SVG and PNG, and pages that show them.
+"""Draws what `podattn bench` and bench/compare.py measured: a figure a suite, as SVG and PNG, and pages that show them.
 
     "$(bench/venv.sh)" bench/plot.py bench/out                        every file in bench/out, figures beside it
     "$(bench/venv.sh)" bench/plot.py bench/results/h100 --figures docs/figures --page docs/evaluation.md
@@ -16,9 +16,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from plots import pages, results, summary
-from plots.look import save
-from plots.suites import SUITES
+from figures import pages, results, summary
+from figures.look import save
+from figures.suites import SUITES
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -87,7 +87,7 @@ def fill(page: Path, suites: list[str], found: dict[str, results.Results], drawn
     if not suites:
         blocks["claims"] = pages.claims(answers)
         runs = [found[suite] for suite in ("libraries_contiguous", "libraries") if suite in drawn]
-        blocks["balanced"] = summary.table(found["peers"] if "peers" in drawn else None, runs)
+        blocks["balanced"] = summary.table(runs)
     page.write_text(pages.replace(page.read_text(encoding="utf-8"), blocks), encoding="utf-8")
     print(f"filled {page}")
 

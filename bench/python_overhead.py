@@ -86,7 +86,7 @@ def measure(device: str, calls: int, repeats: int) -> list[tuple[str, float]]:
         row("Plan.attention, NumPy, out given", lambda: plan.attention(*arrays_of_numpy))
     stream = torch.cuda.current_stream().cuda_stream if is_cuda else 0
     plan.attention(q, k, v, out)
-    arguments = (plan._handle, plan._layer.address, plan._workspace_address, plan._workspace_size, stream)
+    arguments = (plan._handle, plan._layer.tensors_address, plan._layer.cache_address, stream)
     row("C call", lambda: lib.pod_attention(*arguments))
     return rows
 

@@ -1,9 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* How the command line fails: an exit code for the shell, one line for the person.
- *
- * The folder cli/ is the program `podattn`. It knows the library only through podattn.h. Everything but main.c and the
- * cmd_*.c files is the static library podattn_cli_core, so that tests and fuzzers can link it: trace_parse() in
- * trace.h and batch_json_parse() in batch_json.h take any bytes. */
+/* How the command line fails: an exit code for the shell, one line for the person. */
 #ifndef CLI_ERROR_H
 #define CLI_ERROR_H
 
@@ -14,7 +10,7 @@ typedef enum cli_exit {
     CLI_BAD_INPUT = 2 /**< also whatever the machine refused: files, memory, devices */
 } cli_exit;
 
-/** What went wrong, as main() prints it behind "podattn: ". */
+/** What went wrong, as main() prints it after "podattn: ". */
 typedef struct cli_error {
     char line[512];
 } cli_error;

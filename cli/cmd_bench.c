@@ -4,11 +4,10 @@
 #include "bench/commit.h"
 #include "bench/suites.h"
 #include "commands.h"
-#include "file.h"
-#include "json_writer.h"
-#include "number.h"
-#include "options.h"
-#include "stopwatch.h"
+#include "input/number.h"
+#include "input/options.h"
+#include "output/json_writer.h"
+#include "run/stopwatch.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -18,6 +17,15 @@ enum { MAX_SUITES = 16, REPEAT = 50, WARMUP = 4, CPU_REPEAT = 5, CPU_WARMUP = 1,
 
 #define FIELD(field) .offset = offsetof(bench_options, field)
 
+static cli_exit add_batch_file(const cli_option *option, void *target, const char *text, cli_error *error) {
+    bench_options *options = target;
+    if (options->num_batch_files == BENCH_MAX_FILES) {
+        return cli_fail(error, "%s is given more than %d times", option->name, BENCH_MAX_FILES);
+    }
+    options->batch_files[options->num_batch_files++] = text;
+    return CLI_OK;
+}
+
 static const cli_option bench_option_rows[] = {
     {"--out", "DIR", "where the files go (bench/out)", option_set_text, FIELD(out), 0, 0},
     {"--device", "NAME", "auto (default), cpu, cpu:N with N threads, or cuda:N", option_set_text, FIELD(device), 0, 0},
@@ -26,7 +34,7 @@ static const cli_option bench_option_rows[] = {
     {"--resume", NULL, "go on with files that this command began", option_set_switch, FIELD(resumes), 1, 0},
     {"--overwrite", NULL, "begin files anew", option_set_switch, FIELD(overwrites), 1, 0},
     {"--repeat", "N", "timed turns of each row (50; 5 on a CPU)", option_set_int32, FIELD(repeat), 1, MAX_REPEAT},
-    {"--peers", "FILE", "batches with other libraries' times, for peers", option_set_text, FIELD(peers), 0, 0},
+    {"--batches", "FILE", "batches for the suite batches; may be repeated", add_batch_file, 0, 0, 0},
     {"--trace", "FILE", "a trace instead of the made-up ones", option_set_text, FIELD(trace), 0, 0},
     {"--launch", "CASE/VARIANT...", "only compute this a few times, for a profiler", option_set_text, FIELD(launch), 0,
      0},
@@ -49,7 +57,9 @@ static void print_command(const bench *bench, const bench_suite *suite, FILE *fi
     fprintf(file, "# command: podattn bench %s --device %s", bench->suite, bench->device_name);
     if (bench->is_short) fprintf(file, " --short");
     fprintf(file, " --repeat %d", bench->repeat);
-    if (suite->needs_peers) fprintf(file, " --peers %s", options->peers);
+    for (int32_t f = 0; f < options->num_batch_files && suite->needs_batches; f++) {
+        fprintf(file, " --batches %s", options->batch_files[f]);
+    }
     if (suite->takes_trace && options->trace != NULL) fprintf(file, " --trace %s", options->trace);
     fputc('\n', file);
 }
@@ -72,7 +82,7 @@ static void print_state(const bench *bench, char *text, size_t bytes) {
     time_t now = time(NULL);
     struct tm utc;
     if (gmtime_r(&now, &utc) != NULL) strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%SZ", &utc);
-    gpu_state_print(&bench->gpu_state, gpu, sizeof gpu);
+    gpu_state_print(&bench->nvml, gpu, sizeof gpu);
     snprintf(text, bytes, "# date: %s\n# state: %s\n# turns: %d timed after %d; times in microseconds%s\n", date, gpu,
              bench->repeat, bench->warmup, bench->is_gpu ? "" : "; tokens / 16, decodes / 4");
 }
@@ -97,7 +107,7 @@ static cli_exit open_file(bench *bench, const bench_suite *suite, cli_error *err
 /** What the device cannot do, "" if it can. */
 static const char *why_not(const bench *bench, const bench_suite *suite) {
     if (suite->needs_gpu && !bench->is_gpu) return "needs a GPU";
-    if (suite->needs_peers && bench->options->peers == NULL) return "needs --peers FILE";
+    if (suite->needs_batches && bench->options->num_batch_files == 0) return "needs --batches FILE";
     return "";
 }
 
@@ -107,7 +117,7 @@ static void end_suite(bench *bench, cli_exit code, const cli_error *reason, suit
     cli_error ignored;
     if (bench->is_gpu) {
         size_t used = (size_t)snprintf(comment, sizeof comment, "state at the end: ");
-        gpu_state_print(&bench->gpu_state, comment + used, sizeof comment - used);
+        gpu_state_print(&bench->nvml, comment + used, sizeof comment - used);
         bench_file_comment(&bench->file, comment, &ignored);
     }
     if (code != CLI_OK) bench_leave_out(bench, bench->suite, reason->line);
@@ -125,7 +135,7 @@ static cli_exit run_suite(bench *bench, const bench_suite *suite, suite_result *
     if (result->reason[0] != '\0') return CLI_OK;
     bench->suite = suite->name;
     CLI_TRY(open_file(bench, suite, error));
-    cli_exit code = suite->run(bench, &reason);
+    cli_exit code = bench_suite_run(bench, suite, &reason);
     end_suite(bench, code, &reason, result);
     return bench_file_close(&bench->file, error);
 }
@@ -136,10 +146,10 @@ static void print_text(const suite_result *results, int32_t count) {
     for (int32_t i = 0; i < count; i++) {
         const suite_result *r = &results[i];
         if (r->path[0] == '\0') {
-            printf("%-8s left out: %s\n", r->suite->name, r->reason);
+            printf("%-13s left out: %s\n", r->suite->name, r->reason);
             continue;
         }
-        printf("%-8s %s: cases done %d", r->suite->name, r->path, r->num_done);
+        printf("%-13s %s: cases done %d", r->suite->name, r->path, r->num_done);
         if (r->num_kept > 0) printf(", there before %d", r->num_kept);
         if (r->num_left_out > 0) printf(", left out %d: %s", r->num_left_out, r->reason);
         printf("\n");
@@ -228,10 +238,10 @@ static cli_exit launch(bench *bench, const bench_suite *suite, cli_error *error)
     if (strcmp(why_not(bench, suite), "") != 0) {
         return cli_fail(error, "%s %s", suite->name, why_not(bench, suite));
     }
-    if (!suite->has_batches) return cli_fail(error, "--launch: %s has no batches", suite->name);
+    if (suite->batches == NULL) return cli_fail(error, "--launch: %s has no batches", suite->name);
     bench->suite = suite->name;
     bench->deadline_us = HUGE_VAL;
-    return suite->run(bench, error);
+    return bench_suite_run(bench, suite, error);
 }
 
 /** How "auto" is called once it is known what it is. */
@@ -240,20 +250,13 @@ static const char *device_name(const bench *bench) {
     return bench->is_gpu ? "cuda:0" : "cpu";
 }
 
-static cli_exit read_trace(const char *path, trace *trace, cli_error *error) {
-    char *data;
-    size_t size;
-    CLI_TRY(file_read(path, &data, &size, error));
-    cli_exit code = trace_parse(data, size, path, trace, error);
-    free(data);
-    return code;
-}
-
 /** What can be wrong with the input shows before anything is measured. */
 static cli_exit read_files(bench *bench, cli_error *error) {
     const bench_options *options = bench->options;
-    if (options->peers != NULL) CLI_TRY(peer_table_read(options->peers, &bench->peers, error));
-    return options->trace != NULL ? read_trace(options->trace, &bench->trace, error) : CLI_OK;
+    for (int32_t f = 0; f < options->num_batch_files; f++) {
+        CLI_TRY(batch_file_read(options->batch_files[f], &bench->batches[f], error));
+    }
+    return options->trace != NULL ? trace_read(options->trace, &bench->trace, error) : CLI_OK;
 }
 
 static cli_exit bench_on_device(bench *bench, const bench_suite *const chosen[], int32_t count, cli_error *error) {
@@ -265,9 +268,9 @@ static cli_exit bench_on_device(bench *bench, const bench_suite *const chosen[],
     bench->warmup = bench->is_gpu ? WARMUP : CPU_WARMUP;
     bench->repeat = options->repeat > 0 ? options->repeat : bench->is_gpu ? REPEAT : CPU_REPEAT;
     bench->arena.memory = bench->device.memory;
-    gpu_state_open(&bench->gpu_state, bench->device.memory);
+    gpu_state_open(&bench->nvml, bench->device.memory);
     cli_exit code = options->launch != NULL ? launch(bench, chosen[0], error) : run_suites(bench, chosen, count, error);
-    gpu_state_close(&bench->gpu_state);
+    pod__nvml_close(&bench->nvml);
     arena_free(&bench->arena);
     compute_device_close(&bench->device);
     return code;
@@ -278,7 +281,7 @@ static cli_exit bench_with_options(const bench_options *options, const bench_sui
     bench bench = {.options = options};
     cli_exit code = read_files(&bench, error);
     if (code == CLI_OK) code = bench_on_device(&bench, chosen, count, error);
-    peer_table_free(&bench.peers);
+    for (int32_t f = 0; f < BENCH_MAX_FILES; f++) batch_list_free(&bench.batches[f]);
     trace_free(&bench.trace);
     return code;
 }

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* podattn info: what this build and this machine can do. */
 #include "commands.h"
-#include "format.h"
-#include "host_memory.h"
-#include "json_writer.h"
-#include "models.h"
-#include "options.h"
+#include "input/models.h"
+#include "input/options.h"
+#include "output/format.h"
+#include "output/json_writer.h"
+#include "output/table.h"
 #include "podattn.h"
-#include "table.h"
+#include "run/host_memory.h"
 
 /** Devices to look for; of the simulated ones only those with fixed sizes. */
 static const char *const device_names[] = {"cpu", "cuda:0", "sim:h100", "sim:a100", "sim:cpu"};

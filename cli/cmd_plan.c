@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* podattn plan: what every CTA of a target would do for a batch. Needs no such device. */
-#include "batch_args.h"
-#include "batch_arrays.h"
 #include "commands.h"
-#include "file.h"
-#include "format.h"
-#include "plan_report.h"
-#include "planner.h"
-#include "stopwatch.h"
-#include "svg.h"
+#include "input/batch_args.h"
+#include "input/batch_arrays.h"
+#include "input/file.h"
+#include "output/format.h"
+#include "output/plan_report.h"
+#include "output/svg.h"
+#include "run/planner.h"
+#include "run/stopwatch.h"
 
 enum { LISTED_TICKETS = 6, NUM_BUILDS = 5 };
 
@@ -22,8 +22,8 @@ typedef struct plan_options {
 #define FIELD(field) .offset = offsetof(plan_options, field)
 
 static const cli_option plan_option_rows[] = {
-    {"--target", "TARGET", "h100 (default), h100,kernel=sm80, a100, cpu, or sms=N: an H100 with N SMs", option_set_text,
-     FIELD(target), 0, 0},
+    {"--target", "TARGET", "h100 (default), a100, cpu, or sms=N: an H100 with N SMs; options as in h100,kernel=sm80",
+     option_set_text, FIELD(target), 0, 0},
     {"--items", NULL, "list every work item", option_set_switch, FIELD(shows_items), 1, 0},
     {"--svg", "FILE", "write the simulated timeline as a picture", option_set_text, FIELD(svg_path), 0, 0},
     {"--json", NULL, "print JSON, every item included", option_set_switch, FIELD(is_json), 1, 0},
@@ -54,16 +54,16 @@ static cli_exit write_svg(const plan_report *report, const char *path, cli_error
              report->spec->model[0] != '\0' ? report->spec->model : "a model");
     file_writer writer;
     CLI_TRY(file_write_begin(&writer, path, error));
-    svg_caption caption = {title, report->target, report->machine};
+    svg_caption caption = {title, report->target, &report->machine};
     svg_write(&report->timeline, report->spec, &caption, writer.file);
     return file_write_end(&writer, error);
 }
 
 static cli_exit report_plan(const plan_options *options, plan_report *report, cli_error *error) {
     report->info = pod_plan_info_init();
-    if (pod_plan_get_info(report->plan, &report->info) != POD_OK) return cli_fail_library(error);
-    report->machine = machine_find(report->target, report->info.kernel);
-    CLI_TRY(timeline_simulate(report->plan, report->spec, report->machine, &report->timeline, error));
+    if (pod_plan_get_info(report->plan, 0, &report->info) != POD_OK) return cli_fail_library(error);
+    report->machine = machine_find(report->device, report->target, report->info.kernel);
+    CLI_TRY(timeline_simulate(report->plan, report->spec, &report->machine, &report->timeline, error));
     if (options->svg_path != NULL) CLI_TRY(write_svg(report, options->svg_path, error));
     if (options->is_json) {
         plan_report_json(report, stdout);
@@ -78,12 +78,12 @@ static cli_exit plan_batch(const plan_options *options, const batch_spec *spec, 
     pod_limits limits = batch_spec_limits(spec);
     planner planner = {.plan = NULL};
     batch_arrays arrays = {.batch = pod_batch_init()};
-    plan_report report = {.target = options->target, .spec = spec};
+    plan_report report = {.target = options->target, .spec = spec, .device = device};
     cli_exit code = planner_make(device, memory, &limits, &planner, error);
     if (code == CLI_OK) code = batch_arrays_make(spec, &limits, &arrays, error);
     if (code == CLI_OK) code = build_plan(&planner, &arrays.batch, &report.build_us, error);
     report.plan = planner.plan;
-    report.workspace_bytes = planner.workspace_bytes;
+    report.workspace_bytes = planner.workspace.plan_bytes + planner.workspace.scratch_bytes;
     if (code == CLI_OK) code = report_plan(options, &report, error);
     timeline_free(&report.timeline);
     batch_arrays_free(&arrays);

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* podattn replay: a request trace through the scheduler; the attention of every step is computed fused and serial. */
-#include "batch_args.h"
 #include "commands.h"
-#include "file.h"
-#include "format.h"
-#include "number.h"
-#include "progress.h"
-#include "replay_report.h"
-#include "synthetic.h"
+#include "input/batch_args.h"
+#include "input/number.h"
+#include "input/synthetic.h"
+#include "output/format.h"
+#include "output/replay_batches.h"
+#include "output/replay_report.h"
+#include "run/progress.h"
 
 #include <stdlib.h>
 
@@ -21,6 +21,8 @@ typedef struct command_options {
     int64_t kv_tokens; /**< 0: what the trace needs, within a modest size */
     int32_t check_every;
     int32_t skips_too_long;
+    const char *batches_path; /**< NULL: steps are computed */
+    int64_t every;            /**< 0: not given */
     int32_t is_json;
 } command_options;
 
@@ -41,6 +43,9 @@ static const cli_option replay_option_rows[] = {
     {"--device", "NAME", "cpu (default), cpu:N with N threads, cuda:N or auto", option_set_text, FIELD(device), 0, 0},
     {"--check", "K", "compare each K-th step and the last with the oracle", option_set_int32, FIELD(check_every), 1,
      INT32_MAX},
+    {"--write-batches", "FILE", "write the steps as a batch file; compute nothing", option_set_text,
+     FIELD(batches_path), 0, 0},
+    {"--every", "N", "write each N-th step (1)", option_set_int64, FIELD(every), 1, NUMBER_MAX},
     {"--json", NULL, "print JSON, every step included", option_set_switch, FIELD(is_json), 1, 0},
 };
 
@@ -64,12 +69,7 @@ static cli_exit load_trace(const command_options *options, const char *path, int
         return synthetic_make(options->synthetic, options->num_requests, seed, trace, error);
     }
     if (path == NULL) return cli_fail(error, "no TRACE and no --synthetic is given");
-    char *data;
-    size_t size;
-    CLI_TRY(file_read(path, &data, &size, error));
-    cli_exit code = trace_parse(data, size, path, trace, error);
-    free(data);
-    return code;
+    return trace_read(path, trace, error);
 }
 
 /* ---- steps ---- */
@@ -85,9 +85,9 @@ static cli_exit reserve_step(replay_report *report, cli_error *error) {
 }
 
 static cli_exit check_step(replay_state *state, cli_error *error) {
-    check_errors errors;
+    pod_errors errors;
     CLI_TRY(replay_check(&state->replay, &errors, error));
-    state->report.errors = check_worst(state->report.errors, errors);
+    state->report.errors = pod__larger_errors(state->report.errors, errors);
     state->report.num_checked_steps++;
     return CLI_OK;
 }
@@ -128,29 +128,46 @@ static cli_exit replay_trace(replay_state *state, const replay_options *options,
     report->config = state->replay.config;
     report->cache_bytes = state->replay.cache_bytes;
     report->num_finished = state->replay.scheduler.num_finished;
-    report->tolerance = check_tolerance(report->spec->dtype);
-    report->passes = check_passes(report->errors, report->tolerance);
+    report->tolerance = pod__errors_allowed(report->spec->dtype);
+    report->passes = pod__errors_within(report->errors, report->tolerance);
     CLI_TRY(state->options->is_json ? replay_report_json(report, stdout, error)
                                     : replay_report_text(report, stdout, error));
     return report->passes ? CLI_OK : CLI_CHECK_FAILED;
 }
 
-static cli_exit replay_on_device(replay_state *state, cli_error *error) {
+static replay_options choose_options(const replay_state *state) {
     const command_options *options = state->options;
-    const replay_options replay_options = {.spec = state->report.spec,
-                                           .trace_name = state->report.trace_name,
-                                           .chunk_tokens = options->chunk_tokens,
-                                           .max_batch = options->max_batch,
-                                           .kv_tokens = options->kv_tokens,
-                                           .skips_too_long = options->skips_too_long,
-                                           .has_check = options->check_every > 0};
-    CLI_TRY(compute_device_open(options->device, &state->device, error));
+    return (replay_options){.spec = state->report.spec,
+                            .trace_name = state->report.trace_name,
+                            .chunk_tokens = options->chunk_tokens,
+                            .max_batch = options->max_batch,
+                            .kv_tokens = options->kv_tokens,
+                            .skips_too_long = options->skips_too_long,
+                            .has_check = options->check_every > 0};
+}
+
+static cli_exit replay_on_device(replay_state *state, const replay_options *options, cli_error *error) {
+    CLI_TRY(compute_device_open(state->options->device, &state->device, error));
     state->report.device = state->device.info;
     state->report.has_streams = !device_memory_is_host(state->device.memory);
-    cli_exit code = replay_trace(state, &replay_options, error);
+    cli_exit code = replay_trace(state, options, error);
     free(state->report.steps);
     replay_free(&state->replay);
     compute_device_close(&state->device);
+    return code;
+}
+
+static cli_exit write_batches(replay_state *state, const replay_options *options, cli_error *error) {
+    const command_options *command = state->options;
+    replay_batches batches = {.path = command->batches_path,
+                              .every = command->every > 0 ? command->every : 1,
+                              .max_steps = command->max_steps};
+    if (command->check_every > 0) return cli_fail(error, "--check: --write-batches computes nothing");
+    cli_exit code = replay_schedule(options, &state->trace, &state->replay, error);
+    if (code == CLI_OK) code = replay_batches_write(&state->replay, &batches, error);
+    if (code == CLI_OK && command->is_json) replay_batches_json(&batches, stdout);
+    if (code == CLI_OK && !command->is_json) replay_batches_text(&batches, stdout);
+    replay_free(&state->replay);
     return code;
 }
 
@@ -160,8 +177,13 @@ static cli_exit replay_with_options(const command_options *options, const char *
     state.report.spec = spec;
     state.report.trace = &state.trace;
     state.report.trace_name = path != NULL ? path : options->synthetic;
+    if (options->every > 0 && options->batches_path == NULL) return cli_fail(error, "--every needs --write-batches");
     cli_exit code = load_trace(options, path, spec->seed, &state.trace, error);
-    if (code == CLI_OK) code = replay_on_device(&state, error);
+    if (code == CLI_OK) {
+        const replay_options chosen = choose_options(&state);
+        code = options->batches_path != NULL ? write_batches(&state, &chosen, error)
+                                             : replay_on_device(&state, &chosen, error);
+    }
     trace_free(&state.trace);
     return code;
 }

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* podattn run: one hybrid batch, timed in every way, and checked. */
-#include "batch_args.h"
-#include "batch_arrays.h"
 #include "commands.h"
-#include "compute_device.h"
-#include "engine.h"
-#include "host_memory.h"
-#include "lineup.h"
-#include "progress.h"
-#include "run_report.h"
-#include "stopwatch.h"
-#include "tensor_set.h"
+#include "input/batch_args.h"
+#include "input/batch_arrays.h"
+#include "output/run_report.h"
+#include "run/compute_device.h"
+#include "run/engine.h"
+#include "run/host_memory.h"
+#include "run/lineup.h"
+#include "run/progress.h"
+#include "run/stopwatch.h"
+#include "run/tensor_set.h"
 
 #include <stdlib.h>
 
@@ -37,7 +37,7 @@ static const cli_option run_option_rows[] = {
 typedef struct run_state {
     const run_options *options;
     compute_device device;
-    pod_device *hfuse_device; /**< the same GPU under another name; NULL on a CPU */
+    pod_device *hfuse_device; /**< the same GPU under another name; NULL where there is no such row */
     pod_limits limits;
     batch_arrays arrays;
     tensor_set tensors;
@@ -46,18 +46,10 @@ typedef struct run_state {
     run_report report;
 } run_state;
 
-/** Longest query first, which puts prefill work before decode work. */
-static int compare_requests(const void *left, const void *right) {
-    const batch_request *a = left, *b = right;
-    if (a->q_len != b->q_len) return a->q_len > b->q_len ? -1 : 1;
-    return (b->kv_len > a->kv_len) - (b->kv_len < a->kv_len);
-}
-
 /** Everything is counted before anything is taken. */
 static cli_exit check_memory(run_state *run, const batch_spec *spec, int64_t num_pages, cli_error *error) {
     size_t workspace_bytes;
-    if (pod_workspace_size(run->device.device, &run->limits, &workspace_bytes) != POD_OK)
-        return cli_fail_library(error);
+    CLI_TRY(planner_bytes(run->device.device, &run->limits, &workspace_bytes, error));
     run->report.workspace_bytes = (double)workspace_bytes;
     run->report.tensor_bytes = tensor_set_bytes(&run->limits, num_pages);
     double bytes = run->report.tensor_bytes;
@@ -65,14 +57,6 @@ static cli_exit check_memory(run_state *run, const batch_spec *spec, int64_t num
     bytes += batch_arrays_bytes(spec, &run->limits);
     if (run->options->has_check) bytes += check_reference_bytes(&run->limits);
     return host_memory_check("the batch", bytes, error);
-}
-
-static int64_t count_pages(const batch_spec *spec) {
-    if (spec->page_size == 0) return spec->num_requests;
-    int64_t num_pages = 0;
-    for (int32_t r = 0; r < spec->num_requests; r++)
-        num_pages += batch_pages(spec->requests[r].kv_len, spec->page_size);
-    return num_pages;
 }
 
 /** The baseline that pairs both kinds of work inside CTAs is the same GPU, opened with another option. */
@@ -88,12 +72,12 @@ static cli_exit set_up(run_state *run, const batch_spec *spec, cli_error *error)
     int is_gpu = !device_memory_is_host(run->device.memory);
     run->report.is_gpu = is_gpu;
     run->limits = batch_spec_limits(spec);
-    int64_t num_pages = count_pages(spec);
+    int64_t num_pages = batch_spec_pages(spec);
     CLI_TRY(check_memory(run, spec, num_pages, error));
     CLI_TRY(batch_arrays_make(spec, &run->limits, &run->arrays, error));
     CLI_TRY(engine_make(run->device.device, run->device.memory, &run->limits, &run->engine, error));
     CLI_TRY(engine_plan(&run->engine, &run->arrays.batch, error)); /* all of the input is validated here */
-    if (is_gpu) CLI_TRY(set_up_hfuse(run, error));
+    if (run_row_exists(RUN_HFUSE, is_gpu)) CLI_TRY(set_up_hfuse(run, error));
     return tensor_set_make(spec, &run->limits, num_pages, run->device.memory, &run->tensors, error);
 }
 
@@ -109,14 +93,13 @@ static engine *row_engine(run_state *run, run_row row, engine_way *way) {
 
 /** Poisons, runs, and only then compares. */
 static cli_exit check_row(run_state *run, run_row row, const check_reference *reference, cli_error *error) {
-    double unused_us;
     engine_way way;
     engine *engine = row_engine(run, row, &way);
     CLI_TRY(tensor_set_poison(&run->tensors, error));
-    CLI_TRY(engine_run(engine, way, &run->tensors.placed, &unused_us, error));
+    CLI_TRY(engine_run(engine, way, &run->tensors.placed, error));
     CLI_TRY(tensor_set_fetch(&run->tensors, error));
-    run->report.errors[row] = check_compare(reference, &run->tensors.host);
-    run->report.passes &= check_passes(run->report.errors[row], run->report.tolerance);
+    run->report.errors[row] = check_compare(reference, &run->tensors.host.tensors);
+    run->report.passes &= pod__errors_within(run->report.errors[row], run->report.tolerance);
     return CLI_OK;
 }
 
@@ -124,7 +107,7 @@ static cli_exit check_rows(run_state *run, cli_error *error) {
     check_reference reference;
     run_report *report = &run->report;
     report->has_check = report->passes = 1;
-    report->tolerance = check_tolerance(run->limits.out_dtype);
+    report->tolerance = pod__errors_allowed(run->limits.out_dtype);
     cli_exit code = check_reference_make(&run->limits, &run->arrays.batch, &run->tensors.host, &reference, error);
     for (int row = 0; row < NUM_WHOLE_RUN_ROWS && code == CLI_OK; row++) {
         if (run_row_exists((run_row)row, report->is_gpu)) code = check_row(run, (run_row)row, &reference, error);
@@ -146,7 +129,7 @@ static cli_exit time_calls(run_state *run, cli_error *error) {
         lineup_variant *variant = &lineup->variants[lineup->num_variants];
         rows[lineup->num_variants++] = (run_row)row;
         variant->engine = row_engine(run, (run_row)row, &variant->way);
-        variant->tensors = run->tensors.placed;
+        variant->layer = run->tensors.placed;
     }
     progress progress = progress_begin();
     CLI_TRY(lineup_time(lineup, &progress, error));
@@ -183,7 +166,7 @@ static cli_exit run_batch(run_state *run, const batch_spec *spec, cli_error *err
 
 static cli_exit run_with_options(const run_options *options, batch_spec *spec, cli_error *error) {
     CLI_TRY(batch_spec_check(spec, error));
-    qsort(spec->requests, (size_t)spec->num_requests, sizeof *spec->requests, compare_requests);
+    batch_spec_sort(spec);
     run_state run = {.options = options, .report = {.spec = spec}};
     CLI_TRY(compute_device_open(options->device, &run.device, error));
     run.report.device = run.device.info;
@@ -209,7 +192,7 @@ static cli_exit run_with_spec(int argc, char **argv, batch_spec *spec, cli_error
         .usage = "podattn run [requests] [shape] [--device NAME] [--check] [--json]",
         .summary = "Computes the attention of one hybrid batch of random data: fused in one call, serial as a prefill\n"
                    "call and then a decode call, and each side alone; on a GPU also with the two calls on two\n"
-                   "streams, and fused inside CTAs (hfuse). Prints medians and, with --check, errors.",
+                   "streams. Prints medians and, with --check, errors.",
         .groups = groups,
         .num_groups = OPTION_COUNT(groups),
     };

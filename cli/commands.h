@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The commands. Each takes the arguments behind its name and prints nothing before everything has succeeded. */
+/* The commands. Each takes the arguments after its name and prints nothing before everything has succeeded. */
 #ifndef CLI_COMMANDS_H
 #define CLI_COMMANDS_H
 
@@ -9,7 +9,7 @@ cli_exit cmd_info(int argc, char **argv, cli_error *error);
 cli_exit cmd_run(int argc, char **argv, cli_error *error);
 cli_exit cmd_plan(int argc, char **argv, cli_error *error);
 cli_exit cmd_replay(int argc, char **argv, cli_error *error);
-cli_exit cmd_limits(int argc, char **argv, cli_error *error);
+cli_exit cmd_peak(int argc, char **argv, cli_error *error);
 cli_exit cmd_bench(int argc, char **argv, cli_error *error);
 
 #endif

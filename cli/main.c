@@ -13,7 +13,7 @@ static const char usage[] = "usage: podattn COMMAND [options]\n"
                             "  run      one hybrid batch: fused, serial, both sides alone, and the error\n"
                             "  plan     the schedule of a batch, as text, JSON or a timeline picture\n"
                             "  replay   a request trace through a chunked-prefill scheduler, every step computed\n"
-                            "  limits   what a device can do at most: reading, multiplying, both at once\n"
+                            "  peak     what a device can do at most: reading, multiplying, both at once\n"
                             "  bench    whole sweeps, each into a CSV file\n"
                             "\n"
                             "podattn COMMAND --help explains a command. Exit codes: 0 done, 1 a check failed,\n"
@@ -23,8 +23,8 @@ static const struct {
     const char *name;
     cli_exit (*run)(int argc, char **argv, cli_error *error);
 } commands[] = {
-    {"info", cmd_info},     {"run", cmd_run},       {"plan", cmd_plan},
-    {"replay", cmd_replay}, {"limits", cmd_limits}, {"bench", cmd_bench},
+    {"info", cmd_info},     {"run", cmd_run},   {"plan", cmd_plan},
+    {"replay", cmd_replay}, {"peak", cmd_peak}, {"bench", cmd_bench},
 };
 
 static cli_exit run_command(int argc, char **argv, cli_error *error) {

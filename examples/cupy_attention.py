@@ -51,7 +51,7 @@ def main() -> Optional[str]:
         q_heads=Q_HEADS, kv_heads=KV_HEADS, head_dim=HEAD_DIM, page_size=PAGE_SIZE, num_pages=NUM_PAGES, max_requests=4,
         max_q_tokens=16, max_kv_len=64, dtype=cp.float16, device="cuda:0",
     )  # fmt: skip
-    plan.set_workspace(cp.empty(plan.workspace_bytes + 256, cp.uint8))
+    plan.attach(cp.empty(plan.plan_bytes + 256, cp.uint8), cp.empty(plan.scratch_bytes + 256, cp.uint8))
     with cp.cuda.Stream(non_blocking=True) as stream:
         q = normal(Q_START[-1], Q_HEADS, HEAD_DIM)
         k, v = (normal(NUM_PAGES, PAGE_SIZE, KV_HEADS, HEAD_DIM) for _ in range(2))

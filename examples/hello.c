@@ -17,39 +17,46 @@ int main(void) {
         for (int t = 0; t < TOKENS; t++)
             for (int i = 0; i < KV_HEADS * DIM; i++) v[r][t][i] = (float)t;
 
-    pod_limits limits = {.struct_size = sizeof limits,
-                         .q_heads = HEADS,
-                         .kv_heads = KV_HEADS,
-                         .head_dim = DIM,
-                         .page_size = TOKENS,
-                         .max_requests = REQUESTS,
-                         .max_q_tokens = 4,
-                         .max_kv_len = TOKENS};
+    /* Once: the shapes that stay, and the largest batch. A contiguous cache is one page per request. */
     pod_device *device;
     pod_plan *plan;
-    size_t bytes;
+    pod_workspace workspace = pod_workspace_init();
+    pod_limits limits = pod_limits_init();
+    limits.q_heads = HEADS;
+    limits.kv_heads = KV_HEADS;
+    limits.head_dim = DIM;
+    limits.page_size = TOKENS;
+    limits.max_requests = REQUESTS;
+    limits.max_q_tokens = 4;
+    limits.max_kv_len = TOKENS;
     TRY(pod_device_open("cpu", &device));
     TRY(pod_plan_create(device, &limits, &plan));
-    TRY(pod_workspace_size(device, &limits, &bytes));
-    void *workspace = aligned_alloc(POD_WORKSPACE_ALIGN, bytes);
+    TRY(pod_workspace_size(device, &limits, &workspace));
+    workspace.plan = aligned_alloc(POD_WORKSPACE_ALIGN, workspace.plan_bytes);
+    workspace.scratch = aligned_alloc(POD_WORKSPACE_ALIGN, workspace.scratch_bytes);
+    TRY(pod_plan_attach(plan, &workspace));
 
     /* Once per step: request 0 has the query tokens [0, 3), request 1 has [3, 4). */
-    pod_batch batch = {.struct_size = sizeof batch,
-                       .num_requests = REQUESTS,
-                       .q_start = (int32_t[]){0, 3, 4},
-                       .kv_len = (int32_t[]){3, 20},
-                       .max_pages = 1,
-                       .num_pages = REQUESTS,
-                       .causal = 1};
-    TRY(pod_plan_build(plan, &batch, workspace, bytes, NULL));
+    pod_batch batch = pod_batch_init();
+    batch.num_requests = REQUESTS;
+    batch.q_start = (int32_t[]){0, 3, 4};
+    batch.kv_len = (int32_t[]){3, 20};
+    batch.num_pages = REQUESTS;
+    TRY(pod_plan_build(plan, &batch, NULL));
 
     /* Once per layer. */
-    pod_tensors tensors = {.struct_size = sizeof tensors, .q = q, .k = k, .v = v, .out = out};
-    TRY(pod_attention(plan, &tensors, workspace, bytes, NULL));
+    pod_tensors tensors = pod_tensors_init();
+    pod_cache cache = pod_cache_init();
+    tensors.q = q;
+    tensors.out = out;
+    cache.k = k;
+    cache.v = v;
+    TRY(pod_attention(plan, &tensors, &cache, NULL));
     for (int token = 0; token < 4; token++) printf("token %d: %.1f\n", token, (double)out[token][0]);
 
     pod_plan_destroy(plan);
     pod_device_close(device);
-    free(workspace);
+    free(workspace.plan);
+    free(workspace.scratch);
     return 0;
 }

@@ -4,7 +4,7 @@
 
 Requests arrive one after another. A step holds the next token of every running request and a chunk of one prompt,
 whose keys and values go to pages of a shared cache; podattn computes the step's attention in one call per layer,
-planned once. Afterwards each request's text goes through the same model again, alone and at once, with
+planned once. Afterwards each request's text goes through the same model again, alone and in one piece, with
 scaled_dot_product_attention: it has to choose the same token at every place.
 
     python3 examples/tiny_llama.py --device cpu
@@ -105,7 +105,7 @@ class PagedEngine:
         self.model, self.dtype, self.device = model, dtype, device
         num_pages = sum(-(-(len(r.prompt) + r.max_new_tokens) // PAGE_SIZE) for r in requests)
         self.free_pages = torch.randperm(num_pages).tolist()
-        # Keys and values of a page behind one another, as some engines keep them: a matter of strides.
+        # A page holds its keys, then its values, as some engines keep them: a matter of strides.
         self.cache = torch.zeros(LAYERS, num_pages, 2, PAGE_SIZE, KV_HEADS, HEAD_DIM, dtype=dtype, device=device)
         self.plan = podattn.Plan(
             q_heads=Q_HEADS, kv_heads=KV_HEADS, head_dim=HEAD_DIM, page_size=PAGE_SIZE, num_pages=num_pages,

@@ -7,19 +7,21 @@
  *   1. versions and status   every call returns a pod_status; pod_error_message() says what was wrong
  *   2. device                open "auto", "cpu", "cuda:0" or a planning-only "sim:h100"
  *   3. limits                the shapes that stay fixed while a server runs; they bound the workspace
- *   4. batch and plan        the requests of one step; planned once, used by every layer
- *   5. tensors and attention one call per layer
- *   6. looking inside        what the plan decided, the double-precision oracle, and the device's ceilings
+ *   4. batch and plan        the requests of one step and the masks of its layers; planned once, used by every layer
+ *   5. workspace             memory for the plan and for partial results, attached once
+ *   6. cache, attention      one call per layer
+ *   7. looking inside        what the plan decided, the double-precision oracle, merging, and the device's peak
  *
  * The shortest complete program (examples/hello.c runs it):
  *
  *   pod_device *device;             pod_device_open("auto", &device);
  *   pod_limits limits = pod_limits_init();           ... set heads, head_dim, dtypes, maxima
- *   size_t bytes;                   pod_workspace_size(device, &limits, &bytes);
- *   void *workspace = ...           bytes long, aligned to POD_WORKSPACE_ALIGN, in the device's memory
  *   pod_plan *plan;                 pod_plan_create(device, &limits, &plan);
- *   every step:                     pod_plan_build(plan, &batch, workspace, bytes, stream);
- *     every layer:                  pod_attention(plan, &tensors, workspace, bytes, stream);
+ *   pod_workspace workspace = pod_workspace_init();
+ *   pod_workspace_size(device, &limits, &workspace); ... allocate workspace.plan and workspace.scratch on the device
+ *   pod_plan_attach(plan, &workspace);
+ *   every step:                     pod_plan_build(plan, &batch, stream);
+ *     every layer:                  pod_attention(plan, &tensors, &cache, stream);
  *
  * Words. A *request* is one sequence of the batch: `q_len` new tokens, whose keys are the last `q_len` of its `kv_len`
  * context tokens. *group* is the number of query heads per KV head. A *page* is a run of `page_size` tokens of the KV
@@ -28,7 +30,13 @@
  * Threads. A pod_device may be shared by any number of threads. A pod_plan and its workspace belong to one thread at a
  * time; several plans on one device run side by side.
  *
- * Memory. The caller owns all of it. pod_plan_build() and pod_attention() allocate nothing.
+ * Memory. The caller owns all of it. pod_plan_build() and pod_attention() allocate nothing, wait for nothing and read
+ * nothing back from a GPU.
+ *
+ * Structs. Each begins with `struct_size`; start from pod_<struct>_init(), which sets it and zeros the rest. Zero is
+ * the default of every field. A library accepts the smaller struct of an older header (fields that it lacks are zero)
+ * and the larger one of a newer header if the fields that it does not know are zero. A struct that the library fills in
+ * is filled as far as the caller's struct_size reaches.
  *
  * Source: the fused schedule follows POD-Attention (ASPLOS 2025, arXiv 2410.18038); docs/architecture.md says where
  * this library goes its own way.
@@ -54,14 +62,15 @@ extern "C" {
 /* 1. Versions and status                                                                                            */
 /* ---------------------------------------------------------------------------------------------------------------- */
 
-/** The version of this header. Within one major version the ABI only grows: structs gain fields at their end and name
- * their size in `struct_size`, enumerators keep their values, and functions keep their signatures. */
+/** The version of this header. Until 1.0 the promise holds within one minor version, from 1.0 within one major version:
+ * the ABI only grows. Structs gain fields at their end, enumerators keep their values, functions keep their signatures.
+ * The shared library's name (libpodattn.so.0.2) and the CMake package make the same promise. */
 #define POD_VERSION_MAJOR 0
-#define POD_VERSION_MINOR 1
+#define POD_VERSION_MINOR 2
 #define POD_VERSION_PATCH 0
-#define POD_VERSION_STRING "0.1.0"
+#define POD_VERSION_STRING "0.2.0"
 
-/** The version of the library that is linked, for example "0.1.0". Never NULL. */
+/** The version of the library that is linked, for example "0.2.0". Never NULL. */
 POD_API const char *pod_version(void);
 
 /** Every status, its value and what it means. The values are part of the ABI. */
@@ -70,7 +79,7 @@ POD_API const char *pod_version(void);
     X(POD_E_ARGUMENT, 1, "an argument is invalid")                                                                     \
     X(POD_E_UNSUPPORTED, 2, "this backend cannot do that")                                                             \
     X(POD_E_LIMIT, 3, "the batch exceeds the limits of its plan")                                                      \
-    X(POD_E_WORKSPACE, 4, "the workspace is too small, misaligned or not the planned one")                             \
+    X(POD_E_WORKSPACE, 4, "the workspace is too small, misaligned or was overwritten")                                 \
     X(POD_E_STATE, 5, "the call came out of order")                                                                    \
     X(POD_E_NO_MEMORY, 6, "out of memory")                                                                             \
     X(POD_E_NO_DEVICE, 7, "there is no such device, or it cannot be used")                                             \
@@ -108,15 +117,16 @@ typedef struct pod_device pod_device;
  *   "cpu"        all cores that the process may use; "cpu:4" four threads (1..1024); "cpu:4,isa=avx2" not the best
  *                kernels that the processor runs but these: avx512-bf16, avx512, avx2 or generic
  *   "cuda:0"     the GPU of that ordinal, through its primary context
- *   "sim:h100"   plans as for that device but computes nothing; also "sim:h100,kernel=sm80", "sim:a100", "sim:cpu" and
- *                "sim:sms=N" (an H100 with N SMs, 1..1024)
- * A GPU's name may go on with options, for comparing, as in "cuda:0,fusion=hfuse,ctas=4":
+ *   "sim:h100"   plans as that device would, refuses what it would, and computes nothing; also "sim:a100", "sim:cpu"
+ *                and "sim:sms=N" (an H100 with N SMs, 1..1024)
+ * A GPU's name, real or simulated, may go on with options, for comparing, as in "cuda:0,kernel=sm80,ctas=4":
  *   "fusion=sm|hfuse"           the two kinds of work meet on an SM (default), or in one CTA, warps split statically
  *   "policy=proportional|half"  an SM's CTAs alternate as the two kinds of work do in length (default), or one to one
  *   "ctas=auto|2|4"             CTAs per SM; auto is 2, but 4 smaller ones where an SM does not hold two of the large
  *   "kernel=auto|sm80|sm90"     kernel family: sm90 on compute capability 9.0 where it serves the limits, else sm80
  *                               (default); or one of them alone
- *   fusion=hfuse, policy= and ctas=2|4 ask for the sm80 family: it alone has these choices.
+ *   fusion=hfuse, policy= and ctas=2|4 ask for the sm80 family: it alone has these choices. fusion=hfuse and
+ *   policy=half are baselines, which only a library configured with PODATTN_BASELINES has.
  *
  * Errors: POD_E_ARGUMENT (unknown name or option), POD_E_NO_DEVICE (it is not there or cannot be used; the message says
  * what to do), POD_E_NO_MEMORY. On error `*device` is NULL.
@@ -126,7 +136,7 @@ POD_API pod_status pod_device_open(const char *name, pod_device **device);
 /** Closes a device; every plan made from it must be gone. NULL is allowed. */
 POD_API void pod_device_close(pod_device *device);
 
-/** What a device is. Fill in `struct_size`, or start from pod_device_info_init(). */
+/** What a device is. */
 typedef struct pod_device_info {
     size_t struct_size;
     char backend[16];     /**< "cpu", "cuda" or "sim" */
@@ -150,7 +160,7 @@ typedef enum pod_dtype {
     POD_F32 = 0,
     POD_F16 = 1,
     POD_BF16 = 2,
-    POD_F8E4M3 = 3 /**< KV cache only; no backend of this version takes it */
+    POD_F8E4M3 = 3 /**< reserved for the KV cache; no device of this version takes it */
 } pod_dtype;
 
 /** Bytes of one element, 0 for a number that is no dtype. */
@@ -158,12 +168,21 @@ POD_API size_t pod_dtype_size(pod_dtype dtype);
 /** "f32", "f16", "bf16", "f8e4m3"; "?" for a number that is no dtype. Never NULL. */
 POD_API const char *pod_dtype_name(pod_dtype dtype);
 
-/** What stays fixed while a server runs: shapes, dtypes and the largest batch. Start from pod_limits_init(). */
+/** Where the arrays of a batch are. */
+typedef enum pod_memory {
+    POD_MEMORY_HOST = 0,  /**< host memory: every device takes this */
+    POD_MEMORY_DEVICE = 1 /**< memory that only the GPU reads: the lengths may be known to the GPU alone */
+} pod_memory;
+
+/** Most masks of one plan. */
+#define POD_MAX_MASKS 8
+
+/** What stays fixed while a server runs: shapes, dtypes and the largest batch. */
 typedef struct pod_limits {
     size_t struct_size;
     int32_t q_heads;      /**< query heads, 1..1024 */
     int32_t kv_heads;     /**< key/value heads; divides q_heads */
-    int32_t head_dim;     /**< elements per head: a multiple of 8, 8..256 */
+    int32_t head_dim;     /**< elements per head of q and k: a multiple of 8, 8..256 */
     pod_dtype q_dtype;    /**< of q */
     pod_dtype kv_dtype;   /**< of k and v */
     pod_dtype out_dtype;  /**< of out */
@@ -171,50 +190,53 @@ typedef struct pod_limits {
     int32_t max_requests; /**< requests in one batch, from 1 up */
     int32_t max_q_tokens; /**< sum of q_len over one batch, from 1 up */
     int32_t max_kv_len;   /**< context tokens of one request, from 1 up */
+    int32_t v_head_dim;   /**< elements per head of v and out; 0: head_dim. No device of this version takes another */
+    int32_t max_masks;    /**< masks of one plan, 1..POD_MAX_MASKS; 0: 1 */
+    /** POD_MEMORY_HOST: batches may be in host or in device memory; the workspace of a GPU has room for copies of host
+     * arrays, which grows with max_requests * max_kv_len / page_size. POD_MEMORY_DEVICE: batches are in device memory
+     * alone, and the workspace has no such room. */
+    pod_memory batch_memory;
 } pod_limits;
-
-/**
- * The workspace that every batch within these limits fits in: bytes for POD_WORKSPACE_ALIGN-aligned memory of the
- * device. One plan needs one workspace; all layers share it.
- * Errors: POD_E_ARGUMENT (names the field), POD_E_UNSUPPORTED (dtype or head_dim that the device cannot do).
- */
-POD_API pod_status pod_workspace_size(const pod_device *device, const pod_limits *limits, size_t *bytes);
-
-/** Alignment of a workspace in bytes. */
-#define POD_WORKSPACE_ALIGN 256
 
 /* ---------------------------------------------------------------------------------------------------------------- */
 /* 4. Batch and plan                                                                                                 */
 /* ---------------------------------------------------------------------------------------------------------------- */
 
-/** Where the arrays of a batch live. */
-typedef enum pod_memory {
-    POD_MEMORY_HOST = 0,  /**< the planner reads them on the host; every backend takes this */
-    POD_MEMORY_DEVICE = 1 /**< only the device may read them: GPU planning, no host knowledge of the lengths */
-} pod_memory;
+/**
+ * Which keys a query token sees. The token at position p of its context sees, if causal, the keys at positions up to
+ * and including p, otherwise all kv_len; with `window_tokens` = W > 0 only those at positions > p - W.
+ */
+typedef struct pod_mask {
+    size_t struct_size;
+    int32_t causal;                    /**< 1 or 0, for all requests */
+    int32_t window_tokens;             /**< 0: no window; otherwise keys that a query sees, its own position included */
+    const int32_t *causal_per_request; /**< NULL, or [n] in the batch's memory: 1 or 0, instead of `causal` */
+} pod_mask;
 
 /**
  * The requests of one step, in any order: prefills, decodes, and empty ones as padding.
  *
- * Queries are packed: request r owns query tokens [q_start[r], q_start[r+1]). Its token i (of q_len) stands at position
- * kv_len - q_len + i of the context and sees, if `causal`, the keys up to and including its own position (bottom-right
- * aligned), else all kv_len; with `window_tokens` = W > 0 only keys at positions > its own - W.
- * A row that sees no key has output 0 and LSE -inf.
+ * Queries are packed: request r owns query tokens [q_start[r], q_start[r+1]). Its token i (of q_len) is at position
+ * kv_len - q_len + i of its context (bottom-right aligned). A row that sees no key has output 0 and LSE -inf.
  *
- * The arrays must stay as they are until the last pod_attention() of the step has finished.
+ * Layers that mask differently (windows in every second layer, say) share one plan: name all masks here, and each
+ * layer's in pod_tensors.mask. They are planned by one launch.
+ *
+ * The arrays must not change until the last pod_attention() of the step has finished.
  */
 typedef struct pod_batch {
     size_t struct_size;
-    pod_memory memory;         /**< of the three arrays below */
+    pod_memory memory;         /**< of the arrays below and of the masks' */
     int32_t num_requests;      /**< n, from 0 up */
     const int32_t *q_start;    /**< [n + 1] query tokens; q_start[0] = 0, never decreasing */
     const int32_t *kv_len;     /**< [n] context tokens, each >= its q_len if causal, 0 allowed for an empty request */
     const int32_t *page_table; /**< [n, page_table_stride] page numbers; NULL: request r has the one page r */
     int64_t page_table_stride; /**< int32 entries from one request's row to the next */
     int32_t max_pages;         /**< entries of a row that may be read: the first ceil(kv_len / page_size) are */
-    int32_t num_pages;         /**< pages in the cache: every page number is in [0, num_pages) */
-    int32_t causal;            /**< 1 or 0 */
-    int32_t window_tokens;     /**< 0: no window; else keys that a query sees, its own position included */
+    int32_t num_pages;         /**< pages of the cache: every page number is in [0, num_pages). May change per build */
+    int32_t num_q_tokens;      /**< tokens that q, out and lse will have; q_start may not exceed it. 0: max_q_tokens */
+    int32_t num_masks;         /**< 0 to max_masks; 0: one mask, causal without a window */
+    const pod_mask *masks;     /**< [num_masks] in host memory, each as long as masks[0].struct_size */
 } pod_batch;
 
 /** How a batch is spread over the device; reusable. One thread at a time. */
@@ -231,61 +253,147 @@ POD_API void pod_plan_destroy(pod_plan *plan);
 typedef void *pod_stream;
 
 /**
- * Plans one step into the workspace. On the CPU the batch is validated completely first: if this fails, the workspace
- * is untouched and the plan has to be built again. On a GPU with POD_MEMORY_DEVICE nothing is read on the host: a
- * request whose lengths or pages are wrong yields zeros, the others are computed. Errors: POD_E_ARGUMENT (names field,
- * index, values), POD_E_LIMIT, POD_E_WORKSPACE, POD_E_UNSUPPORTED, POD_E_DEVICE.
+ * Plans one step into the attached workspace. A batch in host memory is validated completely first. Of one in device
+ * memory nothing is read on the host: a request whose lengths or pages are wrong yields zeros (nothing, where its
+ * q_start is wrong), the others are computed; pod_workspace.bad_request and pod_plan_check() tell. If this fails, the
+ * plan has to be built again before pod_attention().
+ * Errors: POD_E_ARGUMENT (names field, index, values), POD_E_LIMIT, POD_E_STATE (no workspace attached),
+ * POD_E_UNSUPPORTED, POD_E_DEVICE.
+ *
+ * CUDA graphs. Both calls can be captured; a batch must then be in device memory. Two ways are supported:
+ *   build and attention inside   each replay plans the lengths and pages that the arrays hold then
+ *   build outside, attention in  each replay follows the last pod_plan_build() before it, if that build had the same
+ *                                num_requests, num_pages, num_q_tokens and masks and the same addresses as the one that
+ *                                was current during the capture
+ * What may change between replays is what the arrays hold: q_start, kv_len, the page table and causal_per_request.
  */
-POD_API pod_status pod_plan_build(pod_plan *plan, const pod_batch *batch, void *workspace, size_t workspace_bytes,
-                                  pod_stream stream);
+POD_API pod_status pod_plan_build(pod_plan *plan, const pod_batch *batch, pod_stream stream);
 
 /* ---------------------------------------------------------------------------------------------------------------- */
-/* 5. Tensors and attention                                                                                          */
+/* 5. Workspace                                                                                                      */
+/* ---------------------------------------------------------------------------------------------------------------- */
+
+/** Alignment of both parts of a workspace in bytes. */
+#define POD_WORKSPACE_ALIGN 256
+
+/**
+ * A plan's memory, in the device's memory, aligned to POD_WORKSPACE_ALIGN, in two parts. `plan` holds the schedule: one
+ * plan, one such part. `scratch` holds partial results during a pod_attention() call alone: plans whose calls never
+ * overlap in time (all on one stream, say) may share it, if it is as large as the largest of them needs.
+ */
+typedef struct pod_workspace {
+    size_t struct_size;
+    void *plan;
+    size_t plan_bytes;
+    void *scratch;
+    size_t scratch_bytes;
+    /** NULL, or a word that the device can write (its own memory, or pinned host memory): pod_plan_build() stores
+     * 1 + r there when it finds a request r in device memory to be wrong. The library never clears it, so that a bad
+     * request cannot be missed, whenever the caller reads it. */
+    int32_t *bad_request;
+} pod_workspace;
+
+/**
+ * Fills in plan_bytes and scratch_bytes: what every batch within these limits needs. Depends on the device and the
+ * limits alone.
+ * Errors: POD_E_ARGUMENT (names the field), POD_E_UNSUPPORTED (limits that the device cannot do), POD_E_LIMIT.
+ */
+POD_API pod_status pod_workspace_size(const pod_device *device, const pod_limits *limits, pod_workspace *workspace);
+
+/**
+ * Gives a plan its workspace, which it keeps until another one is attached or the plan is destroyed. The plan has to be
+ * built (again) afterwards. Errors: POD_E_ARGUMENT, POD_E_WORKSPACE (NULL, too small or misaligned); then the plan is
+ * as before.
+ */
+POD_API pod_status pod_plan_attach(pod_plan *plan, const pod_workspace *workspace);
+
+/* ---------------------------------------------------------------------------------------------------------------- */
+/* 6. Cache and attention                                                                                            */
 /* ---------------------------------------------------------------------------------------------------------------- */
 
 /**
- * One layer's tensors and options. The innermost dimension (head_dim) is always dense. A stride of 0 means packed:
- *   q, out   token stride q_heads * head_dim, head stride head_dim
- *   k, v     head stride head_dim, token stride kv_heads * head_dim, page stride page_size * token stride (NHD)
- *   lse      head stride 1, token stride q_heads
- * Element (page p, token t, head h, i) of k is k[p * k_page_stride + t * k_token_stride + h * k_head_stride + i]; paged
- * NHD and HND, interleaved K|V and per-layer slices of a bigger tensor are all a matter of strides.
+ * One layer's keys and values, of kv_dtype. The innermost dimension is always dense. A stride of 0 means packed: head
+ * stride head_dim, token stride kv_heads * head_dim, page stride page_size * token stride (NHD). Element (page p, token
+ * t, head h, i) of k is k[p * k_page_stride + t * k_token_stride + h * k_head_stride + i]; paged NHD and HND,
+ * interleaved K|V and per-layer slices of a larger tensor are all a matter of strides.
+ */
+typedef struct pod_cache {
+    size_t struct_size;
+    void *k; /**< [num_pages, page_size, kv_heads, head_dim] */
+    int64_t k_page_stride, k_token_stride, k_head_stride;
+    void *v; /**< like k, [..., v_head_dim]. NULL: the first v_head_dim elements of k; no device takes that yet */
+    int64_t v_page_stride, v_token_stride, v_head_stride;
+    const float *k_scale; /**< NULL, or what k is multiplied by, in the device's memory */
+    const float *v_scale; /**< NULL, or what v is multiplied by */
+    int64_t scale_stride; /**< floats from one KV head's scale to the next; 0: one scale for all heads */
+} pod_cache;
+
+/**
+ * One layer's queries, results and options. Strides of 0 mean packed: q and out token stride q_heads * head_dim, head
+ * stride head_dim; lse token stride q_heads, head stride 1.
  */
 typedef struct pod_tensors {
     size_t struct_size;
-    const void *q; /**< [total_q, q_heads, head_dim] of q_dtype */
+    const void *q; /**< [q_tokens, q_heads, head_dim] of q_dtype */
     int64_t q_token_stride, q_head_stride;
-    const void *k; /**< [num_pages, page_size, kv_heads, head_dim] of kv_dtype */
-    int64_t k_page_stride, k_token_stride, k_head_stride;
-    const void *v; /**< like k */
-    int64_t v_page_stride, v_token_stride, v_head_stride;
-    void *out; /**< [total_q, q_heads, head_dim] of out_dtype; overlaps no input */
+    void *out; /**< [out_tokens, q_heads, v_head_dim] of out_dtype; overlaps no input */
     int64_t out_token_stride, out_head_stride;
-    float *lse; /**< NULL, or [total_q, q_heads]: natural-log sum of exponentials of the scores, sinks included */
+    float *lse; /**< NULL, or [out_tokens, q_heads]: natural-log sum of exponentials of the scores, sinks included */
     int64_t lse_token_stride, lse_head_stride;
-    float scale;               /**< score = scale * <q, k>; 0 means 1 / sqrt(head_dim) */
-    float softcap;             /**< c > 0: score = c * tanh(score / c); 0: off */
-    const float *sinks;        /**< NULL, or [q_heads]: a score that joins each row's softmax without a value */
+    int32_t q_tokens;   /**< tokens of q; 0: not told. Told, it is refused if smaller than the batch's num_q_tokens */
+    int32_t out_tokens; /**< the same of out and lse */
+    int32_t mask;       /**< which of the batch's masks */
+    float scale;        /**< score = scale * <q, k>; 0: 1 / sqrt(head_dim) */
+    float softcap;      /**< c > 0: score = c * tanh(score / c); 0: off */
+    const float *sinks; /**< NULL, or [q_heads]: a score that joins each row's softmax without a value */
     const float *alibi_slopes; /**< NULL, or [q_heads]: score += slope * (key position - query position) */
-    const float *k_scale;      /**< NULL, or [kv_heads]: k is multiplied by it (quantised caches) */
-    const float *v_scale;      /**< NULL, or [kv_heads]: v is multiplied by it */
 } pod_tensors;
 
 /**
- * out = softmax(score(q, k)) v for every request of the planned batch, one launch on `stream`. `workspace` must be the
- * one that pod_plan_build() filled. Every element of out and lse that belongs to a query token is written, no other.
+ * out = softmax(score(q, k)) v for every request of the planned batch, one launch on `stream`. Every element of out and
+ * lse that belongs to a query token of a request is written, no other.
  * Errors: POD_E_ARGUMENT, POD_E_UNSUPPORTED (names the field), POD_E_STATE (plan not built), POD_E_WORKSPACE,
  * POD_E_DEVICE. On the first four nothing was written. On the CPU the calling thread computes too and needs 1 MiB of
  * stack.
  */
-POD_API pod_status pod_attention(pod_plan *plan, const pod_tensors *tensors, void *workspace, size_t workspace_bytes,
-                                 pod_stream stream);
+POD_API pod_status pod_attention(pod_plan *plan, const pod_tensors *tensors, const pod_cache *cache, pod_stream stream);
+
+/** Most parts that one pod_merge() joins. */
+#define POD_MAX_PARTS 16
+
+/** Partial results of the same query rows over disjoint sets of keys, and where their merged result goes. */
+typedef struct pod_parts {
+    size_t struct_size;
+    int32_t num_parts; /**< 1..POD_MAX_PARTS */
+    int32_t num_tokens;
+    int32_t q_heads;
+    int32_t head_dim;                            /**< a multiple of 8, 8..256 */
+    pod_dtype part_dtype;                        /**< of every part: f32, f16 or bf16 */
+    pod_dtype out_dtype;                         /**< of out */
+    const void *const *part_outs;                /**< host array [num_parts] of [num_tokens, q_heads, head_dim] */
+    const float *const *part_lses;               /**< host array [num_parts] of [num_tokens, q_heads], natural log */
+    int64_t part_token_stride, part_head_stride; /**< of every part_outs; 0: packed */
+    int64_t part_lse_token_stride, part_lse_head_stride; /**< of every part_lses; 0: packed */
+    void *out; /**< [num_tokens, q_heads, head_dim]; may be one of the parts if dtype and strides are the same */
+    int64_t out_token_stride, out_head_stride;
+    float *lse; /**< NULL, or [num_tokens, q_heads]; may be one of the parts' */
+    int64_t lse_token_stride, lse_head_stride;
+} pod_parts;
+
+/**
+ * Merges partial results by their LSEs, as if each row had seen all keys in one call: for contexts that are spread over
+ * several caches or devices, and for shared prefixes. A part whose LSE is -inf weighs nothing; a row without any other
+ * part is 0, its LSE -inf. A sink must be counted in one part only.
+ * Errors: POD_E_ARGUMENT (names the field), POD_E_UNSUPPORTED (sim), POD_E_DEVICE; on the first two nothing was
+ * written.
+ */
+POD_API pod_status pod_merge(const pod_device *device, const pod_parts *parts, pod_stream stream);
 
 /* ---------------------------------------------------------------------------------------------------------------- */
-/* 6. Looking inside                                                                                                 */
+/* 7. Looking inside                                                                                                 */
 /* ---------------------------------------------------------------------------------------------------------------- */
 
-/** What a built plan decided, in numbers. Tokens and tiles as in docs/architecture.md. */
+/** What a built plan decided for one of its masks, in numbers. Tokens and tiles as in docs/architecture.md. */
 typedef struct pod_plan_info {
     size_t struct_size;
     int32_t num_ctas;            /**< workers of the schedule */
@@ -302,26 +410,26 @@ typedef struct pod_plan_info {
     int64_t num_decode_slices;  /**< equal slices of all decode tiles */
     int64_t num_decode_items;   /**< work items of all slices: request x KV head x KV range */
     int64_t num_decode_tiles;   /**< KV tiles over all decode items */
-    char kernel[64]; /**< that computes the plan's batches: "pod_sm90_fused_bf16_d128_c1", "avx512"; sim: its family */
-    char kernel_note[256]; /**< why that is none of the GPU's fastest family, as in "sm90: page_size = 1 ..."; or "" */
+    char kernel[64]; /**< that computes the plan's batches: "pod_sm90_fused_bf16_d128_c1", "avx512"; "cpu" of sim:cpu */
+    char kernel_note[256]; /**< why the GPU's fastest kernel family was not used: "sm90: page_size = 1 ..."; or "" */
 } pod_plan_info;
 
 /**
- * A plan that a GPU made is waited for, on the stream that pod_plan_build() was given, and copied to the host: not for
- * every step. One that a graph makes is the last replay's; wait for that first.
- * Errors: POD_E_ARGUMENT, POD_E_STATE (not built, the stream is being captured, or the GPU has not planned yet),
+ * For a plan built on a GPU this waits for the stream of the build and copies the plan to the host: do not call it
+ * every step. In a CUDA graph it describes the last replay, which must have finished. Errors: POD_E_ARGUMENT (`mask` is
+ * not one of the batch's), POD_E_STATE (not built, the stream is being captured, or the GPU has not planned yet),
  * POD_E_NO_MEMORY, POD_E_DEVICE.
  */
-POD_API pod_status pod_plan_get_info(const pod_plan *plan, pod_plan_info *info);
+POD_API pod_status pod_plan_get_info(const pod_plan *plan, int32_t mask, pod_plan_info *info);
 
 /**
  * Whether every request of the built plan is in order. A batch in host memory was validated by pod_plan_build(); one in
- * device memory is checked by the device, and what it found is known only once `stream` has reached the plan: this call
- * waits for that. For use while debugging and now and then in production, not in every step.
+ * device memory is checked by the device, and this call waits until `stream` has reached the plan. For debugging, and
+ * after pod_workspace.bad_request was found set; not for every step.
  * Errors: POD_E_ARGUMENT names the first bad request, its field and values; POD_E_STATE (not built, or `stream` is
  * being captured), POD_E_DEVICE.
  */
-POD_API pod_status pod_plan_status(const pod_plan *plan, pod_stream stream);
+POD_API pod_status pod_plan_check(const pod_plan *plan, pod_stream stream);
 
 typedef enum pod_work_kind { POD_WORK_PREFILL = 0, POD_WORK_DECODE = 1 } pod_work_kind;
 
@@ -339,11 +447,34 @@ typedef struct pod_work_item {
 } pod_work_item;
 
 /**
- * Calls `visit` for every item: the prefill queue in order, then the decode queue in order. Stops early when `visit`
- * returns non-zero. Waits, and errors, as pod_plan_get_info().
+ * Calls `visit` for every item of the schedule of one mask: the prefill queue in order, then the decode queue in order.
+ * Stops early when `visit` returns non-zero. Waits, and errors, as pod_plan_get_info().
  */
-POD_API pod_status pod_plan_visit(const pod_plan *plan, int (*visit)(void *context, const pod_work_item *item),
-                                  void *context);
+POD_API pod_status pod_plan_visit(const pod_plan *plan, int32_t mask,
+                                  int (*visit)(void *context, const pod_work_item *item), void *context);
+
+/** One kernel of a device, and how pictures of its schedules are drawn. */
+typedef struct pod_kernel_info {
+    size_t struct_size;
+    char name[64];           /**< as pod_plan_info.kernel on the device that runs it */
+    char family[16];         /**< "sm90", "sm80" or "cpu" */
+    char options[64];        /**< that choose it in the device's name, as in "kernel=sm80,ctas=4"; "" if nothing does */
+    pod_dtype dtype;         /**< of q, k, v and out; of no meaning where head_dim is 0 */
+    int32_t head_dim;        /**< 0: it takes all that its family takes */
+    int32_t ctas_per_sm;     /**< that it is made for; 0 on a CPU */
+    char row_name[16];       /**< what shares tensor cores and memory bandwidth: "SM", "pair" (of SMs), "worker" */
+    int32_t ctas_per_row;    /**< workers of the schedule in such a row */
+    int32_t num_lanes;       /**< pieces of work that are under way in it at the same time */
+    int32_t has_fixed_lanes; /**< lane 0 is prefill's alone and lane 1 decode's */
+} pod_kernel_info;
+
+/**
+ * Calls `visit` for every kernel that runs on the device, whatever the options in its name, the fastest family first;
+ * on a simulated device for those of the one that it plays. Stops early when `visit` returns non-zero.
+ * Errors: POD_E_ARGUMENT.
+ */
+POD_API pod_status pod_device_visit_kernels(const pod_device *device,
+                                            int (*visit)(void *context, const pod_kernel_info *info), void *context);
 
 /**
  * The oracle: the same attention in double precision, straight from the definition, on the host. No plan, no tiles.
@@ -352,9 +483,9 @@ POD_API pod_status pod_plan_visit(const pod_plan *plan, int (*visit)(void *conte
  * Errors: POD_E_ARGUMENT, POD_E_LIMIT, POD_E_UNSUPPORTED, POD_E_NO_MEMORY; then nothing was written.
  */
 POD_API pod_status pod_reference_attention(const pod_limits *limits, const pod_batch *batch, const pod_tensors *tensors,
-                                           int32_t request, double *out, double *lse);
+                                           const pod_cache *cache, int32_t request, double *out, double *lse);
 
-/** What a device reached for about a second. */
+/** Throughput measured over about one second. */
 typedef struct pod_device_rate {
     double tflops;      /**< 10^12 multiplications and additions per second; 0: it did none */
     double gb_per_s;    /**< 10^9 bytes read from memory per second; 0: it read none */
@@ -362,20 +493,20 @@ typedef struct pod_device_rate {
     double power_watts; /**< of the GPU's board meanwhile; 0 where nothing says */
 } pod_device_rate;
 
-/** A device's ceilings, against which attention's times can be held. */
+/** The highest rates that a device reaches, to compare attention's times with. */
 typedef struct pod_device_peak {
     size_t struct_size;
     pod_device_rate read; /**< memory alone: all that can be read of several GB */
     pod_device_rate math; /**< alone: bf16 products on a GPU's tensor cores (mma.sync), float multiply-adds on a CPU */
-    pod_device_rate both; /**< at once, one CTA of each kind on every SM; zeros on a CPU */
+    pod_device_rate both; /**< at the same time, one CTA of each kind on every SM; zeros on a CPU */
 } pod_device_peak;
 
 /**
- * Measures the ceilings with kernels that do nothing else; start from pod_device_peak_init(). Waits for it, some
- * seconds long, and takes up to 4 GiB of the device's memory meanwhile. What else runs on the device spoils the result.
+ * Measures the peak with kernels that do nothing else. Takes some seconds and up to 4 GiB of the device's memory
+ * meanwhile. Other work on the device spoils the result.
  * Errors: POD_E_ARGUMENT, POD_E_UNSUPPORTED (sim), POD_E_NO_MEMORY, POD_E_DEVICE.
  */
-POD_API pod_status pod_device_measure_peak(const pod_device *device, pod_device_peak *limits);
+POD_API pod_status pod_device_measure_peak(const pod_device *device, pod_device_peak *peak);
 
 /* ---------------------------------------------------------------------------------------------------------------- */
 /* Starting values: all zero but struct_size, and what a comment says                                                */
@@ -390,10 +521,15 @@ POD_API pod_status pod_device_measure_peak(const pod_device *device, pod_device_
     }
 POD_DEFINE_INIT_(pod_device_info)
 POD_DEFINE_INIT_(pod_limits)
+POD_DEFINE_INIT_(pod_mask)
 POD_DEFINE_INIT_(pod_batch)
+POD_DEFINE_INIT_(pod_workspace)
+POD_DEFINE_INIT_(pod_cache)
 POD_DEFINE_INIT_(pod_tensors)
+POD_DEFINE_INIT_(pod_parts)
 POD_DEFINE_INIT_(pod_plan_info)
 POD_DEFINE_INIT_(pod_device_peak)
+POD_DEFINE_INIT_(pod_kernel_info)
 #undef POD_DEFINE_INIT_
 
 #ifdef __cplusplus

@@ -31,6 +31,7 @@ tidy() { # without its count of what it hides in system headers
 }
 
 check clang-format clang-format-14 --dry-run -Werror "${formatted[@]}"
+check arrows tools/arrows.py
 check shellcheck shellcheck "${scripts[@]}"
 # memsetClassFloat: zero bytes are the float 0 wherever this builds.
 check cppcheck cppcheck --quiet -j "$jobs" --std=c11 --enable=warning,performance,portability --inline-suppr \

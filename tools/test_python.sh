@@ -11,7 +11,7 @@ readonly TOOLS=$PWD/.cache/python/bin OUT=$PWD/build/python
 export PATH="$TOOLS:$PATH" PIP_DISABLE_PIP_VERSION_CHECK=1
 unset PYTHONPATH PODATTN_LIBRARY
 
-sources=(python examples tests/bench bench/{contenders,plots,peers.py,plot.py,python_overhead.py,targets.py})
+sources=(python examples tests/bench bench)
 ruff check "${sources[@]}"
 ruff format --check "${sources[@]}"
 mypy
@@ -37,5 +37,5 @@ echo "with PyTorch:"
 pip -q install --no-deps --target "$OUT/site" "$wheel"
 export PYTHONPATH=$OUT/site
 python -c 'import sys, podattn; sys.exit(not podattn.__file__.startswith(sys.argv[1]))' "$OUT/site"
-python -m pytest -q -p no:cacheprovider python/tests tests/bench/test_contenders.py
+python -m pytest -q -p no:cacheprovider python/tests tests/bench/test_compare.py
 python bench/python_overhead.py --device cpu --limit-us 10

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "arena.h"
+#include "bench/arena.h"
 
-#include "element.h"
-#include "format.h"
-#include "prng.h"
+#include "base/dtype.h"
+#include "base/prng.h"
+#include "output/format.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -36,9 +36,9 @@ static cli_exit fill(arena *arena, cli_error *error) {
     if (filled > bytes) filled = bytes;
     uint16_t *block = malloc(filled);
     if (block == NULL) return cli_fail_memory(error);
-    prng random = prng_seed(1);
+    pod_prng random = pod__prng_seed(1);
     for (size_t i = 0; i < filled / sizeof *block; i++) {
-        element_store(block, POD_BF16, (int64_t)i, (float)prng_normal(&random));
+        pod__store(block, POD_BF16, (int64_t)i, (float)pod__prng_normal(&random));
     }
     device_array array = {block, arena->random, filled};
     cli_exit code = CLI_OK;
@@ -69,13 +69,13 @@ cli_exit arena_reserve(arena *arena, arena_need need, cli_error *error) {
     return fill(arena, error);
 }
 
-pod_tensors arena_tensors(const arena *arena) {
-    pod_tensors tensors = pod_tensors_init();
-    tensors.q = arena->random;
-    tensors.k = arena->random;
-    tensors.v = arena->random + arena->random_bytes / 2 / SIDE_ALIGN * SIDE_ALIGN;
-    tensors.out = arena->out;
-    return tensors;
+layer arena_layer(const arena *arena) {
+    layer layer = layer_init();
+    layer.tensors.q = arena->random;
+    layer.cache.k = arena->random;
+    layer.cache.v = arena->random + arena->random_bytes / 2 / SIDE_ALIGN * SIDE_ALIGN;
+    layer.tensors.out = arena->out;
+    return layer;
 }
 
 void arena_free(arena *arena) {

@@ -4,7 +4,8 @@
 #ifndef CLI_ARENA_H
 #define CLI_ARENA_H
 
-#include "device_memory.h"
+#include "run/device_memory.h"
+#include "run/layer.h"
 
 typedef struct arena {
     device_memory *memory;
@@ -29,7 +30,7 @@ cli_exit arena_check(const arena *arena, arena_need need, cli_error *error);
 cli_exit arena_reserve(arena *arena, arena_need need, cli_error *error);
 
 /** Places q, k, v and out; no LSE. */
-pod_tensors arena_tensors(const arena *arena);
+layer arena_layer(const arena *arena);
 
 void arena_free(arena *arena);
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "batch_suite.h"
+#include "bench/batch_suite.h"
 
-#include "batch_arrays.h"
-#include "batch_row.h"
+#include "bench/batch_row.h"
+#include "input/batch_arrays.h"
 
 #include <stdlib.h>
 
@@ -11,7 +11,7 @@ enum { LAUNCH_ROUNDS = 4 };
 static const double rotated_bytes = 200e6;
 
 /** The devices of a suite's variants, opened once. */
-typedef struct stand {
+typedef struct rig {
     bench *bench;
     const batch_suite *suite;
     batch_variant variants[LINEUP_MAX_VARIANTS]; /**< those that the device can do */
@@ -20,103 +20,99 @@ typedef struct stand {
     const char *options[BATCH_MAX_DEVICES]; /**< [0] is NULL: the device as it was given */
     pod_device *devices[BATCH_MAX_DEVICES];
     int32_t num_devices;
-} stand;
+} rig;
 
 /** One case's problem. */
 typedef struct problem {
-    batch_spec spec;
     pod_limits limits;
     batch_arrays arrays;
-    int64_t num_pages;
     engine engines[BATCH_MAX_DEVICES];
     batch_row row;
 } problem;
 
 /* ---- devices ---- */
 
-static int32_t find_device(const stand *stand, const char *option) {
-    for (int32_t d = 0; d < stand->num_devices; d++) {
-        const char *known = stand->options[d];
+static int32_t find_device(const rig *rig, const char *option) {
+    for (int32_t d = 0; d < rig->num_devices; d++) {
+        const char *known = rig->options[d];
         if (known == option || (known != NULL && option != NULL && strcmp(known, option) == 0)) return d;
     }
     return -1;
 }
 
 /** The device with an option, or -1 where this build or GPU does not have it: then the file says why. */
-static int32_t open_device(stand *stand, const batch_variant *variant) {
-    int32_t found = find_device(stand, variant->option), d = stand->num_devices;
+static int32_t open_device(rig *rig, const batch_variant *variant) {
+    int32_t found = find_device(rig, variant->option), d = rig->num_devices;
     if (found >= 0) return found;
     char name[128], comment[400];
     cli_error ignored;
-    snprintf(name, sizeof name, "%s,%s", stand->bench->device_name, variant->option);
-    if (d < BATCH_MAX_DEVICES && pod_device_open(name, &stand->devices[d]) == POD_OK) {
-        stand->options[d] = variant->option;
-        return stand->num_devices++;
+    snprintf(name, sizeof name, "%s,%s", rig->bench->device_name, variant->option);
+    if (d < BATCH_MAX_DEVICES && pod_device_open(name, &rig->devices[d]) == POD_OK) {
+        rig->options[d] = variant->option;
+        return rig->num_devices++;
     }
     snprintf(comment, sizeof comment, "without the variant %s: %s", variant->name, pod_error_message());
-    if (stand->bench->file.file != NULL) bench_file_comment(&stand->bench->file, comment, &ignored);
+    if (rig->bench->file.file != NULL) bench_file_comment(&rig->bench->file, comment, &ignored);
     return -1;
 }
 
-static void open_variants(stand *stand) {
-    const batch_suite *suite = stand->suite;
-    stand->devices[0] = stand->bench->device.device;
-    stand->num_devices = 1;
+static void open_variants(rig *rig) {
+    const batch_suite *suite = rig->suite;
+    rig->devices[0] = rig->bench->device.device;
+    rig->num_devices = 1;
     for (int32_t v = 0; v < suite->num_variants; v++) {
         const batch_variant *variant = &suite->variants[v];
-        if (!stand->bench->is_gpu && (variant->option != NULL || variant->way == WAY_STREAMS)) continue;
-        int32_t device = variant->option == NULL ? 0 : open_device(stand, variant);
+        if (!rig->bench->is_gpu && (variant->option != NULL || variant->way == WAY_STREAMS)) continue;
+        int32_t device = variant->option == NULL ? 0 : open_device(rig, variant);
         if (device < 0) continue;
-        stand->device_of[stand->num_variants] = device;
-        stand->variants[stand->num_variants++] = *variant;
+        rig->device_of[rig->num_variants] = device;
+        rig->variants[rig->num_variants++] = *variant;
     }
 }
 
-static void close_variants(stand *stand) {
-    for (int32_t d = 1; d < stand->num_devices; d++) pod_device_close(stand->devices[d]);
+static void close_variants(rig *rig) {
+    for (int32_t d = 1; d < rig->num_devices; d++) pod_device_close(rig->devices[d]);
 }
 
 /* ---- memory ---- */
 
-static double token_bytes(const bench_case *c) {
-    return 2.0 * c->kv_heads * c->head_dim; /* of keys, or of values, in bf16 */
+static double token_bytes(const batch_spec *spec) {
+    return 2.0 * spec->kv_heads * spec->head_dim; /* of keys, or of values, in bf16 */
 }
 
-/** Tokens of what a way reads. */
-static int64_t way_tokens(const bench_case *c, engine_way way) {
-    int64_t prefill = c->prefill_q > 0 ? c->prefill_kv : 0, decode = (int64_t)c->decode_n * c->decode_kv;
-    return way == WAY_PREFILL ? prefill : way == WAY_DECODE ? decode : prefill + decode;
-}
-
-static int64_t count_pages(const bench_case *c) {
-    if (c->page_size == 0) return c->decode_n + (c->prefill_q > 0);
-    int64_t prefill = c->prefill_q > 0 ? batch_pages(c->prefill_kv, c->page_size) : 0;
-    return prefill + (int64_t)c->decode_n * batch_pages(c->decode_kv, c->page_size);
-}
-
-static int64_t page_tokens(const bench_case *c) {
-    if (c->page_size > 0) return c->page_size;
-    return c->prefill_q > 0 && c->prefill_kv > c->decode_kv ? c->prefill_kv : c->decode_kv;
-}
-
-static void rotate(const bench *bench, const bench_case *c, engine_way way, lineup_variant *variant) {
-    int64_t tokens = way_tokens(c, way);
-    double bytes = 2 * token_bytes(c) * (double)tokens;
-    if (!bench->is_gpu || bytes == 0 || bytes >= rotated_bytes) return;
-    variant->num_copies = (int32_t)(rotated_bytes / bytes) + 1;
-    variant->copy_stride_tokens = (tokens + 63) / 64 * 64;
+/** Of keys, or of values, beyond the cache itself: what its copies may take. */
+static double spare_bytes(const bench *bench) {
+    return bench->is_gpu ? rotated_bytes : 0;
 }
 
 static arena_need case_need(const bench *bench, const bench_case *c) {
-    int64_t tokens = count_pages(c) * page_tokens(c), copies = 0;
-    for (int way = 0; way < NUM_WAYS; way++) {
-        lineup_variant rotated = {.num_copies = 1};
-        rotate(bench, c, (engine_way)way, &rotated);
-        int64_t behind = (rotated.num_copies - 1) * rotated.copy_stride_tokens;
-        if (behind > copies) copies = behind;
+    pod_limits limits = batch_spec_limits(&c->spec);
+    double tokens = (double)batch_spec_pages(&c->spec) * limits.page_size;
+    return (arena_need){token_bytes(&c->spec) * tokens + spare_bytes(bench),
+                        2.0 * limits.max_q_tokens * limits.q_heads * limits.head_dim};
+}
+
+/** Keys from one copy to the next: all that are read, so that nothing is read twice; with a window, where what is read
+ * is apart, the most that a request reads. */
+static int64_t copy_stride_tokens(const pod_batch *batch) {
+    int64_t all = 0, most = 0;
+    for (int32_t r = 0; r < batch->num_requests; r++) {
+        int64_t keys = batch->kv_len[r],
+                seen = (int64_t)batch->masks->window_tokens + batch->q_start[r + 1] - batch->q_start[r];
+        if (batch->masks->window_tokens > 0 && seen < keys) keys = seen;
+        all += keys;
+        if (keys > most) most = keys;
     }
-    double q_tokens = c->prefill_q + c->decode_n;
-    return (arena_need){token_bytes(c) * (double)(tokens + copies), 2.0 * q_tokens * c->q_heads * c->head_dim};
+    return ((batch->masks->window_tokens > 0 ? most : all) + 63) / 64 * 64;
+}
+
+static void rotate(const bench *bench, const batch_spec *spec, const pod_batch *batch, double kv_bytes,
+                   lineup_variant *variant) {
+    if (!bench->is_gpu || kv_bytes == 0 || kv_bytes >= rotated_bytes) return;
+    variant->copy_stride_tokens = copy_stride_tokens(batch);
+    double wanted = rotated_bytes / kv_bytes;
+    double room = spare_bytes(bench) / (token_bytes(spec) * (double)variant->copy_stride_tokens);
+    variant->num_copies = (int32_t)(wanted < room ? wanted : room) + 1;
 }
 
 /** Room for the largest case that fits; the others are found again one by one. */
@@ -132,81 +128,75 @@ static cli_exit reserve_arena(bench *bench, const bench_cases *cases, cli_error 
 
 /* ---- one case ---- */
 
-static cli_exit make_problem(stand *stand, problem *p, cli_error *error) {
+static cli_exit make_problem(rig *rig, problem *p, cli_error *error) {
     const bench_case *c = p->row.c;
-    device_memory *memory = stand->bench->device.memory;
-    CLI_TRY(arena_check(&stand->bench->arena, case_need(stand->bench, c), error));
-    CLI_TRY(arena_reserve(&stand->bench->arena, case_need(stand->bench, c), error));
-    CLI_TRY(bench_case_spec(c, &p->spec, error));
-    p->limits = batch_spec_limits(&p->spec);
-    CLI_TRY(batch_arrays_make(&p->spec, &p->limits, &p->arrays, error));
-    for (int32_t d = 0; d < stand->num_devices; d++) {
-        CLI_TRY(engine_make(stand->devices[d], memory, &p->limits, &p->engines[d], error));
+    device_memory *memory = rig->bench->device.memory;
+    CLI_TRY(arena_check(&rig->bench->arena, case_need(rig->bench, c), error));
+    CLI_TRY(arena_reserve(&rig->bench->arena, case_need(rig->bench, c), error));
+    p->limits = batch_spec_limits(&c->spec);
+    CLI_TRY(batch_arrays_make(&c->spec, &p->limits, &p->arrays, error));
+    for (int32_t d = 0; d < rig->num_devices; d++) {
+        CLI_TRY(engine_make(rig->devices[d], memory, &p->limits, &p->engines[d], error));
         CLI_TRY(engine_plan(&p->engines[d], &p->arrays.batch, error));
     }
     return CLI_OK;
 }
 
-static void line_up(stand *stand, problem *p) {
+static void line_up(rig *rig, problem *p) {
     static const engine_call calls[NUM_WAYS] = {[WAY_PREFILL] = CALL_PREFILL, [WAY_DECODE] = CALL_DECODE};
     batch_row *row = &p->row;
-    row->variants = stand->variants;
-    row->lineup.memory = stand->bench->device.memory;
-    row->lineup.warmup = stand->bench->warmup;
-    row->lineup.repeat = stand->bench->repeat;
-    row->lineup.num_variants = stand->num_variants;
-    for (int32_t v = 0; v < stand->num_variants; v++) {
-        engine_way way = stand->variants[v].way;
-        engine *engine = &p->engines[stand->device_of[v]];
+    row->variants = rig->variants;
+    row->lineup.memory = rig->bench->device.memory;
+    row->lineup.warmup = rig->bench->warmup;
+    row->lineup.repeat = rig->bench->repeat;
+    row->lineup.num_variants = rig->num_variants;
+    for (int32_t v = 0; v < rig->num_variants; v++) {
+        engine_way way = rig->variants[v].way;
+        engine *engine = &p->engines[rig->device_of[v]];
         lineup_variant *variant = &row->lineup.variants[v];
-        *variant = (lineup_variant){.engine = engine, .way = way, .tensors = arena_tensors(&stand->bench->arena)};
-        rotate(stand->bench, row->c, way, variant);
-        row->work[v] = workload_of(&p->limits, &engine->batches[calls[way]]);
+        *variant = (lineup_variant){.engine = engine, .way = way, .layer = arena_layer(&rig->bench->arena)};
+        const pod_batch *batch = &engine->batches[calls[way]];
+        row->work[v] = workload_of(&p->limits, batch);
+        rotate(rig->bench, &row->c->spec, batch, row->work[v].kv_bytes, variant);
     }
 }
 
-static void free_problem(const stand *stand, problem *p) {
-    for (int32_t d = 0; d < stand->num_devices; d++) engine_free(&p->engines[d]);
+static void free_problem(const rig *rig, problem *p) {
+    for (int32_t d = 0; d < rig->num_devices; d++) engine_free(&p->engines[d]);
     batch_arrays_free(&p->arrays);
-    batch_spec_free(&p->spec);
     free(p->row.lineup.took_us);
 }
 
-static cli_exit write_case(stand *stand, const batch_row *row, cli_error *error) {
-    char *lines = NULL;
-    size_t bytes;
-    FILE *file = open_memstream(&lines, &bytes);
-    if (file == NULL) return cli_fail_memory(error);
-    cli_exit code = batch_row_write(stand->bench, stand->suite, row, file, error);
-    if (fclose(file) != 0) code = cli_fail_memory(error);
-    if (code == CLI_OK) code = bench_file_add(&stand->bench->file, lines, error);
-    free(lines);
-    return code;
+static cli_exit write_case(rig *rig, const batch_row *row, cli_error *error) {
+    bench_file *to = &rig->bench->file;
+    FILE *file = bench_file_begin_case(to);
+    cli_exit code = file != NULL ? batch_row_write(rig->bench, rig->suite, row, file, error) : CLI_OK;
+    return bench_file_end_case(to, code, error);
 }
 
 /** `*measured` tells a case that failed from a file that cannot be written. */
-static cli_exit measure_case(stand *stand, const bench_case *c, int *measured, cli_error *error) {
+static cli_exit measure_case(rig *rig, const bench_case *c, int *measured, cli_error *error) {
     problem p = {.row = {.c = c}};
     *measured = 0;
-    cli_exit code = make_problem(stand, &p, error);
+    cli_exit code = make_problem(rig, &p, error);
     if (code == CLI_OK) {
-        line_up(stand, &p);
+        line_up(rig, &p);
         code = lineup_time(&p.row.lineup, NULL, error);
     }
     *measured = code == CLI_OK;
-    if (code == CLI_OK) code = write_case(stand, &p.row, error);
-    free_problem(stand, &p);
+    if (code == CLI_OK) code = write_case(rig, &p.row, error);
+    free_problem(rig, &p);
     return code;
 }
 
-static cli_exit measure_cases(stand *stand, const bench_cases *cases, cli_error *error) {
-    bench *bench = stand->bench;
+static cli_exit measure_cases(rig *rig, const bench_cases *cases, cli_error *error) {
+    bench *bench = rig->bench;
     for (int32_t i = 0; i < cases->count; i++) {
         int measured;
         const bench_case *c = &cases->cases[i];
         progress_update(&bench->progress, "%s: %d of %d: %s", bench->suite, i + 1, cases->count, c->name);
         if (bench_file_has(&bench->file, c->name) || bench_is_late(bench, c->name)) continue;
-        cli_exit code = measure_case(stand, c, &measured, error);
+        cli_exit code = measure_case(rig, c, &measured, error);
         if (code != CLI_OK && measured) return code;
         if (code != CLI_OK) bench_leave_out(bench, c->name, error->line);
     }
@@ -215,72 +205,70 @@ static cli_exit measure_cases(stand *stand, const bench_cases *cases, cli_error 
 
 /* ---- for a profiler ---- */
 
-static int find_variant(const stand *stand, const char *name, size_t length) {
-    for (int32_t v = 0; v < stand->num_variants; v++) {
-        if (strlen(stand->variants[v].name) == length && memcmp(stand->variants[v].name, name, length) == 0) return v;
+static int find_variant(const rig *rig, const char *name, size_t length) {
+    for (int32_t v = 0; v < rig->num_variants; v++) {
+        if (strlen(rig->variants[v].name) == length && memcmp(rig->variants[v].name, name, length) == 0) return v;
     }
     return -1;
 }
 
-/** The variants that stand behind slashes, or none if one of them is unknown. */
-static int32_t find_variants(const stand *stand, const char *names, int32_t found[LINEUP_MAX_VARIANTS]) {
+/** The variants that follow slashes, or none if one of them is unknown. */
+static int32_t find_variants(const rig *rig, const char *names, int32_t found[LINEUP_MAX_VARIANTS]) {
     int32_t count = 0;
     while (*names == '/' && count < LINEUP_MAX_VARIANTS) {
         size_t length = strcspn(names + 1, "/");
-        found[count] = find_variant(stand, names + 1, length);
+        found[count] = find_variant(rig, names + 1, length);
         if (found[count++] < 0) return 0;
         names += 1 + length;
     }
     return *names == '\0' ? count : 0;
 }
 
-static cli_exit launch_variants(stand *stand, const bench_case *c, const int32_t *chosen, int32_t count,
-                                cli_error *error) {
+static cli_exit launch_variants(rig *rig, const bench_case *c, const int32_t *chosen, int32_t count, cli_error *error) {
     problem p = {.row = {.c = c}};
-    cli_exit code = make_problem(stand, &p, error);
-    if (code == CLI_OK) line_up(stand, &p);
+    cli_exit code = make_problem(rig, &p, error);
+    if (code == CLI_OK) line_up(rig, &p);
     for (int32_t i = 0; i < LAUNCH_ROUNDS * count && code == CLI_OK; i++) {
-        double unused_us;
         const lineup_variant *variant = &p.row.lineup.variants[chosen[i % count]];
-        code = engine_run(variant->engine, variant->way, &variant->tensors, &unused_us, error);
+        code = engine_run(variant->engine, variant->way, &variant->layer, error);
     }
-    free_problem(stand, &p);
+    free_problem(rig, &p);
     return code;
 }
 
 /** CASE/VARIANT, or several variants that take turns; no name has a slash. */
-static cli_exit launch(stand *stand, const bench_cases *cases, cli_error *error) {
-    const char *wanted = stand->bench->options->launch;
+static cli_exit launch(rig *rig, const bench_cases *cases, cli_error *error) {
+    const char *wanted = rig->bench->options->launch;
     size_t length = strcspn(wanted, "/");
     for (int32_t i = 0; i < cases->count; i++) {
         const bench_case *c = &cases->cases[i];
         int32_t chosen[LINEUP_MAX_VARIANTS];
         if (strlen(c->name) != length || memcmp(c->name, wanted, length) != 0) continue;
-        int32_t count = find_variants(stand, wanted + length, chosen);
-        if (count > 0) return launch_variants(stand, c, chosen, count, error);
+        int32_t count = find_variants(rig, wanted + length, chosen);
+        if (count > 0) return launch_variants(rig, c, chosen, count, error);
     }
-    return cli_fail(error, "--launch %.128s: %s has no such case and variant", wanted, stand->bench->suite);
+    return cli_fail(error, "--launch %.128s: %s has no such case and variant", wanted, rig->bench->suite);
 }
 
 /* ---- the suite ---- */
 
 static cli_exit run_cases(bench *bench, const batch_suite *suite, const bench_cases *cases, cli_error *error) {
-    stand stand = {.bench = bench, .suite = suite};
+    rig rig = {.bench = bench, .suite = suite};
     cli_exit code = CLI_OK;
-    open_variants(&stand);
+    open_variants(&rig);
     if (bench->options->launch != NULL) {
-        code = launch(&stand, cases, error);
+        code = launch(&rig, cases, error);
     } else {
         code = reserve_arena(bench, cases, error);
-        if (code == CLI_OK && suite->begin != NULL) code = suite->begin(bench, suite->context, error);
-        if (code == CLI_OK) code = measure_cases(&stand, cases, error);
+        if (code == CLI_OK && suite->begin != NULL) code = suite->begin(bench, error);
+        if (code == CLI_OK) code = measure_cases(&rig, cases, error);
     }
-    close_variants(&stand);
+    close_variants(&rig);
     return code;
 }
 
 cli_exit batch_suite_run(bench *bench, const batch_suite *suite, cli_error *error) {
-    bench_cases cases = {.is_small = !bench->is_gpu, .peers = &bench->peers};
+    bench_cases cases = {.is_small = !bench->is_gpu};
     cli_exit code = suite->list_cases(bench, &cases, error);
     if (code == CLI_OK) code = run_cases(bench, suite, &cases, error);
     bench_cases_free(&cases);

@@ -3,10 +3,10 @@
 #ifndef CLI_BATCH_SUITE_H
 #define CLI_BATCH_SUITE_H
 
-#include "bench.h"
-#include "bench_case.h"
-#include "lineup.h"
-#include "workload.h"
+#include "bench/bench.h"
+#include "bench/bench_case.h"
+#include "run/lineup.h"
+#include "run/workload.h"
 
 enum { BATCH_MAX_DEVICES = 8 };
 
@@ -31,10 +31,9 @@ typedef struct batch_suite {
     int32_t num_variants;
     bench_case_lister *list_cases;
     /** NULL, or called once before the first case. */
-    cli_exit (*begin)(bench *bench, void *context, cli_error *error);
-    /** NULL, or writes further columns, each behind a semicolon, of a variant. */
-    void (*add_columns)(bench *bench, void *context, const batch_row *row, int32_t variant, FILE *file);
-    void *context;
+    cli_exit (*begin)(bench *bench, cli_error *error);
+    /** NULL, or writes further columns, each after a semicolon, of a variant. */
+    void (*add_columns)(const bench *bench, const batch_row *row, int32_t variant, double median_us, FILE *file);
 } batch_suite;
 
 #define BATCH_COLUMNS                                                                                                  \

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "bench.h"
+#include "bench/bench.h"
 
-#include "stopwatch.h"
+#include "run/stopwatch.h"
 
 int bench_is_late(bench *bench, const char *case_name) {
     if (stopwatch_us() < bench->deadline_us) return 0;

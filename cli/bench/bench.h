@@ -1,21 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* podattn bench: what its suites share.
- *
- * The folder cli/bench/ is the benchmark. suites.c lists the suites; a suite measures cases one after the other and
- * writes the rows of each to its file at once. */
+/* podattn bench: what its suites share. */
 #ifndef CLI_BENCH_H
 #define CLI_BENCH_H
 
-#include "arena.h"
-#include "bench_file.h"
-#include "compute_device.h"
-#include "gpu_state.h"
-#include "peer_table.h"
-#include "progress.h"
-#include "trace.h"
+#include "bench/arena.h"
+#include "bench/bench_file.h"
+#include "bench/gpu_state.h"
+#include "input/batch_file.h"
+#include "input/trace.h"
+#include "run/compute_device.h"
+#include "run/progress.h"
+
+enum { BENCH_MAX_FILES = 16 };
 
 typedef struct bench_options {
-    const char *out, *device, *peers, *trace;
+    const char *out, *device, *trace;
+    const char *batch_files[BENCH_MAX_FILES];
+    int32_t num_batch_files;
     const char *launch; /**< CASE/VARIANT/VARIANT... for a profiler; NULL: measure */
     int32_t is_short, resumes, overwrites, is_json;
     int32_t repeat; /**< 0: the device's default */
@@ -26,13 +27,14 @@ typedef struct bench {
     const bench_options *options;
     const char *suite; /**< the current one */
     compute_device device;
-    const char *device_name; /**< that opens it again, with further options behind it */
+    const char *device_name; /**< that opens it again, with further options after it */
     int is_gpu, is_short;
     int32_t warmup, repeat;
     arena arena;
-    gpu_state gpu_state;
-    peer_table peers; /**< of --peers; empty without */
-    trace trace;      /**< of --trace; empty without */
+    pod_nvml nvml;                       /**< of the GPU */
+    batch_list batches[BENCH_MAX_FILES]; /**< of --batches, file by file */
+    trace trace;                         /**< of --trace; empty without */
+    pod_device_peak peak;                /**< of the device, where a suite needs it */
     progress progress;
     double deadline_us; /**< of the current suite, on the stopwatch */
     bench_file file;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "bench_file.h"
+#include "bench/bench_file.h"
 
-#include "file.h"
+#include "input/file.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -29,7 +29,7 @@ cli_exit bench_file_make_folder(const char *path, cli_error *error) {
 
 /* ---- going on with a file ---- */
 
-/** The line at `*cursor`, ended, or NULL behind the last whole one. */
+/** The line at `*cursor`, ended, or NULL after the last whole one. */
 static char *next_line(char **cursor) {
     char *line = *cursor, *end = strchr(line, '\n');
     if (end == NULL) return NULL;
@@ -61,7 +61,7 @@ static void free_names(char **names, int32_t count) {
     free(names);
 }
 
-/** The case that a comment says was left out, or NULL. Reasons stand behind the first ": ". */
+/** The case that a comment says was left out, or NULL. Reasons follow the first ": ". */
 static const char *left_out_case(const char *line, size_t *length) {
     size_t prefix = sizeof left_out_prefix - 1;
     if (strncmp(line, left_out_prefix, prefix) != 0) return NULL;
@@ -171,10 +171,22 @@ int bench_file_has(const bench_file *file, const char *case_name) {
     return is_in(file->kept_cases, file->num_kept, case_name, strlen(case_name));
 }
 
-cli_exit bench_file_add(bench_file *file, const char *lines, cli_error *error) {
-    fputs(lines, file->file);
-    file->num_done++;
-    return check_written(file, error);
+FILE *bench_file_begin_case(bench_file *file) {
+    file->case_lines = NULL;
+    file->case_file = open_memstream(&file->case_lines, &file->case_bytes);
+    return file->case_file;
+}
+
+cli_exit bench_file_end_case(bench_file *file, cli_exit code, cli_error *error) {
+    if (file->case_file == NULL) return cli_fail_memory(error);
+    if (fclose(file->case_file) != 0) code = cli_fail_memory(error);
+    if (code == CLI_OK && file->case_bytes > 0) {
+        fputs(file->case_lines, file->file);
+        file->num_done++;
+        code = check_written(file, error);
+    }
+    free(file->case_lines);
+    return code;
 }
 
 cli_exit bench_file_comment(bench_file *file, const char *comment, cli_error *error) {

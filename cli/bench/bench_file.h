@@ -15,6 +15,9 @@ typedef enum bench_file_mode { BENCH_FILE_NEW, BENCH_FILE_RESUME, BENCH_FILE_OVE
 typedef struct bench_file {
     char path[512];
     FILE *file;
+    FILE *case_file; /**< of the case that has begun */
+    char *case_lines;
+    size_t case_bytes;
     char **kept_cases; /**< that were there already */
     int32_t num_kept, num_done, num_left_out;
     char first_reason[160]; /**< why the first one was left out */
@@ -30,8 +33,10 @@ cli_exit bench_file_open(bench_file *file, bench_file_mode mode, const char *fol
 /** Whether the case was there already. */
 int bench_file_has(const bench_file *file, const char *case_name);
 
-/** Writes all lines of a case. */
-cli_exit bench_file_add(bench_file *file, const char *lines, cli_error *error);
+/** Where the lines of a case are written, until it ends: then they are added together, or, if the case failed with
+ * `code`, dropped. A case without lines is not one. NULL where there is no memory. */
+FILE *bench_file_begin_case(bench_file *file);
+cli_exit bench_file_end_case(bench_file *file, cli_exit code, cli_error *error);
 
 cli_exit bench_file_comment(bench_file *file, const char *comment, cli_error *error);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "case_lists.h"
+#include "bench/case_lists.h"
 
-#include "kv_memory.h"
+#include "bench/kv_memory.h"
 
 #include <stdio.h>
 
@@ -15,14 +15,16 @@ static const int32_t contexts[] = {4096, 8192, 12288, 16384, 20480};
 /** `param` is a number, or 0 for none. */
 static cli_exit add(bench_cases *cases, const char *model, int32_t param, int32_t prefill_q, int32_t prefill_kv,
                     int32_t decode_n, int32_t decode_kv, cli_error *error) {
-    bench_case added = {.page_size = PAGE_TOKENS,
-                        .prefill_q = prefill_q,
-                        .prefill_kv = prefill_kv,
-                        .decode_n = decode_n,
-                        .decode_kv = decode_kv};
-    snprintf(added.model, sizeof added.model, "%s", model);
-    if (param > 0) snprintf(added.param, sizeof added.param, "%d", param);
-    return bench_cases_add(cases, &added, error);
+    char text[16] = "";
+    batch_spec spec = batch_spec_default();
+    spec.page_size = PAGE_TOKENS;
+    if (param > 0) snprintf(text, sizeof text, "%d", param);
+    cli_exit code = batch_spec_set_model(&spec, "model", model, error);
+    if (code == CLI_OK) code = batch_spec_add(&spec, model, 1, prefill_q, prefill_kv, error);
+    if (code == CLI_OK) code = batch_spec_add(&spec, model, decode_n, 1, decode_kv, error);
+    if (code == CLI_OK) return bench_cases_add(cases, NULL, text, &spec, error);
+    batch_spec_free(&spec);
+    return code;
 }
 
 /** Decodes that, with the prefill, take `percent` of the KV memory. */
@@ -34,7 +36,7 @@ static cli_exit count_decodes(const char *model, int32_t percent, int32_t contex
     return CLI_OK;
 }
 
-cli_exit list_fig1(bench *bench, bench_cases *cases, cli_error *error) {
+cli_exit list_utilisation(bench *bench, bench_cases *cases, cli_error *error) {
     (void)bench;
     static const char model[] = "llama-3-8b:tp2";
     CLI_TRY(add(cases, model, 0, 1024, 12288, 80, 12288, error));
@@ -42,7 +44,7 @@ cli_exit list_fig1(bench *bench, bench_cases *cases, cli_error *error) {
     return add(cases, model, 0, 16384, 16384, 250, 12288, error);
 }
 
-cli_exit list_fig6(bench *bench, bench_cases *cases, cli_error *error) {
+cli_exit list_chunk_waves(bench *bench, bench_cases *cases, cli_error *error) {
     enum { CHUNK = 512, PROMPT = 16384, SHORT_STEP = 4 };
     static const int32_t counts[] = {54, 55}, small_counts[] = {52, 56}; /* which stay two when divided */
     int32_t step = bench->is_short ? SHORT_STEP : 1;
@@ -55,7 +57,7 @@ cli_exit list_fig6(bench *bench, bench_cases *cases, cli_error *error) {
     return CLI_OK;
 }
 
-cli_exit list_fig10(bench *bench, bench_cases *cases, cli_error *error) {
+cli_exit list_decode_tiles(bench *bench, bench_cases *cases, cli_error *error) {
     static const struct {
         const char *model;
         int32_t group;
@@ -94,7 +96,7 @@ static cli_exit list_short_sweep(bench_cases *cases, cli_error *error) {
     return CLI_OK;
 }
 
-cli_exit list_fig11(bench *bench, bench_cases *cases, cli_error *error) {
+cli_exit list_sweep(bench *bench, bench_cases *cases, cli_error *error) {
     if (bench->is_short) return list_short_sweep(cases, error);
     for (int p = 0; p < COUNT(percents); p++) {
         for (int m = 0; m < COUNT(sweep_models); m++) {
@@ -107,7 +109,7 @@ cli_exit list_fig11(bench *bench, bench_cases *cases, cli_error *error) {
     return CLI_OK;
 }
 
-cli_exit list_fig13(bench *bench, bench_cases *cases, cli_error *error) {
+cli_exit list_ctas_per_sm(bench *bench, bench_cases *cases, cli_error *error) {
     for (int k = 0; k < COUNT(chunks); k++) {
         for (int i = bench->is_short; i < COUNT(contexts); i += 1 + bench->is_short) {
             int32_t decodes;
@@ -118,7 +120,7 @@ cli_exit list_fig13(bench *bench, bench_cases *cases, cli_error *error) {
     return CLI_OK;
 }
 
-cli_exit list_fig14(bench *bench, bench_cases *cases, cli_error *error) {
+cli_exit list_ticket_policy(bench *bench, bench_cases *cases, cli_error *error) {
     enum { CONTEXT = 8192 };
     static const int32_t counts[] = {8, 16, 24, 32, 48, 64, 96, 128};
     for (int k = 0; k < COUNT(chunks); k++) {

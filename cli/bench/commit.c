@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "commit.h"
+#include "bench/commit.h"
 
 #include "built_commit.h"
 

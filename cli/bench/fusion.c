@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "fusion.h"
+#include "bench/fusion.h"
 
 #include <stdlib.h>
-
-enum { MAX_DYNAMIC_SHARED_BYTES = 8 /**< CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES */ };
 
 static const struct {
     const char *name, *kernel; /**< NULL: two launches */
@@ -27,10 +25,11 @@ static cli_exit load(fusion *fusion, cli_error *error) {
     const gpu_driver *driver = fusion->driver;
     GPU_TRY(driver, module_load_data(&fusion->module, fusion_image), "loading the micro-benchmark");
     for (int s = 0; s < NUM_FUSION_STRATEGIES; s++) {
-        gpu_function *function = &fusion->functions[s];
+        CUfunction *function = &fusion->functions[s];
         if (strategies[s].kernel == NULL) continue;
         GPU_TRY(driver, module_get_function(function, fusion->module, strategies[s].kernel), "finding a kernel");
-        GPU_TRY(driver, func_set_attribute(*function, MAX_DYNAMIC_SHARED_BYTES, FUSION_SHARED_BYTES),
+        GPU_TRY(driver,
+                func_set_attribute(*function, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, FUSION_SHARED_BYTES),
                 "asking for shared memory");
     }
     return CLI_OK;

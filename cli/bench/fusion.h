@@ -3,8 +3,8 @@
 #ifndef CLI_FUSION_H
 #define CLI_FUSION_H
 
-#include "device_memory.h"
-#include "fusion_params.h"
+#include "bench/fusion_params.h"
+#include "run/device_memory.h"
 
 typedef enum fusion_strategy {
     FUSION_COMPUTE,
@@ -24,8 +24,8 @@ const char *fusion_name(fusion_strategy strategy);
 typedef struct fusion {
     device_memory *memory;
     const gpu_driver *driver;
-    gpu_module module;
-    gpu_function functions[NUM_FUSION_STRATEGIES]; /**< NULL of those that are two launches */
+    CUmodule module;
+    CUfunction functions[NUM_FUSION_STRATEGIES]; /**< NULL of those that are two launches */
     void *counters;
     fusion_params params;
 } fusion;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Stands for the micro-benchmark's kernels in a build without nvcc. */
-#include "fusion.h"
+#include "bench/fusion.h"
 
 const void *const fusion_image = NULL;

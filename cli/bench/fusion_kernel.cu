@@ -3,7 +3,7 @@
  *
  * An item belongs to a group of 128 threads. A compute item multiplies in registers; a memory item adds two arrays into
  * a third. A CTA holds two groups and does two items; all launches do the same FUSION_ITEMS items of their kinds. */
-#include "fusion_params.h"
+#include "bench/fusion_params.h"
 
 namespace {
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "kv_memory.h"
+#include "bench/kv_memory.h"
 
-#include "models.h"
+#include "input/models.h"
 
 #include <string.h>
 

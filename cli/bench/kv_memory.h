@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* How many requests a GPU serves at once: what its memory leaves for the KV cache. */
+/* How many requests a GPU serves at the same time: what its memory leaves for the KV cache. */
 #ifndef CLI_KV_MEMORY_H
 #define CLI_KV_MEMORY_H
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "suite_trace.h"
+#include "bench/suite_trace.h"
 
-#include "kv_memory.h"
-#include "replay.h"
-#include "synthetic.h"
+#include "bench/kv_memory.h"
+#include "input/synthetic.h"
+#include "run/replay.h"
 
 #include <stdlib.h>
 
@@ -13,7 +13,7 @@ static const char model[] = "llama-3-8b";
 
 /** A trace and how it is scheduled. */
 typedef struct trace_case {
-    const char *kind; /**< of a made-up one, or NULL: the file */
+    const char *kind; /**< of a synthetic one, or NULL: the file */
     int32_t chunk_tokens;
     int32_t num_steps;
 } trace_case;
@@ -79,17 +79,12 @@ static cli_exit replay_case(bench *bench, const trace_case *c, const char *name,
                                     .chunk_tokens = c->chunk_tokens,
                                     .kv_tokens = (int64_t)kv_tokens,
                                     .skips_too_long = 1};
-    char *lines = NULL;
-    size_t bytes;
-    FILE *file = open_memstream(&lines, &bytes);
+    FILE *file = bench_file_begin_case(&bench->file);
     if (file == NULL) return cli_fail_memory(error);
     cli_exit code = replay_make(&bench->device, &options, trace, &replay, error);
     if (code == CLI_OK) code = compute_steps(bench, &replay, c, name, file, error);
     replay_free(&replay);
-    if (fclose(file) != 0) code = cli_fail_memory(error);
-    if (code == CLI_OK && bytes > 0) code = bench_file_add(&bench->file, lines, error);
-    free(lines);
-    return code;
+    return bench_file_end_case(&bench->file, code, error);
 }
 
 static cli_exit run_case(bench *bench, const trace_case *c, cli_error *error) {

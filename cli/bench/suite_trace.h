@@ -3,7 +3,7 @@
 #ifndef CLI_SUITE_TRACE_H
 #define CLI_SUITE_TRACE_H
 
-#include "bench.h"
+#include "bench/bench.h"
 
 #define TRACE_COLUMNS                                                                                                  \
     "case;step;requests;prefill_tokens;decode_tokens;kv_tokens;plan_us;fused_us;serial_us;streams_us;prefill_us;"      \

@@ -1,70 +1,96 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "suites.h"
+#include "bench/suites.h"
 
-#include "batch_suite.h"
-#include "case_lists.h"
-#include "suite_fig1.h"
-#include "suite_fig7.h"
-#include "suite_limits.h"
-#include "suite_peers.h"
-#include "suite_trace.h"
+#include "bench/case_lists.h"
+#include "bench/suite_batches.h"
+#include "bench/suite_fusion_ways.h"
+#include "bench/suite_peak.h"
+#include "bench/suite_trace.h"
+#include "bench/suite_utilisation.h"
 
 #include <string.h>
 
-#define BASELINES                                                                                                      \
+#define EVERY_WAY                                                                                                      \
     {"fused", WAY_FUSED, NULL}, {"serial", WAY_SERIAL, NULL}, {"streams", WAY_STREAMS, NULL},                          \
         {"prefill", WAY_PREFILL, NULL}, {                                                                              \
         "decode", WAY_DECODE, NULL                                                                                     \
     }
 
-static const batch_variant baselines[] = {BASELINES};
-static const batch_variant with_hfuse[] = {BASELINES, {"hfuse", WAY_FUSED, "kernel=sm80,fusion=hfuse"}};
+static const batch_variant every_way[] = {EVERY_WAY};
 /* What can be varied of decode: the kernel family, and with the CTAs per SM the rows of its tiles. */
 static const batch_variant decode_tiles[] = {
-    BASELINES,
+    EVERY_WAY,
     {"ctas=2", WAY_FUSED, "kernel=sm80,ctas=2"},
     {"ctas=4", WAY_FUSED, "kernel=sm80,ctas=4"},
     {"decode ctas=2", WAY_DECODE, "kernel=sm80,ctas=2"},
     {"decode ctas=4", WAY_DECODE, "kernel=sm80,ctas=4"},
 };
 static const batch_variant ctas_per_sm[] = {
-    BASELINES,
+    EVERY_WAY,
     {"ctas=2", WAY_FUSED, "kernel=sm80,ctas=2"},
     {"ctas=4", WAY_FUSED, "kernel=sm80,ctas=4"},
 };
-static const batch_variant policies[] = {
-    BASELINES,
+#ifdef POD_BASELINES
+static const batch_variant ways_of_sweep[] = {EVERY_WAY, {"hfuse", WAY_FUSED, "kernel=sm80,fusion=hfuse"}};
+static const batch_variant ticket_policies[] = {
+    EVERY_WAY,
     {"policy=proportional", WAY_FUSED, "kernel=sm80,policy=proportional"},
     {"policy=half", WAY_FUSED, "kernel=sm80,policy=half"},
 };
+#else
+#define ways_of_sweep every_way
+#endif
 
-static cli_exit run_batches(bench *bench, const batch_variant *variants, size_t count, bench_case_lister *list_cases,
-                            cli_error *error) {
-    const batch_suite suite = {.variants = variants, .num_variants = (int32_t)count, .list_cases = list_cases};
-    return batch_suite_run(bench, &suite, error);
-}
-
-#define BATCH_SUITE(name, variants)                                                                                    \
-    static cli_exit run_##name(bench *bench, cli_error *error) {                                                       \
-        return run_batches(bench, variants, sizeof(variants) / sizeof(variants)[0], list_##name, error);               \
+#define BATCHES(variants, lister, ...)                                                                                 \
+    &(const batch_suite) {                                                                                             \
+        variants, sizeof(variants) / sizeof(variants)[0], lister, __VA_ARGS__                                          \
     }
-BATCH_SUITE(fig6, baselines)
-BATCH_SUITE(fig10, decode_tiles)
-BATCH_SUITE(fig11, with_hfuse)
-BATCH_SUITE(fig13, ctas_per_sm)
-BATCH_SUITE(fig14, policies)
 
+/* The figures are the POD-Attention paper's. */
 static const bench_suite suites[] = {
-    {"limits", "the device's ceilings", LIMITS_COLUMNS, 0, 0, 0, 0, run_limits},
-    {"fig1", "how busy SMs and memory are: Llama-3-8B on one of two GPUs", FIG1_COLUMNS, 0, 0, 0, 1, run_fig1},
-    {"fig7", "ways to run a compute-bound and a memory-bound kernel together", FIG7_COLUMNS, 1, 0, 0, 0, run_fig7},
-    {"fig10", "decode tiles", BATCH_COLUMNS, 1, 0, 0, 1, run_fig10},
-    {"fig13", "2 or 4 CTAs per SM", BATCH_COLUMNS, 1, 0, 0, 1, run_fig13},
-    {"fig14", "ticket policies", BATCH_COLUMNS, 1, 0, 0, 1, run_fig14},
-    {"fig6", "Yi-6B, chunk by chunk", BATCH_COLUMNS, 0, 0, 0, 1, run_fig6},
-    {"fig11", "models, chunks, contexts and batch sizes", BATCH_COLUMNS, 0, 0, 0, 1, run_fig11},
-    {"trace", "every step of a trace", TRACE_COLUMNS, 0, 0, 1, 0, run_trace},
-    {"peers", "other libraries' batches and times", BATCH_COLUMNS, 0, 1, 0, 1, run_peers},
+    {.name = "peak", .title = "the device's ceilings", .columns = PEAK_COLUMNS, .run = run_peak},
+    {.name = "utilisation",
+     .title = "how busy SMs and memory are: Llama-3-8B on one of two GPUs (the paper's figure 1)",
+     .columns = UTILISATION_COLUMNS,
+     .batches = BATCHES(every_way, list_utilisation, utilisation_begin, utilisation_add_columns)},
+#ifdef POD_BASELINES
+    {.name = "fusion_ways",
+     .title = "ways to run a compute-bound and a memory-bound kernel together (the paper's figure 7)",
+     .columns = FUSION_WAYS_COLUMNS,
+     .needs_gpu = 1,
+     .run = run_fusion_ways},
+#endif
+    {.name = "decode_tiles",
+     .title = "decode tiles (the paper's figure 10)",
+     .columns = BATCH_COLUMNS,
+     .needs_gpu = 1,
+     .batches = BATCHES(decode_tiles, list_decode_tiles, NULL, NULL)},
+    {.name = "ctas_per_sm",
+     .title = "2 or 4 CTAs per SM (the paper's figure 13)",
+     .columns = BATCH_COLUMNS,
+     .needs_gpu = 1,
+     .batches = BATCHES(ctas_per_sm, list_ctas_per_sm, NULL, NULL)},
+#ifdef POD_BASELINES
+    {.name = "ticket_policy",
+     .title = "ticket policies (the paper's figure 14)",
+     .columns = BATCH_COLUMNS,
+     .needs_gpu = 1,
+     .batches = BATCHES(ticket_policies, list_ticket_policy, NULL, NULL)},
+#endif
+    {.name = "chunk_waves",
+     .title = "Yi-6B, chunk by chunk: what whole waves of CTAs cost (the paper's figure 6)",
+     .columns = BATCH_COLUMNS,
+     .batches = BATCHES(every_way, list_chunk_waves, NULL, NULL)},
+    {.name = "sweep",
+     .title = "models, chunks, contexts and batch sizes (the paper's figure 11)",
+     .columns = BATCH_COLUMNS,
+     .batches = BATCHES(ways_of_sweep, list_sweep, NULL, NULL)},
+    {.name = "trace", .title = "every step of a trace", .columns = TRACE_COLUMNS, .takes_trace = 1, .run = run_trace},
+    {.name = "batches",
+     .title = "the batches of files",
+     .columns = BATCHES_COLUMNS,
+     .needs_batches = 1,
+     .batches = BATCHES(every_way, list_batches, NULL, batches_add_columns)},
 };
 
 const bench_suite *bench_suite_at(size_t index) {
@@ -76,4 +102,8 @@ const bench_suite *bench_suite_find(const char *name) {
         if (strcmp(suites[i].name, name) == 0) return &suites[i];
     }
     return NULL;
+}
+
+cli_exit bench_suite_run(bench *bench, const bench_suite *suite, cli_error *error) {
+    return suite->batches != NULL ? batch_suite_run(bench, suite->batches, error) : suite->run(bench, error);
 }

@@ -12,6 +12,7 @@ Takes arrays of PyTorch, of NumPy, and of whatever has DLPack or an array interf
 
 from __future__ import annotations
 
+from ._batch import Mask
 from ._device import DeviceInfo, device_info
 from ._errors import (
     ArgumentError,
@@ -25,8 +26,12 @@ from ._errors import (
     WorkspaceError,
 )
 from ._hybrid import hybrid_attention
+from ._inspect import PlanInfo, WorkItem
 from ._library import version as _version
-from ._plan import Plan, PlanInfo
+from ._limits import WorkspaceBytes, workspace_bytes
+from ._memory import Scratch
+from ._merge import merge
+from ._plan import Plan
 from ._pod_form import fused_attention_with_kvcache
 from ._torch import torch as _torch
 
@@ -40,15 +45,21 @@ __all__ = [
     "DeviceInfo",
     "Error",
     "LimitError",
+    "Mask",
     "NoDeviceError",
     "OutOfMemoryError",
     "Plan",
     "PlanInfo",
+    "Scratch",
     "StateError",
     "UnsupportedError",
+    "WorkItem",
+    "WorkspaceBytes",
     "WorkspaceError",
     "__version__",
     "device_info",
     "fused_attention_with_kvcache",
     "hybrid_attention",
+    "merge",
+    "workspace_bytes",
 ]

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import ctypes
-from ctypes import POINTER, c_char, c_char_p, c_float, c_int32, c_int64, c_size_t, c_void_p
+from ctypes import CFUNCTYPE, POINTER, c_char, c_char_p, c_float, c_int, c_int32, c_int64, c_size_t, c_void_p
 from typing import Any
 
 MEMORY_HOST, MEMORY_DEVICE = 0, 1
 WORKSPACE_ALIGN = 256
+MAX_MASKS = 8
+WORK_PREFILL, WORK_DECODE = 0, 1
 
 
 class Struct(ctypes.Structure):
@@ -47,8 +49,18 @@ class Limits(Struct):
     """pod_limits."""
 
     _fields_ = _fields(
-        (c_int32, "q_heads kv_heads head_dim q_dtype kv_dtype out_dtype page_size max_requests max_q_tokens max_kv_len")
+        (
+            c_int32,
+            "q_heads kv_heads head_dim q_dtype kv_dtype out_dtype page_size max_requests max_q_tokens max_kv_len"
+            " v_head_dim max_masks batch_memory",
+        )
     )
+
+
+class Mask(Struct):
+    """pod_mask."""
+
+    _fields_ = _fields((c_int32, "causal window_tokens"), (c_void_p, "causal_per_request"))
 
 
 class Batch(Struct):
@@ -58,7 +70,33 @@ class Batch(Struct):
         (c_int32, "memory num_requests"),
         (c_void_p, "q_start kv_len page_table"),
         (c_int64, "page_table_stride"),
-        (c_int32, "max_pages num_pages causal window_tokens"),
+        (c_int32, "max_pages num_pages num_q_tokens num_masks"),
+        (c_void_p, "masks"),
+    )
+
+
+class Workspace(Struct):
+    """pod_workspace."""
+
+    _fields_ = _fields(
+        (c_void_p, "plan"),
+        (c_size_t, "plan_bytes"),
+        (c_void_p, "scratch"),
+        (c_size_t, "scratch_bytes"),
+        (c_void_p, "bad_request"),
+    )
+
+
+class Cache(Struct):
+    """pod_cache."""
+
+    _fields_ = _fields(
+        (c_void_p, "k"),
+        (c_int64, "k_page_stride k_token_stride k_head_stride"),
+        (c_void_p, "v"),
+        (c_int64, "v_page_stride v_token_stride v_head_stride"),
+        (c_void_p, "k_scale v_scale"),
+        (c_int64, "scale_stride"),
     )
 
 
@@ -68,16 +106,27 @@ class Tensors(Struct):
     _fields_ = _fields(
         (c_void_p, "q"),
         (c_int64, "q_token_stride q_head_stride"),
-        (c_void_p, "k"),
-        (c_int64, "k_page_stride k_token_stride k_head_stride"),
-        (c_void_p, "v"),
-        (c_int64, "v_page_stride v_token_stride v_head_stride"),
         (c_void_p, "out"),
         (c_int64, "out_token_stride out_head_stride"),
         (c_void_p, "lse"),
         (c_int64, "lse_token_stride lse_head_stride"),
+        (c_int32, "q_tokens out_tokens mask"),
         (c_float, "scale softcap"),
-        (c_void_p, "sinks alibi_slopes k_scale v_scale"),
+        (c_void_p, "sinks alibi_slopes"),
+    )
+
+
+class Parts(Struct):
+    """pod_parts."""
+
+    _fields_ = _fields(
+        (c_int32, "num_parts num_tokens q_heads head_dim part_dtype out_dtype"),
+        (c_void_p, "part_outs part_lses"),
+        (c_int64, "part_token_stride part_head_stride part_lse_token_stride part_lse_head_stride"),
+        (c_void_p, "out"),
+        (c_int64, "out_token_stride out_head_stride"),
+        (c_void_p, "lse"),
+        (c_int64, "lse_token_stride lse_head_stride"),
     )
 
 
@@ -100,17 +149,33 @@ class PlanInfo(Struct):
     )
 
 
+class WorkItem(ctypes.Structure):
+    """pod_work_item, which has no struct_size."""
+
+    _fields_ = _fields(
+        (
+            c_int32,
+            "kind ticket request kv_head row_begin row_end kv_begin kv_end num_tiles part num_parts",
+        )
+    )[1:]
+
+
+VISIT = CFUNCTYPE(c_int, c_void_p, POINTER(WorkItem))
+
 # name -> (result, arguments)
 FUNCTIONS: dict[str, tuple[object, list[object]]] = {
     "pod_version": (c_char_p, []),
     "pod_error_message": (c_char_p, []),
     "pod_device_open": (c_int32, [c_char_p, POINTER(c_void_p)]),
     "pod_device_get_info": (c_int32, [c_void_p, POINTER(DeviceInfo)]),
-    "pod_workspace_size": (c_int32, [c_void_p, POINTER(Limits), POINTER(c_size_t)]),
+    "pod_workspace_size": (c_int32, [c_void_p, POINTER(Limits), POINTER(Workspace)]),
     "pod_plan_create": (c_int32, [c_void_p, POINTER(Limits), POINTER(c_void_p)]),
     "pod_plan_destroy": (None, [c_void_p]),
-    "pod_plan_build": (c_int32, [c_void_p, c_void_p, c_void_p, c_size_t, c_void_p]),
-    "pod_attention": (c_int32, [c_void_p, c_void_p, c_void_p, c_size_t, c_void_p]),
-    "pod_plan_get_info": (c_int32, [c_void_p, POINTER(PlanInfo)]),
-    "pod_plan_status": (c_int32, [c_void_p, c_void_p]),
+    "pod_plan_attach": (c_int32, [c_void_p, POINTER(Workspace)]),
+    "pod_plan_build": (c_int32, [c_void_p, c_void_p, c_void_p]),
+    "pod_attention": (c_int32, [c_void_p, c_void_p, c_void_p, c_void_p]),
+    "pod_merge": (c_int32, [c_void_p, POINTER(Parts), c_void_p]),
+    "pod_plan_get_info": (c_int32, [c_void_p, c_int32, POINTER(PlanInfo)]),
+    "pod_plan_check": (c_int32, [c_void_p, c_void_p]),
+    "pod_plan_visit": (c_int32, [c_void_p, c_int32, VISIT, c_void_p]),
 }

@@ -2,7 +2,7 @@
 """What the library needs to know of an array: its address and its layout, whoever made it.
 
 A *view* is `(address, layout, owner)`; a *layout* is the plain tuple `(shape, strides, dtype, device, in_bytes,
-requires_grad)`, cheap to make and to compare, so that a call can see at once whether it was checked before. `owner`
+requires_grad)`, cheap to make and to compare, so that a call can tell quickly whether it was checked before. `owner`
 keeps the memory alive.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from . import _dlpack
 from ._dtypes import dtype_name
-from ._errors import ArgumentError
+from ._errors import ArgumentError, UnsupportedError
 from ._torch import torch
 
 Layout = tuple[Any, Any, Any, Any, bool, bool]
@@ -41,7 +41,8 @@ def _interface_view(interface: Any, owner: Any, device: str) -> View:
     strides = interface.get("strides")
     if strides is None:
         strides = tuple(step * dtype.itemsize for step in _dlpack._packed_strides(shape))
-    return interface["data"][0], (shape, tuple(strides), dtype, device, True, False), owner
+    # A NumPy scalar's memory belongs to the interface that was asked for.
+    return interface["data"][0], (shape, tuple(strides), dtype, device, True, False), (owner, interface)
 
 
 def _cuda_ordinal_of(array: Any) -> int:
@@ -114,6 +115,20 @@ def dense(layout: Layout, field: str) -> Dense:
         raise ArgumentError(f"{field} has stride {strides[-1]} in its last dimension, which has to be dense")
     kept = tuple(step if extent > 1 else 0 for extent, step in zip(shape, strides))
     return Dense(shape, kept, dtype_name(layout[2]), str(layout[3]))
+
+
+def per_row(layout: Layout) -> Layout:
+    """The layout with one more dimension, of extent 1: its last one need not be dense then."""
+    shape, strides, dtype, device, in_bytes, grad = layout
+    step = np.dtype(dtype).itemsize if in_bytes else 1
+    return (*shape, 1), (*strides, step), dtype, device, in_bytes, grad
+
+
+def has_grad(layout: Layout, field: str) -> bool:
+    """Whether it requires grad; raises UnsupportedError if autograd would then expect a backward pass."""
+    if layout[5] and torch.is_grad_enabled():
+        raise UnsupportedError(f"{field} requires grad, and there is no backward pass; call under torch.no_grad()")
+    return layout[5]
 
 
 def is_writable(array: Any) -> bool:

@@ -44,6 +44,8 @@ class Device:
         self.info = self._read_info()
         self.is_cuda = self.info.backend == "cuda"
         self.ordinal = _ordinal(name) if self.is_cuda else -1
+        self.array_device = f"cuda:{self.ordinal}" if self.is_cuda else "cpu"
+        """Where its arrays say that they are."""
 
     def _read_info(self) -> DeviceInfo:
         info = _abi.DeviceInfo()

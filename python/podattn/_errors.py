@@ -42,7 +42,7 @@ class LimitError(Error, ValueError):
 
 
 class WorkspaceError(Error, ValueError):
-    """The workspace is too small, misaligned or not the planned one (POD_E_WORKSPACE)."""
+    """The workspace is too small, misaligned or was overwritten (POD_E_WORKSPACE)."""
 
     status = 4
 

@@ -7,7 +7,7 @@ import threading
 from collections import OrderedDict
 from typing import Any, Optional
 
-from . import _abi, _arrays, _streams
+from . import _arrays, _memory
 from ._device import device_name
 from ._dtypes import dtype_name
 from ._errors import ArgumentError
@@ -27,7 +27,7 @@ class _Plans(threading.local):
         key = tuple(limits.values())
         plan = self._plans.get(key)
         if plan is None:
-            plan = self._plans[key] = Plan(num_pages=0, **limits)
+            plan = self._plans[key] = Plan(**limits)
         self._plans.move_to_end(key)
         if len(self._plans) > _MOST_PLANS:
             self._plans.popitem(last=False)
@@ -68,7 +68,7 @@ def _device_of(q: Any) -> str:
 
 
 def plan_once(q: Any, out_dtype: Any, kv_dtype: Any, pages: tuple[int, int, int], kv_layout: str,
-              num_requests: int, max_kv_len: int) -> Plan:  # fmt: skip
+              kv_len: Any, max_kv_len: int) -> Plan:  # fmt: skip
     """A plan for such a batch, with memory that is this call's alone.
 
     The memory comes from PyTorch's caching allocator where there is one: it is ordered by the stream, and what a
@@ -81,17 +81,18 @@ def plan_once(q: Any, out_dtype: Any, kv_dtype: Any, pages: tuple[int, int, int]
         kv_heads=kv_heads,
         head_dim=head_dim,
         page_size=page_size,
-        max_requests=_bound(num_requests),
+        max_requests=_bound(len(kv_len)),
         max_q_tokens=_bound(num_tokens),
         max_kv_len=min(_bound(max_kv_len), 1 << 30),
         dtype=dtype_name(q.dtype),
         kv_dtype=dtype_name(kv_dtype),
         out_dtype=dtype_name(q.dtype if out_dtype is None else out_dtype),
+        batch_memory="device" if _arrays.is_torch(kv_len) and kv_len.is_cuda else "host",
         kv_layout=kv_layout,
         device=_device_of(q),
     )
     if plan._is_cuda:
-        plan.set_workspace(_streams.allocate_cuda_bytes(plan.workspace_bytes + _abi.WORKSPACE_ALIGN, plan._ordinal))
+        plan._attach_parts(*_memory.allocate(plan._device, plan.workspace_bytes).split(plan.plan_bytes))
     return plan
 
 
@@ -141,8 +142,8 @@ def hybrid_attention(
         softcap: 0 is off.
         sinks: float32 `[q_heads]`.
         alibi_slopes: float32 `[q_heads]`.
-        k_scale: float32 `[kv_heads]`.
-        v_scale: float32 `[kv_heads]`.
+        k_scale: float32, one element or `[kv_heads]`.
+        v_scale: float32, one element or `[kv_heads]`.
 
     Returns:
         `out`, or `(out, lse)` if an `lse` was given or asked for.
@@ -154,9 +155,17 @@ def hybrid_attention(
     pages = _pages_of(k_cache, kv_layout, page_size)
     table_pages = 1 if page_table is None else _table_pages(page_table)
     plan = plan_once(
-        q, getattr(out, "dtype", None), k_cache.dtype, pages, kv_layout, len(kv_len), max(table_pages, 1) * pages[1]
+        q, getattr(out, "dtype", None), k_cache.dtype, pages, kv_layout, kv_len, max(table_pages, 1) * pages[1]
     )
-    plan.build(q_start, kv_len, page_table, causal=causal, window_tokens=window_tokens, num_pages=pages[0])
+    plan.build(
+        q_start,
+        kv_len,
+        page_table,
+        causal=causal,
+        window_tokens=window_tokens,
+        num_pages=pages[0],
+        num_q_tokens=q.shape[0],
+    )
     return plan.attention(
         q,
         k_cache,

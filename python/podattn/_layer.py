@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One layer's tensors, checked and written into the struct that the library takes."""
+"""One layer's tensors and cache, checked and written into the structs that the library takes."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ from typing import Any, Optional
 from . import _abi, _arrays
 from ._arrays import Dense, Layout
 from ._dtypes import F32, canonical_name
-from ._errors import ArgumentError, UnsupportedError
+from ._errors import ArgumentError
 from ._same_layout import Question, same_layout
-from ._torch import torch
 
-_HEAD_VALUES = ("sinks", "alibi_slopes", "k_scale", "v_scale")
 # A layout is asked for in one call from its second time on, and no more often than this made ready to be.
 _MOST_QUESTIONS = 4
 
@@ -21,54 +19,54 @@ _MOST_QUESTIONS = 4
 class Layer:
     """Kept between calls: what changes from layer to layer are addresses, and strides are checked when they change.
 
-    Tensors of PyTorch whose layout is that of the last call take a short way: `is_same` says so, and the struct gets
+    Tensors of PyTorch whose layout is that of the last call take a short way: `is_same` says so, and the structs get
     their addresses and nothing else.
     """
 
-    def __init__(self, limits: _abi.Limits, device: str, is_hnd: bool, num_pages: int) -> None:
+    def __init__(self, limits: _abi.Limits, device: str, is_hnd: bool) -> None:
         """`device` as arrays name theirs."""
         self._limits = limits
         self._device = device
         self._is_hnd = is_hnd
-        self._num_pages = num_pages
+        self._num_pages = 0
+        self._tells_tokens = False
         self._checked: Optional[tuple[Any, ...]] = None
         self._questions_left = 0
-        self.struct = _abi.Tensors()
-        self.address = ctypes.addressof(self.struct)
+        self.tensors, self.cache = _abi.Tensors(), _abi.Cache()
+        self.tensors_address, self.cache_address = ctypes.addressof(self.tensors), ctypes.addressof(self.cache)
         self.num_tokens = 0
         """Of the checked `q`."""
         self.is_same: Optional[Question] = None
-        """Whether (q, k, v, out) are laid out as those that the struct's strides are of, which came without an lse."""
+        """Whether (q, k, v, out) are laid out as those that the structs' strides are of, which came without an lse."""
         self.is_same_with_lse: Optional[Question] = None
         """Whether (q, k, v, out, lse) are. At most one of the two can be asked."""
         self.has_head_values = False
-        """Whether the struct holds one."""
+        """Whether the structs hold one."""
 
-    @property
-    def num_pages(self) -> int:
-        """Pages that a cache has at least."""
-        return self._num_pages
+    def set_batch(self, num_pages: int, tells_tokens: bool) -> None:
+        """What the batch asks of all layers.
 
-    @num_pages.setter
-    def num_pages(self, value: int) -> None:
-        if value != self._num_pages:
-            self._num_pages = value
+        `num_pages`: pages that a cache has at least. `tells_tokens`: whether the library compares how many tokens the
+        arrays have with the batch's.
+        """
+        if (num_pages, tells_tokens) != (self._num_pages, self._tells_tokens):
+            self._num_pages, self._tells_tokens = num_pages, tells_tokens
             self._forget()
 
     def _forget(self) -> None:
         self._checked = self.is_same = self.is_same_with_lse = None
 
     def set_tensors(self, q: Any, k: Any, v: Any, out: Any, lse: Any, stream: int) -> tuple[Any, ...]:
-        """Points the struct at the arrays and returns what keeps them alive."""
+        """Points the structs at the arrays and returns what keeps them alive."""
         view = _arrays.view
         if not (_arrays.is_writable(out) and _arrays.is_writable(lse)):
             raise ArgumentError("out or lse is read-only")
-        struct = self.struct
-        struct.q, q_layout, q_owner = view(q, "q", stream)
-        struct.k, k_layout, k_owner = view(k, "k_cache", stream)
-        struct.v, v_layout, v_owner = view(v, "v_cache", stream)
-        struct.out, out_layout, out_owner = view(out, "out", stream)
-        struct.lse, lse_layout, lse_owner = (None, None, None) if lse is None else view(lse, "lse", stream)
+        tensors, cache = self.tensors, self.cache
+        tensors.q, q_layout, q_owner = view(q, "q", stream)
+        cache.k, k_layout, k_owner = view(k, "k_cache", stream)
+        cache.v, v_layout, v_owner = view(v, "v_cache", stream)
+        tensors.out, out_layout, out_owner = view(out, "out", stream)
+        tensors.lse, lse_layout, lse_owner = (None, None, None) if lse is None else view(lse, "lse", stream)
         layouts = (q_layout, k_layout, v_layout, out_layout, lse_layout)
         if layouts != self._checked:
             self._check(layouts)
@@ -80,35 +78,64 @@ class Layer:
                 self.is_same_with_lse = same_layout((q, k, v, out, lse))
         return q_owner, k_owner, v_owner, out_owner, lse_owner
 
-    def set_head_values(self, head_values: tuple[Any, ...], stream: int) -> tuple[Any, ...]:
-        """Sets the float32 arrays that have one value per head; returns what keeps them alive."""
-        limits = self._limits
-        owners = []
+    def set_head_values(self, sinks: Any, alibi_slopes: Any, k_scale: Any, v_scale: Any, stream: int) -> list[Any]:
+        """Sets the float32 arrays that have a value per head; returns what keeps them alive."""
+        owners: list[Any] = []
         self.has_head_values = True  # also if one of them is refused
-        for field, array, heads in zip(_HEAD_VALUES, head_values, 2 * [limits.q_heads] + 2 * [limits.kv_heads]):
+        for field, array in (("sinks", sinks), ("alibi_slopes", alibi_slopes)):
             if array is None:
-                setattr(self.struct, field, None)
+                setattr(self.tensors, field, None)
                 continue
             address, layout, owner = _arrays.view(array, field, stream)
-            self._dense(layout, field, (heads,), F32)
-            setattr(self.struct, field, address)
+            self._dense(layout, field, (self._limits.q_heads,), F32)
+            setattr(self.tensors, field, address)
             owners.append(owner)
+        self._set_scales(k_scale, v_scale, stream, owners)
         self.has_head_values = bool(owners)
-        return tuple(owners)
+        return owners
+
+    def _set_scales(self, k_scale: Any, v_scale: Any, stream: int, owners: list[Any]) -> None:
+        counts = {}
+        for field, array in (("k_scale", k_scale), ("v_scale", v_scale)):
+            if array is None:
+                setattr(self.cache, field, None)
+                continue
+            address, layout, owner = _arrays.view(array, field, stream)
+            counts[field] = self._num_scales(layout, field)
+            setattr(self.cache, field, address)
+            owners.append(owner)
+        if len(set(counts.values())) > 1:
+            raise ArgumentError(
+                f"k_scale has {counts['k_scale']} values, v_scale {counts['v_scale']}; both need one, or both one per "
+                "KV head"
+            )
+        self.cache.scale_stride = 1 if max(counts.values(), default=1) > 1 else 0
+
+    def _num_scales(self, layout: Layout, field: str) -> int:
+        """1 for one scale of all heads, which may have no dimension; otherwise the KV heads."""
+        if len(layout[0]) == 0:
+            layout = _arrays.per_row(layout)
+        is_one = tuple(layout[0]) == (1,)
+        return self._dense(layout, field, (1 if is_one else self._limits.kv_heads,), F32).shape[0]
 
     def _check(self, layouts: tuple[Any, ...]) -> None:
         self._forget()
-        limits, struct = self._limits, self.struct
+        limits, tensors, cache = self._limits, self.tensors, self.cache
         q_layout, k_layout, v_layout, out_layout, lse_layout = layouts
-        heads = (limits.q_heads, limits.head_dim)
-        q = self._dense(q_layout, "q", (None, *heads), limits.q_dtype)
-        out = self._dense(out_layout, "out", (q.shape[0], *heads), limits.out_dtype)
-        struct.q_token_stride, struct.q_head_stride = q.strides[:2]
-        struct.out_token_stride, struct.out_head_stride = out.strides[:2]
-        struct.k_page_stride, struct.k_token_stride, struct.k_head_stride = self._cache_strides(k_layout, "k_cache")
-        struct.v_page_stride, struct.v_token_stride, struct.v_head_stride = self._cache_strides(v_layout, "v_cache")
+        q = self._dense(q_layout, "q", (None, limits.q_heads, limits.head_dim), limits.q_dtype)
+        out = self._dense(out_layout, "out", (q.shape[0], limits.q_heads, limits.v_head_dim), limits.out_dtype)
+        tensors.q_token_stride, tensors.q_head_stride = q.strides[:2]
+        tensors.out_token_stride, tensors.out_head_stride = out.strides[:2]
+        cache.k_page_stride, cache.k_token_stride, cache.k_head_stride = self._cache_strides(
+            k_layout, "k_cache", limits.head_dim
+        )
+        cache.v_page_stride, cache.v_token_stride, cache.v_head_stride = self._cache_strides(
+            v_layout, "v_cache", limits.v_head_dim
+        )
         if lse_layout is not None:
-            struct.lse_token_stride, struct.lse_head_stride = self._lse_strides(lse_layout, q.shape[0])
+            lse = self._dense(_arrays.per_row(lse_layout), "lse", (q.shape[0], limits.q_heads, 1), F32)
+            tensors.lse_token_stride, tensors.lse_head_stride = lse.strides[:2]
+        tensors.q_tokens, tensors.out_tokens = (q.shape[0], out.shape[0]) if self._tells_tokens else (0, 0)
         self.num_tokens = q.shape[0]
         # Grad mode may change from call to call, so that what requires grad is looked at in each.
         if not _has_grad(layouts):
@@ -127,10 +154,10 @@ class Layer:
             raise ArgumentError(f"{field} is on {found.device}; the plan is on {self._device}")
         return found
 
-    def _cache_strides(self, layout: Layout, field: str) -> tuple[int, int, int]:
+    def _cache_strides(self, layout: Layout, field: str, dim: int) -> tuple[int, int, int]:
         """Page, token and head stride."""
         limits = self._limits
-        page_size, heads, dim = limits.page_size, limits.kv_heads, limits.head_dim
+        page_size, heads = limits.page_size, limits.kv_heads
         if len(layout[0]) == 3 and not self._is_hnd:
             flat = self._dense(layout, field, (None, heads, dim), limits.kv_dtype)
             self._check_num_pages(flat.shape[0] // page_size, field)
@@ -145,19 +172,8 @@ class Layer:
         if num_pages < self._num_pages:
             raise ArgumentError(f"{field} has {num_pages} pages; the plan is for num_pages = {self._num_pages}")
 
-    def _lse_strides(self, layout: Layout, num_tokens: int) -> tuple[int, int]:
-        """Token and head stride; here the last dimension need not be dense."""
-        shape, strides, dtype, device, in_bytes, grad = layout
-        widened = ((*shape, 1), (*strides, 4 if in_bytes else 1), dtype, device, in_bytes, grad)
-        return self._dense(widened, "lse", (num_tokens, self._limits.q_heads, 1), F32).strides[:2]  # type: ignore[return-value]
-
 
 def _has_grad(layouts: tuple[Any, ...]) -> bool:
     """Whether one requires grad; raises UnsupportedError if autograd would then expect a backward pass."""
-    for field, layout in zip(("q", "k_cache", "v_cache", "out", "lse"), layouts):
-        if layout is None or not layout[5]:
-            continue
-        if torch.is_grad_enabled():
-            raise UnsupportedError(f"{field} requires grad, and there is no backward pass; call under torch.no_grad()")
-        return True
-    return False
+    fields = ("q", "k_cache", "v_cache", "out", "lse")
+    return any(layout is not None and _arrays.has_grad(layout, field) for field, layout in zip(fields, layouts))

@@ -76,8 +76,8 @@ def fused_attention_with_kvcache(
     cache before the call. `Plan` saves the planning of all layers but one, and lets one batch hold any mix of requests.
 
     Caches are not copied. Two caches at two addresses have to have the same token and head strides, and to be as far
-    apart in their keys as in their values, as two slices of one tensor are. Queries are copied together unless they lie
-    behind one another in memory.
+    apart in their keys as in their values, as two slices of one tensor are. Queries are copied together unless one
+    part directly follows the other in memory.
 
     Args:
         q_p: `[prefills, tokens, q_heads, head_dim]`, or None.
@@ -123,9 +123,17 @@ def fused_attention_with_kvcache(
     k, v, pages = _join_caches(present)
     starts, lengths, table = _requests(present, pages)
     plan = plan_once(
-        q, None, k.dtype, (k.shape[0], k.shape[1], k.shape[2]), "NHD", len(lengths), table.shape[1] * k.shape[1]
+        q, None, k.dtype, (k.shape[0], k.shape[1], k.shape[2]), "NHD", lengths, table.shape[1] * k.shape[1]
     )
-    plan.build(starts, lengths, table, causal=causal, window_tokens=window_tokens, num_pages=k.shape[0])
+    plan.build(
+        starts,
+        lengths,
+        table,
+        causal=causal,
+        window_tokens=window_tokens,
+        num_pages=k.shape[0],
+        num_q_tokens=q.shape[0],
+    )
     out = torch.empty(q.shape, dtype=present[0].q.dtype, device=present[0].q.device)
     lse = torch.empty(q.shape[:2], dtype=torch.float32, device=out.device) if return_softmax_lse else None
     plan.attention(q, k, v, out, lse, scale=softmax_scale or 0.0, softcap=softcap, alibi_slopes=alibi_slopes)
@@ -174,9 +182,9 @@ def _pack_queries(queries: list[Any]) -> Any:
     if len(flat) == 1:
         return flat[0]
     first, second = flat
-    behind = first.data_ptr() + first.shape[0] * first.stride(0) * first.element_size()
+    end = first.data_ptr() + first.shape[0] * first.stride(0) * first.element_size()
     is_alike = first.dtype == second.dtype and first.device == second.device and first.shape[1:] == second.shape[1:]
-    if is_alike and second.data_ptr() == behind and first.stride() == second.stride():
+    if is_alike and second.data_ptr() == end and first.stride() == second.stride():
         shape = (first.shape[0] + second.shape[0], *first.shape[1:])
         return Borrowed(first.data_ptr(), shape, first.stride(), first.dtype, first.device, queries)
     return torch.cat(flat)
@@ -263,7 +271,7 @@ def _check_joinable(part: _Part, base: _Part) -> None:
 
 
 def _requests(parts: list[_Part], pages: list[_Pages]) -> tuple[Any, Any, Any]:
-    """`(q_start, kv_len, page_table)`, on the GPU if any of what they are made of is there, else on the host."""
+    """`(q_start, kv_len, page_table)`, on the GPU if any of what they are made of is there, otherwise on the host."""
     given = [x for part in parts for x in (part.seqlens, part.rows, part.block_table)]
     devices = [x.device for x in given if x is not None and not isinstance(x, int) and x.is_cuda]
     device = devices[0] if devices else torch.device("cpu")

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
 from ._errors import ArgumentError
 from ._torch import torch
@@ -60,7 +60,20 @@ def allocate_cuda_bytes(num_bytes: int, ordinal: int) -> Any:
     except ImportError:
         raise ArgumentError(
             f"neither PyTorch with CUDA nor CuPy is installed to allocate {num_bytes} bytes on cuda:{ordinal}; give "
-            "them as `workspace`"
+            "them to `Plan.attach`"
         ) from None
     with cupy.cuda.Device(ordinal):
         return cupy.empty(num_bytes, dtype=cupy.uint8)
+
+
+def allocate_pinned_word() -> Optional[tuple[int, Any]]:
+    """`(address, owner)` of an int32 in host memory that every GPU can write; None where nothing can pin memory."""
+    if torch is not None and torch.cuda.is_available():
+        word = torch.zeros(1, dtype=torch.int32, pin_memory=True)
+        return word.data_ptr(), word
+    try:
+        import cupy
+    except ImportError:
+        return None
+    memory = cupy.cuda.alloc_pinned_memory(4)
+    return memory.ptr, memory

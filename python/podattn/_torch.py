@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PyTorch if it is installed, else None. It is imported at once, because the operators are registered with it."""
+"""PyTorch if it is installed, otherwise None. Imported with the package, which registers operators with it."""
 
 from __future__ import annotations
 

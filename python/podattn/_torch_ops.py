@@ -2,7 +2,7 @@
 """The operators `torch.ops.podattn.*`, for torch.compile, export and whatever else traces.
 
 `attention`, `attention_lse` and `attention_out` run a layer of a built plan, which they know by its `plan_id`;
-`hybrid_attention` and `hybrid_attention_lse` plan as well. None has a backward pass.
+`hybrid_attention` and `hybrid_attention_lse` plan as well; `merge` joins partial results. None has a backward pass.
 """
 
 from __future__ import annotations
@@ -10,20 +10,24 @@ from __future__ import annotations
 from typing import Any, Callable
 
 from ._hybrid import hybrid_attention
+from ._merge import merge
 from ._plan import plan_of
 from ._torch import torch
 
 _LAYER = (
     "Tensor q, Tensor k_cache, Tensor v_cache, int plan, float scale=0.0, float softcap=0.0, Tensor? sinks=None, "
-    "Tensor? alibi_slopes=None, Tensor? k_scale=None, Tensor? v_scale=None"
+    "Tensor? alibi_slopes=None, Tensor? k_scale=None, Tensor? v_scale=None, int mask=0"
 )
 _BATCH = (
     "Tensor q, Tensor k_cache, Tensor v_cache, Tensor q_start, Tensor kv_len, Tensor? page_table=None, "
     'bool causal=True, int window_tokens=0, str kv_layout="NHD", int page_size=0, float scale=0.0, float softcap=0.0, '
     "Tensor? sinks=None, Tensor? alibi_slopes=None, Tensor? k_scale=None, Tensor? v_scale=None"
 )
-_LAYER_OPTIONS = ("scale", "softcap", "sinks", "alibi_slopes", "k_scale", "v_scale")
-_BATCH_OPTIONS = ("causal", "window_tokens", "kv_layout", "page_size", *_LAYER_OPTIONS)
+_BATCH_OPTIONS = (
+    "causal", "window_tokens", "kv_layout", "page_size",
+    "scale", "softcap", "sinks", "alibi_slopes", "k_scale", "v_scale",
+)  # fmt: skip
+_LAYER_OPTIONS = (*_BATCH_OPTIONS[4:], "mask")
 
 _library = torch.library.Library("podattn", "DEF")
 
@@ -41,7 +45,7 @@ def _attention(q: Any, k_cache: Any, v_cache: Any, plan: int, *options: Any) -> 
 
 
 def _attention_fake(q: Any, k_cache: Any, v_cache: Any, plan: int, *options: Any) -> Any:
-    return q.new_empty(q.shape, dtype=plan_of(plan).out_torch_dtype)
+    return plan_of(plan)._empty_traced(q)
 
 
 def _attention_lse(q: Any, k_cache: Any, v_cache: Any, plan: int, *options: Any) -> Any:
@@ -76,6 +80,14 @@ def _hybrid_lse_fake(q: Any, *_: Any) -> Any:
     return _hybrid_fake(q), _lse_like(q)
 
 
+def _merge(outs: list[Any], lses: list[Any]) -> Any:
+    return merge(outs, lses)
+
+
+def _merge_fake(outs: list[Any], lses: list[Any]) -> Any:
+    return outs[0].new_empty(outs[0].shape), _lse_like(outs[0])
+
+
 def _define(name: str, signature: str, compute: Callable[..., Any], fake: Callable[..., Any]) -> None:
     # The strides of a cache are its layout: a compiler that changed them would copy it.
     tag = getattr(torch.Tag, "needs_exact_strides", torch.Tag.needs_fixed_stride_order)
@@ -89,3 +101,4 @@ _define("attention_lse", f"({_LAYER}) -> (Tensor, Tensor)", _attention_lse, _att
 _define("attention_out", f"(Tensor(a!) out, Tensor(b!)? lse, {_LAYER}) -> ()", _attention_out, _attention_out_fake)
 _define("hybrid_attention", f"({_BATCH}) -> Tensor", _hybrid, _hybrid_fake)
 _define("hybrid_attention_lse", f"({_BATCH}) -> (Tensor, Tensor)", _hybrid_lse, _hybrid_lse_fake)
+_define("merge", "(Tensor[] outs, Tensor[] lses) -> (Tensor, Tensor)", _merge, _merge_fake)

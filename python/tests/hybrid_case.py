@@ -28,6 +28,7 @@ class Case:
     kv_layout: str = "NHD"
     device: str = "cpu"
     causal: bool = True
+    causal_each: Optional[list[bool]] = None
     window_tokens: int = 0
     seed: int = 0
     spare_pages: int = 3
@@ -100,7 +101,7 @@ class Case:
         query = torch.arange(kv_len - q_len, kv_len).unsqueeze(1)
         key = torch.arange(kv_len).unsqueeze(0)
         seen = torch.ones(q_len, kv_len, dtype=torch.bool)
-        if self.causal:
+        if self.causal if self.causal_each is None else self.causal_each[request]:
             seen &= key <= query
         if self.window_tokens:
             seen &= key > query - self.window_tokens

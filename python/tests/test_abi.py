@@ -18,9 +18,14 @@ HEADER = Path(__file__).parents[2] / "include" / "podattn.h"
 STRUCTS = {
     "pod_device_info": _abi.DeviceInfo,
     "pod_limits": _abi.Limits,
+    "pod_mask": _abi.Mask,
     "pod_batch": _abi.Batch,
+    "pod_workspace": _abi.Workspace,
+    "pod_cache": _abi.Cache,
     "pod_tensors": _abi.Tensors,
+    "pod_parts": _abi.Parts,
     "pod_plan_info": _abi.PlanInfo,
+    "pod_work_item": _abi.WorkItem,
 }
 
 
@@ -35,7 +40,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
         expressions += [f"offsetof({name}, {field})" for field, _ in struct._fields_]
         expressions += [f"sizeof((({name} *)0)->{field})" for field, _ in struct._fields_]
     expressions += ["POD_F32", "POD_F16", "POD_BF16", "POD_F8E4M3", "POD_MEMORY_HOST", "POD_MEMORY_DEVICE"]
-    expressions += ["POD_WORKSPACE_ALIGN", *_statuses()]
+    expressions += ["POD_WORKSPACE_ALIGN", "POD_MAX_MASKS", "POD_WORK_PREFILL", "POD_WORK_DECODE", *_statuses()]
     lines = "".join(f'printf("%s=%lld\\n", "{x}", (long long)({x}));\n' for x in expressions)
     folder = tmp_path_factory.mktemp("abi")
     (folder / "abi.c").write_text(
@@ -64,7 +69,9 @@ def test_constants(compiled: dict[str, int]) -> None:
     dtypes = [compiled[f"POD_{name}"] for name in ("F32", "F16", "BF16", "F8E4M3")]
     assert dtypes == [_dtypes.F32, _dtypes.F16, _dtypes.BF16, _dtypes.F8E4M3]
     assert [compiled["POD_MEMORY_HOST"], compiled["POD_MEMORY_DEVICE"]] == [_abi.MEMORY_HOST, _abi.MEMORY_DEVICE]
+    assert [compiled["POD_WORK_PREFILL"], compiled["POD_WORK_DECODE"]] == [_abi.WORK_PREFILL, _abi.WORK_DECODE]
     assert compiled["POD_WORKSPACE_ALIGN"] == _abi.WORKSPACE_ALIGN
+    assert compiled["POD_MAX_MASKS"] == _abi.MAX_MASKS
 
 
 def test_every_status_has_its_exception(compiled: dict[str, int]) -> None:

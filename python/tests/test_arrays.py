@@ -99,8 +99,8 @@ def test_dlpack(device: str) -> None:
 def test_dlpack_memory_for_a_plan(device: str) -> None:
     case = mixed(device)
     plan = case.plan()
-    memory = torch.zeros(plan.workspace_bytes + 256, dtype=torch.uint8, device=device)
-    plan.set_workspace(OnlyDLPack(memory))
+    memory = torch.zeros(plan.plan_bytes + 256, dtype=torch.uint8, device=device)
+    plan.attach(OnlyDLPack(memory))
     plan.build(case.q_start, case.kv_len, case.page_table)
     check_out(case, plan.attention(case.q, case.k, case.v), case.reference()[0])
     assert memory.any()

@@ -29,6 +29,10 @@ def limits(**changes: Any) -> dict[str, Any]:
         ({"dtype": "int8"}, podattn.ArgumentError, "dtype int8 is none of"),
         ({"out_dtype": torch.float64}, podattn.ArgumentError, "out_dtype float64 is none of"),
         ({"kv_layout": "DHN"}, podattn.ArgumentError, "kv_layout 'DHN'"),
+        ({"v_head_dim": 12}, podattn.ArgumentError, "v_head_dim = 12 is not a multiple of 8"),
+        ({"v_head_dim": 32}, podattn.UnsupportedError, "v_head_dim = 32"),
+        ({"max_masks": 9}, podattn.ArgumentError, r"max_masks = 9 is outside \[1, 8\]"),
+        ({"batch_memory": "gpu"}, podattn.ArgumentError, "batch_memory 'gpu' is neither 'host' nor 'device'"),
         ({"kv_dtype": "f8e4m3"}, podattn.UnsupportedError, "f8e4m3 is not supported by the cpu backend"),
         ({"device": "tpu"}, podattn.ArgumentError, "tpu"),
         ({"device": "cuda:77"}, podattn.NoDeviceError, "."),
@@ -62,7 +66,7 @@ def test_batch(arrays: tuple[Any, Any, Any], kind: type[podattn.Error], message:
     plan = podattn.Plan(**limits())
     with pytest.raises(kind, match=message):
         plan.build(*arrays)
-    with pytest.raises(podattn.StateError, match="pod_plan_build"):
+    with pytest.raises(podattn.StateError, match=r"Plan.build\(\) has not succeeded"):
         plan.attention(torch.zeros(1, 4, 64), torch.zeros(8, 16, 2, 64), torch.zeros(8, 16, 2, 64))
 
 

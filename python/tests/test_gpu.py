@@ -123,6 +123,85 @@ def test_graph_replays_with_new_lengths(gpu: str) -> None:
             check_out(case, out, case.reference()[0])
 
 
+def test_graph_of_attention_follows_the_last_build(gpu: str) -> None:
+    """Built outside, before each replay; the graph holds the layers alone."""
+    case = large(gpu)
+    plan, requests = case.plan(), case.on_device()
+    outs = [torch.empty_like(case.q) for _ in range(2)]
+    plan.build(*requests)
+    plan.attention(case.q, case.k, case.v, outs[0])
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for out in outs:
+            plan.attention(case.q, case.k, case.v, out)
+    for less in (0, 1, 60):
+        case.requests = [(q_len, max(q_len, kv_len - less)) for q_len, kv_len in REQUESTS]
+        case.kv_len = torch.tensor([kv_len for _, kv_len in case.requests], dtype=torch.int32)
+        for row in case.page_table:
+            row[row >= 0] = row[row >= 0].flip(0)
+        requests[1].copy_(case.kv_len)
+        requests[2].copy_(case.page_table)
+        for out in outs:
+            out.fill_(float("nan"))
+        plan.build(*requests)
+        graph.replay()
+        torch.cuda.synchronize()
+        plan.check()
+        for out in outs:
+            check_out(case, out, case.reference()[0])
+
+
+def test_bad_request_is_read_without_waiting(gpu: str) -> None:
+    case = large(gpu)
+    plan, requests = case.plan(), case.on_device()
+    plan.build(*requests)
+    plan.attention(case.q, case.k, case.v)
+    torch.cuda.synchronize()
+    assert plan.bad_request == 0
+    good = requests[1].clone()
+    requests[1][3] = -1
+    plan.build(*requests)
+    torch.cuda.synchronize()
+    assert plan.bad_request == 1 + 3
+    requests[1].copy_(good)
+    plan.build(*requests)
+    torch.cuda.synchronize()
+    assert plan.bad_request == 1 + 3
+    plan.clear_bad_request()
+    plan.build(*requests)
+    plan.check()
+    assert plan.bad_request == 0
+
+
+def test_bad_request_does_not_wait(gpu: str) -> None:
+    case = large(gpu)
+    plan, requests = case.plan(), case.on_device()
+    plan.build(*requests)
+    torch.cuda.synchronize()
+    requests[1][3] = -1
+    torch.cuda._sleep(200_000_000)
+    plan.build(*requests)
+    assert plan.bad_request == 0
+    torch.cuda.synchronize()
+    assert plan.bad_request == 1 + 3
+
+
+def test_query_tokens_beyond_the_arrays(gpu: str) -> None:
+    """A q_start that says more tokens than the arrays have is refused on the device; nothing is written past them."""
+    case = large(gpu)
+    plan, requests = case.plan(max_q_tokens=1024), case.on_device()
+    tokens = case.q.shape[0]
+    rows = torch.full((tokens + 50, case.q_heads, case.head_dim), 7.0, dtype=case.dtype, device=gpu)
+    requests[0][-1] += 20
+    plan.build(*requests, num_q_tokens=tokens)
+    plan.attention(case.q, case.k, case.v, rows[:tokens])
+    with pytest.raises(podattn.ArgumentError, match="q_start"):
+        plan.check()
+    assert plan.bad_request == len(REQUESTS)
+    assert (rows[tokens:] == 7).all()
+
+
 def test_graph_of_the_one_call_form(gpu: str) -> None:
     case = large(gpu)
     requests = case.on_device()

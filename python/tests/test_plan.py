@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -72,12 +74,12 @@ def test_one_plan_serves_layers_and_steps(device: str) -> None:
     plan = first.built()
     for case in (first, second):
         check_out(case, plan.attention(case.q, case.k, case.v), case.reference()[0])
-    workspace = plan._workspace_address
+    memory = plan._memory
     decodes = Case([(1, 40), (1, 60)], device=device, dtype=dtype_of(device), spare_pages=first.num_pages - 7)
     assert decodes.num_pages == first.num_pages
     plan.build(decodes.q_start, decodes.kv_len, decodes.page_table)
     check_out(decodes, plan.attention(decodes.q, decodes.k, decodes.v), decodes.reference()[0])
-    assert plan._workspace_address == workspace
+    assert plan._memory is memory
 
 
 def test_results_are_made_only_when_asked_for(device: str) -> None:
@@ -120,7 +122,7 @@ def test_no_requests_and_no_tokens(device: str) -> None:
     assert plan.attention(case.q[:0], case.k, case.v, return_lse=True)[1].shape == (0, case.q_heads)
 
 
-def test_rows_behind_the_batch_stay(device: str) -> None:
+def test_rows_after_the_batch_stay(device: str) -> None:
     case = mixed(device)
     plan = case.built()
     longer = torch.cat([case.q, case.q[:3]])
@@ -165,6 +167,28 @@ def test_values_per_head_are_forgotten() -> None:
     check_out(case, out, case.reference(slopes)[0])
 
 
+@pytest.mark.parametrize("shape", [(), (1,)])
+@pytest.mark.parametrize("kind", [torch.tensor, np.float32])
+def test_one_scale_for_all_heads(shape: tuple[int, ...], kind: Any) -> None:
+    case = mixed("cpu")
+    plan = case.built()
+    k_scale, v_scale = (kind(value).reshape(shape) for value in (0.5, 3.0))
+    out = plan.attention(case.q, case.k, case.v, k_scale=k_scale, v_scale=v_scale)
+    only_v = plan.attention(case.q, case.k, case.v, v_scale=v_scale)
+    expected = case.reference()[0]
+    check_out(case, only_v, 3 * expected)
+    case.k = case.k * 0.5
+    check_out(case, out, 3 * case.reference()[0])
+    each = torch.full((case.kv_heads,), 3.0)
+    assert torch.equal(plan.attention(case.q, case.k, case.v, v_scale=each), out)
+
+
+def test_scales_of_two_kinds_are_refused() -> None:
+    case = mixed("cpu")
+    with pytest.raises(podattn.ArgumentError, match="k_scale has 1 values, v_scale 2; both need one"):
+        case.built().attention(case.q, case.k, case.v, k_scale=torch.ones(1), v_scale=torch.ones(2))
+
+
 def test_values_per_head_are_forgotten_after_a_mistake() -> None:
     case = mixed("cpu")
     plan = case.built()
@@ -176,25 +200,11 @@ def test_values_per_head_are_forgotten_after_a_mistake() -> None:
 def test_info_and_device(device: str) -> None:
     case = mixed(device)
     plan = case.built()
-    assert plan.info.num_requests == len(MIXED)
+    assert plan.info().num_requests == len(MIXED)
     if device == "cpu":
-        assert (plan.info.num_prefill_requests, plan.info.num_decode_requests) == (1, 5)
-    assert plan.info.kernel
+        assert (plan.info().num_prefill_requests, plan.info().num_decode_requests) == (1, 5)
+    assert plan.info().kernel
     plan.check()
     info = podattn.device_info(device)
     assert info.backend == device.partition(":")[0] and info.num_ctas > 0
     assert podattn.device_info(torch.device(device)) == info
-
-
-@pytest.mark.parametrize("kind", ["uint8", "too small", "wrong type"])
-def test_workspace_of_the_caller(kind: str) -> None:
-    case = mixed("cpu")
-    num_bytes = case.plan().workspace_bytes
-    if kind == "uint8":
-        memory = np.zeros(num_bytes + 256, np.uint8)
-        check_out(case, case.built(workspace=memory).attention(case.q, case.k, case.v), case.reference()[0])
-        assert memory.any()
-        return
-    wrong = np.zeros(num_bytes - 1, np.uint8) if kind == "too small" else np.zeros(num_bytes, np.float32)
-    with pytest.raises(podattn.WorkspaceError, match="workspace has"):
-        case.plan(workspace=wrong)

@@ -61,7 +61,7 @@ def test_slices_of_one_tensor(device: str, causal: bool, on_device: bool) -> Non
 
 
 def test_two_caches_of_other_lengths(device: str) -> None:
-    """Behind one another in one allocation, the decodes' first, an odd distance apart."""
+    """One after the other in one allocation, the decodes' first, an odd distance apart."""
     store = normal(device, 2, 40_000, seed=5)
     row = KV_HEADS * DIM
 
@@ -102,7 +102,7 @@ def test_paged_and_batch_index(device: str) -> None:
     check(out_d, reference(q_d, *chosen, [16, 16], True, left=5))
 
 
-def test_queries_behind_one_another_are_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_queries_that_follow_one_another_are_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
     k, v = normal("cpu", 3, 64, KV_HEADS, DIM, seed=1), normal("cpu", 3, 64, KV_HEADS, DIM, seed=2)
     packed = normal("cpu", 32, HEADS, DIM, seed=3)
     q_p, q_d = packed[:30].view(1, 30, HEADS, DIM), packed[30:].view(2, 1, HEADS, DIM)

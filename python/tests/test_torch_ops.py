@@ -20,11 +20,13 @@ FORMS = [("returns", "aot_eager"), ("returns_lse", "aot_eager"), ("writes", "aot
 
 def test_opcheck(device: str) -> None:
     case = mixed(device)
-    plan = case.built()
+    plan = case.plan(max_masks=2)
+    plan.build(*case.on_device(), masks=[podattn.Mask(), podattn.Mask(window_tokens=9)])
     sinks = torch.zeros(case.q_heads, device=device)
     layer = (case.q, case.k, case.v, plan.plan_id)
     torch.library.opcheck(OPS.attention.default, layer)
     torch.library.opcheck(OPS.attention.default, layer, {"scale": 0.1, "sinks": sinks})
+    torch.library.opcheck(OPS.attention.default, layer, {"mask": 1})
     torch.library.opcheck(OPS.attention_lse.default, layer)
     out, lse = torch.zeros_like(case.q), torch.zeros(case.q.shape[:2], device=device)
     torch.library.opcheck(OPS.attention_out.default, (out, lse, *layer))
@@ -114,6 +116,21 @@ def test_compiled_layer_follows_the_plan(device: str) -> None:
     plan.build(case.q_start, case.kv_len, case.page_table)
     check_out(case, layer(case.q, case.k, case.v), case.reference()[0])
     assert len(graphs) == 1
+
+
+def test_compiled_layers_of_two_masks(device: str) -> None:
+    torch._dynamo.reset()
+    case = mixed(device)
+    plan = case.plan(max_masks=2)
+    plan.build(case.q_start, case.kv_len, case.page_table, masks=[podattn.Mask(window_tokens=9), podattn.Mask()])
+
+    def layers(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> list[torch.Tensor]:
+        return [plan.attention(q * 1, k, v, mask=mask) for mask in range(2)]
+
+    found = torch.compile(layers, fullgraph=True, backend="aot_eager")(case.q, case.k, case.v)
+    for window_tokens, out in zip((9, 0), found):
+        case.window_tokens = window_tokens
+        check_out(case, out, case.reference()[0])
 
 
 def test_compile_the_one_call_form_with_changing_shapes(device: str) -> None:

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "api/structs.h"
 #include "backend/backend.h"
 #include "base/status.h"
 
@@ -54,27 +55,19 @@ void pod_device_close(pod_device *device) {
 
 pod_status pod_device_get_info(const pod_device *device, pod_device_info *info) {
     if (device == NULL) return pod__fail(POD_E_ARGUMENT, "device is NULL");
-    if (info == NULL) return pod__fail(POD_E_ARGUMENT, "info is NULL");
-    if (info->struct_size != sizeof *info) {
-        return pod__fail(POD_E_ARGUMENT, "info.struct_size = %zu is not %zu; start from pod_device_info_init()",
-                         info->struct_size, sizeof *info);
-    }
-    *info = pod_device_info_init();
-    snprintf(info->note, sizeof info->note, "%s", device->note);
-    device->backend->get_info(device, info);
-    return POD_OK;
+    pod_device_info made = pod_device_info_init();
+    snprintf(made.note, sizeof made.note, "%s", device->note);
+    device->backend->get_info(device, &made);
+    return pod__give_struct(&pod__device_info_layouts, &made, info);
 }
 
-pod_status pod_device_measure_peak(const pod_device *device, pod_device_peak *limits) {
+pod_status pod_device_measure_peak(const pod_device *device, pod_device_peak *peak) {
     if (device == NULL) return pod__fail(POD_E_ARGUMENT, "device is NULL");
-    if (limits == NULL) return pod__fail(POD_E_ARGUMENT, "limits is NULL");
-    if (limits->struct_size != sizeof *limits) {
-        return pod__fail(POD_E_ARGUMENT, "limits.struct_size = %zu is not %zu; start from pod_device_peak_init()",
-                         limits->struct_size, sizeof *limits);
-    }
+    pod_device_peak made = pod_device_peak_init();
+    POD_TRY(pod__give_struct(&pod__device_peak_layouts, &made, peak)); /* before seconds are spent */
     if (device->backend->measure_peak == NULL) {
         return pod__fail(POD_E_UNSUPPORTED, "this device computes nothing that could be measured");
     }
-    *limits = pod_device_peak_init();
-    return device->backend->measure_peak(device, limits);
+    POD_TRY(device->backend->measure_peak(device, &made));
+    return pod__give_struct(&pod__device_peak_layouts, &made, peak);
 }

@@ -1,38 +1,49 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Looking inside a plan: the host's own schedule, or a copy of the device's. */
+#include "api/structs.h"
+#include "api/validate.h"
 #include "backend/backend.h"
 #include "base/status.h"
 
 #include <stdlib.h>
 
-static pod_status check_built(const pod_plan *plan) {
-    if (plan == NULL) return pod__fail(POD_E_ARGUMENT, "plan is NULL");
-    if (!plan->is_built) return pod__fail(POD_E_STATE, "pod_plan_build() has not succeeded on this plan yet");
-    return POD_OK;
-}
+/** One mask's plan where the host can read it, until close_view(). */
+typedef struct plan_view {
+    const pod_tiling *tiling;
+    const pod_shape *shape;
+    pod_schedule schedule;
+    int is_copy;
+} plan_view;
 
-/** The schedule where the host can read it, until close_schedule(). */
-static pod_status open_schedule(const pod_plan *plan, pod_schedule *schedule) {
-    *schedule = plan->schedule;
+static pod_status open_view(const pod_plan *plan, int32_t mask, plan_view *view) {
+    POD_TRY(pod__validate_built(plan));
+    if (mask < 0 || mask >= plan->num_masks) {
+        return pod__fail(POD_E_ARGUMENT, "mask = %d is outside [0, %d), the masks of the batch", mask, plan->num_masks);
+    }
     const pod_backend *backend = plan->device->backend;
-    return backend->plan_read != NULL ? backend->plan_read(plan, schedule) : POD_OK;
+    view->tiling = &plan->choice.tiling;
+    view->shape = &plan->shapes[mask];
+    view->schedule = plan->schedules[mask];
+    view->is_copy = backend->plan_read != NULL;
+    return view->is_copy ? backend->plan_read(plan, mask, &view->schedule) : POD_OK;
 }
 
-static void close_schedule(const pod_plan *plan, pod_schedule *schedule) {
-    if (plan->device->backend->plan_read != NULL) free(schedule->header);
+static void close_view(plan_view *view) {
+    if (view->is_copy) free(view->schedule.header);
 }
 
-static int visit_prefill(const pod_plan *plan, const pod_schedule *schedule,
-                         int (*visit)(void *, const pod_work_item *), void *context) {
-    int32_t num_tickets = pod_core_num_prefill_tickets(&plan->shape, schedule->header);
+static int visit_prefill(const plan_view *view, int (*visit)(void *, const pod_work_item *), void *context) {
+    const pod_shape *shape = view->shape;
+    const pod_schedule *schedule = &view->schedule;
+    int32_t num_tickets = pod_core_num_prefill_tickets(shape, schedule->header);
     for (int32_t ticket = 0; ticket < num_tickets; ticket++) {
-        pod_prefill_item prefill = pod_core_prefill_item(&plan->shape, schedule, ticket);
+        pod_prefill_item prefill = pod_core_prefill_item(shape, schedule, ticket);
         const pod_prefill_entry *entry = &prefill.entry;
         const pod_request *request = &schedule->requests[entry->request];
         int32_t row_end =
-            pod_core_min(request->q_len * plan->shape.group, entry->row_begin + plan->tiling.prefill_tile_rows);
-        pod_key_range keys = pod_core_item_keys(&plan->shape, request, entry->row_begin, row_end, entry->tile_begin,
-                                                entry->num_tiles, plan->tiling.prefill_tile_tokens);
+            pod_core_min(request->q_len * shape->group, entry->row_begin + view->tiling->prefill_tile_rows);
+        pod_key_range keys = pod_core_item_keys(shape, request, entry->row_begin, row_end, entry->tile_begin,
+                                                entry->num_tiles, view->tiling->prefill_tile_tokens);
         pod_work_item item = {
             .kind = POD_WORK_PREFILL,
             .ticket = ticket,
@@ -51,19 +62,20 @@ static int visit_prefill(const pod_plan *plan, const pod_schedule *schedule,
     return 0;
 }
 
-static int visit_decode(const pod_plan *plan, const pod_schedule *schedule, int (*visit)(void *, const pod_work_item *),
-                        void *context) {
+static int visit_decode(const plan_view *view, int (*visit)(void *, const pod_work_item *), void *context) {
+    const pod_shape *shape = view->shape;
+    const pod_schedule *schedule = &view->schedule;
     for (int32_t turn = 0; turn < schedule->header->num_slices; turn++) {
-        int32_t slice = pod_core_slice_at(&plan->shape, schedule->header, turn);
+        int32_t slice = pod_core_slice_at(shape, schedule->header, turn);
         int32_t position = pod_core_slice_begin(schedule->header, slice);
         int32_t slice_end = pod_core_slice_begin(schedule->header, slice + 1);
         while (position < slice_end) {
             pod_decode_item decode;
-            pod_core_decode_item(&plan->shape, &plan->tiling, schedule, position, slice, slice_end, &decode);
+            pod_core_decode_item(shape, view->tiling, schedule, position, slice, slice_end, &decode);
             const pod_request *request = &schedule->requests[decode.request];
-            int32_t row_end = request->q_len * plan->shape.group;
-            pod_key_range keys = pod_core_item_keys(&plan->shape, request, 0, row_end, decode.tile_begin,
-                                                    decode.num_tiles, plan->tiling.decode_tile_tokens);
+            int32_t row_end = request->q_len * shape->group;
+            pod_key_range keys = pod_core_item_keys(shape, request, 0, row_end, decode.tile_begin, decode.num_tiles,
+                                                    view->tiling->decode_tile_tokens);
             pod_work_item item = {
                 .kind = POD_WORK_DECODE,
                 .ticket = turn,
@@ -84,18 +96,18 @@ static int visit_decode(const pod_plan *plan, const pod_schedule *schedule, int 
     return 0;
 }
 
-static void visit_all(const pod_plan *plan, const pod_schedule *schedule, int (*visit)(void *, const pod_work_item *),
-                      void *context) {
-    if (visit_prefill(plan, schedule, visit, context) == 0) visit_decode(plan, schedule, visit, context);
+static void visit_all(const plan_view *view, int (*visit)(void *, const pod_work_item *), void *context) {
+    if (visit_prefill(view, visit, context) == 0) visit_decode(view, visit, context);
 }
 
-pod_status pod_plan_visit(const pod_plan *plan, int (*visit)(void *context, const pod_work_item *item), void *context) {
-    POD_TRY(check_built(plan));
+pod_status pod_plan_visit(const pod_plan *plan, int32_t mask, int (*visit)(void *context, const pod_work_item *item),
+                          void *context) {
+    plan_view view;
+    POD_TRY(pod__validate_built(plan));
     if (visit == NULL) return pod__fail(POD_E_ARGUMENT, "visit is NULL");
-    pod_schedule schedule;
-    POD_TRY(open_schedule(plan, &schedule));
-    visit_all(plan, &schedule, visit, context);
-    close_schedule(plan, &schedule);
+    POD_TRY(open_view(plan, mask, &view));
+    visit_all(&view, visit, context);
+    close_view(&view);
     return POD_OK;
 }
 
@@ -110,30 +122,33 @@ static int count_item(void *context, const pod_work_item *item) {
     return 0;
 }
 
-pod_status pod_plan_get_info(const pod_plan *plan, pod_plan_info *info) {
-    POD_TRY(check_built(plan));
-    if (info == NULL) return pod__fail(POD_E_ARGUMENT, "info is NULL");
-    if (info->struct_size != sizeof *info) {
-        return pod__fail(POD_E_ARGUMENT, "info.struct_size = %zu is not %zu; start from pod_plan_info_init()",
-                         info->struct_size, sizeof *info);
-    }
-    pod_schedule schedule;
-    POD_TRY(open_schedule(plan, &schedule));
-    *info = pod_plan_info_init();
-    info->num_ctas = plan->tiling.num_ctas;
-    info->prefill_tile_rows = plan->tiling.prefill_tile_rows;
-    info->prefill_tile_tokens = plan->tiling.prefill_tile_tokens;
-    info->decode_rows = plan->tiling.decode_rows;
-    info->decode_tile_tokens = plan->tiling.decode_tile_tokens;
-    info->num_requests = plan->batch.num_requests;
-    plan->device->backend->describe_kernel(plan->device, &plan->limits, info);
-    const pod_schedule_header *header = schedule.header;
-    info->num_prefill_requests = header->num_prefill_requests;
-    info->num_decode_requests = header->num_decode_requests;
-    info->num_prefill_tiles = header->num_prefill_tiles;
-    info->num_decode_slices = header->num_slices;
-    info->num_decode_tiles = header->num_decode_tiles;
-    visit_all(plan, &schedule, count_item, info);
-    close_schedule(plan, &schedule);
+pod_status pod_plan_get_info(const pod_plan *plan, int32_t mask, pod_plan_info *info) {
+    plan_view view;
+    pod_plan_info made = pod_plan_info_init();
+    POD_TRY(open_view(plan, mask, &view));
+    const pod_schedule_header *header = view.schedule.header;
+    made.num_ctas = view.tiling->num_ctas;
+    made.prefill_tile_rows = view.tiling->prefill_tile_rows;
+    made.prefill_tile_tokens = view.tiling->prefill_tile_tokens;
+    made.decode_rows = view.tiling->decode_rows;
+    made.decode_tile_tokens = view.tiling->decode_tile_tokens;
+    made.num_requests = plan->batch.num_requests;
+    memcpy(made.kernel, plan->choice.kernel_name, sizeof made.kernel);
+    memcpy(made.kernel_note, plan->choice.note, sizeof made.kernel_note);
+    made.num_prefill_requests = header->num_prefill_requests;
+    made.num_decode_requests = header->num_decode_requests;
+    made.num_prefill_tiles = header->num_prefill_tiles;
+    made.num_decode_slices = header->num_slices;
+    made.num_decode_tiles = header->num_decode_tiles;
+    visit_all(&view, count_item, &made);
+    close_view(&view);
+    return pod__give_struct(&pod__plan_info_layouts, &made, info);
+}
+
+pod_status pod_device_visit_kernels(const pod_device *device, int (*visit)(void *context, const pod_kernel_info *info),
+                                    void *context) {
+    if (device == NULL) return pod__fail(POD_E_ARGUMENT, "device is NULL");
+    if (visit == NULL) return pod__fail(POD_E_ARGUMENT, "visit is NULL");
+    device->backend->visit_kernels(device, visit, context);
     return POD_OK;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The public calls from a batch to its attention: validate, plan, hand to the backend. */
+/* The life of a plan: made for limits, given a workspace, built for each step's batch. */
+#include "api/structs.h"
 #include "api/validate.h"
 #include "backend/backend.h"
 #include "base/status.h"
@@ -9,31 +10,43 @@
 
 enum { RADIX_BITS = 8 }; /* one lane: 256 counters */
 
-/** Everything that pod_workspace_size() and pod_plan_create() both need to know. */
-static pod_status prepare(const pod_device *device, const pod_limits *limits, pod_tiling *tiling, pod_layout *layout) {
+/** What follows from the limits on a device; `filled` gets their defaults. */
+static pod_status prepare(const pod_device *device, const pod_limits *limits, pod_limits *filled, pod_choice *choice,
+                          pod_layout *layout) {
     if (device == NULL) return pod__fail(POD_E_ARGUMENT, "device is NULL");
-    POD_TRY(pod__validate_limits(limits));
-    POD_TRY(device->backend->check_limits(device, limits));
-    device->backend->choose_tiling(device, limits, tiling);
-    POD_TRY(pod__layout_make(limits, tiling, layout));
-    return device->backend->plan_build != NULL ? pod__layout_add_batch(limits, layout) : POD_OK;
+    POD_TRY(pod__take_limits(limits, filled));
+    POD_TRY(device->backend->choose(device, filled, choice));
+    POD_TRY(pod__layout_make(filled, &choice->tiling, layout));
+    int copies_batch = device->backend->plan_build != NULL && filled->batch_memory == POD_MEMORY_HOST;
+    return copies_batch ? pod__layout_add_batch(filled, layout) : POD_OK;
 }
 
-pod_status pod_workspace_size(const pod_device *device, const pod_limits *limits, size_t *bytes) {
-    if (bytes == NULL) return pod__fail(POD_E_ARGUMENT, "bytes is NULL");
-    pod_tiling tiling;
+pod_status pod_workspace_size(const pod_device *device, const pod_limits *limits, pod_workspace *workspace) {
+    pod_workspace sizes;
+    POD_TRY(pod__take_struct(&pod__workspace_layouts, workspace, &sizes));
+    pod_limits filled;
+    pod_choice choice;
     pod_layout layout = {0};
-    POD_TRY(prepare(device, limits, &tiling, &layout));
-    *bytes = layout.total_bytes;
-    return POD_OK;
+    POD_TRY(prepare(device, limits, &filled, &choice, &layout));
+    sizes.plan_bytes = layout.plan_bytes;
+    sizes.scratch_bytes = layout.scratch_bytes;
+    return pod__give_struct(&pod__workspace_layouts, &sizes, workspace);
+}
+
+/** Differs for every plan of the process and every layout, so that a schedule tells whose it is. */
+static uint64_t make_signature(const pod_layout *layout) {
+    static uint64_t num_plans;
+    uint64_t number = __atomic_add_fetch(&num_plans, 1, __ATOMIC_RELAXED);
+    return layout->signature ^ number * UINT64_C(0x9e3779b97f4a7c15);
 }
 
 pod_status pod_plan_create(pod_device *device, const pod_limits *limits, pod_plan **plan) {
     if (plan == NULL) return pod__fail(POD_E_ARGUMENT, "plan is NULL");
     *plan = NULL;
-    pod_tiling tiling;
+    pod_limits filled;
+    pod_choice choice;
     pod_layout layout = {0};
-    POD_TRY(prepare(device, limits, &tiling, &layout));
+    POD_TRY(prepare(device, limits, &filled, &choice, &layout));
     pod_plan *made = calloc(1, sizeof *made);
     int32_t *digits = calloc((size_t)1 << RADIX_BITS, sizeof *digits);
     if (made == NULL || digits == NULL) {
@@ -42,9 +55,10 @@ pod_status pod_plan_create(pod_device *device, const pod_limits *limits, pod_pla
         return pod__fail(POD_E_NO_MEMORY, "no memory for a plan");
     }
     made->device = device;
-    made->limits = *limits;
-    made->tiling = tiling;
+    made->limits = filled;
+    made->choice = choice;
     made->layout = layout;
+    made->signature = make_signature(&layout);
     made->sort_digits = digits;
     *plan = made;
     return POD_OK;
@@ -56,69 +70,73 @@ void pod_plan_destroy(pod_plan *plan) {
     free(plan);
 }
 
-static pod_shape make_shape(const pod_limits *limits, const pod_batch *batch) {
+pod_status pod_plan_attach(pod_plan *plan, const pod_workspace *workspace) {
+    if (plan == NULL) return pod__fail(POD_E_ARGUMENT, "plan is NULL");
+    pod_workspace taken;
+    POD_TRY(pod__take_struct(&pod__workspace_layouts, workspace, &taken));
+    POD_TRY(pod__validate_workspace(&taken, &plan->layout));
+    plan->workspace = taken;
+    plan->is_attached = 1;
+    plan->is_built = 0;
+    return POD_OK;
+}
+
+static pod_shape make_shape(const pod_plan *plan, const pod_mask *mask) {
+    const pod_limits *limits = &plan->limits;
+    const pod_batch *batch = &plan->batch;
     pod_shape shape = {
         .num_requests = batch->num_requests,
         .group = limits->q_heads / limits->kv_heads,
         .kv_heads = limits->kv_heads,
-        .causal = batch->causal,
-        .window_tokens = batch->window_tokens,
-        .max_q_tokens = limits->max_q_tokens,
+        .causal = mask->causal,
+        .window_tokens = mask->window_tokens,
+        .max_q_tokens = batch->num_q_tokens,
         .max_kv_len = limits->max_kv_len,
         .q_start = batch->q_start,
         .kv_len = batch->kv_len,
+        .causal_per_request = mask->causal_per_request,
     };
     return shape;
 }
 
-pod_status pod_plan_build(pod_plan *plan, const pod_batch *batch, void *workspace, size_t workspace_bytes,
-                          pod_stream stream) {
+static void plan_on_host(pod_plan *plan) {
+    pod_team team = {0, 1, RADIX_BITS, plan->sort_digits};
+    for (int32_t m = 0; m < plan->num_masks; m++) {
+        pod_core_plan(&team, &plan->shapes[m], &plan->choice.tiling, &plan->schedules[m]);
+        plan->schedules[m].header->signature = plan->signature;
+    }
+}
+
+pod_status pod_plan_build(pod_plan *plan, const pod_batch *batch, pod_stream stream) {
     if (plan == NULL) return pod__fail(POD_E_ARGUMENT, "plan is NULL");
     plan->is_built = 0;
+    if (!plan->is_attached) return pod__fail(POD_E_STATE, "no workspace was attached to this plan");
     const pod_backend *backend = plan->device->backend;
-    POD_TRY(pod__validate_batch(&plan->limits, batch));
-    POD_TRY(pod__validate_workspace(workspace, workspace_bytes, plan->layout.total_bytes));
-    if (backend->plan_build == NULL && batch->memory == POD_MEMORY_DEVICE) {
-        return pod__fail(POD_E_UNSUPPORTED, "memory = POD_MEMORY_DEVICE is not supported by a backend on the host");
+    pod_mask masks[POD_MAX_MASKS];
+    pod_batch taken;
+    POD_TRY(pod__take_batch(&plan->limits, batch, &taken, masks));
+    if (backend->plan_build == NULL && taken.memory == POD_MEMORY_DEVICE) {
+        return pod__fail(POD_E_UNSUPPORTED, "memory = POD_MEMORY_DEVICE is not supported by a device on the host");
     }
-    plan->batch = *batch;
-    plan->workspace = workspace;
+    plan->batch = taken;
+    plan->batch.masks = NULL; /* the caller's array may be gone after this call */
     plan->stream = stream;
-    plan->shape = make_shape(&plan->limits, batch);
-    plan->schedule = pod__layout_place(&plan->layout, workspace);
+    plan->num_masks = taken.num_masks;
+    for (int32_t m = 0; m < plan->num_masks; m++) {
+        plan->shapes[m] = make_shape(plan, &masks[m]);
+        plan->schedules[m] = pod__layout_place(&plan->layout, &plan->workspace, m);
+    }
     if (backend->plan_build != NULL) {
-        POD_TRY(backend->plan_build(plan, batch, stream));
+        POD_TRY(backend->plan_build(plan));
     } else {
-        pod_team team = {0, 1, RADIX_BITS, plan->sort_digits};
-        plan->schedule.header->signature = plan->layout.signature;
-        pod_core_plan(&team, &plan->shape, &plan->tiling, &plan->schedule);
+        plan_on_host(plan);
     }
     plan->is_built = 1;
     return POD_OK;
 }
 
-pod_status pod_plan_status(const pod_plan *plan, pod_stream stream) {
-    if (plan == NULL) return pod__fail(POD_E_ARGUMENT, "plan is NULL");
-    if (!plan->is_built) return pod__fail(POD_E_STATE, "pod_plan_build() has not succeeded on this plan yet");
+pod_status pod_plan_check(const pod_plan *plan, pod_stream stream) {
+    POD_TRY(pod__validate_built(plan));
     const pod_backend *backend = plan->device->backend;
-    return backend->plan_status != NULL ? backend->plan_status(plan, stream) : POD_OK;
-}
-
-pod_status pod_attention(pod_plan *plan, const pod_tensors *tensors, void *workspace, size_t workspace_bytes,
-                         pod_stream stream) {
-    if (plan == NULL) return pod__fail(POD_E_ARGUMENT, "plan is NULL");
-    if (!plan->is_built) return pod__fail(POD_E_STATE, "pod_plan_build() has not succeeded on this plan yet");
-    pod_tensors filled;
-    POD_TRY(pod__copy_tensors(tensors, &filled));
-    POD_TRY(pod__validate_workspace(workspace, workspace_bytes, plan->layout.total_bytes));
-    if (workspace != plan->workspace) {
-        return pod__fail(POD_E_WORKSPACE, "workspace is not the one that the plan was built in");
-    }
-    POD_TRY(pod__validate_tensors(&plan->limits, &filled));
-    POD_TRY(plan->device->backend->check_tensors(plan->device, &plan->limits, &filled));
-    if (plan->device->backend->plan_build == NULL && plan->schedule.header->signature != plan->layout.signature) {
-        return pod__fail(POD_E_WORKSPACE, "workspace was overwritten, or planned for other limits, since this plan "
-                                          "was built");
-    }
-    return plan->device->backend->attention(plan, &filled, stream);
+    return backend->plan_check != NULL ? backend->plan_check(plan, stream) : POD_OK;
 }

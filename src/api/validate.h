@@ -1,22 +1,36 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Every rejection of input: each names the field, its index and the values. */
-#ifndef POD_CORE_VALIDATE_H
-#define POD_CORE_VALIDATE_H
+/* Every rejection of input: each names the field, its index and the values. A take function copies a caller's struct of
+ * any accepted version, refuses what is wrong with it and fills in defaults, so that what follows sees one form. */
+#ifndef POD_API_VALIDATE_H
+#define POD_API_VALIDATE_H
 
+#include "backend/backend.h"
 #include "podattn.h"
 
-pod_status pod__validate_limits(const pod_limits *limits);
+/** v_head_dim and max_masks are filled in. */
+pod_status pod__take_limits(const pod_limits *given, pod_limits *limits);
 
-/** The struct itself; the arrays only if they are on the host. */
-pod_status pod__validate_batch(const pod_limits *limits, const pod_batch *batch);
+/** The struct and its masks, POD_MAX_MASKS of which fit in `masks`; the arrays only if they are on the host. Afterwards
+ * num_masks is at least 1, masks is `masks`, and num_q_tokens what q and out must have. `limits` were taken. */
+pod_status pod__take_batch(const pod_limits *limits, const pod_batch *given, pod_batch *batch, pod_mask *masks);
 
-/** Checks the struct and copies it, so that what follows can change the copy. */
-pod_status pod__copy_tensors(const pod_tensors *given, pod_tensors *copy);
+/** Strides and scale are filled in. The mask is one of the batch's. */
+pod_status pod__take_tensors(const pod_limits *limits, const pod_batch *batch, const pod_tensors *given,
+                             pod_tensors *tensors);
 
-/** Pointers, alignment, numbers; then fills in packed strides and the scale. */
-pod_status pod__validate_tensors(const pod_limits *limits, pod_tensors *tensors);
+/** Strides are filled in. */
+pod_status pod__take_cache(const pod_limits *limits, const pod_cache *given, pod_cache *cache);
 
-/** Pointer, alignment, size. */
-pod_status pod__validate_workspace(const void *workspace, size_t workspace_bytes, size_t needed_bytes);
+/** Strides are filled in. */
+pod_status pod__take_parts(const pod_parts *given, pod_parts *parts);
+
+/** q and out have the tokens that the batch needs, as far as they say how many they have. */
+pod_status pod__validate_tokens(const pod_batch *batch, const pod_tensors *tensors);
+
+/** Pointers, alignment, sizes. */
+pod_status pod__validate_workspace(const pod_workspace *workspace, const pod_layout *layout);
+
+/** Not NULL, and built. */
+pod_status pod__validate_built(const pod_plan *plan);
 
 #endif

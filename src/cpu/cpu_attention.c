@@ -63,10 +63,10 @@ static void complete(const cpu_team *team, const cpu_item *item, const cpu_split
     team->kernels->finish(&team->job, item, scratch);
 }
 
-static cpu_item make_item(const pod_plan *plan, int32_t request_idx, int32_t kv_head, int32_t row_begin,
+static cpu_item make_item(const cpu_job *job, int32_t request_idx, int32_t kv_head, int32_t row_begin,
                           int32_t tile_begin, int32_t num_tiles, int32_t max_rows) {
-    const pod_shape *shape = &plan->shape;
-    cpu_item item = {.request = plan->schedule.requests[request_idx],
+    const pod_shape *shape = job->shape;
+    cpu_item item = {.request = job->schedule->requests[request_idx],
                      .request_idx = request_idx,
                      .kv_head = kv_head,
                      .row_begin = row_begin,
@@ -81,18 +81,19 @@ static cpu_item make_item(const pod_plan *plan, int32_t request_idx, int32_t kv_
 }
 
 static void run_prefill(const cpu_team *team, uint32_t ticket, cpu_scratch *scratch) {
-    const pod_plan *plan = team->job.plan;
-    const pod_schedule *schedule = &plan->schedule;
-    pod_prefill_item prefill = pod_core_prefill_item(&plan->shape, schedule, (int32_t)ticket);
+    const cpu_job *job = &team->job;
+    const pod_schedule *schedule = job->schedule;
+    const pod_tiling *tiling = &job->plan->choice.tiling;
+    pod_prefill_item prefill = pod_core_prefill_item(job->shape, schedule, (int32_t)ticket);
     const pod_prefill_entry *entry = &prefill.entry;
-    cpu_item item = make_item(plan, entry->request, prefill.kv_head, entry->row_begin, entry->tile_begin,
+    cpu_item item = make_item(job, entry->request, prefill.kv_head, entry->row_begin, entry->tile_begin,
                               entry->num_tiles, CPU_TILE_ROWS);
     cpu_split split = {.part = entry->part,
                        .num_parts = entry->num_parts,
                        .first_slot = prefill.first_slot,
                        .slot_step = 1,
                        .part_0_slot = prefill.first_slot,
-                       .slot_rows = plan->tiling.prefill_tile_rows,
+                       .slot_rows = tiling->prefill_tile_rows,
                        .counter = entry->num_parts > 1 ? &schedule->part_counters[prefill.first_slot] : NULL,
                        .out = schedule->prefill_partial_out,
                        .max_sum = schedule->prefill_partial_sum};
@@ -102,23 +103,24 @@ static void run_prefill(const cpu_team *team, uint32_t ticket, cpu_scratch *scra
 
 /** A ticket of the decode queue is a slice of the line: it can hold many items. */
 static void run_decode(const cpu_team *team, uint32_t ticket, cpu_scratch *scratch) {
-    const pod_plan *plan = team->job.plan;
-    const pod_schedule *schedule = &plan->schedule;
-    int32_t slice = pod_core_slice_at(&plan->shape, schedule->header, (int32_t)ticket);
+    const cpu_job *job = &team->job;
+    const pod_schedule *schedule = job->schedule;
+    const pod_tiling *tiling = &job->plan->choice.tiling;
+    int32_t slice = pod_core_slice_at(job->shape, schedule->header, (int32_t)ticket);
     int32_t position = pod_core_slice_begin(schedule->header, slice);
     int32_t slice_end = pod_core_slice_begin(schedule->header, slice + 1);
     while (position < slice_end) {
         pod_decode_item decode;
-        pod_core_decode_item(&plan->shape, &plan->tiling, schedule, position, slice, slice_end, &decode);
+        pod_core_decode_item(job->shape, tiling, schedule, position, slice, slice_end, &decode);
         position += decode.num_tiles;
-        cpu_item item = make_item(plan, decode.request, decode.kv_head, 0, decode.tile_begin, decode.num_tiles,
-                                  plan->tiling.decode_rows);
+        cpu_item item =
+            make_item(job, decode.request, decode.kv_head, 0, decode.tile_begin, decode.num_tiles, tiling->decode_rows);
         cpu_split split = {.part = decode.part,
                            .num_parts = decode.num_parts,
                            .first_slot = pod_core_decode_slot(&decode, 1) - 2,
                            .slot_step = 2,
                            .part_0_slot = pod_core_decode_slot(&decode, 0),
-                           .slot_rows = plan->tiling.decode_rows,
+                           .slot_rows = tiling->decode_rows,
                            .counter = &schedule->slice_counters[decode.first_slice],
                            .out = schedule->decode_partial_out,
                            .max_sum = schedule->decode_partial_sum};
@@ -128,15 +130,15 @@ static void run_decode(const cpu_team *team, uint32_t ticket, cpu_scratch *scrat
 }
 
 static void drain_prefill(const cpu_team *team, cpu_scratch *scratch) {
-    pod_schedule_header *header = team->job.plan->schedule.header;
-    uint32_t num_tickets = (uint32_t)pod_core_num_prefill_tickets(&team->job.plan->shape, header), ticket;
+    pod_schedule_header *header = team->job.schedule->header;
+    uint32_t num_tickets = (uint32_t)pod_core_num_prefill_tickets(team->job.shape, header), ticket;
     while ((ticket = __atomic_fetch_add(&header->prefill_ticket, 1, __ATOMIC_RELAXED)) < num_tickets) {
         run_prefill(team, ticket, scratch);
     }
 }
 
 static void drain_decode(const cpu_team *team, cpu_scratch *scratch) {
-    pod_schedule_header *header = team->job.plan->schedule.header;
+    pod_schedule_header *header = team->job.schedule->header;
     uint32_t ticket;
     while ((ticket = __atomic_fetch_add(&header->decode_ticket, 1, __ATOMIC_RELAXED)) < (uint32_t)header->num_slices) {
         run_decode(team, ticket, scratch);
@@ -151,13 +153,19 @@ static void work(const cpu_team *team, int thread) {
     drain_decode(team, &scratch);
 }
 
-void pod__cpu_attention(const pod_plan *plan, const pod_tensors *tensors, const cpu_kernels *kernels,
-                        int32_t num_threads) {
-    pod_schedule_header *header = plan->schedule.header;
-    int64_t num_tickets = (int64_t)header->num_prefill_entries * plan->shape.kv_heads + header->num_slices;
+void pod__cpu_attention(const pod_call *call, const cpu_kernels *kernels, int32_t num_threads) {
+    pod_schedule_header *header = call->schedule->header;
+    int64_t num_tickets = (int64_t)pod_core_num_prefill_tickets(call->shape, header) + header->num_slices;
     if (num_tickets == 0) return;
-    int32_t head_dim = plan->limits.head_dim;
-    const cpu_team team = {{plan, tensors, head_dim, (head_dim + 15) / 16 * 16}, kernels};
+    int32_t head_dim = call->plan->limits.head_dim;
+    const cpu_team team = {.job = {.plan = call->plan,
+                                   .shape = call->shape,
+                                   .schedule = call->schedule,
+                                   .tensors = &call->tensors,
+                                   .cache = &call->cache,
+                                   .head_dim = head_dim,
+                                   .dim_stride = (head_dim + 15) / 16 * 16},
+                           .kernels = kernels};
 #pragma omp parallel num_threads(num_threads < num_tickets ? num_threads : (int32_t)num_tickets)
     work(&team, omp_get_thread_num());
     header->prefill_ticket = 0;

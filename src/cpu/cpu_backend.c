@@ -16,36 +16,24 @@ typedef struct cpu_device {
     int32_t num_threads;
 } cpu_device;
 
-static pod_status check_dtype(const char *field, pod_dtype dtype) {
-    if (dtype == POD_F32 || dtype == POD_F16 || dtype == POD_BF16) return POD_OK;
-    return pod__fail(POD_E_UNSUPPORTED, "%s dtype %s is not supported by the cpu backend", field,
-                     pod_dtype_name(dtype));
+static pod_status cpu_choose(const pod_device *device, const pod_limits *limits, pod_choice *choice) {
+    return pod__choose_cpu(((const cpu_device *)device)->kernels->name, limits, choice);
 }
 
-static pod_status cpu_check_limits(const pod_device *device, const pod_limits *limits) {
-    (void)device;
-    POD_TRY(check_dtype("q", limits->q_dtype));
-    POD_TRY(check_dtype("kv", limits->kv_dtype));
-    return check_dtype("out", limits->out_dtype);
-}
-
-static void cpu_choose_tiling(const pod_device *device, const pod_limits *limits, pod_tiling *tiling) {
-    (void)device;
-    (void)limits;
-    *tiling = pod__tiling_cpu();
-}
-
-static pod_status cpu_check_tensors(const pod_device *device, const pod_limits *limits, const pod_tensors *tensors) {
-    (void)device;
-    (void)limits;
-    (void)tensors;
+static pod_status cpu_check_call(const pod_call *call) {
+    (void)call;
     return POD_OK; /* it can do everything that a call can ask for */
 }
 
-static pod_status cpu_attention(const pod_plan *plan, const pod_tensors *tensors, pod_stream stream) {
+static pod_status cpu_attention(const pod_call *call) {
+    const cpu_device *cpu = (const cpu_device *)call->plan->device;
+    pod__cpu_attention(call, cpu->kernels, cpu->num_threads);
+    return POD_OK;
+}
+
+static pod_status cpu_merge(const pod_device *device, const pod_parts *parts, pod_stream stream) {
     (void)stream;
-    const cpu_device *cpu = (const cpu_device *)plan->device;
-    pod__cpu_attention(plan, tensors, cpu->kernels, cpu->num_threads);
+    pod__cpu_merge(parts, ((const cpu_device *)device)->num_threads);
     return POD_OK;
 }
 
@@ -71,18 +59,26 @@ static void cpu_get_info(const pod_device *device, pod_device_info *info) {
     snprintf(info->backend, sizeof info->backend, "cpu");
     read_cpu_name(info->name, sizeof info->name);
     snprintf(info->kernel, sizeof info->kernel, "%s", cpu->kernels->name);
-    info->num_ctas = pod__tiling_cpu().num_ctas;
+    info->num_ctas = pod__cpu_tiling().num_ctas;
     info->num_threads = cpu->num_threads;
 }
 
-static void cpu_describe_kernel(const pod_device *device, const pod_limits *limits, pod_plan_info *info) {
-    (void)limits;
-    snprintf(info->kernel, sizeof info->kernel, "%s", ((const cpu_device *)device)->kernels->name);
+static void cpu_visit_kernels(const pod_device *device, int (*visit)(void *context, const pod_kernel_info *info),
+                              void *context) {
+    (void)device;
+    const cpu_kernels *kernels;
+    for (int32_t i = 0; pod__cpu_kernels_at(i, &kernels); i++) {
+        if (kernels == NULL) continue;
+        pod_kernel_info info = pod__family_kernel_info(&pod__family_cpu, 1);
+        snprintf(info.name, sizeof info.name, "%s", kernels->name);
+        snprintf(info.options, sizeof info.options, "isa=%s", kernels->name);
+        if (visit(context, &info) != 0) return;
+    }
 }
 
-static pod_status cpu_measure_peak(const pod_device *device, pod_device_peak *limits) {
+static pod_status cpu_measure_peak(const pod_device *device, pod_device_peak *peak) {
     const cpu_device *cpu = (const cpu_device *)device;
-    return pod__cpu_measure_peak(cpu->kernels, cpu->num_threads, limits);
+    return pod__cpu_measure_peak(cpu->kernels, cpu->num_threads, peak);
 }
 
 static void cpu_close(pod_device *device) {
@@ -90,12 +86,12 @@ static void cpu_close(pod_device *device) {
 }
 
 static const pod_backend cpu_backend = {
-    .check_limits = cpu_check_limits,
-    .choose_tiling = cpu_choose_tiling,
-    .check_tensors = cpu_check_tensors,
+    .choose = cpu_choose,
+    .check_call = cpu_check_call,
     .attention = cpu_attention,
+    .merge = cpu_merge,
     .get_info = cpu_get_info,
-    .describe_kernel = cpu_describe_kernel,
+    .visit_kernels = cpu_visit_kernels,
     .measure_peak = cpu_measure_peak,
     .close = cpu_close,
 };

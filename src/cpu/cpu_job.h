@@ -5,17 +5,20 @@
 #define POD_CPU_JOB_H
 
 #include "backend/backend.h"
-#include "families/tilings.h"
+#include "families/family.h"
 
 enum {
     CPU_MAX_DIM = 256,
-    CPU_TILE_ROWS = POD_CPU_PREFILL_ROWS,
-    CPU_TILE_TOKENS = POD_CPU_TILE_TOKENS,
+#define POD_CPU_TILES(rows, keys, drows, dkeys) CPU_TILE_ROWS = rows, CPU_TILE_TOKENS = keys
+#include "families/cpu_tiles.def"
 };
 
 typedef struct cpu_job {
     const pod_plan *plan;
+    const pod_shape *shape;
+    const pod_schedule *schedule;
     const pod_tensors *tensors;
+    const pod_cache *cache;
     int32_t head_dim;
     int32_t dim_stride; /**< floats from one row of `out` to the next: head_dim rounded up to whole vectors */
 } cpu_job;

@@ -30,11 +30,16 @@ extern const cpu_kernels pod__cpu_kernels_avx512_bf16;
  * POD_E_NO_DEVICE (the processor lacks them). */
 pod_status pod__cpu_kernels_find(const char *name, const cpu_kernels **kernels);
 
+/** The `index`-th set of kernels, best first; NULL if this processor lacks it. Returns 0 after the last. */
+int pod__cpu_kernels_at(int32_t index, const cpu_kernels **kernels);
+
 /** Reading and multiplying on so many threads; takes 1 GiB meanwhile. */
-pod_status pod__cpu_measure_peak(const cpu_kernels *kernels, int32_t num_threads, pod_device_peak *limits);
+pod_status pod__cpu_measure_peak(const cpu_kernels *kernels, int32_t num_threads, pod_device_peak *peak);
 
 /** Executes the plan on up to `num_threads` threads. */
-void pod__cpu_attention(const pod_plan *plan, const pod_tensors *tensors, const cpu_kernels *kernels,
-                        int32_t num_threads);
+void pod__cpu_attention(const pod_call *call, const cpu_kernels *kernels, int32_t num_threads);
+
+/** Merges partial results on up to `num_threads` threads. */
+void pod__cpu_merge(const pod_parts *parts, int32_t num_threads);
 
 #endif

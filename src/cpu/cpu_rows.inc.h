@@ -56,7 +56,8 @@ static inline vec mma_step(vec acc, vec a, vec b, int pairs) {
 static inline float score_factor(const cpu_job *job, const cpu_item *item) {
     const pod_tensors *t = job->tensors;
     double factor = t->scale;
-    if (t->k_scale != NULL) factor *= (double)t->k_scale[item->kv_head];
+    const pod_cache *c = job->cache;
+    if (c->k_scale != NULL) factor *= (double)c->k_scale[item->kv_head * c->scale_stride];
     return (float)(t->softcap > 0 ? factor / (double)t->softcap : factor * 1.4426950408889634);
 }
 
@@ -66,7 +67,7 @@ static inline void rows_load(const cpu_job *job, const cpu_item *item, int32_t b
                              cpu_scratch *scratch) {
     const pod_limits *limits = &job->plan->limits;
     const pod_tensors *t = job->tensors;
-    int32_t group = job->plan->shape.group, num_words = pairs ? job->head_dim / 2 : job->head_dim;
+    int32_t group = job->shape->group, num_words = pairs ? job->head_dim / 2 : job->head_dim;
     int32_t padded_rows = (item->num_rows + block_rows - 1) / block_rows * block_rows;
     int64_t element_bytes = (int64_t)pod_dtype_size(limits->q_dtype);
     memset(scratch->out, 0, (size_t)padded_rows * (size_t)job->dim_stride * sizeof(float));
@@ -96,7 +97,7 @@ static inline void rows_load(const cpu_job *job, const cpu_item *item, int32_t b
 static inline void bend_scores(const cpu_job *job, const cpu_item *item, const cpu_tile *tile, int32_t row,
                                float *scores) {
     const pod_tensors *t = job->tensors;
-    int32_t group = job->plan->shape.group, group_row = item->row_begin + row;
+    int32_t group = job->shape->group, group_row = item->row_begin + row;
     int32_t position = item->request.kv_len - item->request.q_len + group_row / group;
     float slope = t->alibi_slopes != NULL ? t->alibi_slopes[item->kv_head * group + group_row % group] : 0;
     for (int32_t i = 0; i < CPU_TILE_TOKENS; i += LANES) {
@@ -158,7 +159,7 @@ static inline void softmax_tile(const cpu_job *job, const cpu_item *item, const 
         float *scores = scratch->scores + row * CPU_TILE_TOKENS;
         pod_key_range keys = {0, CPU_TILE_TOKENS};
         if (is_bent) bend_scores(job, item, tile, row, scores);
-        if (is_masked) keys = tile_visible(job, item, tile, (item->row_begin + row) / job->plan->shape.group);
+        if (is_masked) keys = tile_visible(job, item, tile, (item->row_begin + row) / job->shape->group);
         scratch->factor[row] =
             softmax_row(scores, is_masked, keys.begin, keys.end, pairs, &scratch->max[row], &scratch->sum[row]);
     }
@@ -168,7 +169,7 @@ static inline void softmax_tile(const cpu_job *job, const cpu_item *item, const 
 static void rows_finish(const cpu_job *job, const cpu_item *item, cpu_scratch *scratch) {
     const pod_limits *limits = &job->plan->limits;
     const pod_tensors *t = job->tensors;
-    int32_t group = job->plan->shape.group;
+    int32_t group = job->shape->group;
     int64_t element_bytes = (int64_t)pod_dtype_size(limits->out_dtype);
     for (int32_t row = 0; row < item->num_rows; row++) {
         int32_t head = item->kv_head * group + (item->row_begin + row) % group;
@@ -176,7 +177,7 @@ static void rows_finish(const cpu_job *job, const cpu_item *item, cpu_scratch *s
         float max = scratch->max[row], sum = scratch->sum[row], factor = 1.0f;
         if (t->sinks != NULL) factor = pod_merge_sink(&max, &sum, t->sinks[head]);
         factor *= pod_merge_normaliser(sum);
-        if (t->v_scale != NULL) factor *= t->v_scale[item->kv_head];
+        if (job->cache->v_scale != NULL) factor *= job->cache->v_scale[item->kv_head * job->cache->scale_stride];
         const float *from = scratch->out + (int64_t)row * job->dim_stride;
         char *to = (char *)t->out + (token * t->out_token_stride + head * t->out_head_stride) * element_bytes;
         for (int32_t i = 0; i < job->head_dim; i += LANES) {

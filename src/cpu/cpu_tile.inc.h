@@ -12,7 +12,7 @@ typedef struct cpu_tile {
 /** Finds a tile's rows page by page. Returns 0 if no key of it is seen. */
 static inline int tile_locate(const cpu_job *job, const cpu_item *item, int32_t tile_idx, cpu_tile *tile) {
     const pod_batch *batch = &job->plan->batch;
-    const pod_tensors *t = job->tensors;
+    const pod_cache *c = job->cache;
     int64_t element_bytes = (int64_t)pod_dtype_size(job->plan->limits.kv_dtype);
     int32_t page_size = job->plan->limits.page_size;
     tile->key_begin = tile_idx * CPU_TILE_TOKENS;
@@ -20,18 +20,18 @@ static inline int tile_locate(const cpu_job *job, const cpu_item *item, int32_t 
     tile->end = pod_core_min(item->kv_end - tile->key_begin, CPU_TILE_TOKENS);
     if (tile->first >= tile->end) return 0;
 
-    const pod_cache_strides k_strides = {t->k_page_stride, t->k_token_stride, t->k_head_stride};
-    const pod_cache_strides v_strides = {t->v_page_stride, t->v_token_stride, t->v_head_stride};
-    int64_t k_step = t->k_token_stride * element_bytes, v_step = t->v_token_stride * element_bytes;
+    const pod_cache_strides k_strides = {c->k_page_stride, c->k_token_stride, c->k_head_stride};
+    const pod_cache_strides v_strides = {c->v_page_stride, c->v_token_stride, c->v_head_stride};
+    int64_t k_step = c->k_token_stride * element_bytes, v_step = c->v_token_stride * element_bytes;
     for (int32_t i = tile->first; i < tile->end;) {
         pod_key_slot at = pod_core_key_slot(page_size, -1, tile->key_begin + i);
         int32_t run_end = i + pod_core_min(page_size - at.slot, tile->end - i);
         int64_t page = item->request_idx;
         if (batch->page_table != NULL) page = batch->page_table[page * batch->page_table_stride + at.page_idx];
         const char *k =
-            (const char *)t->k + pod_core_cache_offset(&k_strides, page, at.slot, item->kv_head) * element_bytes;
+            (const char *)c->k + pod_core_cache_offset(&k_strides, page, at.slot, item->kv_head) * element_bytes;
         const char *v =
-            (const char *)t->v + pod_core_cache_offset(&v_strides, page, at.slot, item->kv_head) * element_bytes;
+            (const char *)c->v + pod_core_cache_offset(&v_strides, page, at.slot, item->kv_head) * element_bytes;
         for (; i < run_end; i++, k += k_step, v += v_step) {
             tile->key[i] = k;
             tile->value[i] = v;
@@ -48,7 +48,7 @@ static inline int tile_locate(const cpu_job *job, const cpu_item *item, int32_t 
 /** The keys of the tile that a token of the item's request sees, counted from the tile's first; maybe none. */
 static inline pod_key_range tile_visible(const cpu_job *job, const cpu_item *item, const cpu_tile *tile,
                                          int32_t token) {
-    pod_key_range keys = pod_core_visible(&job->plan->shape, &item->request, token, token + 1);
+    pod_key_range keys = pod_core_visible(job->shape, &item->request, token, token + 1);
     keys.begin = pod_core_max(keys.begin - tile->key_begin, tile->first);
     keys.end = pod_core_min(keys.end - tile->key_begin, tile->end);
     return keys;
@@ -56,7 +56,7 @@ static inline pod_key_range tile_visible(const cpu_job *job, const cpu_item *ite
 
 /** Whether some row of the item does not see some key of the tile. */
 static inline int tile_is_masked(const cpu_job *job, const cpu_item *item, const cpu_tile *tile) {
-    int32_t group = job->plan->shape.group; /* later tokens see further on both ends */
+    int32_t group = job->shape->group; /* later tokens see further on both ends */
     return tile_visible(job, item, tile, (item->row_begin + item->num_rows - 1) / group).begin > 0 ||
            tile_visible(job, item, tile, item->row_begin / group).end < CPU_TILE_TOKENS;
 }

@@ -11,31 +11,34 @@ static int32_t power_of_two_log2(int32_t number) {
     return (number & (number - 1)) == 0 ? __builtin_ctz((unsigned)number) : -1;
 }
 
-static pod_kernel_params make_params(const pod_plan *plan, const pod_tensors *t, int32_t policy) {
+static pod_kernel_params make_params(const pod_call *call, int32_t policy) {
+    const pod_plan *plan = call->plan;
+    const pod_tensors *t = &call->tensors;
+    const pod_cache *c = &call->cache;
     int has_softcap = t->softcap > 0;
     pod_kernel_params params = {
-        .shape = plan->shape,
-        .tiling = plan->tiling,
-        .schedule = plan->schedule,
+        .shape = *call->shape,
+        .tiling = plan->choice.tiling,
+        .schedule = *call->schedule,
         .page_table = plan->batch.page_table,
         .page_table_stride = plan->batch.page_table_stride,
         .page_size = plan->limits.page_size,
         .page_shift = power_of_two_log2(plan->limits.page_size),
         .head_dim = plan->limits.head_dim,
         .q = t->q,
-        .k = t->k,
-        .v = t->v,
+        .k = c->k,
+        .v = c->v,
         .out = t->out,
         .lse = t->lse,
         .sinks = t->sinks,
         .q_token_stride = t->q_token_stride,
         .q_head_stride = t->q_head_stride,
-        .k_page_stride = t->k_page_stride,
-        .k_token_stride = t->k_token_stride,
-        .k_head_stride = t->k_head_stride,
-        .v_page_stride = t->v_page_stride,
-        .v_token_stride = t->v_token_stride,
-        .v_head_stride = t->v_head_stride,
+        .k_page_stride = c->k_page_stride,
+        .k_token_stride = c->k_token_stride,
+        .k_head_stride = c->k_head_stride,
+        .v_page_stride = c->v_page_stride,
+        .v_token_stride = c->v_token_stride,
+        .v_head_stride = c->v_head_stride,
         .out_token_stride = t->out_token_stride,
         .out_head_stride = t->out_head_stride,
         .lse_token_stride = t->lse_token_stride,
@@ -48,13 +51,13 @@ static pod_kernel_params make_params(const pod_plan *plan, const pod_tensors *t,
     return params;
 }
 
-static pod_status check_pointers(const pod_cuda_device *cuda, const pod_tensors *t) {
-    POD_TRY(pod__cuda_check_pointer(cuda, "q", t->q));
-    POD_TRY(pod__cuda_check_pointer(cuda, "k", t->k));
-    POD_TRY(pod__cuda_check_pointer(cuda, "v", t->v));
-    POD_TRY(pod__cuda_check_pointer(cuda, "out", t->out));
-    POD_TRY(pod__cuda_check_pointer(cuda, "lse", t->lse));
-    return pod__cuda_check_pointer(cuda, "sinks", t->sinks);
+static pod_status check_pointers(const pod_cuda_device *cuda, const pod_call *call) {
+    POD_TRY(pod__cuda_check_pointer(cuda, "q", call->tensors.q));
+    POD_TRY(pod__cuda_check_pointer(cuda, "k", call->cache.k));
+    POD_TRY(pod__cuda_check_pointer(cuda, "v", call->cache.v));
+    POD_TRY(pod__cuda_check_pointer(cuda, "out", call->tensors.out));
+    POD_TRY(pod__cuda_check_pointer(cuda, "lse", call->tensors.lse));
+    return pod__cuda_check_pointer(cuda, "sinks", call->tensors.sinks);
 }
 
 /** The sm80 kernels count a cache in chunks of 8 elements, with 32 bits: 64 GB of K, and of V. */
@@ -71,33 +74,31 @@ static pod_status check_reach(const pod_plan *plan, const char *field, int64_t p
 }
 
 /** What only one family needs. */
-static pod_status add_family_params(const pod_cuda_device *cuda, const pod_plan *plan, const pod_tensors *t,
-                                    int32_t arch, pod_kernel_params *params) {
-    if (arch == POD_ARCH_sm90) return pod__cuda_add_tensor_maps(cuda, plan, t, params);
-    POD_TRY(check_reach(plan, "k_page_stride", t->k_page_stride, t->k_token_stride));
-    return check_reach(plan, "v_page_stride", t->v_page_stride, t->v_token_stride);
+static pod_status add_family_params(const pod_cuda_device *cuda, const pod_call *call, const pod_family *family,
+                                    pod_kernel_params *params) {
+    const pod_cache *c = &call->cache;
+    if (family->needs_tensor_maps) return pod__cuda_add_tensor_maps(cuda, call, params);
+    POD_TRY(check_reach(call->plan, "k_page_stride", c->k_page_stride, c->k_token_stride));
+    return check_reach(call->plan, "v_page_stride", c->v_page_stride, c->v_token_stride);
 }
 
-static pod_status launch(const pod_cuda_device *cuda, const pod_plan *plan, const pod_tensors *tensors,
-                         CUstream stream) {
-    POD_TRY(check_pointers(cuda, tensors));
-    int32_t row = pod__cuda_row(plan->device, &plan->limits);
-    const pod_cuda_variant *variant = &pod__cuda_variants[row];
-    pod_kernel_params params = make_params(plan, tensors, cuda->options.policy);
-    POD_TRY(add_family_params(cuda, plan, tensors, variant->arch, &params));
+static pod_status launch(const pod_cuda_device *cuda, void *argument) {
+    const pod_call *call = argument;
+    const pod_plan *plan = call->plan;
+    POD_TRY(check_pointers(cuda, call));
+    const pod_variant *variant = &pod__variants[plan->choice.kernel];
+    pod_kernel_params params = make_params(call, cuda->options.policy);
+    POD_TRY(add_family_params(cuda, call, variant->family, &params));
     void *arguments[] = {&params};
     POD_CUDA_TRY(cuda,
-                 launch_kernel(cuda->kernels[row], (unsigned)plan->tiling.num_ctas, 1, 1, (unsigned)variant->threads, 1,
-                               1, (unsigned)variant->smem_bytes, stream, arguments, NULL),
+                 launch_kernel(cuda->kernels[plan->choice.kernel], (unsigned)plan->choice.tiling.num_ctas, 1, 1,
+                               (unsigned)variant->tiles->threads, 1, 1, (unsigned)variant->tiles->smem_bytes,
+                               (CUstream)call->stream, arguments, NULL),
                  "launching the attention kernel");
     return POD_OK;
 }
 
-pod_status pod__cuda_attention(const pod_plan *plan, const pod_tensors *tensors, pod_stream stream) {
-    const pod_cuda_device *cuda = (const pod_cuda_device *)plan->device;
-    int pushed;
-    POD_TRY(pod__cuda_enter(cuda, &pushed));
-    pod_status status = launch(cuda, plan, tensors, (CUstream)stream);
-    pod__cuda_leave(cuda, pushed);
-    return status;
+pod_status pod__cuda_attention(const pod_call *call) {
+    pod_call copy = *call;
+    return pod__cuda_in_context(call->plan->device, launch, &copy);
 }

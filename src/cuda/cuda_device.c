@@ -3,13 +3,12 @@
 #include "cuda/cuda_device.h"
 
 #include "base/status.h"
+#include "cuda/kernels/merge/merge_params.h"
 #include "cuda/kernels/peak/peak_params.h"
 #include "cuda/kernels/plan/plan_params.h"
 
 #include <stdio.h>
 #include <stdlib.h>
-
-enum { OLDEST_CAPABILITY = 80 };
 
 pod_status pod__cuda_enter(const pod_cuda_device *cuda, int *pushed) {
     CUcontext current = NULL;
@@ -26,14 +25,24 @@ void pod__cuda_leave(const pod_cuda_device *cuda, int pushed) {
     if (pushed) cuda->driver.ctx_pop_current(&popped);
 }
 
+pod_status pod__cuda_in_context(const pod_device *device,
+                                pod_status (*work)(const pod_cuda_device *cuda, void *argument), void *argument) {
+    const pod_cuda_device *cuda = (const pod_cuda_device *)device;
+    int pushed;
+    POD_TRY(pod__cuda_enter(cuda, &pushed));
+    pod_status status = work(cuda, argument);
+    pod__cuda_leave(cuda, pushed);
+    return status;
+}
+
 static pod_status find_gpu(pod_cuda_device *cuda) {
     int count = 0;
     POD_CUDA_TRY(cuda, device_get_count(&count), "counting GPUs");
-    if (cuda->options.ordinal >= count) {
-        return pod__fail(POD_E_NO_DEVICE, "there is no GPU cuda:%d; the driver sees %d, numbered from 0",
-                         cuda->options.ordinal, count);
+    if (cuda->number >= count) {
+        return pod__fail(POD_E_NO_DEVICE, "there is no GPU cuda:%d; the driver sees %d, numbered from 0", cuda->number,
+                         count);
     }
-    POD_CUDA_TRY(cuda, device_get(&cuda->ordinal, cuda->options.ordinal), "opening the GPU");
+    POD_CUDA_TRY(cuda, device_get(&cuda->ordinal, cuda->number), "opening the GPU");
     return POD_OK;
 }
 
@@ -57,9 +66,10 @@ static pod_status read_properties(pod_cuda_device *cuda) {
     POD_TRY(get_attribute(cuda, CU_DEVICE_ATTRIBUTE_PAGEABLE_MEMORY_ACCESS, &cuda->reads_pageable_memory));
     cuda->chip.capability = 10 * major + minor;
     cuda->chip.has_tensor_maps = cuda->driver.tensor_map_encode_tiled != NULL;
-    if (cuda->chip.capability < OLDEST_CAPABILITY) {
-        return pod__fail(POD_E_NO_DEVICE, "%s has compute capability %d.%d; the kernels need 8.0 (Ampere) or later",
-                         cuda->name, major, minor);
+    int32_t oldest = pod__gpu_families[POD_NUM_GPU_FAMILIES - 1]->min_capability; /* of the one that runs on most */
+    if (cuda->chip.capability < oldest) {
+        return pod__fail(POD_E_NO_DEVICE, "%s has compute capability %d.%d; the kernels need %d.%d or later",
+                         cuda->name, major, minor, oldest / 10, oldest % 10);
     }
     return POD_OK;
 }
@@ -67,9 +77,10 @@ static pod_status read_properties(pod_cuda_device *cuda) {
 /** Whether the image holds kernels for this chip. Those of another one are not even tried: a failed load is an error to
  * tools that watch the driver. */
 static int image_runs(const pod_cuda_device *cuda, const char *image) {
-    for (int32_t i = 0; i < POD_CUDA_NUM_VARIANTS; i++) {
-        if (strcmp(pod__cuda_variants[i].image, image) != 0) continue;
-        return pod__cuda_arch_runs(pod__cuda_variants[i].arch, &cuda->chip);
+    char reason[128];
+    for (int32_t i = 0; i < POD_NUM_VARIANTS; i++) {
+        if (strcmp(pod__variants[i].image, image) != 0) continue;
+        return pod__family_runs(pod__variants[i].family, &cuda->chip, reason, sizeof reason);
     }
     return 1;
 }
@@ -102,34 +113,36 @@ static pod_status find_kernel(const pod_cuda_device *cuda, const char *image, co
 
 /** Gives a row's kernel its shared memory, and asks how many of its CTAs an SM holds. */
 static pod_status prepare_kernel(pod_cuda_device *cuda, int32_t row) {
-    const pod_cuda_variant *variant = &pod__cuda_variants[row];
+    const pod_variant *variant = &pod__variants[row];
     int count = 0;
+    POD_CUDA_TRY(cuda,
+                 func_set_attribute(cuda->kernels[row], CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
+                                    variant->tiles->smem_bytes),
+                 "giving a kernel its shared memory");
     POD_CUDA_TRY(
         cuda,
-        func_set_attribute(cuda->kernels[row], CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, variant->smem_bytes),
-        "giving a kernel its shared memory");
-    POD_CUDA_TRY(cuda, max_active_blocks(&count, cuda->kernels[row], variant->threads, (size_t)variant->smem_bytes),
-                 "asking how many CTAs an SM holds");
+        max_active_blocks(&count, cuda->kernels[row], variant->tiles->threads, (size_t)variant->tiles->smem_bytes),
+        "asking how many CTAs an SM holds");
     cuda->chip.resident_ctas[row] = count;
     return POD_OK;
 }
 
 static pod_status find_kernels(pod_cuda_device *cuda) {
     POD_TRY(find_kernel(cuda, "plan", POD_PLAN_KERNEL, &cuda->plan_kernel));
+    POD_TRY(find_kernel(cuda, "merge", POD_MERGE_KERNEL, &cuda->merge_kernel));
     POD_TRY(find_kernel(cuda, "peak", POD_PEAK_KERNEL, &cuda->peak_kernel));
     POD_TRY(find_kernel(cuda, "peak", POD_PEAK_FILL_KERNEL, &cuda->peak_fill_kernel));
-    for (int32_t i = 0; i < POD_CUDA_NUM_VARIANTS; i++) {
-        const pod_cuda_variant *variant = &pod__cuda_variants[i];
-        if (variant->smem_bytes > cuda->max_smem_bytes) continue;
+    for (int32_t i = 0; i < POD_NUM_VARIANTS; i++) {
+        const pod_variant *variant = &pod__variants[i];
+        if (variant->tiles->smem_bytes > cuda->max_smem_bytes) continue;
         POD_TRY(find_kernel(cuda, variant->image, variant->kernel, &cuda->kernels[i]));
         if (cuda->kernels[i] == NULL) continue;
         POD_TRY(prepare_kernel(cuda, i));
     }
-    if (cuda->plan_kernel != NULL && pod__cuda_find_variant(&cuda->options, &cuda->chip, NULL) >= 0) return POD_OK;
-    return pod__fail(POD_E_NO_DEVICE,
-                     "this library has no kernel of that name's options for %s (compute capability "
-                     "%d.%d)",
-                     cuda->name, cuda->chip.capability / 10, cuda->chip.capability % 10);
+    if (cuda->plan_kernel == NULL || cuda->merge_kernel == NULL) {
+        return pod__fail(POD_E_NO_DEVICE, "this library has no kernel that loads on %s", cuda->name);
+    }
+    return pod__check_chip(&cuda->chip, &cuda->options, cuda->name);
 }
 
 static pod_status load_kernels(pod_cuda_device *cuda) {
@@ -159,16 +172,22 @@ static void cuda_close(pod_device *device) {
     free(cuda);
 }
 
-static void cuda_choose_tiling(const pod_device *device, const pod_limits *limits, pod_tiling *tiling) {
-    *tiling = pod__cuda_tiling(pod__cuda_row(device, limits), &((const pod_cuda_device *)device)->chip);
+static pod_status cuda_choose(const pod_device *device, const pod_limits *limits, pod_choice *choice) {
+    const pod_cuda_device *cuda = (const pod_cuda_device *)device;
+    return pod__choose_kernel(&cuda->chip, &cuda->options, limits, choice);
+}
+
+static void cuda_visit_kernels(const pod_device *device, int (*visit)(void *context, const pod_kernel_info *info),
+                               void *context) {
+    pod__chip_visit(&((const pod_cuda_device *)device)->chip, visit, context);
 }
 
 /** The families that have a kernel here, in the order of the table: the fastest first. */
 static void list_families(const pod_cuda_device *cuda, char *text, size_t bytes) {
     const char *last = "";
     size_t length = 0;
-    for (int32_t i = 0; i < POD_CUDA_NUM_VARIANTS; i++) {
-        const char *family = pod__cuda_variants[i].family;
+    for (int32_t i = 0; i < POD_NUM_VARIANTS; i++) {
+        const char *family = pod__variants[i].family->name;
         if (cuda->chip.resident_ctas[i] == 0 || strcmp(family, last) == 0 || length + strlen(family) + 2 > bytes)
             continue;
         length += (size_t)snprintf(text + length, bytes - length, "%s%s", *last != '\0' ? " " : "", family);
@@ -176,40 +195,32 @@ static void list_families(const pod_cuda_device *cuda, char *text, size_t bytes)
     }
 }
 
-static void cuda_describe_kernel(const pod_device *device, const pod_limits *limits, pod_plan_info *info) {
-    const pod_cuda_device *cuda = (const pod_cuda_device *)device;
-    const pod_cuda_variant *variant = &pod__cuda_variants[pod__cuda_row(device, limits)];
-    snprintf(info->kernel, sizeof info->kernel, "%s", variant->kernel);
-    pod__cuda_explain_variant(&cuda->options, &cuda->chip, limits, info->kernel_note, sizeof info->kernel_note);
-}
-
 static void cuda_get_info(const pod_device *device, pod_device_info *info) {
     const pod_cuda_device *cuda = (const pod_cuda_device *)device;
-    int32_t row = pod__cuda_find_variant(&cuda->options, &cuda->chip, NULL);
+    const pod_family *family = pod__chip_family(&cuda->chip, &cuda->options, &info->num_ctas);
     snprintf(info->backend, sizeof info->backend, "cuda");
     snprintf(info->name, sizeof info->name, "%s", cuda->name);
-    snprintf(info->kernel, sizeof info->kernel, "%s", pod__cuda_variants[row].family);
-    info->num_ctas = pod__cuda_tiling(row, &cuda->chip).num_ctas;
+    snprintf(info->kernel, sizeof info->kernel, "%s", family->name);
     info->memory_bytes = cuda->memory_bytes;
     list_families(cuda, info->families, sizeof info->families);
 }
 
 static const pod_backend cuda_backend = {
-    .check_limits = pod__cuda_check_limits,
-    .choose_tiling = cuda_choose_tiling,
-    .check_tensors = pod__cuda_check_tensors,
+    .choose = cuda_choose,
+    .check_call = pod__cuda_check_call,
     .plan_build = pod__cuda_plan_build,
-    .plan_status = pod__cuda_plan_status,
+    .plan_check = pod__cuda_plan_check,
     .plan_read = pod__cuda_plan_read,
     .attention = pod__cuda_attention,
+    .merge = pod__cuda_merge,
     .get_info = cuda_get_info,
-    .describe_kernel = cuda_describe_kernel,
+    .visit_kernels = cuda_visit_kernels,
     .measure_peak = pod__cuda_measure_peak,
     .close = cuda_close,
 };
 
 static pod_status open_gpu(pod_cuda_device *cuda, const char *argument) {
-    POD_TRY(pod__cuda_options_parse(argument, &cuda->options));
+    POD_TRY(pod__cuda_options_parse(argument, &cuda->number, &cuda->options));
     POD_TRY(pod__cuda_driver_load(&cuda->driver));
     POD_TRY(find_gpu(cuda));
     POD_TRY(read_properties(cuda));

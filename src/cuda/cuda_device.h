@@ -5,21 +5,22 @@
 #define POD_CUDA_DEVICE_H
 
 #include "backend/backend.h"
-#include "cuda/cuda_variants.h"
+#include "cuda/cuda_options.h"
 #include "gpu/driver.h"
 #include "gpu/images.h"
 
 typedef struct pod_cuda_device {
     pod_device base;
     pod_cuda_driver driver;
-    pod_cuda_options options;
+    pod_gpu_options options;
+    int32_t number; /**< N of "cuda:N" */
     CUdevice ordinal;
     CUcontext context; /**< the primary one; NULL until retained */
     CUmodule modules[POD_CUDA_NUM_IMAGES];
-    CUfunction plan_kernel;
+    CUfunction plan_kernel, merge_kernel;
     CUfunction peak_kernel, peak_fill_kernel;
-    CUfunction kernels[POD_CUDA_NUM_VARIANTS]; /**< by row of the variant table; NULL: not for this chip */
-    pod_cuda_chip chip;
+    CUfunction kernels[POD_NUM_VARIANTS]; /**< by row of variants.def; NULL: not for this chip */
+    pod_chip chip;
     char name[128];
     int32_t max_smem_bytes;        /**< of one CTA */
     int32_t reads_pageable_memory; /**< any host pointer is valid on the device */
@@ -34,23 +35,26 @@ typedef struct pod_cuda_device {
 pod_status pod__cuda_enter(const pod_cuda_device *cuda, int *pushed);
 void pod__cuda_leave(const pod_cuda_device *cuda, int pushed);
 
-/** The kernel's row of the variant table, at least 0 for limits that pod__cuda_check_limits() accepted. */
-int32_t pod__cuda_row(const pod_device *device, const pod_limits *limits);
+/** Calls `work` with the primary context current, and returns what it returned. */
+pod_status pod__cuda_in_context(const pod_device *device,
+                                pod_status (*work)(const pod_cuda_device *cuda, void *argument), void *argument);
 
-/* The backend's functions; see backend.h. */
-pod_status pod__cuda_check_limits(const pod_device *device, const pod_limits *limits);
-pod_status pod__cuda_check_tensors(const pod_device *device, const pod_limits *limits, const pod_tensors *tensors);
 /** POD_E_ARGUMENT for a pointer that the GPU cannot reach: the commonest mistake, caught before it becomes a fault that
  * ends the process's context. NULL passes. Call it inside the context. */
 pod_status pod__cuda_check_pointer(const pod_cuda_device *cuda, const char *field, const void *pointer);
-/** Copies from the device, after all that `stream` was given, and waits for it. */
-pod_status pod__cuda_read_back(const pod_cuda_device *cuda, void *to, const void *from, size_t bytes, CUstream stream);
-/** POD_E_STATE while `stream` is being captured: then nothing can be read back. */
-pod_status pod__cuda_check_not_capturing(const pod_cuda_device *cuda, CUstream stream);
-pod_status pod__cuda_plan_read(const pod_plan *plan, pod_schedule *copy);
-pod_status pod__cuda_plan_build(pod_plan *plan, const pod_batch *batch, pod_stream stream);
-pod_status pod__cuda_plan_status(const pod_plan *plan, pod_stream stream);
-pod_status pod__cuda_measure_peak(const pod_device *device, pod_device_peak *limits);
-pod_status pod__cuda_attention(const pod_plan *plan, const pod_tensors *tensors, pod_stream stream);
+/** POD_E_UNSUPPORTED for a pointer, or a stride of elements of `element_bytes`, that is not a multiple of 16 bytes. */
+pod_status pod__cuda_check_aligned(const char *field, const void *pointer);
+pod_status pod__cuda_check_stride(const char *field, int64_t stride, size_t element_bytes);
+/** `*is_capturing`: whether a graph is being captured from the stream. */
+pod_status pod__cuda_is_capturing(const pod_cuda_device *cuda, CUstream stream, int *is_capturing);
+
+/* The backend's functions: see backend.h. */
+pod_status pod__cuda_check_call(const pod_call *call);
+pod_status pod__cuda_plan_build(pod_plan *plan);
+pod_status pod__cuda_plan_check(const pod_plan *plan, pod_stream stream);
+pod_status pod__cuda_plan_read(const pod_plan *plan, int32_t mask, pod_schedule *copy);
+pod_status pod__cuda_attention(const pod_call *call);
+pod_status pod__cuda_merge(const pod_device *device, const pod_parts *parts, pod_stream stream);
+pod_status pod__cuda_measure_peak(const pod_device *device, pod_device_peak *peak);
 
 #endif

@@ -3,7 +3,7 @@
 #include "base/status.h"
 #include "cuda/cuda_device.h"
 #include "cuda/kernels/peak/peak_params.h"
-#include "gpu/nvml.h"
+#include "base/nvml.h"
 
 #include <time.h>
 
@@ -131,11 +131,24 @@ static pod_status measure(const peak_run *run, pod_peak_mode mode, pod_device_ra
     return POD_OK;
 }
 
-static pod_status measure_all(peak_run *run, pod_device_peak *peak) {
+typedef struct peak_job {
+    peak_run *run;
+    pod_device_peak *peak;
+} peak_job;
+
+static pod_status measure_modes(peak_run *run, pod_device_peak *peak) {
     POD_TRY(set_up(run));
     POD_TRY(measure(run, POD_PEAK_READ, &peak->read));
     POD_TRY(measure(run, POD_PEAK_MATH, &peak->math));
     return measure(run, POD_PEAK_BOTH, &peak->both);
+}
+
+static pod_status measure_all(const pod_cuda_device *cuda, void *argument) {
+    (void)cuda; /* the run has it */
+    const peak_job *job = argument;
+    pod_status status = measure_modes(job->run, job->peak);
+    tear_down(job->run);
+    return status;
 }
 
 pod_status pod__cuda_measure_peak(const pod_device *device, pod_device_peak *peak) {
@@ -143,10 +156,6 @@ pod_status pod__cuda_measure_peak(const pod_device *device, pod_device_peak *pea
     if (run.cuda->peak_kernel == NULL || run.cuda->peak_fill_kernel == NULL) {
         return pod__fail(POD_E_UNSUPPORTED, "this library has no kernels that measure %s", run.cuda->name);
     }
-    int pushed;
-    POD_TRY(pod__cuda_enter(run.cuda, &pushed));
-    pod_status status = measure_all(&run, peak);
-    tear_down(&run);
-    pod__cuda_leave(run.cuda, pushed);
-    return status;
+    peak_job job = {&run, peak};
+    return pod__cuda_in_context(device, measure_all, &job);
 }

@@ -4,12 +4,22 @@
 #include "cuda/cuda_device.h"
 #include "cuda/kernels/plan/plan_params.h"
 
-static CUdeviceptr workspace_at(const pod_plan *plan, size_t offset) {
-    return (CUdeviceptr)(uintptr_t)plan->workspace + offset;
+static int32_t *workspace_array(const pod_plan *plan, size_t offset) {
+    return (int32_t *)(void *)((char *)plan->workspace.plan + offset);
 }
 
-static int32_t *workspace_array(const pod_plan *plan, size_t offset) {
-    return (int32_t *)(void *)((char *)plan->workspace + offset);
+/** Copies `count` numbers from the host to an offset of the workspace. Returns where they are then through `array`. */
+static pod_status copy_array(const pod_cuda_device *cuda, const pod_plan *plan, size_t offset, size_t count,
+                             const char *doing, const int32_t **array) {
+    int32_t *to = workspace_array(plan, offset);
+    if (count != 0) {
+        POD_CUDA_TRY(
+            cuda,
+            memcpy_htod_async((CUdeviceptr)(uintptr_t)to, *array, count * sizeof(int32_t), (CUstream)plan->stream),
+            doing);
+    }
+    *array = to;
+    return POD_OK;
 }
 
 /** Most pages that any request of a (validated) host batch uses. */
@@ -19,20 +29,20 @@ static int32_t most_pages(const pod_limits *limits, const pod_batch *batch) {
     return pod_core_ceil_div(most, limits->page_size);
 }
 
-static pod_status copy_page_table(const pod_cuda_device *cuda, pod_plan *plan, CUstream stream) {
+static pod_status copy_page_table(const pod_cuda_device *cuda, pod_plan *plan) {
     size_t pages = (size_t)most_pages(&plan->limits, &plan->batch);
     CUDA_MEMCPY2D copy = {
         .srcMemoryType = CU_MEMORYTYPE_HOST,
         .srcHost = plan->batch.page_table,
         .srcPitch = (size_t)plan->batch.page_table_stride * sizeof(int32_t),
         .dstMemoryType = CU_MEMORYTYPE_DEVICE,
-        .dstDevice = workspace_at(plan, plan->layout.page_table),
+        .dstDevice = (CUdeviceptr)(uintptr_t)workspace_array(plan, plan->layout.page_table),
         .dstPitch = (size_t)plan->layout.table_pages * sizeof(int32_t),
         .WidthInBytes = pages * sizeof(int32_t),
         .Height = (size_t)plan->batch.num_requests,
     };
     if (copy.WidthInBytes != 0 && copy.Height != 0) {
-        POD_CUDA_TRY(cuda, memcpy_2d_async(&copy, stream), "copying the page table to the GPU");
+        POD_CUDA_TRY(cuda, memcpy_2d_async(&copy, (CUstream)plan->stream), "copying the page table to the GPU");
     }
     plan->batch.page_table = workspace_array(plan, plan->layout.page_table);
     plan->batch.page_table_stride = plan->layout.table_pages;
@@ -40,78 +50,88 @@ static pod_status copy_page_table(const pod_cuda_device *cuda, pod_plan *plan, C
     return POD_OK;
 }
 
-/** Moves a host batch into the workspace; from here on the plan's batch is the copy. */
-static pod_status copy_batch(const pod_cuda_device *cuda, pod_plan *plan, CUstream stream) {
-    CUstreamCaptureStatus capture = CU_STREAM_CAPTURE_STATUS_NONE;
-    POD_CUDA_TRY(cuda, stream_is_capturing(stream, &capture), "asking whether the stream is being captured");
-    if (capture != CU_STREAM_CAPTURE_STATUS_NONE) {
+/** Moves a host batch into the workspace: from here on the plan's batch and shapes name the copies. What the planner is
+ * told of the host arrays' contents (num_q_tokens) stays. */
+static pod_status copy_batch(const pod_cuda_device *cuda, pod_plan *plan) {
+    int is_capturing;
+    POD_TRY(pod__cuda_is_capturing(cuda, (CUstream)plan->stream, &is_capturing));
+    if (is_capturing) {
         return pod__fail(POD_E_UNSUPPORTED, "memory = POD_MEMORY_HOST is not supported while the stream is being "
                                             "captured: a replay reads the arrays from the GPU's memory "
                                             "(POD_MEMORY_DEVICE)");
     }
+    if (plan->limits.batch_memory != POD_MEMORY_HOST) {
+        return pod__fail(POD_E_UNSUPPORTED, "memory = POD_MEMORY_HOST is not supported by a plan whose limits have "
+                                            "batch_memory = POD_MEMORY_DEVICE");
+    }
+    const pod_layout *layout = &plan->layout;
     pod_batch *batch = &plan->batch;
     size_t requests = (size_t)batch->num_requests;
-    POD_CUDA_TRY(cuda,
-                 memcpy_htod_async(workspace_at(plan, plan->layout.q_start), batch->q_start,
-                                   (requests + 1) * sizeof(int32_t), stream),
-                 "copying q_start to the GPU");
-    if (requests != 0) {
-        POD_CUDA_TRY(cuda,
-                     memcpy_htod_async(workspace_at(plan, plan->layout.kv_len), batch->kv_len,
-                                       requests * sizeof(int32_t), stream),
-                     "copying kv_len to the GPU");
+    if (batch->page_table != NULL) POD_TRY(copy_page_table(cuda, plan)); /* looks at the host's kv_len */
+    POD_TRY(copy_array(cuda, plan, layout->q_start, requests + 1, "copying q_start to the GPU", &batch->q_start));
+    POD_TRY(copy_array(cuda, plan, layout->kv_len, requests, "copying kv_len to the GPU", &batch->kv_len));
+    for (int32_t m = 0; m < plan->num_masks; m++) {
+        pod_shape *shape = &plan->shapes[m];
+        size_t offset = layout->causal_per_request + (size_t)m * (size_t)plan->limits.max_requests * sizeof(int32_t);
+        shape->q_start = batch->q_start;
+        shape->kv_len = batch->kv_len;
+        if (shape->causal_per_request == NULL) continue;
+        POD_TRY(copy_array(cuda, plan, offset, requests, "copying causal_per_request to the GPU",
+                           &shape->causal_per_request));
     }
-    if (batch->page_table != NULL) POD_TRY(copy_page_table(cuda, plan, stream));
     batch->memory = POD_MEMORY_DEVICE;
-    batch->q_start = plan->shape.q_start = workspace_array(plan, plan->layout.q_start);
-    batch->kv_len = plan->shape.kv_len = workspace_array(plan, plan->layout.kv_len);
     return POD_OK;
 }
 
-static pod_status check_batch_pointers(const pod_cuda_device *cuda, const pod_batch *batch) {
-    POD_TRY(pod__cuda_check_pointer(cuda, "q_start", batch->q_start));
-    POD_TRY(pod__cuda_check_pointer(cuda, "kv_len", batch->kv_len));
-    return pod__cuda_check_pointer(cuda, "page_table", batch->page_table);
+static pod_status check_batch_pointers(const pod_cuda_device *cuda, const pod_plan *plan) {
+    POD_TRY(pod__cuda_check_pointer(cuda, "q_start", plan->batch.q_start));
+    POD_TRY(pod__cuda_check_pointer(cuda, "kv_len", plan->batch.kv_len));
+    for (int32_t m = 0; m < plan->num_masks; m++) {
+        POD_TRY(pod__cuda_check_pointer(cuda, "causal_per_request", plan->shapes[m].causal_per_request));
+    }
+    return pod__cuda_check_pointer(cuda, "page_table", plan->batch.page_table);
 }
 
-static pod_status launch_plan(const pod_cuda_device *cuda, const pod_plan *plan, CUstream stream) {
+/** A workspace that the GPU cannot reach is a wrong workspace, not a wrong argument. */
+static pod_status check_workspace(const pod_cuda_device *cuda, const pod_workspace *workspace) {
+    pod_status status = pod__cuda_check_pointer(cuda, "workspace.plan", workspace->plan);
+    if (status == POD_OK) status = pod__cuda_check_pointer(cuda, "workspace.scratch", workspace->scratch);
+    if (status == POD_OK) status = pod__cuda_check_pointer(cuda, "workspace.bad_request", workspace->bad_request);
+    return status == POD_E_ARGUMENT ? POD_E_WORKSPACE : status;
+}
+
+_Static_assert(POD_PLAN_MAX_MASKS == POD_MAX_MASKS, "one launch plans all masks");
+
+static pod_status launch_plan(const pod_cuda_device *cuda, const pod_plan *plan) {
     pod_plan_params params = {
-        .shape = plan->shape,
-        .tiling = plan->tiling,
-        .schedule = plan->schedule,
-        .signature = plan->layout.signature,
-        .page_table = plan->batch.page_table,
-        .page_table_stride = plan->batch.page_table_stride,
-        .max_pages = plan->batch.max_pages,
+        .num_masks = plan->num_masks,
         .num_pages = plan->batch.num_pages,
         .page_size = plan->limits.page_size,
+        .max_pages = plan->batch.max_pages,
+        .page_table = plan->batch.page_table,
+        .page_table_stride = plan->batch.page_table_stride,
+        .signature = plan->signature,
+        .bad_request = plan->workspace.bad_request,
+        .tiling = plan->choice.tiling,
     };
+    memcpy(params.shapes, plan->shapes, (size_t)plan->num_masks * sizeof *plan->shapes);
+    memcpy(params.schedules, plan->schedules, (size_t)plan->num_masks * sizeof *plan->schedules);
     int32_t checkers = pod_core_min(plan->batch.num_requests, POD_PLAN_CHECKERS_PER_SM * cuda->chip.num_sms);
     void *arguments[] = {&params};
     POD_CUDA_TRY(cuda,
-                 launch_kernel(cuda->plan_kernel, 1 + (unsigned)checkers, 1, 1, POD_PLAN_THREADS, 1, 1, 0, stream,
-                               arguments, NULL),
+                 launch_kernel(cuda->plan_kernel, (unsigned)(plan->num_masks + checkers), 1, 1, POD_PLAN_THREADS, 1, 1,
+                               0, (CUstream)plan->stream, arguments, NULL),
                  "launching the planning kernel");
     return POD_OK;
 }
 
-static pod_status plan_in_context(const pod_cuda_device *cuda, pod_plan *plan, CUstream stream) {
-    pod_status unreachable = pod__cuda_check_pointer(cuda, "workspace", plan->workspace);
-    if (unreachable != POD_OK) return unreachable == POD_E_ARGUMENT ? POD_E_WORKSPACE : unreachable;
-    if (plan->batch.memory == POD_MEMORY_HOST) {
-        POD_TRY(copy_batch(cuda, plan, stream));
-    } else {
-        POD_TRY(check_batch_pointers(cuda, &plan->batch));
-    }
-    return launch_plan(cuda, plan, stream);
+static pod_status build(const pod_cuda_device *cuda, void *argument) {
+    pod_plan *plan = argument;
+    POD_TRY(check_workspace(cuda, &plan->workspace));
+    POD_TRY(plan->batch.memory == POD_MEMORY_HOST ? copy_batch(cuda, plan) : check_batch_pointers(cuda, plan));
+    return launch_plan(cuda, plan);
 }
 
-pod_status pod__cuda_plan_build(pod_plan *plan, const pod_batch *batch, pod_stream stream) {
-    (void)batch; /* the plan has a copy */
-    const pod_cuda_device *cuda = (const pod_cuda_device *)plan->device;
-    int pushed;
-    POD_TRY(pod__cuda_enter(cuda, &pushed));
-    pod_status status = plan_in_context(cuda, plan, (CUstream)stream);
-    pod__cuda_leave(cuda, pushed);
-    return status;
+pod_status pod__cuda_plan_build(pod_plan *plan) {
+    return pod__cuda_in_context(plan->device, build, plan);
 }

@@ -2,7 +2,7 @@
 #include "cuda/cuda_tensor_map.h"
 
 #include "base/status.h"
-#include "families/families.h"
+#include "families/family.h"
 
 enum {
     KV_RANK = 5,
@@ -128,12 +128,12 @@ static pod_status encode_cache(const pod_cuda_device *cuda, const pod_plan *plan
     return encode(cuda, c->map_name, plan->limits.kv_dtype, c->base, &shape, map);
 }
 
-static pod_status add_cache_maps(const pod_cuda_device *cuda, const pod_plan *plan, const pod_tensors *t,
+static pod_status add_cache_maps(const pod_cuda_device *cuda, const pod_plan *plan, const pod_cache *c,
                                  pod_kernel_params *params) {
-    const cache k = {"describing k to the GPU", "k_token_stride",  "k_head_stride", "k_page_stride", t->k,
-                     t->k_head_stride,          t->k_token_stride, t->k_page_stride};
-    const cache v = {"describing v to the GPU", "v_token_stride",  "v_head_stride", "v_page_stride", t->v,
-                     t->v_head_stride,          t->v_token_stride, t->v_page_stride};
+    const cache k = {"describing k to the GPU", "k_token_stride",  "k_head_stride", "k_page_stride", c->k,
+                     c->k_head_stride,          c->k_token_stride, c->k_page_stride};
+    const cache v = {"describing v to the GPU", "v_token_stride",  "v_head_stride", "v_page_stride", c->v,
+                     c->v_head_stride,          c->v_token_stride, c->v_page_stride};
     const pod_limits *limits = &plan->limits;
     params->is_wide = is_wide(limits, &k) && is_wide(limits, &v);
     params->box_tokens = params->is_wide ? wide_tokens(plan) : GROUP_TOKENS;
@@ -163,8 +163,7 @@ static pod_status add_q_map(const pod_cuda_device *cuda, const pod_plan *plan, c
     return encode(cuda, "describing q to the GPU", limits->q_dtype, t->q, &shape, &params->q_map);
 }
 
-pod_status pod__cuda_add_tensor_maps(const pod_cuda_device *cuda, const pod_plan *plan, const pod_tensors *t,
-                                     pod_kernel_params *params) {
-    POD_TRY(add_cache_maps(cuda, plan, t, params));
-    return add_q_map(cuda, plan, t, params);
+pod_status pod__cuda_add_tensor_maps(const pod_cuda_device *cuda, const pod_call *call, pod_kernel_params *params) {
+    POD_TRY(add_cache_maps(cuda, call->plan, &call->cache, params));
+    return add_q_map(cuda, call->plan, &call->tensors, params);
 }

@@ -8,7 +8,6 @@
 
 /** Fills in k_map, v_map and the box of `params`. POD_E_UNSUPPORTED, naming the field, for a stride that no map takes.
  */
-pod_status pod__cuda_add_tensor_maps(const pod_cuda_device *cuda, const pod_plan *plan, const pod_tensors *tensors,
-                                     pod_kernel_params *params);
+pod_status pod__cuda_add_tensor_maps(const pod_cuda_device *cuda, const pod_call *call, pod_kernel_params *params);
 
 #endif

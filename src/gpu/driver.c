@@ -3,33 +3,8 @@
 
 #include "base/status.h"
 
-#include <dlfcn.h>
-
 /* Machine code runs on every driver of the toolkit's major version and later. */
 enum { OLDEST_DRIVER = CUDA_VERSION / 1000 * 1000 };
-
-/** Looks a symbol up. POSIX makes a function of dlsym's object pointer valid; ISO C has only this way to write it. */
-static int find_symbol(void *library, const char *symbol, void *function) {
-    void *address = dlsym(library, symbol);
-    memcpy(function, &address, sizeof address);
-    return address != NULL;
-}
-
-static pod_status find_functions(pod_cuda_driver *driver) {
-#define FIND_(name, symbol, arguments)                                                                                 \
-    if (!find_symbol(driver->library, symbol, (void *)&driver->name)) {                                                \
-        return pod__fail(POD_E_NO_DEVICE,                                                                              \
-                         "the NVIDIA driver is too old: it has no %s; install one for CUDA %d or "                     \
-                         "later",                                                                                      \
-                         symbol, OLDEST_DRIVER / 1000);                                                                \
-    }
-    POD_CUDA_FUNCTIONS(FIND_)
-#undef FIND_
-#define FIND_(name, symbol, arguments) find_symbol(driver->library, symbol, (void *)&driver->name);
-    POD_CUDA_OPTIONAL_FUNCTIONS(FIND_)
-#undef FIND_
-    return POD_OK;
-}
 
 static pod_status start(const pod_cuda_driver *driver) {
     CUresult result = driver->init(0);
@@ -54,22 +29,26 @@ static pod_status start(const pod_cuda_driver *driver) {
 }
 
 pod_status pod__cuda_driver_load(pod_cuda_driver *driver) {
-    memset(driver, 0, sizeof *driver);
-    /* RTLD_NODELETE: the driver has threads of its own and must not vanish under them. */
-    driver->library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+    const char *missing = pod__driver_functions_load(driver);
     if (driver->library == NULL) {
-        return pod__fail(POD_E_NO_DEVICE, "there is no NVIDIA driver: libcuda.so.1 cannot be loaded; install the "
-                                          "driver, or add its folder to LD_LIBRARY_PATH");
+        return pod__fail(POD_E_NO_DEVICE,
+                         "there is no NVIDIA driver: %s cannot be loaded; install the driver, or add "
+                         "its folder to LD_LIBRARY_PATH",
+                         missing);
     }
-    pod_status status = find_functions(driver);
+    pod_status status = POD_OK;
+    if (missing != NULL) {
+        status =
+            pod__fail(POD_E_NO_DEVICE, "the NVIDIA driver is too old: it has no %s; install one for CUDA %d or later",
+                      missing, OLDEST_DRIVER / 1000);
+    }
     if (status == POD_OK) status = start(driver);
     if (status != POD_OK) pod__cuda_driver_unload(driver);
     return status;
 }
 
 void pod__cuda_driver_unload(pod_cuda_driver *driver) {
-    if (driver->library != NULL) dlclose(driver->library);
-    driver->library = NULL;
+    pod__driver_functions_unload(driver);
 }
 
 /** What a person can do about an error, and the status that a program sees. */

@@ -62,4 +62,23 @@ POD_MERGE_FN float pod_merge_lse(float max, float sum) {
     return sum > 0.0f ? (max + log2f(sum)) * POD_LN_2 : -INFINITY;
 }
 
+/* Finished parts (outputs that were divided, with their natural-log LSEs) merge in three passes over the parts: the
+ * largest LSE, the sum of weights, the weighted sum of outputs. */
+
+/** The larger of two LSEs; a NaN stays. */
+POD_MERGE_FN float pod_merge_larger(float max, float lse) {
+    return max != max || lse <= max ? max : lse;
+}
+
+/** What a part weighs beside one with the largest LSE; 0 if it saw no key. */
+POD_MERGE_FN float pod_merge_weight(float lse, float max) {
+    if (lse == -INFINITY) return 0.0f;
+    return lse == max ? 1.0f : expf(lse - max); /* equal infinities included */
+}
+
+/** LSE of all parts together, from the largest and the sum of weights. */
+POD_MERGE_FN float pod_merge_total(float max, float sum) {
+    return sum == 0.0f ? -INFINITY : max + logf(sum);
+}
+
 #endif

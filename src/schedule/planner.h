@@ -16,17 +16,18 @@
 
 /** A request without tokens, so that nothing is written. */
 POD_CORE_FN pod_request pod_core_bad_q_start(void) {
-    pod_request request = {0, 0, 0, POD_REQUEST_Q_START};
+    pod_request request = {0, 0, 0, POD_REQUEST_Q_START, 0};
     return request;
 }
 
 /** One request, checked. */
 POD_CORE_FN pod_request pod_core_request(const pod_shape *shape, int32_t r) {
-    pod_request request = {shape->q_start[r], 0, shape->kv_len[r], POD_REQUEST_OK};
+    pod_request request = {shape->q_start[r], 0, shape->kv_len[r], POD_REQUEST_OK, 0};
     int32_t q_end = shape->q_start[r + 1];
     if (request.q_begin < 0 || q_end < request.q_begin || q_end > shape->max_q_tokens) return pod_core_bad_q_start();
     request.q_len = q_end - request.q_begin;
-    int32_t shortest = shape->causal ? request.q_len : 0;
+    request.is_causal = (shape->causal_per_request != 0 ? shape->causal_per_request[r] : shape->causal) != 0;
+    int32_t shortest = request.is_causal ? request.q_len : 0;
     if (request.kv_len < shortest || request.kv_len > shape->max_kv_len) {
         request.kv_len = 0;
         request.error = POD_REQUEST_KV_LEN;
@@ -135,20 +136,13 @@ POD_CORE_FN int32_t pod_core_first_error(const pod_team *team, const pod_schedul
     return INT32_MAX - from_last;
 }
 
-/** Whether CTAs of both kinds meet on an SM (sm_80), rather than every CTA doing both. */
-POD_CORE_FN int pod_core_has_mixed_sms(const pod_tiling *tiling) {
-    return tiling->num_prefill_ctas < tiling->num_lone_ctas;
-}
-
 /** How many slices the decode line is cut into. */
 POD_CORE_FN int32_t pod_core_num_slices(const pod_shape *shape, const pod_tiling *tiling,
                                         const int32_t totals[POD_NUM_COUNTS]) {
-    int32_t tiles = totals[POD_COUNT_DECODE_TILES], most = tiling->max_slices;
+    int32_t tiles = totals[POD_COUNT_DECODE_TILES];
     int32_t slices = pod_core_max(tiles / tiling->min_slice_tiles, pod_core_min(tiles, tiling->num_ctas));
-    /* Short slices are for decode that makes way for prefill again and again. */
     int is_steady = (int64_t)totals[POD_COUNT_ROW_TILES] * shape->kv_heads <= tiling->num_prefill_ctas;
-    if (pod_core_has_mixed_sms(tiling) && is_steady) most = pod_core_max(most / 2, tiling->num_ctas);
-    slices = pod_core_min(slices, most);
+    slices = pod_core_min(slices, is_steady ? tiling->max_steady_slices : tiling->max_slices);
     int32_t even = slices / shape->kv_heads * shape->kv_heads; /* as many for every head, if that costs few */
     return even >= slices - slices / 16 ? even : slices;
 }
@@ -208,7 +202,7 @@ POD_CORE_FN int64_t pod_core_row_tiles(const pod_shape *shape, const pod_tiling 
                                        const pod_core_scratch *scratch, int32_t begin, int32_t end, int32_t *longest) {
     int64_t tiles = 0;
     int32_t r = begin < end ? pod_core_find(scratch->row_tile_begin, shape->num_requests, begin) : 0;
-    pod_request request = {0, 0, 0, 0};
+    pod_request request = {0, 0, 0, 0, 0};
     *longest = 0;
     POD_CORE_ROLLED
     for (int32_t i = begin; i < end; i++) {
@@ -227,18 +221,15 @@ POD_CORE_FN int64_t pod_core_row_tiles(const pod_shape *shape, const pod_tiling 
 }
 
 /** What a split into `num_items` shares comes to. */
-enum { POD_CORE_MAX_WAVES = 3 }; /* see pod_core_shares() */
 typedef struct pod_core_splits {
-    int32_t sums[2][POD_CORE_MAX_WAVES]; /**< entries; of these, parts of split tiles */
-    int32_t longest[POD_CORE_MAX_WAVES];
+    int32_t sums[2][POD_MAX_SHARES]; /**< entries; of these, parts of split tiles */
+    int32_t longest[POD_MAX_SHARES];
 } pod_core_splits;
 
-/** Shares of candidate `wave` for cutting the work, 0: it is none. 1, 2 or 4 for every CTA; on mixed SMs 1, and without
- * decode an eighth more, so that row tiles of nearly one length get as many parts. */
+/** Shares of candidate `wave` for cutting the work, 0: it is none. */
 POD_CORE_FN int32_t pod_core_shares(const pod_tiling *tiling, int32_t ctas, int32_t wave, int32_t num_decode_tiles) {
-    if (!pod_core_has_mixed_sms(tiling)) return 1 << wave <= tiling->max_prefill_waves ? ctas << wave : 0;
-    if (wave == 0) return ctas;
-    return wave == 1 && num_decode_tiles == 0 && tiling->max_prefill_waves > 1 ? ctas + ctas / 8 : 0;
+    int32_t eighths = num_decode_tiles > 0 ? tiling->shares_eighths[wave] : tiling->lone_shares_eighths[wave];
+    return ctas * eighths / 8;
 }
 
 /** In sixteenths of a tile: when the busiest CTA ends, merging counted as one tile. */
@@ -253,18 +244,17 @@ POD_CORE_FN int64_t pod_core_split_cost(const pod_core_splits *splits, int32_t w
     return (cost < longest ? longest : cost) + merges * 16;
 }
 
-/** Shares to cut the prefill work into: 1, 2 or 4 for every CTA that it has, whichever ends first. */
+/** Shares to cut the prefill work into: the candidate that ends first. */
 POD_CORE_FN int32_t pod_core_num_items(const pod_team *team, const pod_shape *shape, const pod_tiling *tiling,
                                        const pod_core_scratch *scratch, int32_t begin, int32_t end, int64_t all_tiles,
                                        int32_t num_decode_tiles) {
-    /* Beside decode, a prefill tile takes 2.1 us of an SM, a decode tile 1.0 (H200) to 1.4 (H100). */
-    int decode_lasts = 2 * (int64_t)num_decode_tiles > 3 * all_tiles;
+    int decode_lasts = tiling->decode_tile_cost * (int64_t)num_decode_tiles > tiling->prefill_tile_cost * all_tiles;
     int32_t ctas = decode_lasts ? tiling->num_prefill_ctas : tiling->num_lone_ctas;
     pod_core_splits splits = {{{0}}, {0}};
     POD_CORE_ROLLED
     for (int32_t i = begin; i < end; i++) {
         int32_t num_tiles = scratch->row_tiles[i].num_tiles;
-        for (int32_t wave = 0; wave < POD_CORE_MAX_WAVES; wave++) {
+        for (int32_t wave = 0; wave < POD_MAX_SHARES; wave++) {
             int32_t shares = pod_core_shares(tiling, ctas, wave, num_decode_tiles);
             if (shares == 0) break;
             int32_t parts = pod_core_parts(tiling, all_tiles, shares, num_tiles);
@@ -274,10 +264,10 @@ POD_CORE_FN int32_t pod_core_num_items(const pod_team *team, const pod_shape *sh
             splits.longest[wave] = pod_core_max(splits.longest[wave], longest);
         }
     }
-    pod_team_reduce(team, 2 * POD_CORE_MAX_WAVES, &splits.sums[0][0], POD_CORE_MAX_WAVES, splits.longest);
+    pod_team_reduce(team, 2 * POD_MAX_SHARES, &splits.sums[0][0], POD_MAX_SHARES, splits.longest);
     int32_t best = 0;
     int64_t best_cost = INT64_MAX;
-    for (int32_t wave = 0; wave < POD_CORE_MAX_WAVES; wave++) {
+    for (int32_t wave = 0; wave < POD_MAX_SHARES; wave++) {
         if (pod_core_shares(tiling, ctas, wave, num_decode_tiles) == 0) break;
         if (wave > 0 && splits.sums[0][wave] == splits.sums[0][wave - 1]) continue; /* the same split again */
         int64_t cost = pod_core_split_cost(&splits, wave, shape->kv_heads, ctas, all_tiles);

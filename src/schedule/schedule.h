@@ -13,6 +13,15 @@
 
 /* ---- what goes in ---- */
 
+/** Candidates for how finely prefill is cut, at most. */
+enum { POD_MAX_SHARES = 3 };
+
+/** How CTAs that bind to one kind of work choose it. */
+typedef enum pod_policy {
+    POD_POLICY_PROPORTIONAL = 0, /**< an SM's tickets alternate in the ratio of the two queues' lengths */
+    POD_POLICY_HALF = 1          /**< an SM's tickets alternate one to one: a baseline */
+} pod_policy;
+
 /** What the planner has to know of the kernel that will run the plan. */
 typedef struct pod_tiling {
     int32_t num_ctas;            /**< workers that take tickets */
@@ -23,12 +32,18 @@ typedef struct pod_tiling {
     int32_t decode_rows;         /**< a request of at most so many rows is decode work */
     int32_t decode_tile_tokens;  /**< keys per step of decode work */
     int32_t max_slices;          /**< at least num_ctas */
+    int32_t max_steady_slices;   /**< the same where there is at most one prefill item for each of num_prefill_ctas */
     int32_t min_slice_tiles;     /**< a slice is not made shorter than this once every CTA has one */
     int32_t min_part_tiles;      /**< a part of a split prefill tile is not made shorter than this */
-    int32_t max_prefill_waves;   /**< a split may make up to this many times num_ctas items; 1, 2 or 4 */
+    int32_t max_parts;           /**< of all split prefill tiles: the most shares that prefill is cut into, or more */
+    int32_t prefill_tile_cost;   /**< decode lasts longer than prefill where its tiles cost more; in any unit */
+    int32_t decode_tile_cost;
+    /** Candidates for the number of shares, in eighths of the CTAs that take prefill: beside decode, and without any.
+     * The first 0 ends them. */
+    int32_t shares_eighths[POD_MAX_SHARES], lone_shares_eighths[POD_MAX_SHARES];
 } pod_tiling;
 
-/** The batch, as the planner sees it. */
+/** The batch under one of its masks, as the planner sees it. */
 typedef struct pod_shape {
     int32_t num_requests;
     int32_t group; /**< query heads per KV head */
@@ -37,8 +52,9 @@ typedef struct pod_shape {
     int32_t window_tokens; /**< 0: no window */
     int32_t max_q_tokens;  /**< what a request may reach, for batches that nobody validated before */
     int32_t max_kv_len;
-    const int32_t *q_start; /**< [num_requests + 1] */
-    const int32_t *kv_len;  /**< [num_requests] */
+    const int32_t *q_start;            /**< [num_requests + 1] */
+    const int32_t *kv_len;             /**< [num_requests] */
+    const int32_t *causal_per_request; /**< [num_requests] instead of `causal`, or NULL */
 } pod_shape;
 
 /* ---- what comes out ---- */
@@ -59,7 +75,8 @@ typedef struct pod_request {
     int32_t q_begin;
     int32_t q_len;
     int32_t kv_len;
-    int32_t error;
+    int16_t error;
+    int16_t is_causal;
 } pod_request;
 
 /** A row tile of a prefill request against a range of KV tiles, for every KV head; 32 bytes. */

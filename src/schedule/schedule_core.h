@@ -51,7 +51,7 @@ typedef struct pod_key_range {
 POD_CORE_FN pod_key_range pod_core_visible(const pod_shape *shape, const pod_request *request, int32_t token_begin,
                                            int32_t token_end) {
     int32_t first_position = request->kv_len - request->q_len + token_begin;
-    int32_t end = shape->causal ? request->kv_len - request->q_len + token_end : request->kv_len;
+    int32_t end = request->is_causal ? request->kv_len - request->q_len + token_end : request->kv_len;
     int32_t begin = 0;
     if (shape->window_tokens > 0 && first_position >= shape->window_tokens)
         begin = first_position - shape->window_tokens + 1;

@@ -18,18 +18,19 @@ static size_t layout_take(layout_builder *builder, size_t count, size_t element_
     return begin;
 }
 
+static pod_status fail_size(void) {
+    return pod__fail(POD_E_LIMIT, "the workspace for these limits does not fit size_t");
+}
+
 /** FNV-1a over the numbers that shape the layout. */
 static uint64_t layout_signature(const pod_limits *limits, const pod_tiling *tiling) {
-    const int32_t numbers[] = {limits->q_heads,           limits->kv_heads,
-                               limits->head_dim,          (int32_t)limits->q_dtype,
-                               (int32_t)limits->kv_dtype, (int32_t)limits->out_dtype,
-                               limits->page_size,         limits->max_requests,
-                               limits->max_q_tokens,      limits->max_kv_len,
-                               tiling->num_ctas,          tiling->num_prefill_ctas,
-                               tiling->prefill_tile_rows, tiling->prefill_tile_tokens,
-                               tiling->decode_rows,       tiling->decode_tile_tokens,
-                               tiling->max_slices,        tiling->min_slice_tiles,
-                               tiling->min_part_tiles,    tiling->max_prefill_waves,
+    const int32_t numbers[] = {limits->q_heads,          limits->kv_heads,           limits->head_dim,
+                               (int32_t)limits->q_dtype, (int32_t)limits->kv_dtype,  (int32_t)limits->out_dtype,
+                               limits->page_size,        limits->max_requests,       limits->max_q_tokens,
+                               limits->max_kv_len,       limits->max_masks,          tiling->num_ctas,
+                               tiling->num_prefill_ctas, tiling->prefill_tile_rows,  tiling->prefill_tile_tokens,
+                               tiling->decode_rows,      tiling->decode_tile_tokens, tiling->max_slices,
+                               tiling->min_slice_tiles,  tiling->min_part_tiles,     tiling->max_parts,
                                tiling->num_lone_ctas};
     uint64_t hash = 14695981039346656037u;
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
@@ -47,7 +48,7 @@ static int64_t layout_max_entries(const pod_limits *limits, const pod_tiling *ti
 }
 
 pod_status pod__layout_make(const pod_limits *limits, const pod_tiling *tiling, pod_layout *layout) {
-    int32_t max_parts = tiling->num_ctas * tiling->max_prefill_waves;
+    int32_t max_parts = tiling->max_parts;
     int64_t max_entries = layout_max_entries(limits, tiling, max_parts);
     int64_t tiles_per_head = (int64_t)limits->max_kv_len / tiling->decode_tile_tokens + 1;
     int64_t max_decode_tiles;
@@ -62,26 +63,30 @@ pod_status pod__layout_make(const pod_limits *limits, const pod_tiling *tiling, 
                          limits->max_q_tokens, limits->q_heads);
     }
     size_t requests = (size_t)limits->max_requests, entries = (size_t)max_entries, parts = (size_t)max_parts;
-    size_t slices = (size_t)tiling->max_slices, head_dim = (size_t)limits->head_dim;
+    size_t slices = (size_t)tiling->max_slices, head_dim = (size_t)limits->head_dim, masks = (size_t)limits->max_masks;
     size_t decode_rows = 2 * slices * (size_t)tiling->decode_rows;
     size_t prefill_rows = parts * (size_t)tiling->prefill_tile_rows;
-    layout_builder builder = {0, 0};
-    layout_take(&builder, 1, sizeof(pod_schedule_header));
-    layout->requests = layout_take(&builder, requests, sizeof(pod_request));
-    layout->page_errors = layout_take(&builder, requests, sizeof(uint32_t));
-    layout->decode_begin = layout_take(&builder, requests + 1, sizeof(int32_t));
-    layout->row_tile_begin = layout_take(&builder, requests + 1, sizeof(int32_t));
-    layout->entries = layout_take(&builder, entries, sizeof(pod_prefill_entry));
-    layout->entries_temp = layout_take(&builder, entries, sizeof(pod_prefill_entry));
-    layout->sm_tickets = layout_take(&builder, POD_MAX_SMS, sizeof(uint32_t));
-    layout->slice_counters = layout_take(&builder, slices, sizeof(uint32_t));
-    layout->part_counters = layout_take(&builder, parts, sizeof(uint32_t));
-    layout->decode_partial_sum = layout_take(&builder, decode_rows, 2 * sizeof(float));
-    layout->prefill_partial_sum = layout_take(&builder, prefill_rows, 2 * sizeof(float));
-    layout->decode_partial_out = layout_take(&builder, decode_rows, head_dim * sizeof(float));
-    layout->prefill_partial_out = layout_take(&builder, prefill_rows, head_dim * sizeof(float));
-    if (builder.overflow) return pod__fail(POD_E_LIMIT, "the workspace for these limits does not fit size_t");
-    layout->total_bytes = builder.offset;
+    layout_builder schedule = {0, 0}, plan = {0, 0}, scratch = {0, 0};
+    layout_take(&schedule, 1, sizeof(pod_schedule_header));
+    layout->requests = layout_take(&schedule, requests, sizeof(pod_request));
+    layout->decode_begin = layout_take(&schedule, requests + 1, sizeof(int32_t));
+    layout->row_tile_begin = layout_take(&schedule, requests + 1, sizeof(int32_t));
+    layout->entries = layout_take(&schedule, entries, sizeof(pod_prefill_entry));
+    layout->entries_temp = layout_take(&schedule, entries, sizeof(pod_prefill_entry));
+    layout->sm_tickets = layout_take(&schedule, POD_MAX_SMS, sizeof(uint32_t));
+    layout->slice_counters = layout_take(&schedule, slices, sizeof(uint32_t));
+    layout->part_counters = layout_take(&schedule, parts, sizeof(uint32_t));
+    layout->mask_bytes = schedule.offset;
+    layout_take(&plan, masks, schedule.offset);
+    layout->page_errors = layout_take(&plan, requests, sizeof(uint32_t));
+    layout->plan_bytes = plan.offset;
+    layout->decode_partial_sum = layout_take(&scratch, decode_rows, 2 * sizeof(float));
+    layout->prefill_partial_sum = layout_take(&scratch, prefill_rows, 2 * sizeof(float));
+    layout->decode_partial_out = layout_take(&scratch, decode_rows, head_dim * sizeof(float));
+    layout->prefill_partial_out = layout_take(&scratch, prefill_rows, head_dim * sizeof(float));
+    layout->scratch_bytes = scratch.offset;
+    if (schedule.overflow || plan.overflow || scratch.overflow) return fail_size();
+    layout->num_masks = limits->max_masks;
     layout->max_entries = (int32_t)max_entries;
     layout->max_parts = max_parts;
     layout->signature = layout_signature(limits, tiling);
@@ -89,23 +94,25 @@ pod_status pod__layout_make(const pod_limits *limits, const pod_tiling *tiling, 
 }
 
 pod_status pod__layout_add_batch(const pod_limits *limits, pod_layout *layout) {
-    size_t requests = (size_t)limits->max_requests;
-    layout_builder builder = {layout->total_bytes, 0};
+    size_t requests = (size_t)limits->max_requests, masks = (size_t)layout->num_masks;
+    layout_builder builder = {layout->plan_bytes, 0};
     layout->table_pages = pod_core_ceil_div(limits->max_kv_len, limits->page_size);
     layout->q_start = layout_take(&builder, requests + 1, sizeof(int32_t));
     layout->kv_len = layout_take(&builder, requests, sizeof(int32_t));
+    layout->causal_per_request = layout_take(&builder, masks * requests, sizeof(int32_t));
     layout->page_table = layout_take(&builder, requests * (size_t)layout->table_pages, sizeof(int32_t));
-    if (builder.overflow) return pod__fail(POD_E_LIMIT, "the workspace for these limits does not fit size_t");
-    layout->total_bytes = builder.offset;
+    if (builder.overflow) return fail_size();
+    layout->plan_bytes = builder.offset;
     return POD_OK;
 }
 
-pod_schedule pod__layout_place(const pod_layout *layout, void *workspace) {
-    char *base = workspace;
+pod_schedule pod__layout_place(const pod_layout *layout, const pod_workspace *workspace, int32_t mask) {
+    char *plan = workspace->plan, *scratch = workspace->scratch;
+    char *base = plan + (size_t)mask * layout->mask_bytes;
     pod_schedule schedule = {
         .header = (pod_schedule_header *)(void *)base,
         .requests = (pod_request *)(void *)(base + layout->requests),
-        .page_errors = (uint32_t *)(void *)(base + layout->page_errors),
+        .page_errors = (uint32_t *)(void *)(plan + layout->page_errors),
         .decode_begin = (int32_t *)(void *)(base + layout->decode_begin),
         .row_tile_begin = (int32_t *)(void *)(base + layout->row_tile_begin),
         .entries = (pod_prefill_entry *)(void *)(base + layout->entries),
@@ -113,10 +120,10 @@ pod_schedule pod__layout_place(const pod_layout *layout, void *workspace) {
         .sm_tickets = (uint32_t *)(void *)(base + layout->sm_tickets),
         .slice_counters = (uint32_t *)(void *)(base + layout->slice_counters),
         .part_counters = (uint32_t *)(void *)(base + layout->part_counters),
-        .decode_partial_out = (float *)(void *)(base + layout->decode_partial_out),
-        .decode_partial_sum = (float *)(void *)(base + layout->decode_partial_sum),
-        .prefill_partial_out = (float *)(void *)(base + layout->prefill_partial_out),
-        .prefill_partial_sum = (float *)(void *)(base + layout->prefill_partial_sum),
+        .decode_partial_out = (float *)(void *)(scratch + layout->decode_partial_out),
+        .decode_partial_sum = (float *)(void *)(scratch + layout->decode_partial_sum),
+        .prefill_partial_out = (float *)(void *)(scratch + layout->prefill_partial_out),
+        .prefill_partial_sum = (float *)(void *)(scratch + layout->prefill_partial_sum),
     };
     return schedule;
 }

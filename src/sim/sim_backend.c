@@ -2,54 +2,40 @@
 /* Plans as another device would, and computes nothing: for looking at schedules on any machine. */
 #include "backend/backend.h"
 #include "base/status.h"
-#include "families/families.h"
-#include "families/tilings.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-typedef enum sim_family { SIM_CPU, SIM_SM80, SIM_SM90 } sim_family;
+enum { MAX_SMS = 1024 };
 
 typedef struct sim_device {
     pod_device base;
-    sim_family family;
-    int32_t num_sms;
-    char target[32];
+    int is_cpu;
+    pod_chip chip; /**< without meaning if is_cpu, as are the options */
+    pod_gpu_options options;
+    char target[64]; /**< as it was asked for */
 } sim_device;
 
-static pod_tiling family_tiling(sim_family family, int32_t num_sms) {
-    if (family == SIM_CPU) return pod__tiling_cpu();
-    return family == SIM_SM80 ? pod__tiling_sm80(num_sms) : pod__tiling_sm90(num_sms);
-}
+/** The chips that it plays. */
+typedef struct sim_chip {
+    const char *name;
+    int32_t capability, num_sms, has_tensor_maps;
+    int32_t sm_smem_bytes, cta_smem_bytes; /**< shared memory of an SM, and what one CTA may have of it */
+} sim_chip;
 
-static pod_status sim_check_limits(const pod_device *device, const pod_limits *limits) {
-    (void)device;
-    (void)limits;
-    return POD_OK;
-}
+static const sim_chip h100 = {"h100", 90, 132, 1, 233472, 232448};
+static const sim_chip a100 = {"a100", 80, 108, 1, 167936, 166912};
 
-/** As the GPU would: what sm90's kernels do not take goes to sm80's. */
-static sim_family choose_family(const sim_device *sim, const pod_limits *limits) {
-    int is_refused = sim->family == SIM_SM90 && !pod__sm90_takes(limits);
-    return is_refused ? SIM_SM80 : sim->family;
-}
-
-static void sim_choose_tiling(const pod_device *device, const pod_limits *limits, pod_tiling *tiling) {
+static pod_status sim_choose(const pod_device *device, const pod_limits *limits, pod_choice *choice) {
     const sim_device *sim = (const sim_device *)device;
-    *tiling = family_tiling(choose_family(sim, limits), sim->num_sms);
+    if (sim->is_cpu) return pod__choose_cpu("cpu", limits, choice);
+    return pod__choose_kernel(&sim->chip, &sim->options, limits, choice);
 }
 
-static pod_status sim_check_tensors(const pod_device *device, const pod_limits *limits, const pod_tensors *tensors) {
-    (void)limits;
-    (void)tensors;
+static pod_status sim_check_call(const pod_call *call) {
     return pod__fail(POD_E_UNSUPPORTED, "device sim:%s plans only; it computes no attention",
-                     ((const sim_device *)device)->target);
-}
-
-static pod_status sim_attention(const pod_plan *plan, const pod_tensors *tensors, pod_stream stream) {
-    (void)stream;
-    return sim_check_tensors(plan->device, &plan->limits, tensors);
+                     ((const sim_device *)call->plan->device)->target);
 }
 
 static void sim_get_info(const pod_device *device, pod_device_info *info) {
@@ -57,15 +43,20 @@ static void sim_get_info(const pod_device *device, pod_device_info *info) {
     snprintf(info->backend, sizeof info->backend, "sim");
     snprintf(info->name, sizeof info->name, "%s", sim->target);
     snprintf(info->kernel, sizeof info->kernel, "none");
-    info->num_ctas = family_tiling(sim->family, sim->num_sms).num_ctas;
+    info->num_ctas = pod__cpu_tiling().num_ctas;
+    if (!sim->is_cpu) pod__chip_family(&sim->chip, &sim->options, &info->num_ctas);
 }
 
-static void sim_describe_kernel(const pod_device *device, const pod_limits *limits, pod_plan_info *info) {
-    static const char *const names[] = {[SIM_CPU] = "cpu", [SIM_SM80] = "sm80", [SIM_SM90] = "sm90"};
+static void sim_visit_kernels(const pod_device *device, int (*visit)(void *context, const pod_kernel_info *info),
+                              void *context) {
     const sim_device *sim = (const sim_device *)device;
-    sim_family family = choose_family(sim, limits);
-    snprintf(info->kernel, sizeof info->kernel, "%s", names[family]);
-    if (family != sim->family) pod__sm90_note(limits, info->kernel_note, sizeof info->kernel_note);
+    if (!sim->is_cpu) {
+        pod__chip_visit(&sim->chip, visit, context);
+        return;
+    }
+    pod_kernel_info info = pod__family_kernel_info(&pod__family_cpu, 1);
+    snprintf(info.name, sizeof info.name, "cpu");
+    visit(context, &info);
 }
 
 static void sim_close(pod_device *device) {
@@ -73,56 +64,71 @@ static void sim_close(pod_device *device) {
 }
 
 static const pod_backend sim_backend = {
-    .check_limits = sim_check_limits,
-    .choose_tiling = sim_choose_tiling,
-    .check_tensors = sim_check_tensors,
+    .choose = sim_choose,
+    .check_call = sim_check_call,
     .plan_build = NULL,
-    .attention = sim_attention,
+    .attention = sim_check_call,
     .get_info = sim_get_info,
-    .describe_kernel = sim_describe_kernel,
+    .visit_kernels = sim_visit_kernels,
     .close = sim_close,
 };
 
-/** What a target's name plays; "sms=N" is an H100 with N SMs. */
-static pod_status find_target(const char *target, sim_device *sim) {
-    static const struct {
-        const char *name;
-        sim_family family;
-        int32_t num_sms;
-    } targets[] = {
-        {"h100", SIM_SM90, 132},
-        {"h100,kernel=sm80", SIM_SM80, 132},
-        {"a100", SIM_SM80, 108},
-        {"cpu", SIM_CPU, 0},
-    };
-    for (size_t i = 0; i < sizeof targets / sizeof targets[0]; i++) {
-        if (strcmp(target, targets[i].name) != 0) continue;
-        sim->family = targets[i].family;
-        sim->num_sms = targets[i].num_sms;
+static void describe(const sim_chip *chip, int32_t num_sms, sim_device *sim) {
+    sim->chip.capability = chip->capability;
+    sim->chip.num_sms = num_sms;
+    sim->chip.has_tensor_maps = chip->has_tensor_maps;
+    pod__chip_estimate(&sim->chip, chip->sm_smem_bytes, chip->cta_smem_bytes);
+}
+
+/** N of "sms=N", 0 if it is none. */
+static int32_t parse_sms(const char *text, size_t length) {
+    if (length < 5 || memcmp(text, "sms=", 4) != 0 || text[4] < '0' || text[4] > '9') return 0;
+    char *end;
+    errno = 0;
+    long sms = strtol(text + 4, &end, 10);
+    return end == text + length && errno == 0 && sms <= MAX_SMS ? (int32_t)sms : 0;
+}
+
+/** What a target's name plays, up to its first comma; "sms=N" is an H100 with N SMs. */
+static pod_status find_target(const char *target, size_t length, sim_device *sim) {
+    static const sim_chip *const chips[] = {&h100, &a100};
+    sim->is_cpu = length == 3 && memcmp(target, "cpu", 3) == 0;
+    if (sim->is_cpu) return POD_OK;
+    for (size_t i = 0; i < sizeof chips / sizeof chips[0]; i++) {
+        if (strlen(chips[i]->name) != length || memcmp(target, chips[i]->name, length) != 0) continue;
+        describe(chips[i], chips[i]->num_sms, sim);
         return POD_OK;
     }
-    if (strncmp(target, "sms=", 4) == 0 && target[4] >= '0' && target[4] <= '9') {
-        char *end;
-        errno = 0;
-        long sms = strtol(target + 4, &end, 10);
-        if (*end == '\0' && errno == 0 && sms >= 1 && sms <= 1024) {
-            sim->family = SIM_SM90;
-            sim->num_sms = (int32_t)sms;
-            return POD_OK;
-        }
+    int32_t num_sms = parse_sms(target, length);
+    if (num_sms >= 1) {
+        describe(&h100, num_sms, sim);
+        return POD_OK;
     }
-    return pod__fail(POD_E_ARGUMENT,
-                     "sim target \"%.32s\" is none of h100, h100,kernel=sm80, a100, cpu, sms=N (N from 1 to 1024)",
-                     target);
+    return pod__fail(POD_E_ARGUMENT, "sim target \"%.*s\" is none of h100, a100, cpu, sms=N (N from 1 to %d)",
+                     length < 32 ? (int)length : 32, target, MAX_SMS);
+}
+
+static pod_status find_device(const char *argument, sim_device *sim) {
+    size_t length = strcspn(argument, ",");
+    if (strlen(argument) >= sizeof sim->target) {
+        return pod__fail(POD_E_ARGUMENT, "sim target \"%.32s...\" is longer than %zu characters", argument,
+                         sizeof sim->target - 1);
+    }
+    snprintf(sim->target, sizeof sim->target, "%s", argument);
+    POD_TRY(find_target(argument, length, sim));
+    if (sim->is_cpu) {
+        return argument[length] == '\0' ? POD_OK : pod__fail(POD_E_ARGUMENT, "sim:cpu takes no options");
+    }
+    POD_TRY(pod__gpu_options_parse(argument + length, &sim->options));
+    return pod__check_chip(&sim->chip, &sim->options, sim->target);
 }
 
 pod_status pod__sim_open(const char *argument, pod_device **device) {
     sim_device found = {.base.backend = &sim_backend};
-    POD_TRY(find_target(argument, &found));
+    POD_TRY(find_device(argument, &found));
     sim_device *sim = malloc(sizeof *sim);
     if (sim == NULL) return pod__fail(POD_E_NO_MEMORY, "no memory for a device");
     *sim = found;
-    snprintf(sim->target, sizeof sim->target, "%s", argument);
     *device = &sim->base;
     return POD_OK;
 }

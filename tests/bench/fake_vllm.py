@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What contenders/flash_attention_3.py calls of vLLM, on the CPU: as strict as the library about its arguments."""
+"""What libraries/flash_attention_3.py calls of vLLM, on the CPU: as strict as the library about its arguments."""
 
 from __future__ import annotations
 
@@ -47,16 +47,19 @@ def get_scheduler_metadata(
         "q_start": cu_seqlens_q.tolist(),
         "page_size": page_size,
         "causal": causal,
+        "window": tuple(window_size),
         "num_splits": num_splits,
     }
     return Metadata(settings, cache_seqlens.tolist())
 
 
-def _request(q, k, v):
-    """One request, causal, the last query sees all keys."""
+def _request(q, k, v, window):
+    """One request, causal, the last query sees all keys, or as many as the window has."""
     group = q.shape[1] // k.shape[1]
     q, k, v = (x.transpose(0, 1).float() for x in (q, k, v))
     mask = torch.ones(q.shape[1], k.shape[1]).tril(k.shape[1] - q.shape[1]).bool()
+    if window[0] >= 0:
+        mask = mask.triu(k.shape[1] - q.shape[1] - window[0])
     k, v = k.repeat_interleave(group, 0), v.repeat_interleave(group, 0)
     return torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(0, 1)
 
@@ -71,6 +74,7 @@ def flash_attn_varlen_func(
     cu_seqlens_k=None,
     seqused_k=None,
     causal=False,
+    window_size=None,
     block_table=None,
     scheduler_metadata=None,
     num_splits=0,
@@ -78,6 +82,7 @@ def flash_attn_varlen_func(
 ):
     assert (cu_seqlens_k is None) != (seqused_k is None)
     assert all(x is None or (x.dtype == torch.int32 and x.is_contiguous()) for x in (cu_seqlens_k, seqused_k))
+    assert isinstance(window_size, list) and len(window_size) == 2 and window_size[1] in (-1, 0)
     assert fa_version == 3 and causal and q.is_contiguous() and k.shape == v.shape
     requests = len(cu_seqlens_q) - 1
     if block_table is not None:
@@ -101,10 +106,11 @@ def flash_attn_varlen_func(
         "q_start": cu_seqlens_q.tolist(),
         "page_size": None if block_table is None else k.shape[1],
         "causal": causal,
+        "window": tuple(window_size),
         "num_splits": num_splits,
     }
     chunks = q.split(cu_seqlens_q.diff().tolist())
-    outs = [_request(chunk, ks[:n], vs[:n]) for chunk, ks, vs, n in zip(chunks, *caches, lengths)]
+    outs = [_request(chunk, ks[:n], vs[:n], window_size) for chunk, ks, vs, n in zip(chunks, *caches, lengths)]
     return torch.cat(outs).to(q.dtype)
 
 

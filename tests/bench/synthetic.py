@@ -17,6 +17,12 @@ BATCH_COLUMNS = (
 ).split()
 
 
+COMPARED_COLUMNS = (
+    "file name q_heads kv_heads head_dim window requests page_size dtype way calls sustained_us sustained_least_us "
+    "sustained_most_us paused_us paused_least_us paused_most_us energy_mj clock_mhz tflops kv_gb_per_s relative_l2"
+).split()
+
+
 def write(path: Path, columns: Iterable[str], rows: Iterable[dict], comments: Iterable[str] = ()) -> Path:
     columns = list(columns)
     lines = [*COMMENTS, *comments, ";".join(columns)]
@@ -45,59 +51,85 @@ def case(us: dict[str, float], prefill: str = "512@4096", decode: str = "16@4096
     return rows
 
 
-def limits(folder: Path, both_tflops: float = 480) -> Path:
+def compared(
+    us: dict[str, float],
+    requests: str,
+    file: str = "heads",
+    heads: tuple[int, int, int] = (32, 8, 128),
+    window: int = 0,
+    page_size: int = 16,
+    paused: float | None = 1.0,
+    sustained: float | None = 1.0,
+    energy: float | None = None,
+) -> list[dict]:
+    """The rows of one batch of bench/compare.py: the other arguments are factors of `us`, None is not measured."""
+    shape = {
+        "file": file, "name": f"{heads[0]}-{heads[1]},{requests.replace(' ', '+')}", "q_heads": heads[0],
+        "kv_heads": heads[1], "head_dim": heads[2], "window": window, "requests": requests, "page_size": page_size,
+        "dtype": "bf16", "relative_l2": "2e-03",
+    }  # fmt: skip
+    factors = {"sustained_us": sustained, "paused_us": paused, "energy_mj": energy}
+    return [
+        {**shape, "way": way, **{column: x * time_us for column, x in factors.items() if x is not None}}
+        for way, time_us in us.items()
+    ]
+
+
+def peak(folder: Path, both_tflops: float = 480) -> Path:
     columns = "measured tflops gb_per_s clock_mhz power_watts".split()
     rows = [("read", "", 3100, 1980, 300), ("math", 640, "", 1500, 690), ("both", both_tflops, 3100, 1300, 700)]
-    return write(folder / "limits.csv", columns, [dict(zip(columns, row)) for row in rows])
+    return write(folder / "peak.csv", columns, [dict(zip(columns, row)) for row in rows])
 
 
-def fig1(folder: Path, fused_sm: float = 60, fused_dram: float = 70) -> Path:
+def utilisation(folder: Path, fused_sm: float = 60, fused_dram: float = 70) -> Path:
     rows = []
     for prefill in ("1024@12288", "12288@12288"):
         busy = {"serial": (40, 50), "streams": (45, 55), "fused": (fused_sm, fused_dram)}
         for row in case({"serial": 150, "streams": 130, "fused": 100}, prefill):
             sm, dram = busy[row["variant"]]
             rows.append({**row, "sm_percent": sm, "tensor_percent": "", "dram_percent": dram, "source": "ncu"})
-    return write(folder / "fig1.csv", [*BATCH_COLUMNS, "sm_percent", "tensor_percent", "dram_percent", "source"], rows)
+    return write(
+        folder / "utilisation.csv", [*BATCH_COLUMNS, "sm_percent", "tensor_percent", "dram_percent", "source"], rows
+    )
 
 
-def fig6(folder: Path, serial_55: float = 300) -> Path:
+def chunk_waves(folder: Path, serial_55: float = 300) -> Path:
     rows = []
     for decodes, serial in ((54, 250), (55, serial_55)):
         for chunk in (1, 2, 3):
             rows += case({"fused": 200, "serial": serial, "streams": 230}, f"512@{512 * chunk}", f"{decodes}@16384",
                          model="yi-6b", param=chunk)  # fmt: skip
-    return write(folder / "fig6.csv", BATCH_COLUMNS, rows)
+    return write(folder / "chunk_waves.csv", BATCH_COLUMNS, rows)
 
 
-def fig7(folder: Path, sm_aware: float = 1.1) -> Path:
+def fusion_ways(folder: Path, sm_aware: float = 1.1) -> Path:
     columns = "case iterations variant repeats median_us to_ideal to_ideal_p10 to_ideal_p90".split()
     over_ideal = {"serial": 2.0, "streams": 1.9, "cta_parallel": 1.8, "thread": 1.5, "sm_aware": sm_aware, "ideal": 1.0}
     rows = [{"case": f"i{n}", "iterations": n, "variant": variant, "median_us": 10 * x, "to_ideal": x}
             for n in (2, 4, 8) for variant, x in over_ideal.items()]  # fmt: skip
-    return write(folder / "fig7.csv", columns, rows)
+    return write(folder / "fusion_ways.csv", columns, rows)
 
 
-def fig10(folder: Path, small: float = 50) -> Path:
+def decode_tiles(folder: Path, small: float = 50) -> Path:
     rows = case({"fused": 100, "decode": 50, "decode ctas=2": 50, "decode ctas=4": small, "ctas=2": 100, "ctas=4": 140})
-    return write(folder / "fig10.csv", BATCH_COLUMNS, rows)
+    return write(folder / "decode_tiles.csv", BATCH_COLUMNS, rows)
 
 
-def fig11(folder: Path, serial: float = 140) -> Path:
+def sweep(folder: Path, serial: float = 140) -> Path:
     rows = [row for model in ("llama-3-8b", "yi-6b") for prefill in ("512@4096", "1024@8192")
             for row in case({"fused": 100, "serial": serial, "streams": 120}, prefill, model=model)]  # fmt: skip
-    return write(folder / "fig11.csv", BATCH_COLUMNS, rows)
+    return write(folder / "sweep.csv", BATCH_COLUMNS, rows)
 
 
-def fig13(folder: Path, four: float = 90) -> Path:
+def ctas_per_sm(folder: Path, four: float = 90) -> Path:
     rows = case({"fused": 100, "ctas=2": 100, "ctas=4": 150}, "2048@8192")
     rows += case({"fused": 100, "ctas=2": 110, "ctas=4": four}, "512@512")
-    return write(folder / "fig13.csv", BATCH_COLUMNS, rows)
+    return write(folder / "ctas_per_sm.csv", BATCH_COLUMNS, rows)
 
 
-def fig14(folder: Path, half: float = 120) -> Path:
+def ticket_policy(folder: Path, half: float = 120) -> Path:
     rows = case({"fused": 100, "policy=proportional": 100, "policy=half": half})
-    return write(folder / "fig14.csv", BATCH_COLUMNS, rows)
+    return write(folder / "ticket_policy.csv", BATCH_COLUMNS, rows)
 
 
 def trace(folder: Path, serial: float = 130) -> Path:
@@ -111,31 +143,34 @@ def trace(folder: Path, serial: float = 130) -> Path:
     return write(folder / "trace.csv", columns, rows)
 
 
-def peers(folder: Path, fa3: float = 150) -> Path:
+def batches(folder: Path, fa3: float = 150) -> Path:
     rows = []
     for prefill, side in (("512@512", 20), ("512@8192", 60), ("1024@8192", 95)):
         times = {"fused": 110, "serial": 100 + side, "streams": 95 + side, "prefill": side, "decode": 100}
         rows += case({**times, "fa3_best": fa3, "fa3_sm_partition": 130, "pod_best": 140}, prefill, page_size=0)
         rows += case({**times, "fused": 112, "fa3_best": fa3}, prefill, page_size=16)
-    return write(folder / "peers.csv", BATCH_COLUMNS, rows)
+    return write(folder / "batches.csv", BATCH_COLUMNS, rows)
 
 
 def libraries(folder: Path) -> Path:
-    rows = case({"fused": 112, "serial": 195, "flashinfer_pod": 168, "flashinfer_batch_attention": 180}, "1024@8192")
-    missing = "# left out: fa3_mixed: vllm.vllm_flash_attn cannot be imported"
-    return write(folder / "libraries.csv", BATCH_COLUMNS, rows, [missing])
+    us = {"fused": 112, "serial": 195, "flashinfer_pod": 168, "flashinfer_batch_attention": 180}
+    missing = [
+        "# left out: fa3_mixed: vllm.vllm_flash_attn cannot be imported",
+        "# left out: heads/a [sdpa]: out of memory",
+    ]
+    return write(folder / "libraries.csv", COMPARED_COLUMNS, compared(us, "1024@8192 16x1@4096"), missing)
 
 
-def libraries_contiguous(folder: Path, fa3_decode: float = 104) -> Path:
+def libraries_contiguous(folder: Path, fa3_decode: float = 104, **factors: float | None) -> Path:
     rows = []
     for prefill, side, fa3_prefill in (("1024@8192", 90, 99), ("2048@8192", 120, 144)):
         us = {"fused": 100, "serial": 100 + side, "prefill": side, "decode": 100, "fa3_prefill": fa3_prefill,
               "fa3_decode": fa3_decode, "fa3_serial": 200, "fa3_streams": 130, "fa3_mixed": 150,
               "fa3_mixed_unsplit": 120 if side == 120 else 160}  # fmt: skip
-        rows += case(us, prefill, page_size=0)
-    return write(folder / "libraries_contiguous.csv", BATCH_COLUMNS, rows)
+        rows += compared(us, f"{prefill} 16x1@4096", page_size=0, **factors)
+    return write(folder / "libraries_contiguous.csv", COMPARED_COLUMNS, rows)
 
 
 MAKERS = {maker.__name__: maker for maker in (
-    limits, fig1, fig6, fig7, fig10, fig11, fig13, fig14, trace, peers, libraries,
-    libraries_contiguous)}  # fmt: skip
+    peak, utilisation, chunk_waves, fusion_ways, decode_tiles, sweep, ctas_per_sm, ticket_policy, trace, batches,
+    libraries, libraries_contiguous)}  # fmt: skip

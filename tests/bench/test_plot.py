@@ -4,8 +4,8 @@
 import plot
 import pytest
 import synthetic
-from plots import pages, results, summary
-from plots.suites import SUITES
+from figures import pages, results, summary
+from figures.suites import SUITES
 
 
 def test_all_suites_are_drawn_and_a_page_is_filled(tmp_path, capsys):
@@ -13,19 +13,19 @@ def test_all_suites_are_drawn_and_a_page_is_filled(tmp_path, capsys):
         make(tmp_path)
     page = tmp_path / "docs" / "page.md"
     page.parent.mkdir()
-    page.write_text("before\n<!-- fig11 -->\nstale\n<!-- /fig11 -->\n<!-- balanced -->\n<!-- /balanced -->\nafter\n")
+    page.write_text("before\n<!-- sweep -->\nstale\n<!-- /sweep -->\n<!-- balanced -->\n<!-- /balanced -->\nafter\n")
     assert plot.main([str(tmp_path), "--figures", str(tmp_path / "figures"), "--page", str(page)]) == 0
     assert len(list((tmp_path / "figures").glob("*.svg"))) == len(synthetic.MAKERS)
     assert len(list((tmp_path / "figures").glob("*.png"))) == len(synthetic.MAKERS)
     filled = page.read_text()
-    assert filled.startswith("before\n<!-- fig11 -->\n![The sweep") and filled.endswith("<!-- /balanced -->\nafter\n")
-    assert "](../figures/fig11.svg)" in filled and "stale" not in filled
+    assert filled.startswith("before\n<!-- sweep -->\n![The sweep") and filled.endswith("<!-- /balanced -->\nafter\n")
+    assert "](../figures/sweep.svg)" in filled and "stale" not in filled
     assert "| 1024@8192 + 16@4096 | 100 | 1.90 |" in filled
     assert capsys.readouterr().err == ""
 
 
 def test_every_claim_is_answered_or_said_to_be_open(tmp_path):
-    for suite in ("limits", "fig11", "peers"):
+    for suite in ("peak", "sweep", "batches"):
         synthetic.MAKERS[suite](tmp_path)
     page = tmp_path / "page.md"
     page.write_text("<!-- claims -->\n<!-- /claims -->\n")
@@ -43,9 +43,9 @@ def test_every_suite_has_a_verdict(tmp_path):
 
 
 def test_filling_twice_changes_nothing(tmp_path):
-    synthetic.limits(tmp_path)
+    synthetic.peak(tmp_path)
     page = tmp_path / "page.md"
-    page.write_text("<!-- limits -->\n<!-- /limits -->\n")
+    page.write_text("<!-- peak -->\n<!-- /peak -->\n")
     plot.main([str(tmp_path), "--page", str(page)])
     first = page.read_text()
     plot.main([str(tmp_path), "--page", str(page)])
@@ -53,32 +53,32 @@ def test_filling_twice_changes_nothing(tmp_path):
 
 
 def test_a_suite_without_a_file_is_said_to_be_not_measured(tmp_path):
-    synthetic.limits(tmp_path)
+    synthetic.peak(tmp_path)
     page = tmp_path / "page.md"
-    page.write_text("<!-- fig7 -->\n<!-- /fig7 -->\n<!-- balanced -->\n<!-- /balanced -->\n")
+    page.write_text("<!-- fusion_ways -->\n<!-- /fusion_ways -->\n<!-- balanced -->\n<!-- /balanced -->\n")
     assert plot.main([str(tmp_path), "--page", str(page)]) == 0
-    assert page.read_text().count("Not measured: no fig7.csv.") == 1
-    assert "Not measured: no peers.csv." in page.read_text()
+    assert page.read_text().count("Not measured: no fusion_ways.csv.") == 1
+    assert "Not measured: no run has the sides alone." in page.read_text()
 
 
 def test_a_wrong_file_does_not_stop_the_others(tmp_path, capsys):
-    synthetic.limits(tmp_path)
-    synthetic.write(tmp_path / "fig11.csv", ["case"], [{"case": "x"}])
+    synthetic.peak(tmp_path)
+    synthetic.write(tmp_path / "sweep.csv", ["case"], [{"case": "x"}])
     assert plot.main([str(tmp_path)]) == 1
-    assert (tmp_path / "limits.svg").exists()
-    assert "plot: fig11.csv: no column variant" in capsys.readouterr().err
+    assert (tmp_path / "peak.svg").exists()
+    assert "plot: sweep.csv: no column variant" in capsys.readouterr().err
 
 
 def test_a_suite_of_which_nothing_was_measured_is_said_and_no_error(tmp_path, capsys):
-    synthetic.limits(tmp_path)
-    synthetic.write(tmp_path / "fig11.csv", synthetic.BATCH_COLUMNS, [], ["# left out: a: the time limit"])
+    synthetic.peak(tmp_path)
+    synthetic.write(tmp_path / "sweep.csv", synthetic.BATCH_COLUMNS, [], ["# left out: a: the time limit"])
     assert plot.main([str(tmp_path)]) == 0
-    assert "fig11: not drawn: fig11.csv: no rows; left out: a: the time limit" in capsys.readouterr().out
+    assert "sweep: not drawn: sweep.csv: no rows; left out: a: the time limit" in capsys.readouterr().out
 
 
 def test_a_suite_that_was_asked_for_must_be_there(tmp_path, capsys):
-    assert plot.main([str(tmp_path), "fig6"]) == 1
-    assert "fig6.csv: No such file" in capsys.readouterr().err
+    assert plot.main([str(tmp_path), "chunk_waves"]) == 1
+    assert "chunk_waves.csv: No such file" in capsys.readouterr().err
 
 
 def test_an_empty_folder_is_an_error_that_says_what_to_do(tmp_path, capsys):
@@ -93,48 +93,46 @@ def test_an_unknown_suite_is_a_usage_error(tmp_path, capsys):
 
 
 def test_a_block_that_does_not_end_is_refused():
-    with pytest.raises(results.ResultError, match="<!-- fig1 --> but no <!-- /fig1 -->"):
-        pages.replace("<!-- fig1 -->\ntext", {"fig1": "new"})
+    with pytest.raises(results.ResultError, match="<!-- utilisation --> but no <!-- /utilisation -->"):
+        pages.replace("<!-- utilisation -->\ntext", {"utilisation": "new"})
 
 
 def test_named_suites_fill_their_own_blocks_and_no_others(tmp_path):
-    synthetic.limits(tmp_path)
-    synthetic.fig11(tmp_path)
+    synthetic.peak(tmp_path)
+    synthetic.sweep(tmp_path)
     page = tmp_path / "page.md"
-    kept = ("fig11", "peers", "claims", "balanced")
-    page.write_text("".join(f"<!-- {name} -->\nold {name}\n<!-- /{name} -->\n" for name in ("limits", *kept)))
-    assert plot.main([str(tmp_path), "limits", "--page", str(page)]) == 0
+    kept = ("sweep", "batches", "claims", "balanced")
+    page.write_text("".join(f"<!-- {name} -->\nold {name}\n<!-- /{name} -->\n" for name in ("peak", *kept)))
+    assert plot.main([str(tmp_path), "peak", "--page", str(page)]) == 0
     filled = page.read_text()
-    assert "![Ceilings]" in filled and "old limits" not in filled
+    assert "![Ceilings]" in filled and "old peak" not in filled
     assert all(f"<!-- {name} -->\nold {name}\n<!-- /{name} -->\n" in filled for name in kept)
 
 
+def runs(tmp_path, *makers):
+    return [results.read(make(tmp_path)) for make in makers]
+
+
 def test_each_file_s_ratios_are_its_own(tmp_path):
-    table = summary.table(results.read(synthetic.peers(tmp_path)), [results.read(synthetic.libraries(tmp_path))])
-    row = next(line for line in table.splitlines() if line.startswith("| 1024@8192"))
-    # Serial's 195 and POD-Attention's 140 are over the 110 of their file, FlashInfer's 168 and 180 over its 112.
-    assert row.split("|")[3:7] == [" 1.77 ", " 1.73 ", " 1.50 ", " 1.61 "]
-    assert " 1.27 " in row
-
-
-def test_flash_attention_3_is_shown_from_the_run_that_measured_it(tmp_path):
-    peers = results.read(synthetic.peers(tmp_path))
-    runs = [results.read(make(tmp_path)) for make in (synthetic.libraries, synthetic.libraries_contiguous)]
-    lines = summary.table(peers, runs).splitlines()
+    lines = summary.table(runs(tmp_path, synthetic.libraries, synthetic.libraries_contiguous)).splitlines()
     heading, caches, row = lines[2], lines[4], lines[5]
-    assert heading.endswith("| POD-Attention, best | FlashAttention-3, best |")
-    # Contiguous: fused 100, its own serial 190, FlashAttention-3's streams 130. POD-Attention's 140 / 110 are of peers.
-    assert row == "| 1024@8192 + 16@4096 | 100 | 1.90 | 1.50 | 1.61 | 1.27 | 1.30 |"
-    assert caches.count("contiguous") == 4 and caches.count("page size 16") == 2
+    assert heading.endswith("| FlashInfer BatchAttention | FlashAttention-3, best |")
+    # Contiguous: fused 100, its own serial 190, FlashAttention-3's streams 130. FlashInfer's 168 and 180 are over the
+    # 112 of its own file.
+    assert row == "| 1024@8192 + 16@4096 | 100 | 1.90 | 1.50 | 1.61 | 1.30 |"
+    assert caches.count("contiguous") == 3 and caches.count("page size 16") == 2
+    assert "32 query and 8 KV heads, head_dim 128, bf16, layers back to back." in lines[0]
 
 
-def test_a_contiguous_run_without_the_sides_leaves_the_batches_to_the_peers(tmp_path):
-    peers = results.read(synthetic.peers(tmp_path))
-    rows = synthetic.case({"fused": 100, "fa3_serial": 140}, "1024@8192", page_size=0)
-    run = results.read(synthetic.write(tmp_path / "run.csv", synthetic.BATCH_COLUMNS, rows))
-    lines = summary.table(peers, [run]).splitlines()
-    assert lines[5].startswith("| 1024@8192 + 16@4096 | 110 | 1.77 |") and lines[5].endswith("| 1.40 |")
+def test_a_table_of_several_head_counts_names_them(tmp_path):
+    us = {"fused": 100, "serial": 150, "prefill": 70, "decode": 80}
+    rows = synthetic.compared(us, "512@512 8x1@512") + synthetic.compared(us, "512@512 8x1@512", heads=(8, 1, 64))
+    run = results.read(synthetic.write(tmp_path / "run.csv", synthetic.COMPARED_COLUMNS, rows))
+    said = summary.table([run])
+    assert "; several head counts, bf16" in said
+    assert "| 32/8: 512@512 + 8@512 | 100 | 1.50 |" in said and "| 8/1 d64: 512@512 + 8@512 | 100 | 1.50 |" in said
 
 
 def test_no_file_with_sides_is_no_table(tmp_path):
-    assert summary.table(None, [results.read(synthetic.libraries(tmp_path))]) == "Not measured: no peers.csv."
+    assert summary.table(runs(tmp_path, synthetic.libraries)) == "Not measured: no run has the sides alone."
+    assert summary.table([]) == "Not measured: no run has the sides alone."

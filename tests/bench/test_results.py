@@ -3,7 +3,7 @@
 
 import pytest
 import synthetic
-from plots import batches, results
+from figures import cases, results
 
 
 def test_comments_columns_and_rows_are_told_apart(tmp_path):
@@ -23,8 +23,8 @@ def test_a_missing_column_is_named(tmp_path):
 
 
 def test_a_file_without_rows_says_what_it_left_out(tmp_path):
-    found = results.read(synthetic.write(tmp_path / "a.csv", ["case"], [], ["# left out: fig1: no counters"]))
-    with pytest.raises(results.ResultError, match=r"a\.csv: no rows; left out: fig1: no counters"):
+    found = results.read(synthetic.write(tmp_path / "a.csv", ["case"], [], ["# left out: utilisation: no counters"]))
+    with pytest.raises(results.ResultError, match=r"a\.csv: no rows; left out: utilisation: no counters"):
         found.need("case")
 
 
@@ -49,29 +49,29 @@ def test_a_field_that_is_no_number_is_named_with_its_case(tmp_path):
     rows[0]["median_us"] = "fast"
     found = results.read(synthetic.write(tmp_path / "a.csv", synthetic.BATCH_COLUMNS, rows))
     with pytest.raises(results.ResultError, match=r"median_us of m,512@4096.* is 'fast', not a number"):
-        batches.cases_of(found)
+        cases.cases_of(found)
 
 
 def test_cases_without_a_needed_variant_are_dropped_and_none_is_an_error(tmp_path):
     rows = synthetic.case({"fused": 100, "serial": 140}) + synthetic.case({"fused": 90}, "2048@8192")
     found = results.read(synthetic.write(tmp_path / "a.csv", synthetic.BATCH_COLUMNS, rows))
-    assert [case.us for case in batches.cases_of(found, "fused", "serial")] == [{"fused": 100.0, "serial": 140.0}]
+    assert [case.us for case in cases.cases_of(found, "fused", "serial")] == [{"fused": 100.0, "serial": 140.0}]
     with pytest.raises(results.ResultError, match="no case has hfuse; its variants are fused, serial"):
-        batches.cases_of(found, "hfuse")
+        cases.cases_of(found, "hfuse")
 
 
 def test_the_co_run_limit_lies_between_the_longer_side_and_serial():
-    assert batches.co_run_us(100, 0) == 100
-    assert 100 < batches.co_run_us(100, 60) < 160
-    assert batches.co_run_us(60, 100) == batches.co_run_us(100, 60)
+    assert cases.co_run_us(100, 0) == 100
+    assert 100 < cases.co_run_us(100, 60) < 160
+    assert cases.co_run_us(60, 100) == cases.co_run_us(100, 60)
 
 
 def test_the_mean_of_ratios_is_geometric():
-    assert batches.mean([2, 0.5]) == pytest.approx(1)
-    assert batches.mean([4, 1]) == pytest.approx(2)
+    assert cases.mean([2, 0.5]) == pytest.approx(1)
+    assert cases.mean([4, 1]) == pytest.approx(2)
 
 
 def test_balance_is_of_the_shorter_side():
-    assert batches.is_balanced(20, 80)
-    assert batches.is_balanced(80, 20)
-    assert not batches.is_balanced(19, 81)
+    assert cases.is_balanced(20, 80)
+    assert cases.is_balanced(80, 20)
+    assert not cases.is_balanced(19, 81)

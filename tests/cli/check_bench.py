@@ -93,78 +93,101 @@ def check_trace(bench):
             assert abs(float(row["serial_us"]) - float(row["prefill_us"]) - float(row["decode_us"])) <= 0.01
 
 
-def check_limits(bench):
-    check_heading(bench, "limits")
-    rows = {row["measured"]: row for row in bench.rows("limits")}
+def check_peak(bench):
+    check_heading(bench, "peak")
+    rows = {row["measured"]: row for row in bench.rows("peak")}
     assert float(rows["read"]["gb_per_s"]) > 0 and rows["read"]["tflops"] == ""
     assert float(rows["math"]["tflops"]) > 0 and rows["math"]["gb_per_s"] == ""
 
 
 def check_files(bench):
-    printed = bench.run("limits", "fig1", "fig6", "fig10", "trace")
-    assert "fig10    left out: needs a GPU" in printed
-    assert not os.path.exists(bench.path("fig10"))
-    check_limits(bench)
-    check_batches(bench, "fig1", 3, ["sm_percent", "tensor_percent", "dram_percent", "source"])
-    assert {row["source"] for row in bench.rows("fig1")} == {"limits"}
-    check_batches(bench, "fig6", 16)
+    printed = bench.run("peak", "utilisation", "chunk_waves", "decode_tiles", "trace")
+    assert "decode_tiles  left out: needs a GPU" in printed
+    assert not os.path.exists(bench.path("decode_tiles"))
+    check_peak(bench)
+    check_batches(bench, "utilisation", 3, ["sm_percent", "tensor_percent", "dram_percent", "source"])
+    assert {row["source"] for row in bench.rows("utilisation")} == {"peak"}
+    check_batches(bench, "chunk_waves", 16)
     check_trace(bench)
 
 
 def check_resume(bench):
     """A file that was cut off amid a line keeps its whole cases; what is there is not measured again."""
-    whole = bench.lines("fig6")
-    assert "exists; give --resume" in bench.run("fig6", code=2)
-    assert "of another command, device or commit" in bench.run("fig6", "--resume", commit="other", code=2)
-    assert bench.lines("fig6") == whole
-    with open(bench.path("fig6"), "w", encoding="utf-8") as file:
+    whole = bench.lines("chunk_waves")
+    assert "exists; give --resume" in bench.run("chunk_waves", code=2)
+    assert "of another command, device or commit" in bench.run("chunk_waves", "--resume", commit="other", code=2)
+    assert bench.lines("chunk_waves") == whole
+    with open(bench.path("chunk_waves"), "w", encoding="utf-8") as file:
         file.write("\n".join(whole[: 8 + 4 * 3]) + "\n" + "yi-6b,32@5")
-    assert "cases done 13, there before 3" in bench.run("fig6", "--resume")
-    assert bench.lines("fig6")[: 8 + 4 * 3] == whole[: 8 + 4 * 3]
-    check_batches(bench, "fig6", 16)
-    assert "cases done 0, there before 16" in bench.run("fig6", "--resume")
-    assert bench.lines("fig6").count("# done") == 1
+    assert "cases done 13, there before 3" in bench.run("chunk_waves", "--resume")
+    assert bench.lines("chunk_waves")[: 8 + 4 * 3] == whole[: 8 + 4 * 3]
+    check_batches(bench, "chunk_waves", 16)
+    assert "cases done 0, there before 16" in bench.run("chunk_waves", "--resume")
+    assert bench.lines("chunk_waves").count("# done") == 1
 
 
 def check_left_out(bench):
     """A case that was left out is named with a reason, and measured when the file is gone on with."""
-    lines = bench.lines("fig6")
-    name = bench.rows("fig6")[0]["case"]
-    with open(bench.path("fig6"), "w", encoding="utf-8") as file:
+    lines = bench.lines("chunk_waves")
+    name = bench.rows("chunk_waves")[0]["case"]
+    with open(bench.path("chunk_waves"), "w", encoding="utf-8") as file:
         file.write("\n".join(lines[:-1]) + f"\n# left out: {name}: the time limit\n")
-    assert "cases done 1, there before 15" in bench.run("fig6", "--resume")
-    check_batches(bench, "fig6", 16)
-    assert not any("left out" in comment for comment in bench.comments("fig6"))
+    assert "cases done 1, there before 15" in bench.run("chunk_waves", "--resume")
+    check_batches(bench, "chunk_waves", 16)
+    assert not any("left out" in comment for comment in bench.comments("chunk_waves"))
 
 
 def check_overwrite(bench):
-    bench.run("limits", "--overwrite", commit="other")
-    assert "# commit: other" in bench.comments("limits")
+    bench.run("peak", "--overwrite", commit="other")
+    assert "# commit: other" in bench.comments("peak")
+
+
+def check_batch_file(bench):
+    """Any mix of requests and a window, on both kinds of cache; only a mix of one chunk and decodes has its columns."""
+    bench.run("batches", "--batches", os.path.join(HERE, "batch_files", "small.csv"))
+    assert f"--batches {HERE}/batch_files/small.csv" in "\n".join(bench.comments("batches"))
+    rows = bench.rows("batches")
+    assert list(rows[0]) == BATCH_COLUMNS + ["window", "requests"]
+    assert [row["case"] for row in rows[::4]] == ["small:one chunk,contiguous", "small:one chunk,p16"]
+    assert {row["requests"] for row in rows} == {"16@64 2x1@32"} and {row["window"] for row in rows} == {"0"}
+
+
+def check_steps(bench):
+    """What podattn replay writes is what podattn bench reads."""
+    steps = os.path.join(bench.folder, "steps.csv")
+    command = "replay --synthetic chat --requests 6 --chunk 512 --window 512 --heads 8,2 --every 40 --write-batches"
+    done = subprocess.run([bench.podattn, *command.split(), steps], capture_output=True, text=True, timeout=TIMEOUT_S)
+    assert done.returncode == 0, done.stderr
+    printed = bench.run("batches", "--batches", steps, "--overwrite")
+    assert "left out" not in printed
+    rows = bench.rows("batches")
+    assert rows[0]["case"] == "steps:step40,contiguous" and {row["window"] for row in rows} == {"32"}
 
 
 def check_gpu(bench):
-    """Streams, both kinds of cache, times from the table, and sides that are empty."""
+    """Streams, both kinds of cache, sides that are empty, and any mix of requests with a window."""
     batch = ["fused", "serial", "streams", "prefill", "decode"]
-    expected = [batch + ["other"], ["fused", "serial", "streams", "decode"]]
-    expected.append(["fused", "serial", "streams", "prefill", "other"])
-    bench.run("peers", "--peers", os.path.join(HERE, "peers", "tiny.csv"))
-    assert bench.comments("peers")[-1] == "# done"
+    expected = [batch, [v for v in batch if v != "prefill"], [v for v in batch if v != "decode"], batch]
+    bench.run("batches", "--batches", os.path.join(HERE, "batch_files", "tiny.csv"))
+    assert bench.comments("batches")[-1] == "# done"
+    requests = ["20@40 3x1@30", "5x1@33", "24@24", "30@30 17@50 2x3@40 1@33 1@9"]
     for page_size in ("0", "16"):
-        rows = [row for row in bench.rows("peers") if row["page_size"] == page_size]
+        rows = [row for row in bench.rows("batches") if row["page_size"] == page_size]
         cases = list(dict.fromkeys(row["case"] for row in rows))
         assert [[row["variant"] for row in rows if row["case"] == case] for case in cases] == expected
+        assert list(dict.fromkeys(row["requests"] for row in rows)) == requests
+        assert list(dict.fromkeys(row["window"] for row in rows)) == ["0", "16"]
         for row in rows:
-            if row["variant"] == "other":
-                assert row["kernel"] == "" and row["repeats"] == "" and float(row["median_us"]) in (12.5, 3)
-            else:
-                assert "fused_bf16_d64" in row["kernel"] and float(row["median_us"]) > 0 and row["repeats"] == "1"
+            is_ragged = row["window"] == "16"
+            assert "fused_bf16_d64" in row["kernel"] and float(row["median_us"]) > 0 and row["repeats"] == "1"
+            assert is_ragged == (row["prefill_q"] == row["decode_kv"] == "")
 
 
 def main(arguments):
     if not 1 <= len(arguments) <= 2 or arguments[1:] not in ([], ["--gpu"]):
         sys.exit(__doc__)
     is_gpu = len(arguments) == 2
-    checks = [check_gpu] if is_gpu else [check_files, check_resume, check_left_out, check_overwrite]
+    checks = [check_gpu] if is_gpu else [check_files, check_resume, check_left_out, check_overwrite, check_batch_file, check_steps]
     with tempfile.TemporaryDirectory() as folder:
         device = "cuda:0" if is_gpu else "cpu:1"
         bench = Bench(os.path.abspath(arguments[0]), device, os.path.join(folder, "a", "b"))

@@ -7,9 +7,9 @@
 
 #include <cmocka.h>
 
-#include "check.h"
-#include "element.h"
-#include "stopwatch.h"
+#include "base/dtype.h"
+#include "run/check.h"
+#include "run/stopwatch.h"
 
 #include <math.h>
 
@@ -31,7 +31,7 @@ static fixture make_fixture(void) {
     return made;
 }
 
-static check_errors compare(fixture *fixture) {
+static pod_errors compare(fixture *fixture) {
     check_reference reference = {&fixture->limits, NUM_ROWS, fixture->out, fixture->lse};
     pod_tensors tensors = pod_tensors_init();
     tensors.out = fixture->given_out;
@@ -40,14 +40,14 @@ static check_errors compare(fixture *fixture) {
 }
 
 static int passes(fixture *fixture) {
-    return check_passes(compare(fixture), check_tolerance(POD_F32));
+    return pod__errors_within(compare(fixture), pod__errors_allowed(POD_F32));
 }
 
 static void test_equal_passes(void **state) {
     (void)state;
     fixture fixture = make_fixture();
     assert_true(passes(&fixture));
-    assert_true(compare(&fixture).output == 0);
+    assert_true(compare(&fixture).whole == 0);
 }
 
 static void test_wrong_output_fails(void **state) {
@@ -84,9 +84,9 @@ static void test_empty_row_must_be_zero(void **state) {
 
 static void test_nan_is_the_worst(void **state) {
     (void)state;
-    check_errors good = {1e-9, 1e-9, 1e-9}, bad = {NAN, 1, 1};
-    assert_true(isnan(check_worst(good, bad).output));
-    assert_true(isnan(check_worst(bad, good).output));
+    pod_errors good = {1e-9, 1e-9, 1e-9}, bad = {NAN, 1, 1};
+    assert_true(isnan(pod__larger_errors(good, bad).whole));
+    assert_true(isnan(pod__larger_errors(bad, good).whole));
 }
 
 static void test_quantiles(void **state) {
@@ -104,19 +104,19 @@ static void test_elements_round_trip(void **state) {
     for (uint32_t bits = 0; bits < 0x10000; bits++) {
         uint16_t half = (uint16_t)bits, back = 0;
         if ((half >> 10 & 31) != 0 && (half >> 10 & 31) != 31) {
-            element_store(&back, POD_F16, 0, element_load(&half, POD_F16, 0));
+            pod__store(&back, POD_F16, 0, pod__load(&half, POD_F16, 0));
             assert_int_equal(back, half);
         }
         if ((half >> 7 & 255) != 255) {
-            element_store(&back, POD_BF16, 0, element_load(&half, POD_BF16, 0));
+            pod__store(&back, POD_BF16, 0, pod__load(&half, POD_BF16, 0));
             assert_int_equal(back, half);
         }
     }
     uint16_t even = 0;
-    element_store(&even, POD_BF16, 0, 1.00390625f); /* half way between 1 and the next bf16 */
-    assert_true(element_load(&even, POD_BF16, 0) == 1.0f);
-    element_store(&even, POD_F16, 0, 1.00048828125f); /* half way between 1 and the next f16 */
-    assert_true(element_load(&even, POD_F16, 0) == 1.0f);
+    pod__store(&even, POD_BF16, 0, 1.00390625f); /* half way between 1 and the next bf16 */
+    assert_true(pod__load(&even, POD_BF16, 0) == 1.0f);
+    pod__store(&even, POD_F16, 0, 1.00048828125f); /* half way between 1 and the next f16 */
+    assert_true(pod__load(&even, POD_F16, 0) == 1.0f);
 }
 
 static void halves_survive_a_round_trip(void **state) {
@@ -124,7 +124,7 @@ static void halves_survive_a_round_trip(void **state) {
     for (uint32_t bits = 0; bits < 0x10000; bits++) {
         uint16_t half = (uint16_t)bits, again = 0;
         if ((half & 0x7fff) > 0x7c00) continue; /* NaN */
-        element_store(&again, POD_F16, 0, element_load(&half, POD_F16, 0));
+        pod__store(&again, POD_F16, 0, pod__load(&half, POD_F16, 0));
         assert_int_equal(again, half);
     }
 }
@@ -139,7 +139,7 @@ static void small_and_large_floats_become_the_nearest_half(void **state) {
                  {-1e9f, 0xfc00},    {1.0f, 0x3c00},          {5.5e-5f, 0x039b}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         uint16_t half;
-        element_store(&half, POD_F16, 0, cases[i].value);
+        pod__store(&half, POD_F16, 0, cases[i].value);
         assert_int_equal(half, cases[i].half);
     }
 }

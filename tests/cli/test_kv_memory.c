@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What an 80 GB card holds, against figures worked out by hand. */
-#include "kv_memory.h"
+#include "bench/kv_memory.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

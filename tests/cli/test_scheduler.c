@@ -7,18 +7,19 @@
 
 #include <cmocka.h>
 
-#include "prng.h"
-#include "scheduler.h"
+#include "base/prng.h"
+#include "run/scheduler.h"
 
 #include <stdlib.h>
 
 enum { NUM_REQUESTS = 60, NUM_ROUNDS = 40 };
 
-static trace make_trace(prng *random) {
+static trace make_trace(pod_prng *random) {
     trace trace = {.format = TRACE_SYNTHETIC};
     cli_error error;
     for (int32_t i = 0; i < NUM_REQUESTS; i++) {
-        trace_request request = {1 + (int32_t)prng_below(random, 300), (int32_t)prng_below(random, 40), i + 1};
+        trace_request request = {1 + (int32_t)pod__prng_below(random, 300), (int32_t)pod__prng_below(random, 40),
+                                 i + 1};
         assert_int_equal(trace_add(&trace, request, &error), CLI_OK);
     }
     return trace;
@@ -100,13 +101,13 @@ static void run_to_the_end(const scheduler_config *config, const trace *trace) {
 static void test_all_requests_finish(void **state) {
     (void)state;
     for (uint64_t seed = 1; seed <= NUM_ROUNDS; seed++) {
-        prng random = prng_seed(seed);
+        pod_prng random = pod__prng_seed(seed);
         trace trace = make_trace(&random);
-        int32_t page_size = 1 + (int32_t)prng_below(&random, 40);
+        int32_t page_size = 1 + (int32_t)pod__prng_below(&random, 40);
         int32_t fewest_pages = (longest(&trace) + page_size - 1) / page_size;
-        int32_t max_batch = 1 + (int32_t)prng_below(&random, 20);
-        scheduler_config config = {max_batch + (int32_t)prng_below(&random, 200), max_batch, page_size,
-                                   fewest_pages + (int32_t)prng_below(&random, 100), (int64_t)seed};
+        int32_t max_batch = 1 + (int32_t)pod__prng_below(&random, 20);
+        scheduler_config config = {max_batch + (int32_t)pod__prng_below(&random, 200), max_batch, page_size,
+                                   fewest_pages + (int32_t)pod__prng_below(&random, 100), (int64_t)seed};
         run_to_the_end(&config, &trace);
         trace_free(&trace);
     }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Turns: who plays when, and what many of them say. */
-#include "turns.h"
+#include "run/turns.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -27,12 +27,13 @@ static cli_exit play(void *context, int64_t turn, cli_error *error) {
 
 static cli_exit play_all(int32_t warmup, int32_t repeat, double *took_us, cli_error *error) {
     static int names[] = {10, 20, 30};
-    const turn_player players[] = {{play, &names[0]}, {play, &names[1]}, {play, &names[2]}};
+    const turn_player players[] = {
+        {play, &names[0], took_us}, {play, &names[1], took_us + repeat}, {play, &names[2], took_us + 2 * repeat}};
     const pod_device_info info = {.struct_size = sizeof info, .backend = "cpu"};
     device_memory *memory;
     assert_int_equal(device_memory_open("cpu", &info, &memory, error), CLI_OK);
     const turns turns = {memory, players, 3, warmup, repeat, NULL};
-    cli_exit code = turns_play(&turns, took_us, error);
+    cli_exit code = turns_play(&turns, error);
     device_memory_close(memory);
     return code;
 }

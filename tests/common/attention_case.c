@@ -2,6 +2,7 @@
 #include "attention_case.h"
 
 #include "base/dtype.h"
+#include "test_workspace.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -60,6 +61,7 @@ static void make_limits(attention_case *made, test_rng *rng, int64_t max_work) {
     *limits = random_limits(rng, 1, 1, 1);
     if (rng_chance(rng, 60)) limits->head_dim = 8 << rng_range(rng, 0, 4);
     if (rng_chance(rng, 50)) limits->kv_dtype = limits->out_dtype = limits->q_dtype;
+    limits->max_masks = rng_chance(rng, 30) ? rng_range(rng, 2, POD_MAX_MASKS) : rng_range(rng, 0, 1);
     make_shape(made, rng, max_work);
     limits->page_size = rng_chance(rng, 25) ? limits->max_kv_len : rng_pick(rng, page_sizes, 11);
 }
@@ -102,7 +104,7 @@ static void fill_token(const attention_case *made, test_rng *rng, void *cache, i
 /** Keys and values of the tokens that requests have; all other tokens stay NaN. */
 static void fill_cache(attention_case *made, test_rng *rng, void *k, void *v) {
     const pod_batch *batch = &made->batch.batch;
-    const pod_tensors *t = &made->tensors;
+    const pod_cache *t = &made->cache;
     int32_t page_size = made->limits.page_size;
     for (int32_t r = 0; r < batch->num_requests; r++) {
         for (int32_t key = 0; key < batch->kv_len[r]; key++) {
@@ -116,7 +118,7 @@ static void fill_cache(attention_case *made, test_rng *rng, void *k, void *v) {
 }
 
 static int make_cache(attention_case *made, test_rng *rng) {
-    pod_tensors *t = &made->tensors;
+    pod_cache *t = &made->cache;
     int32_t pages = made->batch.batch.num_pages, heads = made->limits.kv_heads, dim = made->limits.head_dim;
     size_t element_bytes = pod_dtype_size(made->limits.kv_dtype);
     int64_t k_page = random_strides(rng, made->limits.page_size, heads, dim, &t->k_token_stride, &t->k_head_stride);
@@ -169,18 +171,21 @@ static int make_options(attention_case *made, test_rng *rng) {
         made->slopes[h] = 0.01f * rng_normal(rng);
     }
     for (int32_t h = 0; h < 2 * kv_heads; h++) made->k_scale[h] = 0.25f + 0.125f * (float)rng_range(rng, 0, 12);
+    t->mask = rng_range(rng, 0, made->batch.batch.num_masks - 1);
     if (rng_chance(rng, 30)) t->scale = 0.02f * (float)rng_range(rng, -20, 20);
     if (rng_chance(rng, 30)) t->softcap = (float)rng_range(rng, 1, 60);
     if (rng_chance(rng, 30)) t->sinks = made->sinks;
     if (rng_chance(rng, 20)) t->alibi_slopes = made->slopes;
-    if (rng_chance(rng, 20)) t->k_scale = made->k_scale;
-    if (rng_chance(rng, 20)) t->v_scale = made->v_scale;
+    if (rng_chance(rng, 20)) made->cache.k_scale = made->k_scale;
+    if (rng_chance(rng, 20)) made->cache.v_scale = made->v_scale;
+    made->cache.scale_stride = rng_chance(rng, 70); /* otherwise one scale for all heads */
     return 1;
 }
 
 int attention_case_make(attention_case *made, test_rng *rng, int64_t max_work) {
     memset(made, 0, sizeof *made);
     made->tensors = pod_tensors_init();
+    made->cache = pod_cache_init();
     make_limits(made, rng, max_work);
     return make_batch(made, rng) && make_q(made, rng) && make_cache(made, rng) && make_outputs(made, rng) &&
            make_options(made, rng);
@@ -203,47 +208,38 @@ void attention_case_poison(attention_case *made) {
     memset(made->lse.data, NAN_BYTE, made->lse.bytes);
 }
 
-static pod_status build_and_run(attention_case *made, pod_plan *plan, guarded *workspace) {
-    pod_status status = pod_plan_build(plan, &made->batch.batch, workspace->data, workspace->bytes, NULL);
+static pod_status build_and_run(attention_case *made, pod_plan *plan) {
+    pod_status status = pod_plan_build(plan, &made->batch.batch, NULL);
     if (status != POD_OK) return status;
     made->plan_info = pod_plan_info_init();
-    status = pod_plan_get_info(plan, &made->plan_info);
+    status = pod_plan_get_info(plan, 0, &made->plan_info);
     if (status != POD_OK) return status;
-    return pod_attention(plan, &made->tensors, workspace->data, workspace->bytes, NULL);
+    return pod_attention(plan, &made->tensors, &made->cache, NULL);
 }
 
 pod_status attention_case_run(attention_case *made, pod_device *device) {
     pod_plan *plan;
-    size_t bytes;
-    pod_status status = pod_workspace_size(device, &made->limits, &bytes);
-    if (status != POD_OK) return status;
-    status = pod_plan_create(device, &made->limits, &plan);
-    if (status != POD_OK) return status;
-    guarded workspace = guarded_alloc(bytes, NAN_BYTE);
-    status = workspace.data == NULL ? POD_E_NO_MEMORY : build_and_run(made, plan, &workspace);
-    if (status == POD_OK && !guarded_intact(&workspace)) status = POD_E_WORKSPACE;
-    guarded_free(&workspace);
+    test_workspace workspace;
+    pod_status status = test_workspace_plan(device, &made->limits, NAN_BYTE, &workspace, &plan);
+    if (status == POD_OK) status = build_and_run(made, plan);
+    if (status == POD_OK && !test_workspace_intact(&workspace)) status = POD_E_WORKSPACE;
+    test_workspace_free(&workspace);
     pod_plan_destroy(plan);
     return status;
 }
 
 pod_status attention_case_expect(attention_case *made) {
-    return pod_reference_attention(&made->limits, &made->batch.batch, &made->tensors, -1, made->expected_out,
-                                   made->expected_lse);
+    return pod_reference_attention(&made->limits, &made->batch.batch, &made->tensors, &made->cache, -1,
+                                   made->expected_out, made->expected_lse);
 }
 
 /** Squared distance of one row from the oracle's, and the row's own squared norm. */
-static void compare_row(const attention_case *made, int32_t token, int32_t head, double *distance, double *norm) {
+static pod_distance compare_row(const attention_case *made, int32_t token, int32_t head) {
     const pod_tensors *t = &made->tensors;
     int32_t dim = made->limits.head_dim;
     const double *expected = made->expected_out + ((int64_t)token * made->limits.q_heads + head) * dim;
     int64_t row = token * t->out_token_stride + head * t->out_head_stride;
-    *distance = *norm = 0;
-    for (int32_t i = 0; i < dim; i++) {
-        double difference = (double)pod__load(t->out, made->limits.out_dtype, row + i) - expected[i];
-        *distance += difference * difference;
-        *norm += expected[i] * expected[i];
-    }
+    return pod__distance(t->out, made->limits.out_dtype, row, expected, dim);
 }
 
 /** Rows of elements that the dtype holds with fewer bits, or not at all, count as if they were its smallest normal. */
@@ -256,36 +252,29 @@ static double compare_lse(const attention_case *made, int32_t token, int32_t hea
     const pod_tensors *t = &made->tensors;
     double expected = made->expected_lse[(int64_t)token * made->limits.q_heads + head];
     double value = (double)t->lse[token * t->lse_token_stride + head * t->lse_head_stride];
-    if (isinf(expected)) return value == expected ? 0 : INFINITY;
-    return isnan(value) ? INFINITY : fabs(value - expected);
+    return pod__lse_error(value, expected);
 }
 
-attention_error attention_case_compare(const attention_case *made) {
-    attention_error error = {0, 0, 0};
-    double all_distance = 0, all_norm = 0;
+pod_errors attention_case_compare(const attention_case *made) {
+    pod_errors errors = {0, 0, 0};
+    pod_distance all = {0, 0};
     for (int32_t token = 0; token < made->num_q_tokens; token++) {
         for (int32_t head = 0; head < made->limits.q_heads; head++) {
-            double distance, norm;
-            compare_row(made, token, head, &distance, &norm);
-            all_distance += distance;
-            all_norm += norm;
-            double row = sqrt(distance / fmax(norm, smallest_norm(made)));
-            if (isnan(row)) row = INFINITY;
-            if (!(row <= error.worst_row)) error.worst_row = row;
+            pod_distance row = compare_row(made, token, head);
+            pod__distance_add(&all, row);
+            errors.worst_row = pod__larger_error(errors.worst_row, pod__relative_error(row, smallest_norm(made)));
             if (made->tensors.lse == NULL) continue;
-            double lse = compare_lse(made, token, head);
-            if (lse > error.lse) error.lse = lse;
+            errors.lse = pod__larger_error(errors.lse, compare_lse(made, token, head));
         }
     }
-    error.whole = sqrt(all_distance / fmax(all_norm, smallest_norm(made)));
-    return error;
+    errors.whole = pod__relative_error(all, smallest_norm(made));
+    return errors;
 }
 
-attention_error attention_case_bound(const attention_case *made) {
-    const pod_dtype dtypes[] = {made->limits.q_dtype, made->limits.kv_dtype, made->limits.out_dtype};
-    double whole = 1e-5;
-    for (int i = 0; i < 3; i++) whole = fmax(whole, dtypes[i] == POD_BF16 ? 5e-3 : dtypes[i] == POD_F16 ? 1e-3 : 1e-5);
-    return (attention_error){whole, 4 * whole, 1e-4};
+pod_errors attention_case_bound(const attention_case *made) {
+    pod_errors bound = pod__errors_allowed(made->limits.q_dtype);
+    bound = pod__larger_errors(bound, pod__errors_allowed(made->limits.kv_dtype));
+    return pod__larger_errors(bound, pod__errors_allowed(made->limits.out_dtype));
 }
 
 static int is_all_poison(const guarded *memory) {
@@ -313,13 +302,16 @@ int attention_case_gaps_intact(attention_case *made) {
 void attention_case_describe(const attention_case *made, char *text, size_t size) {
     const pod_limits *l = &made->limits;
     const pod_batch *b = &made->batch.batch;
+    const pod_mask *mask = &b->masks[made->tensors.mask];
     snprintf(text, size,
-             "%d requests, %d tokens, %d/%d heads of %d, %s/%s/%s, page %d%s, kv up to %d, causal %d, window %d, "
+             "%d requests, %d tokens, %d/%d heads of %d, %s/%s/%s, page %d%s, kv up to %d, mask %d of %d: causal %d%s, "
+             "window %d, "
              "scale %g, softcap %g%s%s%s%s",
              b->num_requests, made->num_q_tokens, l->q_heads, l->kv_heads, l->head_dim, pod_dtype_name(l->q_dtype),
              pod_dtype_name(l->kv_dtype), pod_dtype_name(l->out_dtype), l->page_size,
-             b->page_table == NULL ? " contiguous" : "", l->max_kv_len, b->causal, b->window_tokens,
-             (double)made->tensors.scale, (double)made->tensors.softcap, made->tensors.sinks ? ", sinks" : "",
-             made->tensors.alibi_slopes ? ", alibi" : "", made->tensors.k_scale ? ", k_scale" : "",
-             made->tensors.v_scale ? ", v_scale" : "");
+             b->page_table == NULL ? " contiguous" : "", l->max_kv_len, made->tensors.mask, b->num_masks, mask->causal,
+             mask->causal_per_request ? " (per request)" : "", mask->window_tokens, (double)made->tensors.scale,
+             (double)made->tensors.softcap, made->tensors.sinks ? ", sinks" : "",
+             made->tensors.alibi_slopes ? ", alibi" : "", made->cache.k_scale ? ", k_scale" : "",
+             made->cache.v_scale ? ", v_scale" : "");
 }

@@ -4,6 +4,7 @@
 #ifndef POD_TEST_ATTENTION_CASE_H
 #define POD_TEST_ATTENTION_CASE_H
 
+#include "base/errors.h"
 #include "guarded.h"
 #include "random_batch.h"
 
@@ -11,19 +12,13 @@ typedef struct attention_case {
     pod_limits limits;
     test_batch batch;
     pod_tensors tensors;
+    pod_cache cache;
     guarded q, k, v, out, lse;                 /**< v is empty where K and V are interleaved */
     float *sinks, *slopes, *k_scale, *v_scale; /**< one allocation, at `sinks` */
     int32_t num_q_tokens;
     pod_plan_info plan_info;             /**< of the last run */
     double *expected_out, *expected_lse; /**< of the oracle, packed */
 } attention_case;
-
-/** How far a result is from the oracle's. */
-typedef struct attention_error {
-    double whole;     /**< relative L2 norm over all rows */
-    double worst_row; /**< the same of the worst row */
-    double lse;       /**< largest absolute difference */
-} attention_error;
 
 /** A case of at most about `max_work` multiply-adds. Returns 0 if there is no memory. */
 int attention_case_make(attention_case *made, test_rng *rng, int64_t max_work);
@@ -38,10 +33,10 @@ pod_status attention_case_run(attention_case *made, pod_device *device);
 /** The oracle's result; after the runs, so that no memory holds the answer before. */
 pod_status attention_case_expect(attention_case *made);
 
-attention_error attention_case_compare(const attention_case *made);
+pod_errors attention_case_compare(const attention_case *made);
 
 /** The largest errors that the coarsest dtype of the case allows. */
-attention_error attention_case_bound(const attention_case *made);
+pod_errors attention_case_bound(const attention_case *made);
 
 /** 1 if nothing but the rows of `out` and `lse` was written. Poisons them again. */
 int attention_case_gaps_intact(attention_case *made);

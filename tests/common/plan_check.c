@@ -37,37 +37,37 @@ static int collect(void *context, const pod_work_item *item) {
 }
 
 /** Keys [*begin, *end) that a query row of a request sees, straight from the definition. */
-static void visible(const pod_plan *plan, const pod_request *request, int32_t row, int64_t *begin, int64_t *end) {
-    int64_t position = (int64_t)request->kv_len - request->q_len + row / plan->shape.group;
-    *end = plan->shape.causal ? position + 1 : request->kv_len;
-    *begin = plan->shape.window_tokens > 0 ? position - plan->shape.window_tokens + 1 : 0;
+static void visible(const pod_shape *shape, const pod_request *request, int32_t row, int64_t *begin, int64_t *end) {
+    int64_t position = (int64_t)request->kv_len - request->q_len + row / shape->group;
+    *end = request->is_causal ? position + 1 : request->kv_len;
+    *begin = shape->window_tokens > 0 ? position - shape->window_tokens + 1 : 0;
     if (*begin < 0) *begin = 0;
     if (*end < *begin) *end = *begin;
 }
 
 static int32_t tile_tokens(const pod_plan *plan, pod_work_kind kind) {
-    return kind == POD_WORK_PREFILL ? plan->tiling.prefill_tile_tokens : plan->tiling.decode_tile_tokens;
+    return kind == POD_WORK_PREFILL ? plan->choice.tiling.prefill_tile_tokens : plan->choice.tiling.decode_tile_tokens;
 }
 
 static int check_header(plan_check *check, const pod_plan *plan) {
-    const pod_schedule_header *header = plan->schedule.header;
+    const pod_schedule_header *header = check->schedule->header;
     HOLDS(header->num_requests == plan->batch.num_requests, "%d", header->num_requests);
-    HOLDS(header->signature == plan->layout.signature, "signature");
+    HOLDS(header->signature == plan->signature, "signature");
     HOLDS(header->prefill_ticket == 0 && header->decode_ticket == 0 && header->ctas_done == 0, "tickets not reset");
     HOLDS(header->num_prefill_entries >= 0 && header->num_prefill_entries <= plan->layout.max_entries, "%d of %d",
           header->num_prefill_entries, plan->layout.max_entries);
     HOLDS(header->num_prefill_slots >= 0 && header->num_prefill_slots <= plan->layout.max_parts, "%d of %d",
           header->num_prefill_slots, plan->layout.max_parts);
-    HOLDS(header->num_slices >= 0 && header->num_slices <= plan->tiling.max_slices, "%d of %d", header->num_slices,
-          plan->tiling.max_slices);
-    for (int32_t i = 0; i < POD_MAX_SMS; i++) HOLDS(plan->schedule.sm_tickets[i] == 0, "sm %d", i);
-    for (int32_t i = 0; i < header->num_slices; i++) HOLDS(plan->schedule.slice_counters[i] == 0, "slice %d", i);
-    for (int32_t i = 0; i < header->num_prefill_slots; i++) HOLDS(plan->schedule.part_counters[i] == 0, "part %d", i);
+    HOLDS(header->num_slices >= 0 && header->num_slices <= plan->choice.tiling.max_slices, "%d of %d",
+          header->num_slices, plan->choice.tiling.max_slices);
+    for (int32_t i = 0; i < POD_MAX_SMS; i++) HOLDS(check->schedule->sm_tickets[i] == 0, "sm %d", i);
+    for (int32_t i = 0; i < header->num_slices; i++) HOLDS(check->schedule->slice_counters[i] == 0, "slice %d", i);
+    for (int32_t i = 0; i < header->num_prefill_slots; i++) HOLDS(check->schedule->part_counters[i] == 0, "part %d", i);
     return 1;
 }
 
 /** The prefill queue: one ticket each, longest first. */
-static int check_prefill_queue(plan_check *check, const pod_plan *plan, size_t *num_prefill) {
+static int check_prefill_queue(plan_check *check, size_t *num_prefill) {
     size_t i = 0;
     int64_t tiles = 0;
     for (; i < check->num_items && check->items[i].kind == POD_WORK_PREFILL; i++) {
@@ -77,13 +77,13 @@ static int check_prefill_queue(plan_check *check, const pod_plan *plan, size_t *
         tiles += item->num_tiles;
     }
     *num_prefill = i;
-    HOLDS(tiles == plan->schedule.header->num_prefill_tiles, "%lld tiles", (long long)tiles);
-    HOLDS(i == (size_t)plan->schedule.header->num_prefill_entries * (size_t)plan->shape.kv_heads, "%zu items", i);
+    HOLDS(tiles == check->schedule->header->num_prefill_tiles, "%lld tiles", (long long)tiles);
+    HOLDS(i == (size_t)check->schedule->header->num_prefill_entries * (size_t)check->shape->kv_heads, "%zu items", i);
     return 1;
 }
 
 /** The decode queue: slices in order, none empty, their tiles differ by at most one. */
-static int check_decode_queue(plan_check *check, const pod_plan *plan, size_t first) {
+static int check_decode_queue(plan_check *check, size_t first) {
     int32_t slice = -1, slice_tiles = 0, shortest = INT32_MAX, longest = 0;
     int64_t tiles = 0;
     for (size_t i = first; i <= check->num_items; i++) {
@@ -100,8 +100,8 @@ static int check_decode_queue(plan_check *check, const pod_plan *plan, size_t fi
         slice_tiles += item->num_tiles;
         tiles += item->num_tiles;
     }
-    HOLDS(slice == plan->schedule.header->num_slices, "%d slices have work", slice);
-    HOLDS(tiles == plan->schedule.header->num_decode_tiles, "%lld tiles", (long long)tiles);
+    HOLDS(slice == check->schedule->header->num_slices, "%d slices have work", slice);
+    HOLDS(tiles == check->schedule->header->num_decode_tiles, "%lld tiles", (long long)tiles);
     if (tiles > 0) HOLDS(longest - shortest <= 1, "slices of %d and of %d tiles", shortest, longest);
     return 1;
 }
@@ -121,7 +121,7 @@ static int check_row_tile(plan_check *check, const pod_plan *plan, const pod_req
     int64_t need_begin = INT64_MAX, need_end = 0;
     for (int32_t row = parts->row_begin; row < parts->row_end; row++) {
         int64_t begin, end;
-        visible(plan, request, row, &begin, &end);
+        visible(check->shape, request, row, &begin, &end);
         if (begin == end) continue;
         if (begin < need_begin) need_begin = begin;
         if (end > need_end) need_end = end;
@@ -157,10 +157,11 @@ static int check_row_tile(plan_check *check, const pod_plan *plan, const pod_req
 
 /** The items of one request and KV head, sorted: row tiles one after the other up to the last row. */
 static int check_head(plan_check *check, const pod_plan *plan, int32_t r, int32_t head, size_t *next) {
-    const pod_request *request = &plan->schedule.requests[r];
-    int32_t rows = request->q_len * plan->shape.group, row = 0;
-    pod_work_kind kind = rows > plan->tiling.decode_rows ? POD_WORK_PREFILL : POD_WORK_DECODE;
-    int32_t most_rows = kind == POD_WORK_PREFILL ? plan->tiling.prefill_tile_rows : plan->tiling.decode_rows;
+    const pod_request *request = &check->schedule->requests[r];
+    int32_t rows = request->q_len * check->shape->group, row = 0;
+    pod_work_kind kind = rows > plan->choice.tiling.decode_rows ? POD_WORK_PREFILL : POD_WORK_DECODE;
+    int32_t most_rows =
+        kind == POD_WORK_PREFILL ? plan->choice.tiling.prefill_tile_rows : plan->choice.tiling.decode_rows;
     while (row < rows) {
         size_t first = *next, last = first;
         while (last < check->num_items && check->items[last].request == r && check->items[last].kv_head == head &&
@@ -183,7 +184,7 @@ static int check_coverage(plan_check *check, const pod_plan *plan) {
     if (check->num_items > 0) qsort(check->items, check->num_items, sizeof *check->items, by_place);
     size_t next = 0;
     for (int32_t r = 0; r < plan->batch.num_requests; r++) {
-        for (int32_t head = 0; head < plan->shape.kv_heads; head++) {
+        for (int32_t head = 0; head < check->shape->kv_heads; head++) {
             if (!check_head(check, plan, r, head, &next)) return 0;
         }
     }
@@ -200,14 +201,14 @@ static int marks_clear(plan_check *check, size_t count) {
 }
 
 /** Partial slots of split prefill tiles: each (tile, head, part) its own, all below num_prefill_slots. */
-static int check_prefill_slots(plan_check *check, const pod_plan *plan) {
-    const pod_schedule *schedule = &plan->schedule;
+static int check_prefill_slots(plan_check *check) {
+    const pod_schedule *schedule = check->schedule;
     int32_t num_slots = schedule->header->num_prefill_slots, used = 0;
     HOLDS(marks_clear(check, (size_t)num_slots), "no memory");
     for (int32_t e = 0; e < schedule->header->num_prefill_entries; e++) {
         const pod_prefill_entry *entry = &schedule->entries[e];
         if (entry->num_parts == 1) continue;
-        for (int32_t head = 0; head < plan->shape.kv_heads; head++) {
+        for (int32_t head = 0; head < check->shape->kv_heads; head++) {
             int32_t slot = entry->slot + head * entry->num_parts + entry->part;
             HOLDS(slot >= 0 && slot < num_slots, "entry %d head %d: slot %d of %d", e, head, slot, num_slots);
             HOLDS(check->marks[slot] == 0, "entry %d head %d: slot %d is taken", e, head, slot);
@@ -221,8 +222,8 @@ static int check_prefill_slots(plan_check *check, const pod_plan *plan) {
 
 /** Partial slots and counters of split decode work, walked as a kernel walks them. */
 static int check_decode_slots(plan_check *check, const pod_plan *plan) {
-    const pod_schedule *schedule = &plan->schedule;
-    int32_t num_slices = schedule->header->num_slices, num_slots = 2 * plan->tiling.max_slices;
+    const pod_schedule *schedule = check->schedule;
+    int32_t num_slices = schedule->header->num_slices, num_slots = 2 * plan->choice.tiling.max_slices;
     HOLDS(marks_clear(check, (size_t)(num_slots + num_slices)), "no memory");
     unsigned char *slots = check->marks, *counters = check->marks + num_slots;
     for (int32_t slice = 0; slice < num_slices; slice++) {
@@ -230,7 +231,7 @@ static int check_decode_slots(plan_check *check, const pod_plan *plan) {
         int32_t end = pod_core_slice_begin(schedule->header, slice + 1);
         while (position < end) {
             pod_decode_item item;
-            pod_core_decode_item(&plan->shape, &plan->tiling, schedule, position, slice, end, &item);
+            pod_core_decode_item(check->shape, &plan->choice.tiling, schedule, position, slice, end, &item);
             HOLDS(item.num_tiles >= 1, "slice %d does not advance", slice);
             position += item.num_tiles;
             if (item.num_parts == 1) continue;
@@ -250,7 +251,7 @@ static int check_decode_slots(plan_check *check, const pod_plan *plan) {
 
 static int check_info(plan_check *check, const pod_plan *plan) {
     pod_plan_info info = pod_plan_info_init();
-    HOLDS(pod_plan_get_info(plan, &info) == POD_OK, "%s", pod_error_message());
+    HOLDS(pod_plan_get_info(plan, check->mask, &info) == POD_OK, "%s", pod_error_message());
     int64_t prefill = 0, splits = 0, decode = 0;
     int32_t prefills = 0, decodes = 0;
     for (size_t i = 0; i < check->num_items; i++) {
@@ -260,37 +261,52 @@ static int check_info(plan_check *check, const pod_plan *plan) {
         decode += item->kind == POD_WORK_DECODE;
     }
     for (int32_t r = 0; r < plan->batch.num_requests; r++) {
-        int32_t rows = plan->schedule.requests[r].q_len * plan->shape.group;
-        prefills += rows > plan->tiling.decode_rows;
-        decodes += rows > 0 && rows <= plan->tiling.decode_rows;
+        int32_t rows = check->schedule->requests[r].q_len * check->shape->group;
+        prefills += rows > plan->choice.tiling.decode_rows;
+        decodes += rows > 0 && rows <= plan->choice.tiling.decode_rows;
     }
     HOLDS(info.num_prefill_items == prefill && info.num_prefill_splits == splits && info.num_decode_items == decode,
           "%lld, %lld, %lld", (long long)info.num_prefill_items, (long long)info.num_prefill_splits,
           (long long)info.num_decode_items);
     HOLDS(info.num_prefill_requests == prefills && info.num_decode_requests == decodes, "%d, %d",
           info.num_prefill_requests, info.num_decode_requests);
-    HOLDS(info.num_prefill_splits == plan->schedule.header->num_prefill_slots, "%lld slots",
+    HOLDS(info.num_prefill_splits == check->schedule->header->num_prefill_slots, "%lld slots",
           (long long)info.num_prefill_splits);
     return 1;
 }
 
 static int gather_items(plan_check *check, const pod_plan *plan) {
     check->num_items = 0;
-    HOLDS(pod_plan_visit(plan, collect, check) == POD_OK, "%s", pod_error_message());
+    HOLDS(pod_plan_visit(plan, check->mask, collect, check) == POD_OK, "%s", pod_error_message());
     return 1;
 }
 
-int plan_check_all(plan_check *check, const pod_plan *plan) {
+/** From here on the checks are about one of the plan's masks. */
+static void choose_mask(plan_check *check, const pod_plan *plan, int32_t mask) {
+    check->mask = mask;
+    check->shape = &plan->shapes[mask];
+    check->schedule = &plan->schedules[mask];
+}
+
+static int check_mask(plan_check *check, const pod_plan *plan) {
     size_t num_prefill = 0;
-    return check_header(check, plan) && gather_items(check, plan) && check_prefill_queue(check, plan, &num_prefill) &&
-           check_decode_queue(check, plan, num_prefill) && check_coverage(check, plan) &&
-           check_prefill_slots(check, plan) && check_decode_slots(check, plan) && check_info(check, plan);
+    return check_header(check, plan) && gather_items(check, plan) && check_prefill_queue(check, &num_prefill) &&
+           check_decode_queue(check, num_prefill) && check_coverage(check, plan) && check_prefill_slots(check) &&
+           check_decode_slots(check, plan) && check_info(check, plan);
+}
+
+int plan_check_all(plan_check *check, const pod_plan *plan) {
+    for (int32_t m = 0; m < plan->num_masks; m++) {
+        choose_mask(check, plan, m);
+        if (!check_mask(check, plan)) return 0;
+    }
+    return 1;
 }
 
 /** One request and head: marks each (row, key) that an item covers. */
-static int check_head_keys(plan_check *check, const pod_plan *plan, int32_t r, int32_t head) {
-    const pod_request *request = &plan->schedule.requests[r];
-    size_t rows = (size_t)request->q_len * (size_t)plan->shape.group, keys = (size_t)request->kv_len;
+static int check_head_keys(plan_check *check, int32_t r, int32_t head) {
+    const pod_request *request = &check->schedule->requests[r];
+    size_t rows = (size_t)request->q_len * (size_t)check->shape->group, keys = (size_t)request->kv_len;
     HOLDS(marks_clear(check, rows * keys), "no memory");
     for (size_t i = 0; i < check->num_items; i++) {
         const pod_work_item *item = &check->items[i];
@@ -303,7 +319,7 @@ static int check_head_keys(plan_check *check, const pod_plan *plan, int32_t r, i
     }
     for (int32_t row = 0; row < (int32_t)rows; row++) {
         int64_t begin, end;
-        visible(plan, request, row, &begin, &end);
+        visible(check->shape, request, row, &begin, &end);
         for (int64_t key = begin; key < end; key++) {
             unsigned char count = check->marks[(size_t)row * keys + (size_t)key];
             HOLDS(count == 1, "request %d head %d row %d key %lld is covered %d times", r, head, row, (long long)key,
@@ -313,12 +329,20 @@ static int check_head_keys(plan_check *check, const pod_plan *plan, int32_t r, i
     return 1;
 }
 
-int plan_check_each_key(plan_check *check, const pod_plan *plan) {
+static int check_mask_keys(plan_check *check, const pod_plan *plan) {
     if (!gather_items(check, plan)) return 0;
     for (int32_t r = 0; r < plan->batch.num_requests; r++) {
-        for (int32_t head = 0; head < plan->shape.kv_heads; head++) {
-            if (!check_head_keys(check, plan, r, head)) return 0;
+        for (int32_t head = 0; head < check->shape->kv_heads; head++) {
+            if (!check_head_keys(check, r, head)) return 0;
         }
+    }
+    return 1;
+}
+
+int plan_check_each_key(plan_check *check, const pod_plan *plan) {
+    for (int32_t m = 0; m < plan->num_masks; m++) {
+        choose_mask(check, plan, m);
+        if (!check_mask_keys(check, plan)) return 0;
     }
     return 1;
 }

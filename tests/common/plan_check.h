@@ -11,6 +11,10 @@ typedef struct plan_check {
     size_t num_items, capacity;
     unsigned char *marks;
     size_t marks_capacity;
+    /* The mask that is being checked. */
+    int32_t mask;
+    const pod_shape *shape;
+    const pod_schedule *schedule;
     char message[256]; /**< what did not hold */
 } plan_check;
 

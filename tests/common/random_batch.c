@@ -25,20 +25,31 @@ pod_limits random_limits(test_rng *rng, int32_t max_requests, int32_t max_q_toke
     return limits;
 }
 
+void random_gpu_elements(test_rng *rng, pod_limits *limits) {
+    limits->head_dim = rng_chance(rng, 75) ? 64 : 128;
+    limits->q_dtype = limits->kv_dtype = limits->out_dtype = rng_chance(rng, 50) ? POD_BF16 : POD_F16;
+}
+
 int test_batch_alloc(test_batch *batch, const pod_limits *limits) {
+    size_t masks = limits->max_masks > 0 ? (size_t)limits->max_masks : 1, requests = (size_t)limits->max_requests;
     batch->batch = pod_batch_init();
-    batch->q_start = malloc(((size_t)limits->max_requests + 1) * sizeof(int32_t));
-    batch->kv_len = malloc((size_t)limits->max_requests * sizeof(int32_t));
+    for (int32_t m = 0; m < POD_MAX_MASKS; m++) batch->masks[m] = pod_mask_init();
+    batch->batch.num_masks = 1;
+    batch->batch.masks = batch->masks;
+    batch->q_start = malloc((requests + 1) * sizeof(int32_t));
+    batch->kv_len = malloc(requests * sizeof(int32_t));
+    batch->causal = malloc(masks * requests * sizeof(int32_t));
     batch->page_table = NULL;
     batch->batch.q_start = batch->q_start;
     batch->batch.kv_len = batch->kv_len;
-    return batch->q_start != NULL && batch->kv_len != NULL;
+    return batch->q_start != NULL && batch->kv_len != NULL && batch->causal != NULL;
 }
 
 void test_batch_free(test_batch *batch) {
     free(batch->q_start);
     free(batch->kv_len);
     free(batch->page_table);
+    free(batch->causal);
 }
 
 /** New tokens of one request when `left` may still be used and `others` requests follow. */
@@ -81,20 +92,40 @@ static int32_t random_kv_len(test_rng *rng, const pod_limits *limits, batch_mix 
     return rng_log_range(rng, shortest, longest);
 }
 
+/** One mask: causal or not, for all requests or for each, with a window or without. */
+static void fill_mask(test_batch *batch, test_rng *rng, const pod_limits *limits, int32_t m) {
+    pod_mask *mask = &batch->masks[m];
+    int32_t *causal = batch->causal + (size_t)m * (size_t)limits->max_requests;
+    mask->causal = rng_chance(rng, 70);
+    mask->window_tokens = rng_chance(rng, 30) ? 1 + rng_log_range(rng, 0, limits->max_kv_len) : 0;
+    mask->causal_per_request = rng_chance(rng, 20) ? causal : NULL;
+    for (int32_t r = 0; r < batch->batch.num_requests; r++) causal[r] = rng_chance(rng, 60);
+}
+
+int test_batch_is_causal(const test_batch *batch, int32_t r) {
+    int causal = 0;
+    for (int32_t m = 0; m < batch->batch.num_masks; m++) {
+        const pod_mask *mask = &batch->masks[m];
+        causal |= mask->causal_per_request != NULL ? mask->causal_per_request[r] : mask->causal;
+    }
+    return causal;
+}
+
 void test_batch_fill(test_batch *batch, test_rng *rng, const pod_limits *limits, batch_mix mix) {
     pod_batch *b = &batch->batch;
     b->num_requests = mix == MIX_EDGE ? limits->max_requests : rng_range(rng, 0, limits->max_requests);
     b->num_pages = b->num_requests;
-    b->causal = rng_chance(rng, 70);
-    b->window_tokens = rng_chance(rng, 30) ? 1 + rng_log_range(rng, 0, limits->max_kv_len) : 0;
+    b->num_masks = limits->max_masks > 1 ? rng_range(rng, 1, limits->max_masks) : 1;
+    for (int32_t m = 0; m < b->num_masks; m++) fill_mask(batch, rng, limits, m);
     int32_t token = 0;
     batch->q_start[0] = 0;
     for (int32_t r = 0; r < b->num_requests; r++) {
         int32_t q_len = random_q_len(rng, limits, mix, limits->max_q_tokens - token, b->num_requests - 1 - r);
-        if (b->causal) q_len = min32(q_len, limits->max_kv_len);
+        int causal = test_batch_is_causal(batch, r);
+        if (causal) q_len = min32(q_len, limits->max_kv_len);
         token += q_len;
         batch->q_start[r + 1] = token;
-        batch->kv_len[r] = random_kv_len(rng, limits, mix, r, b->causal ? q_len : 0);
+        batch->kv_len[r] = random_kv_len(rng, limits, mix, r, causal ? q_len : 0);
     }
 }
 

@@ -18,21 +18,30 @@ typedef enum batch_mix {
 } batch_mix;
 
 typedef struct test_batch {
-    pod_batch batch;     /**< points into the arrays below */
+    pod_batch batch; /**< points to what is below */
+    pod_mask masks[POD_MAX_MASKS];
     int32_t *q_start;    /**< [max_requests + 1] */
     int32_t *kv_len;     /**< [max_requests] */
     int32_t *page_table; /**< NULL until test_batch_add_pages() */
+    int32_t *causal;     /**< [max_masks][max_requests] */
 } test_batch;
 
 /** Heads, head_dim and dtypes within [1..64] heads and head_dim 8..256; the maxima as given. */
 pod_limits random_limits(test_rng *rng, int32_t max_requests, int32_t max_q_tokens, int32_t max_kv_len);
 
+/** Changes head_dim and dtypes to some that every kernel family of a GPU takes. */
+void random_gpu_elements(test_rng *rng, pod_limits *limits);
+
 /** Room for a batch within the limits. Returns 0 if there is no memory. */
 int test_batch_alloc(test_batch *batch, const pod_limits *limits);
 void test_batch_free(test_batch *batch);
 
-/** A valid batch without a page table; the limits' page_size must reach max_kv_len. */
+/** A valid batch without a page table, with as many masks as the limits allow or fewer; the limits' page_size must
+ * reach max_kv_len. */
 void test_batch_fill(test_batch *batch, test_rng *rng, const pod_limits *limits, batch_mix mix);
+
+/** Whether some mask of the batch is causal for request r: then it has a key for each of its queries. */
+int test_batch_is_causal(const test_batch *batch, int32_t r);
 
 /** Gives each request shuffled pages of its own; unused entries are poisoned with page numbers that do not exist.
  * Returns 0 if there is no memory. */

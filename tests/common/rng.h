@@ -3,6 +3,8 @@
 #ifndef POD_TEST_RNG_H
 #define POD_TEST_RNG_H
 
+#include "base/prng.h"
+
 #include <stdint.h>
 
 typedef struct test_rng {
@@ -10,10 +12,7 @@ typedef struct test_rng {
 } test_rng;
 
 static inline uint64_t rng_next(test_rng *rng) {
-    uint64_t z = rng->state += 0x9e3779b97f4a7c15u;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
+    return pod__splitmix64(&rng->state);
 }
 
 /** A number in [low, high]. */

@@ -79,7 +79,7 @@ static void add_decodes(trace_server *server, const pod_limits *limits, test_bat
 
 int trace_server_step(trace_server *server, const pod_limits *limits, int32_t chunk_tokens, test_batch *batch) {
     batch->batch.num_requests = 0;
-    batch->batch.causal = 1;
+    batch->masks[0].causal = 1;
     batch->q_start[0] = 0;
     add_decodes(server, limits, batch);
     int32_t budget = chunk_tokens - server->num_running;

@@ -6,15 +6,18 @@
  *   FAKE_CUDA_FAIL=cuLaunchKernel=700   this function returns that error
  *   FAKE_CUDA_VERSION=12020             the driver's version
  *   FAKE_CUDA_CAPABILITY=75             the GPU's
- *   FAKE_CUDA_SM_SMEM=167936            bytes of shared memory of an SM */
+ *   FAKE_CUDA_SM_SMEM=167936            bytes of shared memory of an SM
+ *   FAKE_CUDA_SMS=108                   SMs */
 #include "backend/backend.h"
 #include "base/dtype.h"
-#include "cuda/cuda_variants.h"
+#include "cpu/cpu_kernels.h"
+#include "cuda/kernels/merge/merge_params.h"
 #include "cuda/kernels/params.h"
 #include "cuda/kernels/peak/peak_params.h"
 #include "cuda/kernels/plan/plan_params.h"
 #include "emulator/emulated_kernels.h"
 #include "fake_map.h"
+#include "families/choice.h"
 #include "gpu/images.h"
 #include "schedule/cache_core.h"
 #include "schedule/merge_core.h"
@@ -29,7 +32,7 @@
 #define EXPORT __attribute__((visibility("default")))
 
 enum { SM_SMEM_BYTES = 233472, RESERVED_SMEM_BYTES = 1024 }; /* an H100's; the driver takes some of each CTA's */
-enum { NUM_SMS = 20, MAX_NODES = 16, MAX_ALLOCATIONS = 4096, RADIX_BITS = 8 };
+enum { DEFAULT_SMS = 20, MAX_NODES = 16, MAX_ALLOCATIONS = 4096, RADIX_BITS = 8 };
 
 static CUresult injected(const char *function) {
     const char *wanted = getenv("FAKE_CUDA_FAIL");
@@ -43,6 +46,10 @@ static int setting(const char *name, int otherwise) {
     return text != NULL ? atoi(text) : otherwise;
 }
 
+static int num_sms(void) {
+    return setting("FAKE_CUDA_SMS", DEFAULT_SMS);
+}
+
 /** Every function begins with this. */
 #define FAKE(symbol)                                                                                                   \
     do {                                                                                                               \
@@ -52,7 +59,7 @@ static int setting(const char *name, int otherwise) {
 
 /* ---- kernels ---- */
 
-enum { PLAN_KERNEL = -1, PEAK_KERNEL = -2, FILL_KERNEL = -3, NUM_OTHER_KERNELS = 3 };
+enum { PLAN_KERNEL = -1, PEAK_KERNEL = -2, FILL_KERNEL = -3, MERGE_KERNEL = -4, NUM_OTHER_KERNELS = 4 };
 
 typedef struct fake_kernel {
     int32_t variant; /**< or one of the other kernels */
@@ -65,14 +72,18 @@ typedef struct fake_node {
         pod_plan_params plan;
         pod_kernel_params attention;
         pod_peak_params peak;
+        pod_merge_params merge;
     } params;
 } fake_node;
 
-static fake_kernel kernels[NUM_OTHER_KERNELS + POD_CUDA_NUM_VARIANTS];
+static fake_kernel kernels[NUM_OTHER_KERNELS + POD_NUM_VARIANTS];
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 static uint32_t check_pages(const pod_plan_params *p, int32_t r) {
-    int32_t kv_len = pod_core_request(&p->shape, r).kv_len;
+    pod_shape shape = p->shapes[0];
+    shape.causal = 0;
+    shape.causal_per_request = NULL;
+    int32_t kv_len = pod_core_request(&shape, r).kv_len;
     int32_t pages = pod_core_num_pages(kv_len, p->page_size);
     if (p->page_table == NULL) return pages > 1 ? 2 : (uint32_t)(pages == 1 && !pod_core_is_page(r, p->num_pages));
     for (int32_t i = 0; i < pages; i++) {
@@ -164,7 +175,7 @@ static int q_map_matches(const pod_kernel_params *p, pod_dtype dtype) {
     int32_t group = p->shape.group;
     const uint16_t box[] = {64, (uint16_t)group, (uint16_t)(64 / group)};
     if (!p->has_q_map) return 64 % group != 0;
-    const int64_t last[] = {p->head_dim - 1, p->shape.kv_heads * group - 1, p->shape.max_q_tokens - 1};
+    const int64_t last[] = {p->head_dim - 1, p->shape.kv_heads * group - 1, pod_core_max(0, p->shape.max_q_tokens - 1)};
     int64_t expected = 2 * (last[0] + last[1] * p->q_head_stride + last[2] * p->q_token_stride);
     return m.rank == 3 && m.address == p->q && m.is_bf16 == (dtype == POD_BF16) && has_box(&m, box) &&
            map_offset(&m, last) == expected;
@@ -182,9 +193,41 @@ static int maps_match(const pod_kernel_params *p, pod_dtype dtype) {
 static void run_plan(const pod_plan_params *p) {
     int32_t digits[1 << RADIX_BITS];
     pod_team team = {0, 1, RADIX_BITS, digits};
-    p->schedule.header->signature = p->signature;
-    pod_core_plan(&team, &p->shape, &p->tiling, &p->schedule);
-    for (int32_t r = 0; r < p->shape.num_requests; r++) p->schedule.page_errors[r] = check_pages(p, r);
+    for (int32_t m = 0; m < p->num_masks; m++) {
+        const pod_schedule *schedule = &p->schedules[m];
+        pod_core_plan(&team, &p->shapes[m], &p->tiling, schedule);
+        schedule->header->signature = p->signature;
+        if (p->bad_request != NULL && schedule->header->first_error != INT32_MAX)
+            *p->bad_request = 1 + schedule->header->first_error;
+    }
+    for (int32_t r = 0; r < p->shapes[0].num_requests; r++) {
+        p->schedules[0].page_errors[r] = check_pages(p, r);
+        if (p->bad_request != NULL && p->schedules[0].page_errors[r] != 0) *p->bad_request = 1 + r;
+    }
+}
+
+/** The library's own, on the host. */
+static void run_merge(const pod_merge_params *p) {
+    pod_parts parts = pod_parts_init();
+    parts.num_parts = p->num_parts;
+    parts.num_tokens = (int32_t)(p->num_rows / p->q_heads);
+    parts.q_heads = p->q_heads;
+    parts.head_dim = p->head_dim;
+    parts.part_dtype = (pod_dtype)p->part_dtype;
+    parts.out_dtype = (pod_dtype)p->out_dtype;
+    parts.part_outs = p->part_outs;
+    parts.part_lses = p->part_lses;
+    parts.part_token_stride = p->part_token_stride;
+    parts.part_head_stride = p->part_head_stride;
+    parts.part_lse_token_stride = p->part_lse_token_stride;
+    parts.part_lse_head_stride = p->part_lse_head_stride;
+    parts.out = p->out;
+    parts.out_token_stride = p->out_token_stride;
+    parts.out_head_stride = p->out_head_stride;
+    parts.lse = p->lse;
+    parts.lse_token_stride = p->lse_token_stride;
+    parts.lse_head_stride = p->lse_head_stride;
+    pod__cpu_merge(&parts, 1);
 }
 
 static void store_row(const pod_kernel_params *p, pod_dtype dtype, int64_t token, int32_t head, const double *out,
@@ -195,7 +238,7 @@ static void store_row(const pod_kernel_params *p, pod_dtype dtype, int64_t token
 }
 
 /** One request as a batch of its own, through the oracle. */
-static void run_request(const pod_kernel_params *p, const pod_cuda_variant *variant, int32_t r) {
+static void run_request(const pod_kernel_params *p, const pod_variant *variant, int32_t r) {
     pod_request request = p->schedule.requests[r];
     int32_t q_heads = p->shape.group * p->shape.kv_heads, q_start[2] = {0, request.q_len}, own_page = r;
     int is_bad = request.error != POD_REQUEST_OK || p->schedule.page_errors[r] != 0;
@@ -206,7 +249,7 @@ static void run_request(const pod_kernel_params *p, const pod_cuda_variant *vari
     limits.q_dtype = limits.kv_dtype = limits.out_dtype = variant->dtype;
     limits.page_size = p->page_size;
     limits.max_requests = 1;
-    limits.max_q_tokens = p->shape.max_q_tokens;
+    limits.max_q_tokens = pod_core_max(1, p->shape.max_q_tokens);
     limits.max_kv_len = p->shape.max_kv_len;
     pod_batch batch = pod_batch_init();
     batch.num_requests = 1;
@@ -215,22 +258,26 @@ static void run_request(const pod_kernel_params *p, const pod_cuda_variant *vari
     batch.page_table = p->page_table != NULL ? p->page_table + r * p->page_table_stride : &own_page;
     batch.page_table_stride = batch.max_pages = pod_core_num_pages(request.kv_len, p->page_size);
     batch.num_pages = INT32_MAX;
-    batch.causal = p->shape.causal;
-    batch.window_tokens = p->shape.window_tokens;
+    pod_mask mask = pod_mask_init();
+    mask.causal = request.is_causal;
+    mask.window_tokens = p->shape.window_tokens;
+    batch.num_masks = 1;
+    batch.masks = &mask;
     pod_tensors t = pod_tensors_init();
     t.q = (const uint16_t *)p->q + request.q_begin * p->q_token_stride;
-    t.k = p->k;
-    t.v = p->v;
     t.out = p->out;
     t.sinks = p->sinks;
     t.q_token_stride = p->q_token_stride, t.q_head_stride = p->q_head_stride;
-    t.k_page_stride = p->k_page_stride, t.k_token_stride = p->k_token_stride, t.k_head_stride = p->k_head_stride;
-    t.v_page_stride = p->v_page_stride, t.v_token_stride = p->v_token_stride, t.v_head_stride = p->v_head_stride;
+    pod_cache c = pod_cache_init();
+    c.k = (void *)(uintptr_t)p->k;
+    c.v = (void *)(uintptr_t)p->v;
+    c.k_page_stride = p->k_page_stride, c.k_token_stride = p->k_token_stride, c.k_head_stride = p->k_head_stride;
+    c.v_page_stride = p->v_page_stride, c.v_token_stride = p->v_token_stride, c.v_head_stride = p->v_head_stride;
     t.softcap = p->softcap_log2 / POD_LOG2_E;
     t.scale = p->softcap_log2 > 0 ? p->softcap_argument * t.softcap : p->score_scale / POD_LOG2_E;
     size_t rows = (size_t)request.q_len * (size_t)q_heads;
     double *out = calloc(rows * (size_t)p->head_dim + 1, sizeof *out), *lse = calloc(rows + 1, sizeof *lse);
-    if (!is_bad && pod_reference_attention(&limits, &batch, &t, -1, out, lse) != POD_OK) {
+    if (!is_bad && pod_reference_attention(&limits, &batch, &t, &c, -1, out, lse) != POD_OK) {
         fprintf(stderr, "fake kernel: %s\n", pod_error_message());
         abort();
     }
@@ -256,7 +303,7 @@ static void run_peak(const pod_peak_params *p) {
 }
 
 /** The oracle in the kernel's place; or its own source, on the emulator. */
-static void run_attention(const pod_kernel_params *p, const pod_cuda_variant *variant, unsigned grid) {
+static void run_attention(const pod_kernel_params *p, const pod_variant *variant, unsigned grid) {
     if (pod_emulate(variant->kernel, grid, p)) return;
     for (int32_t r = 0; r < p->schedule.header->num_requests; r++) run_request(p, variant, r);
 }
@@ -267,8 +314,10 @@ static void run_node(const fake_node *node) {
         run_plan(&node->params.plan);
     } else if (node->kernel->variant == PEAK_KERNEL) {
         run_peak(&node->params.peak);
+    } else if (node->kernel->variant == MERGE_KERNEL) {
+        run_merge(&node->params.merge);
     } else if (node->kernel->variant >= 0) {
-        run_attention(&node->params.attention, &pod__cuda_variants[node->kernel->variant], node->grid);
+        run_attention(&node->params.attention, &pod__variants[node->kernel->variant], node->grid);
     }
     pthread_mutex_unlock(&lock);
 }
@@ -420,10 +469,11 @@ EXPORT CUresult cuModuleGetFunction(CUfunction *function, CUmodule module, const
     const char *image = "peak";
     int32_t variant = -NUM_OTHER_KERNELS - 1;
     if (strcmp(name, POD_PLAN_KERNEL) == 0) variant = PLAN_KERNEL, image = "plan";
+    if (strcmp(name, POD_MERGE_KERNEL) == 0) variant = MERGE_KERNEL, image = "merge";
     if (strcmp(name, POD_PEAK_KERNEL) == 0) variant = PEAK_KERNEL;
     if (strcmp(name, POD_PEAK_FILL_KERNEL) == 0) variant = FILL_KERNEL;
-    for (int32_t i = 0; i < POD_CUDA_NUM_VARIANTS; i++) {
-        if (strcmp(name, pod__cuda_variants[i].kernel) == 0) variant = i, image = pod__cuda_variants[i].image;
+    for (int32_t i = 0; i < POD_NUM_VARIANTS; i++) {
+        if (strcmp(name, pod__variants[i].kernel) == 0) variant = i, image = pod__variants[i].image;
     }
     if (strcmp(image, image_name(module)) != 0) return CUDA_ERROR_INVALID_HANDLE;
     if (variant < -NUM_OTHER_KERNELS) return CUDA_ERROR_NOT_FOUND;
@@ -442,9 +492,9 @@ EXPORT CUresult cuFuncSetAttribute(CUfunction function, CUfunction_attribute att
 
 /** CTAs of a kernel on an SM: what shared memory and threads allow; the launch bounds see to the registers. */
 static int max_active_blocks(const fake_kernel *kernel) {
-    const pod_cuda_variant *variant = &pod__cuda_variants[kernel->variant];
-    int by_smem = setting("FAKE_CUDA_SM_SMEM", SM_SMEM_BYTES) / (variant->smem_bytes + RESERVED_SMEM_BYTES);
-    int by_threads = 2048 / variant->threads;
+    const pod_variant *variant = &pod__variants[kernel->variant];
+    int by_smem = setting("FAKE_CUDA_SM_SMEM", SM_SMEM_BYTES) / (variant->tiles->smem_bytes + RESERVED_SMEM_BYTES);
+    int by_threads = 2048 / variant->tiles->threads;
     return by_smem < by_threads ? by_smem : by_threads;
 }
 
@@ -452,8 +502,9 @@ EXPORT CUresult cuOccupancyMaxActiveBlocksPerMultiprocessor(int *count, CUfuncti
                                                             size_t shared_bytes) {
     FAKE("cuOccupancyMaxActiveBlocksPerMultiprocessor");
     const fake_kernel *kernel = (const void *)function;
-    const pod_cuda_variant *variant = &pod__cuda_variants[kernel->variant];
-    if (threads != variant->threads || shared_bytes != (size_t)variant->smem_bytes) return CUDA_ERROR_INVALID_VALUE;
+    const pod_variant *variant = &pod__variants[kernel->variant];
+    if (threads != variant->tiles->threads || shared_bytes != (size_t)variant->tiles->smem_bytes)
+        return CUDA_ERROR_INVALID_VALUE;
     *count = max_active_blocks(kernel);
     return CUDA_SUCCESS;
 }
@@ -466,18 +517,23 @@ EXPORT CUresult cuLaunchKernel(CUfunction function, unsigned int grid_x, unsigne
     fake_node node = {.kernel = (const fake_kernel *)(const void *)function, .grid = grid_x};
     if (node.kernel->variant == PEAK_KERNEL) {
         node.params.peak = *(const pod_peak_params *)params[0];
-        if (block_x != POD_PEAK_THREADS || grid_x != POD_PEAK_CTAS_PER_SM * NUM_SMS) return CUDA_ERROR_INVALID_VALUE;
+        if (block_x != POD_PEAK_THREADS || grid_x != POD_PEAK_CTAS_PER_SM * (unsigned)num_sms())
+            return CUDA_ERROR_INVALID_VALUE;
     } else if (node.kernel->variant == PLAN_KERNEL) {
         node.params.plan = *(const pod_plan_params *)params[0];
-        if (block_x != POD_PLAN_THREADS || grid_x < 1) return CUDA_ERROR_INVALID_VALUE;
+        if (block_x != POD_PLAN_THREADS || grid_x < (unsigned)node.params.plan.num_masks)
+            return CUDA_ERROR_INVALID_VALUE;
+    } else if (node.kernel->variant == MERGE_KERNEL) {
+        node.params.merge = *(const pod_merge_params *)params[0];
+        if (block_x != POD_MERGE_THREADS || grid_x < 1) return CUDA_ERROR_INVALID_VALUE;
     } else if (node.kernel->variant >= 0) {
-        const pod_cuda_variant *variant = &pod__cuda_variants[node.kernel->variant];
+        const pod_variant *variant = &pod__variants[node.kernel->variant];
         node.params.attention = *(const pod_kernel_params *)params[0];
-        if (block_x != (unsigned)variant->threads || shared_bytes != (unsigned)variant->smem_bytes ||
-            grid_x > (unsigned)(max_active_blocks(node.kernel) * NUM_SMS)) {
+        if (block_x != (unsigned)variant->tiles->threads || shared_bytes != (unsigned)variant->tiles->smem_bytes ||
+            grid_x > (unsigned)(max_active_blocks(node.kernel) * num_sms())) {
             return CUDA_ERROR_INVALID_VALUE;
         }
-        if (variant->arch == POD_ARCH_sm90 && !maps_match(&node.params.attention, variant->dtype)) {
+        if (variant->family->needs_tensor_maps && !maps_match(&node.params.attention, variant->dtype)) {
             return CUDA_ERROR_INVALID_VALUE;
         }
     }
@@ -656,7 +712,7 @@ EXPORT CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute attribute, C
     *value = 0;
     if (attribute == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR) *value = capability / 10;
     if (attribute == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR) *value = capability % 10;
-    if (attribute == CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT) *value = NUM_SMS;
+    if (attribute == CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT) *value = num_sms();
     if (attribute == CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)
         *value = setting("FAKE_CUDA_SM_SMEM", SM_SMEM_BYTES) - RESERVED_SMEM_BYTES;
     if (attribute == CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR)

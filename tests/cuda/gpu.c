@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "gpu.h"
 
-#include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,26 +8,15 @@
 void gpu_check(const gpu *gpu, CUresult result, const char *call, const char *file, int line) {
     if (result == CUDA_SUCCESS) return;
     const char *name = "?";
-    gpu->get_error_name(result, &name);
+    gpu->driver.get_error_name(result, &name);
     fprintf(stderr, "%s:%d: %s: %s\n", file, line, call, name);
     exit(EXIT_FAILURE);
 }
 
-static int find_symbol(void *library, const char *symbol, void *function) {
-    void *address = dlsym(library, symbol);
-    memcpy(function, &address, sizeof address);
-    return address != NULL;
-}
-
 int gpu_open(gpu *gpu, int ordinal) {
     memset(gpu, 0, sizeof *gpu);
-    void *library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
-    if (library == NULL) return 0;
-#define FIND_(function, symbol, arguments)                                                                             \
-    if (!find_symbol(library, symbol, (void *)&gpu->function)) return 0;
-    GPU_FUNCTIONS(FIND_)
-#undef FIND_
-    if (gpu->init(0) != CUDA_SUCCESS || gpu->device_get(&gpu->device, ordinal) != CUDA_SUCCESS) return 0;
+    if (pod__driver_functions_load(&gpu->driver) != NULL) return 0;
+    if (gpu->driver.init(0) != CUDA_SUCCESS || gpu->driver.device_get(&gpu->device, ordinal) != CUDA_SUCCESS) return 0;
     GPU_CHECK(gpu, device_get_name(gpu->name, sizeof gpu->name, gpu->device));
     GPU_CHECK(gpu, primary_ctx_retain(&gpu->context, gpu->device));
     GPU_CHECK(gpu, ctx_set_current(gpu->context));

@@ -85,7 +85,7 @@ static void make_q_and_out(gpu_case *c, test_rng *rng) {
 /** NHD, HND, or K and V interleaved per page; with or without padding. */
 static void choose_kv_layout(gpu_case *c, test_rng *rng) {
     const pod_limits *l = &c->limits;
-    pod_tensors *t = &c->host;
+    pod_cache *t = &c->host_cache;
     int64_t dim = l->head_dim, page;
     if (rng_chance(rng, 40)) {
         t->k_token_stride = dim + pad(rng);
@@ -128,7 +128,7 @@ static float key_length(const key_lengths *lengths, test_rng *rng, int32_t key) 
 static void make_kv(gpu_case *c, test_rng *rng) {
     const pod_limits *l = &c->limits;
     const pod_batch *b = &c->batch.batch;
-    pod_tensors *t = &c->host;
+    pod_cache *t = &c->host_cache;
     choose_kv_layout(c, rng);
     c->kv = checked(malloc((c->kv_elements + 1) * sizeof *c->kv));
     memset(c->kv, POISON_BYTE, c->kv_elements * sizeof *c->kv);
@@ -151,6 +151,7 @@ static void make_kv(gpu_case *c, test_rng *rng) {
 }
 
 static void choose_options(gpu_case *c, test_rng *rng) {
+    c->host.mask = rng_range(rng, 0, c->batch.batch.num_masks - 1);
     if (rng_chance(rng, 30)) c->host.scale = 0.01f * (float)rng_range(rng, 1, 20);
     if (rng_chance(rng, 25)) c->host.softcap = (float)rng_range(rng, 1, 50);
     if (!rng_chance(rng, 30)) return;
@@ -161,6 +162,7 @@ static void choose_options(gpu_case *c, test_rng *rng) {
 
 void gpu_case_fill(gpu_case *c, test_rng *rng) {
     c->host = pod_tensors_init();
+    c->host_cache = pod_cache_init();
     make_q_and_out(c, rng);
     make_kv(c, rng);
     choose_options(c, rng);
@@ -182,6 +184,7 @@ static void random_case_limits(pod_limits *l, test_rng *rng, const gpu_case_boun
     l->max_q_tokens = rng_log_range(rng, 1 + bounds->max_q_tokens / part, bounds->max_q_tokens);
     l->max_kv_len = rng_log_range(rng, 1 + bounds->max_kv_len / part, bounds->max_kv_len);
     l->page_size = rng_chance(rng, 25) ? l->max_kv_len : rng_pick(rng, page_sizes, 12);
+    l->max_masks = rng_chance(rng, 30) ? rng_range(rng, 2, 4) : 1;
 }
 
 static double work(const gpu_case *c) {
@@ -225,17 +228,29 @@ void gpu_case_upload(gpu_case *c, const gpu *gpu, pod_device *device) {
     c->device_batch.q_start = gpu_copy(gpu, b->q_start, (n + 1) * sizeof(int32_t));
     c->device_batch.kv_len = gpu_copy(gpu, b->kv_len, n * sizeof(int32_t));
     c->device_batch.page_table = gpu_copy(gpu, b->page_table, n * (size_t)b->page_table_stride * sizeof(int32_t));
+    c->device_batch.masks = c->device_masks;
+    for (int32_t m = 0; m < b->num_masks; m++) {
+        c->device_masks[m] = c->batch.masks[m];
+        c->device_masks[m].causal_per_request =
+            gpu_copy(gpu, c->batch.masks[m].causal_per_request, n * sizeof(int32_t));
+    }
     c->device = c->host;
+    c->device_cache = c->host_cache;
     c->device.q = gpu_copy(gpu, c->host.q, c->q_elements * sizeof(uint16_t));
     c->device_kv = gpu_copy(gpu, c->kv, c->kv_elements * sizeof(uint16_t));
-    c->device.k = c->device_kv;
-    c->device.v = (uint16_t *)c->device_kv + c->v_offset;
+    c->device_cache.k = c->device_kv;
+    c->device_cache.v = (uint16_t *)c->device_kv + c->v_offset;
     c->device.sinks = gpu_copy(gpu, c->host.sinks, (size_t)c->limits.q_heads * sizeof(float));
     c->device.out = gpu_alloc(gpu, c->out_elements * sizeof(uint16_t));
     if (c->host.lse != NULL) c->device.lse = gpu_alloc(gpu, c->lse_elements * sizeof(float));
-    require(pod_workspace_size(device, &c->limits, &c->workspace_bytes), "pod_workspace_size");
-    c->workspace = gpu_alloc(gpu, c->workspace_bytes);
+    c->workspace = pod_workspace_init();
+    require(pod_workspace_size(device, &c->limits, &c->workspace), "pod_workspace_size");
+    c->workspace.plan = gpu_alloc(gpu, c->workspace.plan_bytes);
+    c->workspace.scratch = gpu_alloc(gpu, c->workspace.scratch_bytes);
+    c->workspace.bad_request = gpu_alloc(gpu, sizeof(int32_t));
+    gpu_fill(gpu, c->workspace.bad_request, 0, sizeof(int32_t));
     require(pod_plan_create(device, &c->limits, &c->plan), "pod_plan_create");
+    require(pod_plan_attach(c->plan, &c->workspace), "pod_plan_attach");
     gpu_case_poison(c, gpu, 1);
 }
 
@@ -243,18 +258,25 @@ void gpu_case_poison(const gpu_case *c, const gpu *gpu, int with_workspace) {
     gpu_fill(gpu, c->device.out, POISON_BYTE, c->out_elements * sizeof(uint16_t));
     if (c->device.lse != NULL) gpu_fill(gpu, c->device.lse, POISON_BYTE, c->lse_elements * sizeof(float));
     if (with_workspace && getenv("PODATTN_RAW_WORKSPACE") == NULL) {
-        gpu_fill(gpu, c->workspace, POISON_BYTE, c->workspace_bytes);
+        gpu_fill(gpu, c->workspace.plan, POISON_BYTE, c->workspace.plan_bytes);
+        gpu_fill(gpu, c->workspace.scratch, POISON_BYTE, c->workspace.scratch_bytes);
     }
     GPU_CHECK(gpu, ctx_synchronize()); /* the case may run on a stream that does not wait for the default one */
 }
 
 void gpu_case_plan(const gpu_case *c, pod_memory memory, CUstream stream) {
     const pod_batch *batch = memory == POD_MEMORY_HOST ? &c->batch.batch : &c->device_batch;
-    require(pod_plan_build(c->plan, batch, c->workspace, c->workspace_bytes, stream), "pod_plan_build");
+    require(pod_plan_build(c->plan, batch, stream), "pod_plan_build");
 }
 
 void gpu_case_run(const gpu_case *c, CUstream stream) {
-    require(pod_attention(c->plan, &c->device, c->workspace, c->workspace_bytes, stream), "pod_attention");
+    require(pod_attention(c->plan, &c->device, &c->device_cache, stream), "pod_attention");
+}
+
+int32_t gpu_case_bad_request(const gpu_case *c, const gpu *gpu) {
+    int32_t word;
+    gpu_download(gpu, &word, c->workspace.bad_request, sizeof word);
+    return word;
 }
 
 void gpu_case_download(const gpu_case *c, const gpu *gpu) {
@@ -264,7 +286,12 @@ void gpu_case_download(const gpu_case *c, const gpu *gpu) {
 
 void gpu_case_free(gpu_case *c, const gpu *gpu) {
     pod_plan_destroy(c->plan);
-    gpu_free(gpu, c->workspace);
+    gpu_free(gpu, c->workspace.plan);
+    gpu_free(gpu, c->workspace.scratch);
+    gpu_free(gpu, c->workspace.bad_request);
+    for (int32_t m = 0; m < c->batch.batch.num_masks; m++) {
+        gpu_free(gpu, (void *)(uintptr_t)c->device_masks[m].causal_per_request);
+    }
     gpu_free(gpu, (void *)(uintptr_t)c->device_batch.q_start);
     gpu_free(gpu, (void *)(uintptr_t)c->device_batch.kv_len);
     gpu_free(gpu, (void *)(uintptr_t)c->device_batch.page_table);
@@ -287,15 +314,9 @@ typedef struct comparison {
     const gpu_case *c;
     double *out, *lse; /* the oracle's */
     unsigned char *written;
-    double diff, norm; /* sums of squares over the batch */
-    gpu_errors limit, seen;
+    pod_distance all;
+    pod_errors limit, seen;
 } comparison;
-
-/** Accuracy that the inputs' and P's rounding allow. */
-static gpu_errors accuracy(pod_dtype dtype) {
-    gpu_errors bf16 = {5e-3, 1.5e-2, 5e-4}, f16 = {1e-3, 3e-3, 5e-4};
-    return dtype == POD_BF16 ? bf16 : f16;
-}
 
 /** Squares of what a row may be off where its numbers are as small as the smallest of its type: a sink can leave as
  * little as that. */
@@ -315,28 +336,29 @@ static int check_row(comparison *m, int32_t request, int64_t token, int32_t head
     const pod_limits *l = &c->limits;
     size_t offset = (size_t)(token * c->host.out_token_stride + head * c->host.out_head_stride);
     int64_t row = token * l->q_heads + head;
-    double diff = 0, norm = 0;
+    pod_distance one = {0, 0};
     for (int32_t i = 0; i < l->head_dim; i++) {
         double want = expect == EXPECT_ORACLE ? m->out[row * l->head_dim + i] : 0;
         double got = (double)pod__load(c->host.out, l->out_dtype, (int64_t)offset + i);
         if (!(fabs(got) < HUGE_VAL)) return wrong(m, request, token, head, "an output is", got);
-        diff += (got - want) * (got - want);
-        norm += want * want;
+        one.difference += (got - want) * (got - want);
+        one.reference += want * want;
         m->written[offset + (size_t)i] = 1;
     }
-    m->diff += diff;
-    m->norm += norm;
-    if (norm == 0 && diff != 0) return wrong(m, request, token, head, "zeros expected, off by", sqrt(diff));
-    double error = diff > underflow(l->out_dtype, l->head_dim) ? sqrt(diff / norm) : 0;
-    if (error > m->seen.row) m->seen.row = error;
-    if (error > m->limit.row) return wrong(m, request, token, head, "relative error of the row", error);
+    pod__distance_add(&m->all, one);
+    if (one.reference == 0 && one.difference != 0) {
+        return wrong(m, request, token, head, "zeros expected, off by", sqrt(one.difference));
+    }
+    double error = one.difference > underflow(l->out_dtype, l->head_dim) ? pod__relative_error(one, 0) : 0;
+    m->seen.worst_row = pod__larger_error(m->seen.worst_row, error);
+    if (!(error <= m->limit.worst_row)) return wrong(m, request, token, head, "relative error of the row", error);
     if (c->host.lse == NULL) return 1;
     double want = expect == EXPECT_ORACLE ? m->lse[row] : -HUGE_VAL;
     double got = (double)c->host.lse[token * c->host.lse_token_stride + head * c->host.lse_head_stride];
-    double off = want == got ? 0 : fabs(got - want);
+    double off = pod__lse_error(got, want);
     double rounding = want > 0 && want < HUGE_VAL ? want * 0x1p-19 : 0; /* of large scores, summed in float */
     if (!(off <= m->limit.lse + rounding)) return wrong(m, request, token, head, "LSE is off by", got - want);
-    if (off > m->seen.lse) m->seen.lse = off;
+    m->seen.lse = pod__larger_error(m->seen.lse, off);
     return 1;
 }
 
@@ -367,23 +389,20 @@ static int check_gaps(const comparison *m) {
 }
 
 static int compare(comparison *m, const gpu_expect *expect) {
-    require(pod_reference_attention(&m->c->limits, &m->c->batch.batch, &m->c->host, -1, m->out, m->lse),
-            "pod_reference_attention");
+    require(
+        pod_reference_attention(&m->c->limits, &m->c->batch.batch, &m->c->host, &m->c->host_cache, -1, m->out, m->lse),
+        "pod_reference_attention");
     if (!check_requests(m, expect) || !check_gaps(m)) return 0;
-    m->seen.total = m->norm > 0 ? sqrt(m->diff / m->norm) : 0;
-    if (m->seen.total <= m->limit.total) return 1;
-    fprintf(stderr, "relative error of the batch %g\n", m->seen.total);
+    m->seen.whole = m->all.reference > 0 ? pod__relative_error(m->all, 0) : 0;
+    if (m->seen.whole <= m->limit.whole) return 1;
+    fprintf(stderr, "relative error of the batch %g\n", m->seen.whole);
     gpu_case_print(m->c);
     return 0;
 }
 
-static double larger(double a, double b) {
-    return a > b ? a : b;
-}
-
-int gpu_case_check(const gpu_case *c, const gpu_expect *expect, gpu_errors *errors) {
+int gpu_case_check(const gpu_case *c, const gpu_expect *expect, pod_errors *errors) {
     size_t rows = c->lse_elements;
-    comparison m = {.c = c, .limit = accuracy(c->limits.q_dtype)};
+    comparison m = {.c = c, .limit = pod__errors_allowed_on_gpu(c->limits.q_dtype)};
     m.out = checked(malloc((rows * (size_t)c->limits.head_dim + 1) * sizeof(double)));
     m.lse = checked(malloc((rows + 1) * sizeof(double)));
     m.written = checked(calloc(c->out_elements + 1, 1));
@@ -391,20 +410,21 @@ int gpu_case_check(const gpu_case *c, const gpu_expect *expect, gpu_errors *erro
     free(m.out);
     free(m.lse);
     free(m.written);
-    if (errors == NULL) return good;
-    errors->total = larger(errors->total, m.seen.total);
-    errors->row = larger(errors->row, m.seen.row);
-    errors->lse = larger(errors->lse, m.seen.lse);
+    if (errors != NULL) *errors = pod__larger_errors(*errors, m.seen);
     return good;
 }
 
 void gpu_case_print(const gpu_case *c) {
     const pod_limits *l = &c->limits;
     const pod_batch *b = &c->batch.batch;
-    fprintf(stderr, "  heads %d,%d dim %d %s page_size %d %s causal %d window %d softcap %g sinks %d lse %d; ",
-            l->q_heads, l->kv_heads, l->head_dim, pod_dtype_name(l->q_dtype), l->page_size,
-            b->page_table != NULL ? "paged" : "contiguous", b->causal, b->window_tokens, (double)c->host.softcap,
-            c->host.sinks != NULL, c->host.lse != NULL);
+    const pod_mask *mask = &b->masks[c->host.mask];
+    fprintf(
+        stderr,
+        "  heads %d,%d dim %d %s page_size %d %s mask %d of %d (causal %d%s window %d) softcap %g sinks %d lse %d; ",
+        l->q_heads, l->kv_heads, l->head_dim, pod_dtype_name(l->q_dtype), l->page_size,
+        b->page_table != NULL ? "paged" : "contiguous", c->host.mask, b->num_masks, mask->causal,
+        mask->causal_per_request != NULL ? " per request" : "", mask->window_tokens, (double)c->host.softcap,
+        c->host.sinks != NULL, c->host.lse != NULL);
     fprintf(stderr, "limits %d requests, %d q_tokens, %d kv_len; q@kv:", l->max_requests, l->max_q_tokens,
             l->max_kv_len);
     for (int32_t r = 0; r < b->num_requests && r < 64; r++) {

@@ -4,6 +4,7 @@
 #ifndef POD_TEST_GPU_CASE_H
 #define POD_TEST_GPU_CASE_H
 
+#include "base/errors.h"
 #include "gpu.h"
 #include "random_batch.h"
 
@@ -14,25 +15,20 @@ typedef enum gpu_expect {
     EXPECT_UNTOUCHED /**< still poisoned: not even its query tokens are known */
 } gpu_expect;
 
-/** The largest deviations from the oracle seen so far. */
-typedef struct gpu_errors {
-    double total; /**< relative L2 over all outputs of a batch */
-    double row;   /**< relative L2 of one row */
-    double lse;   /**< absolute */
-} gpu_errors;
-
 typedef struct gpu_case {
     pod_limits limits;
     test_batch batch; /**< on the host */
     pod_batch device_batch;
-    pod_tensors host;   /**< out and lse: what the GPU wrote */
+    pod_mask device_masks[POD_MAX_MASKS];
+    pod_tensors host; /**< out and lse: what the GPU wrote */
+    pod_cache host_cache;
     pod_tensors device; /**< the same in the GPU's memory */
-    uint16_t *kv;       /**< k and v, in one storage or two; unused tokens are NaN */
+    pod_cache device_cache;
+    uint16_t *kv; /**< k and v, in one storage or two; unused tokens are NaN */
     size_t q_elements, kv_elements, v_offset, out_elements, lse_elements;
     void *device_kv;
     pod_plan *plan;
-    void *workspace;
-    size_t workspace_bytes;
+    pod_workspace workspace; /**< in the GPU's memory, bad_request too */
 } gpu_case;
 
 /** Bounds on a random case. */
@@ -58,12 +54,15 @@ void gpu_case_poison(const gpu_case *c, const gpu *gpu, int with_workspace);
 void gpu_case_plan(const gpu_case *c, pod_memory memory, CUstream stream);
 void gpu_case_run(const gpu_case *c, CUstream stream);
 
+/** What the workspace's word says of bad requests: 0 or 1 + a request. */
+int32_t gpu_case_bad_request(const gpu_case *c, const gpu *gpu);
+
 /** Fetches the outputs into `host`. */
 void gpu_case_download(const gpu_case *c, const gpu *gpu);
 
-/** Compares `host` outputs with the oracle; `expect` [num_requests], NULL: all EXPECT_ORACLE. Returns 0 and prints what
- * is wrong if anything is. */
-int gpu_case_check(const gpu_case *c, const gpu_expect *expect, gpu_errors *errors);
+/** Compares `host` outputs with the oracle and raises `*errors` to the largest seen; `expect` [num_requests], NULL: all
+ * EXPECT_ORACLE. Returns 0 and prints what is wrong if anything is. */
+int gpu_case_check(const gpu_case *c, const gpu_expect *expect, pod_errors *errors);
 
 /** One line that describes the case, on stderr. */
 void gpu_case_print(const gpu_case *c);

@@ -24,24 +24,33 @@ enum { RADIX_BITS = 8 };
 typedef struct twin {
     pod_device *device;
     pod_plan plan;
-    void *copy;  /**< what the GPU planned */
-    void *other; /**< what the host plans */
+    pod_workspace copy;  /**< what the GPU planned */
+    pod_workspace other; /**< what the host plans */
 } twin;
 
+/** Room for the plan's part alone: nothing is computed. */
+static void *copy_room(const gpu_case *c) {
+    size_t bytes = c->workspace.plan_bytes;
+    return aligned_alloc(POD_WORKSPACE_ALIGN,
+                         (bytes + POD_WORKSPACE_ALIGN - 1) / POD_WORKSPACE_ALIGN * POD_WORKSPACE_ALIGN);
+}
+
 static int make_twin(const gpu_case *c, const gpu *gpu, twin *t) {
-    size_t bytes = (c->workspace_bytes + POD_WORKSPACE_ALIGN - 1) / POD_WORKSPACE_ALIGN * POD_WORKSPACE_ALIGN;
-    t->copy = aligned_alloc(POD_WORKSPACE_ALIGN, bytes);
-    t->other = aligned_alloc(POD_WORKSPACE_ALIGN, bytes);
-    REQUIRE(t->copy != NULL && t->other != NULL, "no memory");
-    REQUIRE(pod_device_open("sim:h100", &t->device) == POD_OK, "%s", pod_error_message());
+    t->copy.plan = copy_room(c);
+    t->other.plan = copy_room(c);
+    REQUIRE(t->copy.plan != NULL && t->other.plan != NULL, "no memory");
+    REQUIRE(pod_device_open("sim:cpu", &t->device) == POD_OK, "%s", pod_error_message());
     GPU_CHECK(gpu, ctx_synchronize());
-    gpu_download(gpu, t->copy, c->workspace, c->workspace_bytes);
+    gpu_download(gpu, t->copy.plan, c->workspace.plan, c->workspace.plan_bytes);
     t->plan = *c->plan;
     t->plan.device = t->device;
     t->plan.workspace = t->copy;
-    t->plan.schedule = pod__layout_place(&t->plan.layout, t->copy);
-    t->plan.shape.q_start = c->batch.batch.q_start;
-    t->plan.shape.kv_len = c->batch.batch.kv_len;
+    for (int32_t m = 0; m < t->plan.num_masks; m++) {
+        t->plan.schedules[m] = pod__layout_place(&t->plan.layout, &t->copy, m);
+        t->plan.shapes[m].q_start = c->batch.batch.q_start;
+        t->plan.shapes[m].kv_len = c->batch.batch.kv_len;
+        t->plan.shapes[m].causal_per_request = c->batch.masks[m].causal_per_request;
+    }
     return 1;
 }
 
@@ -50,11 +59,11 @@ static int same_bytes(const char *what, const void *left, const void *right, siz
     return 1;
 }
 
-static int check_bytes(const twin *t) {
+static int check_bytes(const twin *t, int32_t mask) {
     int32_t digits[1 << RADIX_BITS];
     pod_team team = {0, 1, RADIX_BITS, digits};
-    pod_schedule a = t->plan.schedule, b = pod__layout_place(&t->plan.layout, t->other);
-    pod_core_plan(&team, &t->plan.shape, &t->plan.tiling, &b);
+    pod_schedule a = t->plan.schedules[mask], b = pod__layout_place(&t->plan.layout, &t->other, mask);
+    pod_core_plan(&team, &t->plan.shapes[mask], &t->plan.choice.tiling, &b);
     b.header->signature = a.header->signature;
     b.header->reserved = a.header->reserved;
     size_t n = (size_t)b.header->num_requests, entries = (size_t)b.header->num_prefill_entries;
@@ -89,17 +98,17 @@ static int copy_item(void *context, const pod_work_item *item) {
     return 0;
 }
 
-static int check_views(const gpu_case *c, const twin *t) {
+static int check_views(const gpu_case *c, const twin *t, int32_t mask) {
     pod_plan_info gpu_info = pod_plan_info_init(), info = pod_plan_info_init();
-    REQUIRE(pod_plan_get_info(c->plan, &gpu_info) == POD_OK, "%s", pod_error_message());
-    REQUIRE(pod_plan_get_info(&t->plan, &info) == POD_OK, "%s", pod_error_message());
+    REQUIRE(pod_plan_get_info(c->plan, mask, &gpu_info) == POD_OK, "%s", pod_error_message());
+    REQUIRE(pod_plan_get_info(&t->plan, mask, &info) == POD_OK, "%s", pod_error_message());
     REQUIRE(memcmp(&gpu_info, &info, offsetof(pod_plan_info, kernel)) == 0, "they count differently");
     size_t capacity = (size_t)(info.num_prefill_items + info.num_decode_items);
     item_copies copies = {malloc((capacity + 1) * sizeof(pod_work_item)), 0, capacity};
     REQUIRE(copies.items != NULL, "no memory");
-    pod_status status = pod_plan_visit(&t->plan, copy_item, &copies);
+    pod_status status = pod_plan_visit(&t->plan, mask, copy_item, &copies);
     item_list list = {copies.items, copies.count, 0, 0};
-    if (status == POD_OK) status = pod_plan_visit(c->plan, compare_item, &list);
+    if (status == POD_OK) status = pod_plan_visit(c->plan, mask, compare_item, &list);
     free(copies.items);
     REQUIRE(status == POD_OK, "%s", pod_error_message());
     REQUIRE(!list.differs && list.seen == capacity, "item %zu of %zu", list.seen, capacity);
@@ -114,10 +123,10 @@ int gpu_plan_check(const gpu_case *c, const gpu *gpu) {
         fprintf(stderr, "the GPU's plan: %s\n", check.message);
         holds = 0;
     }
-    holds = holds && check_bytes(&t) && check_views(c, &t);
+    for (int32_t m = 0; holds && m < t.plan.num_masks; m++) holds = check_bytes(&t, m) && check_views(c, &t, m);
     plan_check_free(&check);
     pod_device_close(t.device);
-    free(t.copy);
-    free(t.other);
+    free(t.copy.plan);
+    free(t.other.plan);
     return holds;
 }

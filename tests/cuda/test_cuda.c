@@ -5,21 +5,23 @@
  *
  * PODATTN_COUNT and PODATTN_SEED set how many random batches and which; PODATTN_CUDA_DEVICE tests one device name
  * instead of every kernel variant. Exit code 77: there is no GPU. */
+#include "base/dtype.h"
 #include "gpu_case.h"
 #include "gpu_plan.h"
 #include "property.h"
 
+#include <math.h>
 #include <pthread.h>
 #include <string.h>
 
-enum { MAX_DEVICES = 8 };
+enum { MAX_DEVICES = 32, MAX_NAME = 128 };
 
 typedef struct context {
     gpu gpu;
     pod_device *devices[MAX_DEVICES];
-    const char *names[MAX_DEVICES];
+    char names[MAX_DEVICES][MAX_NAME];
     int32_t num_devices;
-    gpu_errors errors;
+    pod_errors errors;
 } context;
 
 static const gpu_case_bounds small_bounds = {12, 400, 3000, 1.5e8};
@@ -63,7 +65,8 @@ static int random_batch(test_rng *rng, void *argument) {
         REQUIRE(gpu_plan_check(&c, &t->gpu), "device %s", t->names[d]);
     }
     gpu_case_run(&c, NULL);
-    REQUIRE_OK(pod_plan_status(c.plan, NULL));
+    REQUIRE_OK(pod_plan_check(c.plan, NULL));
+    REQUIRE(gpu_case_bad_request(&c, &t->gpu) == 0, "a good batch was told of");
     gpu_case_download(&c, &t->gpu);
     REQUIRE(gpu_case_check(&c, NULL, &t->errors), "device %s", t->names[d]);
     REQUIRE(runs_alike(&c, &t->gpu, NULL), "device %s gives other bits in a second run", t->names[d]);
@@ -96,7 +99,7 @@ static void make_shape(gpu_case *c, test_rng *rng, const shape *s, int32_t head_
     if (!test_batch_alloc(&c->batch, l)) exit(EXIT_FAILURE);
     pod_batch *b = &c->batch.batch;
     b->num_requests = s->num_prefills + s->num_decodes;
-    b->causal = 1;
+    c->batch.masks[0].causal = 1;
     c->batch.q_start[0] = 0;
     for (int32_t r = 0; r < b->num_requests; r++) {
         int is_prefill = r % 2 == 0 ? r / 2 < s->num_prefills : r / 2 >= s->num_decodes;
@@ -179,12 +182,14 @@ static int32_t pick_victim(const gpu_case *c, test_rng *rng, fault kind) {
     const pod_batch *b = &c->batch.batch;
     if (b->num_requests == 0) return -1;
     int32_t r = kind == FAULT_Q_START ? b->num_requests - 1 : rng_range(rng, 0, b->num_requests - 1);
-    if (kind == FAULT_KV_SHORT && (!b->causal || b->q_start[r + 1] - b->q_start[r] < 1)) return -1;
+    const pod_mask *mask = &c->batch.masks[c->host.mask];
+    int causal = mask->causal_per_request != NULL ? mask->causal_per_request[r] : mask->causal;
+    if (kind == FAULT_KV_SHORT && (!causal || b->q_start[r + 1] - b->q_start[r] < 1)) return -1;
     if (kind == FAULT_PAGE && (b->page_table == NULL || b->kv_len[r] == 0)) return -1;
     return r;
 }
 
-/** Overwrites one number of the batch in the GPU's memory; `word` is what pod_plan_status() has to name. */
+/** Overwrites one number of the batch in the GPU's memory; `word` is what pod_plan_check() has to name. */
 static void plant(const gpu_case *c, const gpu *gpu, test_rng *rng, fault kind, int32_t r, char word[64]) {
     static const int32_t pages[] = {-1, INT32_MAX, INT32_MIN};
     const pod_batch *b = &c->batch.batch;
@@ -215,9 +220,11 @@ static int run_with_fault(context *t, gpu_case *c, test_rng *rng, fault kind, in
     expect[victim] = kind == FAULT_Q_START ? EXPECT_UNTOUCHED : EXPECT_ZERO;
     gpu_case_plan(c, POD_MEMORY_DEVICE, NULL);
     gpu_case_run(c, NULL);
-    pod_status status = pod_plan_status(c->plan, NULL);
+    pod_status status = pod_plan_check(c->plan, NULL);
     REQUIRE(status == POD_E_ARGUMENT, "fault %d of request %d: status %s", kind, victim, pod_status_name(status));
     REQUIRE(strstr(pod_error_message(), word) != NULL, "\"%s\" does not name %s", pod_error_message(), word);
+    int32_t told = gpu_case_bad_request(c, &t->gpu);
+    REQUIRE(told == 1 + victim, "fault %d of request %d: the word says %d", kind, victim, told);
     gpu_case_download(c, &t->gpu);
     REQUIRE(gpu_case_check(c, expect, &t->errors), "fault %d of request %d", kind, victim);
     return 0;
@@ -250,7 +257,7 @@ static void change_lengths(gpu_case *c, test_rng *rng) {
     int32_t n = b->num_requests;
     for (int32_t r = 0; r < n; r++) {
         int32_t q_len = b->q_start[r + 1] - b->q_start[r];
-        c->batch.kv_len[r] = rng_range(rng, b->causal ? q_len : 0, c->batch.kv_len[r]);
+        c->batch.kv_len[r] = rng_range(rng, test_batch_is_causal(&c->batch, r) ? q_len : 0, c->batch.kv_len[r]);
     }
     for (int32_t r = 0; r < n && b->page_table != NULL; r++) { /* swap pages that two requests fill */
         int32_t other = rng_range(rng, 0, n - 1), page_size = c->limits.page_size;
@@ -293,7 +300,7 @@ static int replay(context *t, gpu_case *c, CUgraphExec executable, CUstream stre
     gpu_case_poison(c, &t->gpu, 0);
     GPU_CHECK(&t->gpu, graph_launch(executable, stream));
     GPU_CHECK(&t->gpu, stream_synchronize(stream));
-    REQUIRE_OK(pod_plan_status(c->plan, stream));
+    REQUIRE_OK(pod_plan_check(c->plan, stream));
     gpu_case_download(c, &t->gpu);
     REQUIRE(gpu_case_check(c, NULL, &t->errors), "a replay differs from the oracle");
     gpu_case_poison(c, &t->gpu, 1); /* a fresh run, in a workspace that knows nothing */
@@ -325,6 +332,145 @@ static int test_graph(context *t) {
     return property_run("graph", 40, graph_batch, t);
 }
 
+/** Attention alone, captured after a build: replays follow the builds that come before them. */
+static int outside_batch(test_rng *rng, void *argument) {
+    context *t = argument;
+    gpu_case c;
+    CUstream stream;
+    CUgraph graph;
+    CUgraphExec executable;
+    gpu_case_random(&c, rng, &small_bounds);
+    gpu_case_upload(&c, &t->gpu, t->devices[rng_range(rng, 0, t->num_devices - 1)]);
+    GPU_CHECK(&t->gpu, stream_create(&stream, CU_STREAM_NON_BLOCKING));
+    gpu_case_plan(&c, POD_MEMORY_DEVICE, stream);
+    GPU_CHECK(&t->gpu, stream_begin_capture(stream, CU_STREAM_CAPTURE_MODE_GLOBAL));
+    gpu_case_run(&c, stream);
+    GPU_CHECK(&t->gpu, stream_end_capture(stream, &graph));
+    GPU_CHECK(&t->gpu, graph_instantiate(&executable, graph, 0));
+    GPU_CHECK(&t->gpu, graph_destroy(graph));
+    for (int i = 0; i < 3; i++) {
+        gpu_case_poison(&c, &t->gpu, 1);
+        gpu_case_plan(&c, POD_MEMORY_DEVICE, stream);
+        GPU_CHECK(&t->gpu, graph_launch(executable, stream));
+        GPU_CHECK(&t->gpu, stream_synchronize(stream));
+        gpu_case_download(&c, &t->gpu);
+        REQUIRE(gpu_case_check(&c, NULL, &t->errors), "replay %d after a build of its own", i);
+        change_lengths(&c, rng);
+        upload_batch(&c, &t->gpu);
+    }
+    GPU_CHECK(&t->gpu, graph_exec_destroy(executable));
+    GPU_CHECK(&t->gpu, stream_destroy(stream));
+    gpu_case_free(&c, &t->gpu);
+    return 0;
+}
+
+static int test_graph_outside(context *t) {
+    return property_run("graph_outside", 40, outside_batch, t);
+}
+
+/** Two plans that take turns on one stream with one scratch between them. */
+static int shared_scratch(test_rng *rng, void *argument) {
+    context *t = argument;
+    gpu_case cases[2];
+    for (int i = 0; i < 2; i++) {
+        gpu_case_random(&cases[i], rng, &small_bounds);
+        gpu_case_upload(&cases[i], &t->gpu, t->devices[rng_range(rng, 0, t->num_devices - 1)]);
+    }
+    int larger = cases[1].workspace.scratch_bytes > cases[0].workspace.scratch_bytes;
+    pod_workspace shared = cases[!larger].workspace;
+    shared.scratch = cases[larger].workspace.scratch;
+    shared.scratch_bytes = cases[larger].workspace.scratch_bytes;
+    REQUIRE_OK(pod_plan_attach(cases[!larger].plan, &shared));
+    for (int i = 0; i < 2; i++) gpu_case_plan(&cases[i], POD_MEMORY_DEVICE, NULL);
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < 2; i++) gpu_case_run(&cases[i], NULL);
+    }
+    for (int i = 0; i < 2; i++) {
+        gpu_case_download(&cases[i], &t->gpu);
+        REQUIRE(gpu_case_check(&cases[i], NULL, &t->errors), "plan %d", i);
+        gpu_case_free(&cases[i], &t->gpu);
+    }
+    return 0;
+}
+
+static int test_scratch(context *t) {
+    return property_run("scratch", 40, shared_scratch, t);
+}
+
+/* ---- merging ---- */
+
+enum { MERGE_TOKENS = 37, MERGE_HEADS = 6, MERGE_PARTS = POD_MAX_PARTS };
+
+/** Random parts on the GPU merged there, and copies of them on the CPU: both round the same sums. */
+static int merge_batch(test_rng *rng, void *argument) {
+    static const pod_dtype dtypes[] = {POD_F32, POD_F16, POD_BF16};
+    context *t = argument;
+    const gpu *gpu = &t->gpu;
+    pod_parts p = pod_parts_init(), on_gpu;
+    const void *outs[2][MERGE_PARTS];
+    const float *lses[2][MERGE_PARTS];
+    p.num_parts = rng_range(rng, 1, MERGE_PARTS);
+    p.num_tokens = rng_range(rng, 1, MERGE_TOKENS);
+    p.q_heads = rng_range(rng, 1, MERGE_HEADS);
+    p.head_dim = 8 * rng_range(rng, 1, 32);
+    p.part_dtype = dtypes[rng_range(rng, 0, 2)];
+    p.out_dtype = dtypes[rng_range(rng, 0, 2)];
+    size_t rows = (size_t)p.num_tokens * (size_t)p.q_heads, elements = rows * (size_t)p.head_dim;
+    size_t part_bytes = elements * pod_dtype_size(p.part_dtype), out_bytes = elements * pod_dtype_size(p.out_dtype);
+    on_gpu = p;
+    for (int32_t i = 0; i < p.num_parts; i++) {
+        void *out = malloc(part_bytes);
+        float *lse = malloc(rows * sizeof *lse);
+        for (size_t e = 0; e < elements; e++) pod__store(out, p.part_dtype, (int64_t)e, rng_normal(rng));
+        for (size_t e = 0; e < rows; e++) lse[e] = rng_chance(rng, 20) ? -HUGE_VALF : 4 * rng_normal(rng);
+        outs[0][i] = out, lses[0][i] = lse;
+        outs[1][i] = gpu_copy(gpu, out, part_bytes), lses[1][i] = gpu_copy(gpu, lse, rows * sizeof *lse);
+    }
+    p.part_outs = outs[0], p.part_lses = lses[0];
+    on_gpu.part_outs = outs[1], on_gpu.part_lses = lses[1];
+    p.out = malloc(out_bytes), p.lse = malloc(rows * sizeof(float));
+    on_gpu.out = gpu_alloc(gpu, out_bytes), on_gpu.lse = gpu_alloc(gpu, rows * sizeof(float));
+    gpu_fill(gpu, on_gpu.out, 0xff, out_bytes);
+    pod_device *cpu;
+    REQUIRE_OK(pod_device_open("cpu:1", &cpu));
+    REQUIRE_OK(pod_merge(cpu, &p, NULL));
+    pod_device_close(cpu);
+    REQUIRE_OK(pod_merge(t->devices[0], &on_gpu, NULL));
+    void *out = malloc(out_bytes);
+    float *lse = malloc(rows * sizeof *lse);
+    gpu_download(gpu, out, on_gpu.out, out_bytes);
+    gpu_download(gpu, lse, on_gpu.lse, rows * sizeof *lse);
+    double bound = p.out_dtype == POD_BF16 ? 8e-3 : p.out_dtype == POD_F16 ? 1e-3 : 1e-5;
+    for (size_t e = 0; e < elements; e++) {
+        float got = pod__load(out, p.out_dtype, (int64_t)e), want = pod__load(p.out, p.out_dtype, (int64_t)e);
+        REQUIRE(fabsf(got - want) <= bound * fmaxf(1, fabsf(want)), "element %zu is %g, not %g", e, (double)got,
+                (double)want);
+    }
+    for (size_t e = 0; e < rows; e++) {
+        REQUIRE(lse[e] == p.lse[e] || fabsf(lse[e] - p.lse[e]) < 1e-5f * (1 + fabsf(p.lse[e])), "LSE %zu is %g, not %g",
+                e, (double)lse[e], (double)p.lse[e]);
+    }
+    for (int32_t i = 0; i < p.num_parts; i++) {
+        free((void *)(uintptr_t)outs[0][i]);
+        free((void *)(uintptr_t)lses[0][i]);
+        gpu_free(gpu, (void *)(uintptr_t)outs[1][i]);
+        gpu_free(gpu, (void *)(uintptr_t)lses[1][i]);
+    }
+    gpu_free(gpu, on_gpu.out);
+    gpu_free(gpu, on_gpu.lse);
+    free(p.out);
+    free(p.lse);
+    free(out);
+    free(lse);
+    return 0;
+}
+
+static int test_merge(context *t) {
+    return property_run("merge", 100, merge_batch, t);
+}
+
+/* ---- what cannot be captured ---- */
+
 /** A batch in host memory cannot be captured, and says so. */
 static int test_capture_host(context *t) {
     test_rng rng = {7};
@@ -336,7 +482,7 @@ static int test_capture_host(context *t) {
     gpu_case_upload(&c, &t->gpu, t->devices[0]);
     GPU_CHECK(&t->gpu, stream_create(&stream, CU_STREAM_NON_BLOCKING));
     GPU_CHECK(&t->gpu, stream_begin_capture(stream, CU_STREAM_CAPTURE_MODE_GLOBAL));
-    pod_status status = pod_plan_build(c.plan, &c.batch.batch, c.workspace, c.workspace_bytes, stream);
+    pod_status status = pod_plan_build(c.plan, &c.batch.batch, stream);
     GPU_CHECK(&t->gpu, stream_end_capture(stream, &graph));
     REQUIRE(status == POD_E_UNSUPPORTED, "%s", pod_status_name(status));
     REQUIRE(strstr(pod_error_message(), "captured") != NULL, "%s", pod_error_message());
@@ -360,16 +506,16 @@ static int test_view(context *t) {
     GPU_CHECK(&t->gpu, stream_create(&stream, CU_STREAM_NON_BLOCKING));
     GPU_CHECK(&t->gpu, stream_begin_capture(stream, CU_STREAM_CAPTURE_MODE_GLOBAL));
     gpu_case_plan(&c, POD_MEMORY_DEVICE, stream);
-    pod_status while_capturing = pod_plan_get_info(c.plan, &info);
+    pod_status while_capturing = pod_plan_get_info(c.plan, 0, &info);
     int names_capture = strstr(pod_error_message(), "captured") != NULL;
     GPU_CHECK(&t->gpu, stream_end_capture(stream, &graph));
     REQUIRE(while_capturing == POD_E_STATE && names_capture, "%s", pod_status_name(while_capturing));
     gpu_case_poison(&c, &t->gpu, 1);
-    pod_status before = pod_plan_get_info(c.plan, &info);
+    pod_status before = pod_plan_get_info(c.plan, 0, &info);
     REQUIRE(before == POD_E_STATE, "%s before a replay", pod_status_name(before));
     GPU_CHECK(&t->gpu, graph_instantiate(&executable, graph, 0));
     GPU_CHECK(&t->gpu, graph_launch(executable, stream));
-    REQUIRE_OK(pod_plan_get_info(c.plan, &info));
+    REQUIRE_OK(pod_plan_get_info(c.plan, 0, &info));
     REQUIRE(info.num_prefill_requests == 1 && info.num_decode_requests == 3, "%d", info.num_decode_requests);
     REQUIRE(gpu_plan_check(&c, &t->gpu), "after a replay");
     GPU_CHECK(&t->gpu, graph_exec_destroy(executable));
@@ -472,15 +618,16 @@ static int refuses_device(const char *name, pod_status expected, const char *wor
 }
 
 static int refuses_limits(context *t, pod_limits limits, const char *word) {
-    size_t bytes;
-    pod_status status = pod_workspace_size(t->devices[0], &limits, &bytes);
+    pod_workspace workspace = pod_workspace_init();
+    pod_status status = pod_workspace_size(t->devices[0], &limits, &workspace);
     REQUIRE(status == POD_E_UNSUPPORTED, "%s: %s", word, pod_status_name(status));
     REQUIRE(strstr(pod_error_message(), word) != NULL, "\"%s\" does not name %s", pod_error_message(), word);
     return 0;
 }
 
-static int refuses_tensors(const gpu_case *c, pod_tensors tensors, pod_status expected, const char *word) {
-    pod_status status = pod_attention(c->plan, &tensors, c->workspace, c->workspace_bytes, NULL);
+static int refuses_call(const gpu_case *c, const pod_tensors *tensors, const pod_cache *cache, pod_status expected,
+                        const char *word) {
+    pod_status status = pod_attention(c->plan, tensors, cache, NULL);
     REQUIRE(status == expected, "%s: %s", word, pod_status_name(status));
     REQUIRE(strstr(pod_error_message(), word) != NULL, "\"%s\" does not name %s", pod_error_message(), word);
     return 0;
@@ -509,25 +656,34 @@ static int test_refusals(context *t) {
     limits = c.limits;
     limits.head_dim = 96;
     wrong |= refuses_limits(t, limits, "head_dim = 96");
+    limits = c.limits;
+    limits.v_head_dim = 64;
+    wrong |= refuses_limits(t, limits, "v_head_dim = 64");
 
     gpu_case_upload(&c, &t->gpu, t->devices[0]);
     gpu_case_plan(&c, POD_MEMORY_DEVICE, NULL);
     pod_tensors tensors = c.device;
-    tensors.k = (const uint16_t *)tensors.k + 1;
-    wrong |= refuses_tensors(&c, tensors, POD_E_UNSUPPORTED, "k is not aligned");
-    tensors = c.device;
-    tensors.v_token_stride += 1;
-    wrong |= refuses_tensors(&c, tensors, POD_E_UNSUPPORTED, "v_token_stride");
-    tensors = c.device;
+    pod_cache cache = c.device_cache;
+    cache.k = (uint16_t *)cache.k + 1;
+    wrong |= refuses_call(&c, &tensors, &cache, POD_E_UNSUPPORTED, "k is not aligned");
+    cache = c.device_cache;
+    cache.v_token_stride += 1;
+    wrong |= refuses_call(&c, &tensors, &cache, POD_E_UNSUPPORTED, "v_token_stride");
+    cache = c.device_cache;
     float one = 1;
-    tensors.k_scale = &one;
-    wrong |= refuses_tensors(&c, tensors, POD_E_UNSUPPORTED, "k_scale");
-    tensors = c.device;
+    cache.k_scale = &one;
+    wrong |= refuses_call(&c, &tensors, &cache, POD_E_UNSUPPORTED, "k_scale");
+    cache = c.device_cache;
+    cache.k_page_stride = INT64_C(1) << 40;
+    wrong |= refuses_call(&c, &tensors, &cache, POD_E_UNSUPPORTED, "k_page_stride");
     tensors.scale = -0.5f;
-    wrong |= refuses_tensors(&c, tensors, POD_E_UNSUPPORTED, "scale = -0.5");
+    wrong |= refuses_call(&c, &tensors, &c.device_cache, POD_E_UNSUPPORTED, "scale = -0.5");
     tensors = c.device;
-    tensors.k_page_stride = INT64_C(1) << 40;
-    wrong |= refuses_tensors(&c, tensors, POD_E_UNSUPPORTED, "k_page_stride");
+    tensors.alibi_slopes = &one;
+    wrong |= refuses_call(&c, &tensors, &c.device_cache, POD_E_UNSUPPORTED, "alibi_slopes");
+    tensors = c.device;
+    tensors.out_tokens = c.limits.max_q_tokens - 1;
+    wrong |= refuses_call(&c, &tensors, &c.device_cache, POD_E_ARGUMENT, "out_tokens");
     gpu_case_free(&c, &t->gpu);
     return wrong;
 }
@@ -544,14 +700,14 @@ static int test_host_pointers(context *t) {
     gpu_case_upload(&c, &t->gpu, t->devices[0]);
     pod_batch batch = c.batch.batch;
     batch.memory = POD_MEMORY_DEVICE;
-    pod_status status = pod_plan_build(c.plan, &batch, c.workspace, c.workspace_bytes, NULL);
+    pod_status status = pod_plan_build(c.plan, &batch, NULL);
     REQUIRE(status == POD_E_ARGUMENT, "%s", pod_status_name(status));
     REQUIRE(strstr(pod_error_message(), "q_start") != NULL, "%s", pod_error_message());
     gpu_case_plan(&c, POD_MEMORY_DEVICE, NULL);
-    pod_tensors tensors = c.device;
-    tensors.k = aligned_alloc(16, 1 << 20);
-    int wrong = refuses_tensors(&c, tensors, POD_E_ARGUMENT, "k is no memory");
-    free((void *)(uintptr_t)tensors.k);
+    pod_cache cache = c.device_cache;
+    cache.k = aligned_alloc(16, 1 << 20);
+    int wrong = refuses_call(&c, &c.device, &cache, POD_E_ARGUMENT, "k is no memory");
+    free(cache.k);
     gpu_case_free(&c, &t->gpu);
     return wrong;
 }
@@ -576,10 +732,21 @@ static const struct {
     const char *name;
     int (*run)(context *t);
 } tests[] = {
-    {"info", test_info},     {"refusals", test_refusals}, {"host_pointers", test_host_pointers},
-    {"shapes", test_shapes}, {"large", test_large},       {"random", test_random},
-    {"bad", test_bad},       {"graph", test_graph},       {"capture_host", test_capture_host},
-    {"view", test_view},     {"streams", test_streams},   {"threads", test_threads},
+    {"info", test_info},
+    {"refusals", test_refusals},
+    {"host_pointers", test_host_pointers},
+    {"shapes", test_shapes},
+    {"large", test_large},
+    {"random", test_random},
+    {"bad", test_bad},
+    {"graph", test_graph},
+    {"capture_host", test_capture_host},
+    {"view", test_view},
+    {"streams", test_streams},
+    {"threads", test_threads},
+    {"graph_outside", test_graph_outside},
+    {"scratch", test_scratch},
+    {"merge", test_merge},
 };
 
 static int is_wanted(const char *name, int argc, char **argv) {
@@ -589,17 +756,47 @@ static int is_wanted(const char *name, int argc, char **argv) {
     return argc < 2;
 }
 
-static void open_devices(context *t) {
-    static const char *names[] = {"cuda:0",
-                                  "cuda:0,kernel=sm80",
-                                  "cuda:0,ctas=4",
-                                  "cuda:0,policy=half",
-                                  "cuda:0,fusion=hfuse",
-                                  "cuda:0,ctas=4,policy=half"};
-    const char *only = getenv("PODATTN_CUDA_DEVICE");
-    t->num_devices = only != NULL ? 1 : (int32_t)(sizeof names / sizeof names[0]);
+/** Adds a device name, unless it is there. */
+static void add_name(context *t, const char *options) {
+    char name[MAX_NAME];
+    snprintf(name, sizeof name, "cuda:0%s%s", *options != '\0' ? "," : "", options);
     for (int32_t d = 0; d < t->num_devices; d++) {
-        t->names[d] = only != NULL ? only : names[d];
+        if (strcmp(t->names[d], name) == 0) return;
+    }
+    if (t->num_devices == MAX_DEVICES) exit(EXIT_FAILURE);
+    memcpy(t->names[t->num_devices++], name, sizeof name);
+}
+
+/** What chooses the kernel; for a kernel that has policies, the other one too. */
+static int add_kernel(void *context, const pod_kernel_info *kernel) {
+    int is_family = strchr(kernel->options, ',') == NULL; /* which refuses what the others are for */
+    if (!is_family) add_name(context, kernel->options);
+#ifdef POD_BASELINES
+    char options[sizeof kernel->options + 16];
+    int is_fused = strstr(kernel->options, "fusion=") == NULL;
+    snprintf(options, sizeof options, "%s,policy=half", kernel->options);
+    if (is_fused && strcmp(kernel->family, "sm80") == 0) add_name(context, options);
+#endif
+    return 0;
+}
+
+/** "cuda:0", and it with the options of each of its kernels. */
+static void list_names(context *t) {
+    pod_device *device;
+    add_name(t, "");
+    if (pod_device_open("cuda:0", &device) != POD_OK) return; /* opening it again says why */
+    pod_device_visit_kernels(device, add_kernel, t);
+    pod_device_close(device);
+}
+
+static void open_devices(context *t) {
+    const char *only = getenv("PODATTN_CUDA_DEVICE");
+    if (only != NULL) {
+        snprintf(t->names[t->num_devices++], MAX_NAME, "%s", only);
+    } else {
+        list_names(t);
+    }
+    for (int32_t d = 0; d < t->num_devices; d++) {
         if (pod_device_open(t->names[d], &t->devices[d]) == POD_OK) continue;
         fprintf(stderr, "%s: %s\n", t->names[d], pod_error_message());
         exit(EXIT_FAILURE);
@@ -616,12 +813,13 @@ int main(int argc, char **argv) {
     open_devices(&t);
     for (size_t i = 0; i < sizeof tests / sizeof tests[0]; i++) {
         if (!is_wanted(tests[i].name, argc, argv)) continue;
-        t.errors = (gpu_errors){0};
+        t.errors = (pod_errors){0};
         int failed = tests[i].run(&t) != 0;
         failures += failed;
         printf("%-14s %s", tests[i].name, failed ? "FAILED" : "passed");
-        if (t.errors.total > 0) {
-            printf("   largest error: batch %.2e, row %.2e, LSE %.2e", t.errors.total, t.errors.row, t.errors.lse);
+        if (t.errors.whole > 0) {
+            printf("   largest error: batch %.2e, row %.2e, LSE %.2e", t.errors.whole, t.errors.worst_row,
+                   t.errors.lse);
         }
         printf("\n");
         fflush(stdout);

@@ -73,7 +73,7 @@ static void test_calls(void) {
     static int32_t q_start[] = {0, 2}, kv_len[] = {40};
     pod_device *device;
     pod_plan *plan;
-    size_t bytes;
+    pod_workspace workspace = pod_workspace_init();
     pod_limits limits = pod_limits_init();
     limits.q_heads = limits.kv_heads = 1;
     limits.head_dim = 128;
@@ -83,28 +83,33 @@ static void test_calls(void) {
     limits.max_q_tokens = 2;
     limits.max_kv_len = 64;
     pod_batch batch = pod_batch_init();
-    batch.num_requests = batch.num_pages = batch.causal = 1;
+    batch.num_requests = batch.num_pages = 1;
     batch.q_start = q_start;
     batch.kv_len = kv_len;
     pod_tensors t = pod_tensors_init();
-    t.q = t.k = t.v = tensor;
+    pod_cache cache = pod_cache_init();
+    t.q = cache.k = cache.v = tensor;
     t.out = tensor + 2 * 128 * 64;
     if (pod_device_open("cuda:0", &device) != POD_OK || pod_plan_create(device, &limits, &plan) != POD_OK ||
-        pod_workspace_size(device, &limits, &bytes) != POD_OK) {
+        pod_workspace_size(device, &limits, &workspace) != POD_OK) {
         fprintf(stderr, "calls: %s\n", pod_error_message());
         failures++;
         return;
     }
-    void *workspace = aligned_alloc(POD_WORKSPACE_ALIGN, bytes);
-    expect(pod_plan_build(plan, &batch, workspace, bytes, NULL), POD_E_WORKSPACE, "workspace is no memory", "malloc");
+    workspace.plan = aligned_alloc(POD_WORKSPACE_ALIGN, workspace.plan_bytes);
+    workspace.scratch = aligned_alloc(POD_WORKSPACE_ALIGN, workspace.scratch_bytes);
+    expect(pod_plan_build(plan, &batch, NULL), POD_E_STATE, "no workspace", "not attached");
+    if (pod_plan_attach(plan, &workspace) != POD_OK) failures++;
+    expect(pod_plan_build(plan, &batch, NULL), POD_E_WORKSPACE, "workspace.plan is no memory", "malloc");
     setenv("FAKE_CUDA_FAIL", "cuPointerGetAttribute=0", 1);
-    expect(pod_attention(plan, &t, workspace, bytes, NULL), POD_E_STATE, "pod_plan_build", "not built");
+    expect(pod_attention(plan, &t, &cache, NULL), POD_E_STATE, "pod_plan_build", "not built");
     setenv("FAKE_CUDA_FAIL", "cuPointerGetAttribute=700", 1);
-    expect(pod_plan_build(plan, &batch, workspace, bytes, NULL), POD_E_DEVICE, "compute-sanitizer", "sticky");
+    expect(pod_plan_build(plan, &batch, NULL), POD_E_DEVICE, "compute-sanitizer", "sticky");
     setenv("FAKE_CUDA_FAIL", "cuCtxGetCurrent=4", 1);
-    expect(pod_plan_build(plan, &batch, workspace, bytes, NULL), POD_E_DEVICE, "context", "context");
+    expect(pod_plan_build(plan, &batch, NULL), POD_E_DEVICE, "context", "context");
     unsetenv("FAKE_CUDA_FAIL");
-    free(workspace);
+    free(workspace.plan);
+    free(workspace.scratch);
     pod_plan_destroy(plan);
     pod_device_close(device);
 }

@@ -5,8 +5,7 @@
  *   test_cuda_families old   one that encodes no tensor maps */
 #include "cuda/cuda_tensor_map.h"
 #include "fake_map.h"
-#include "families/families.h"
-#include "families/tilings.h"
+#include "families/choice.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,107 +37,116 @@ static pod_limits limits_of(pod_dtype dtype, int32_t head_dim, int32_t page_size
 /* ---- the choice ---- */
 
 /** A chip that holds as many CTAs of every kernel of its families as the kernel is made for. */
-static pod_cuda_chip chip_of(int32_t capability) {
-    pod_cuda_chip chip = {.capability = capability, .num_sms = 132, .has_tensor_maps = 1};
-    for (int32_t i = 0; i < POD_CUDA_NUM_VARIANTS; i++) {
-        const pod_cuda_variant *variant = &pod__cuda_variants[i];
-        chip.resident_ctas[i] = pod__cuda_arch_runs(variant->arch, &chip) ? variant->ctas_per_sm : 0;
+static pod_chip chip_of(int32_t capability) {
+    char reason[128];
+    pod_chip chip = {.capability = capability, .num_sms = 132, .has_tensor_maps = 1};
+    for (int32_t i = 0; i < POD_NUM_VARIANTS; i++) {
+        const pod_variant *variant = &pod__variants[i];
+        int runs = pod__family_runs(variant->family, &chip, reason, sizeof reason);
+        chip.resident_ctas[i] = runs ? variant->tiles->ctas_per_sm : 0;
     }
     return chip;
 }
 
-static const pod_cuda_variant *choose(const char *name, const pod_cuda_chip *chip, const pod_limits *limits,
-                                      char note[256]) {
-    pod_cuda_options options;
-    EXPECT(pod__cuda_options_parse(name, &options) == POD_OK, "%s", name);
-    int32_t row = pod__cuda_find_variant(&options, chip, limits);
-    pod__cuda_explain_variant(&options, chip, limits, note, 256);
-    return row < 0 ? NULL : &pod__cuda_variants[row];
+/** The row, or NULL; the note says why it is none of sm90, or why there is none. */
+static const pod_variant *choose(const char *name, const pod_chip *chip, const pod_limits *limits, pod_choice *choice) {
+    int32_t ordinal;
+    pod_gpu_options options;
+    EXPECT(pod__cuda_options_parse(name, &ordinal, &options) == POD_OK, "%s", name);
+    if (pod__choose_kernel(chip, &options, limits, choice) == POD_OK) return &pod__variants[choice->kernel];
+    EXPECT(choice->kernel == -1, "%d", choice->kernel);
+    snprintf(choice->note, sizeof choice->note, "%s", pod_error_message());
+    return NULL;
 }
 
-/** The options' and limits' family is `arch`, and the note has `word` ("": is empty). */
-static void expect_family(const char *name, const pod_cuda_chip *chip, const pod_limits *limits, int32_t arch,
+/** The options' and limits' family is `family`, and the note has `word` ("": is empty). */
+static void expect_family(const char *name, const pod_chip *chip, const pod_limits *limits, const pod_family *family,
                           const char *word) {
-    char note[256];
-    const pod_cuda_variant *variant = choose(name, chip, limits, note);
-    EXPECT(variant != NULL && variant->arch == arch, "\"%s\", page_size = %d", name, limits->page_size);
-    EXPECT(*word == '\0' ? *note == '\0' : strstr(note, word) != NULL, "\"%s\", not \"%s\"", note, word);
+    pod_choice choice;
+    const pod_variant *variant = choose(name, chip, limits, &choice);
+    EXPECT(variant != NULL && variant->family == family, "\"%s\", page_size = %d", name, limits->page_size);
+    EXPECT(*word == '\0' ? *choice.note == '\0' : strstr(choice.note, word) != NULL, "\"%s\", not \"%s\"", choice.note,
+           word);
 }
 
 /** Every row of the family against every reason to be passed over. */
-static void test_sm90_row(const pod_cuda_variant *row) {
-    pod_limits limits = limits_of(row->dtype, row->head_dim, 16);
-    pod_cuda_chip h100 = chip_of(90), a100 = chip_of(80), b200 = chip_of(100), old = chip_of(90);
+static void test_sm90_row(const pod_variant *row) {
+    const pod_family *sm80 = &pod__family_sm80, *sm90 = &pod__family_sm90;
+    pod_limits limits = limits_of(row->dtype, row->tiles->head_dim, 16);
+    pod_chip h100 = chip_of(90), a100 = chip_of(80), b200 = chip_of(100), old = chip_of(90);
     old.has_tensor_maps = 0;
-    expect_family("0", &h100, &limits, POD_ARCH_sm90, "");
-    expect_family("0,kernel=sm90", &h100, &limits, POD_ARCH_sm90, "");
-    expect_family("0,kernel=sm80", &h100, &limits, POD_ARCH_sm80, "options");
-    expect_family("0,ctas=2", &h100, &limits, POD_ARCH_sm80, "options");
-    expect_family("0,ctas=4", &h100, &limits, POD_ARCH_sm80, "options");
-    expect_family("0,policy=proportional", &h100, &limits, POD_ARCH_sm80, "options");
-    expect_family("0,policy=half", &h100, &limits, POD_ARCH_sm80, "options");
-    expect_family("0,fusion=hfuse", &h100, &limits, POD_ARCH_sm80, "options");
-    expect_family("0", &a100, &limits, POD_ARCH_sm80, "8.0");
-    expect_family("0", &b200, &limits, POD_ARCH_sm80, "10.0");
-    for (int32_t i = 0; i < POD_CUDA_NUM_VARIANTS; i++) {
-        if (pod__cuda_variants[i].arch == POD_ARCH_sm90) old.resident_ctas[i] = h100.resident_ctas[i] = 0;
+    expect_family("0", &h100, &limits, sm90, "");
+    expect_family("0,kernel=sm90", &h100, &limits, sm90, "");
+    expect_family("0,kernel=sm80", &h100, &limits, sm80, "options");
+    expect_family("0,ctas=2", &h100, &limits, sm80, "options");
+    expect_family("0,ctas=4", &h100, &limits, sm80, "options");
+    expect_family("0,policy=proportional", &h100, &limits, sm80, "options");
+#ifdef POD_BASELINES
+    expect_family("0,policy=half", &h100, &limits, sm80, "options");
+    expect_family("0,fusion=hfuse", &h100, &limits, sm80, "options");
+#endif
+    expect_family("0", &a100, &limits, sm80, "8.0");
+    expect_family("0", &b200, &limits, sm80, "10.0");
+    for (int32_t i = 0; i < POD_NUM_VARIANTS; i++) {
+        if (pod__variants[i].family == sm90) old.resident_ctas[i] = h100.resident_ctas[i] = 0;
     }
-    expect_family("0", &old, &limits, POD_ARCH_sm80, "cuTensorMapEncodeTiled");
-    expect_family("0", &h100, &limits, POD_ARCH_sm80, "does not load");
+    expect_family("0", &old, &limits, sm80, "cuTensorMapEncodeTiled");
+    expect_family("0", &h100, &limits, sm80, "does not load");
 
     h100 = chip_of(90);
-    static const struct {
-        int32_t page_size, max_kv_len, arch;
+    const struct {
+        int32_t page_size, max_kv_len;
+        const pod_family *family;
         const char *word;
     } pages[] = {
-        {8, 4096, POD_ARCH_sm90, ""},
-        {24, 4096, POD_ARCH_sm90, ""},
-        {1, 4096, POD_ARCH_sm80, "page_size = 1 "},
-        {12, 4096, POD_ARCH_sm80, "page_size = 12 "},
-        {100, 100, POD_ARCH_sm90, ""},
-        {100, 101, POD_ARCH_sm80, "max_kv_len = 101 "},
+        {8, 4096, sm90, ""},
+        {24, 4096, sm90, ""},
+        {1, 4096, sm80, "page_size = 1 "},
+        {12, 4096, sm80, "page_size = 12 "},
+        {100, 100, sm90, ""},
+        {100, 101, sm80, "max_kv_len = 101 "},
     };
     for (size_t i = 0; i < sizeof pages / sizeof pages[0]; i++) {
         limits.page_size = pages[i].page_size;
         limits.max_kv_len = pages[i].max_kv_len;
-        expect_family("0", &h100, &limits, pages[i].arch, pages[i].word);
+        expect_family("0", &h100, &limits, pages[i].family, pages[i].word);
     }
-    char note[256];
-    limits = limits_of(row->dtype, row->head_dim, 1);
-    EXPECT(choose("0,kernel=sm90", &h100, &limits, note) == NULL, "page_size = 1");
-    EXPECT(strstr(note, "page_size = 1 ") != NULL, "\"%s\"", note);
+    pod_choice choice;
+    limits = limits_of(row->dtype, row->tiles->head_dim, 1);
+    EXPECT(choose("0,kernel=sm90", &h100, &limits, &choice) == NULL, "page_size = 1");
+    EXPECT(strstr(choice.note, "page_size = 1 ") != NULL, "\"%s\"", choice.note);
 
-    pod_tiling tiling = pod__cuda_tiling((int32_t)(row - pod__cuda_variants), &h100);
-    EXPECT(tiling.decode_rows == row->decode_rows, "%d rows", tiling.decode_rows);
-    EXPECT(tiling.prefill_tile_rows == row->prefill_tile_rows, "%d rows", tiling.prefill_tile_rows);
-    EXPECT(tiling.prefill_tile_tokens == row->prefill_tile_tokens, "%d keys", tiling.prefill_tile_tokens);
-    pod_tiling simulated = pod__tiling_sm90(132);
-    EXPECT(memcmp(&tiling, &simulated, sizeof tiling) == 0, "%s is not what sim:h100 plays", row->kernel);
+    limits.page_size = 8;
+    EXPECT(choose("0", &h100, &limits, &choice) == row, "%s, not %s", choice.kernel_name, row->kernel);
+    EXPECT(choice.tiling.decode_rows == row->tiles->decode_rows, "%d rows", choice.tiling.decode_rows);
+    EXPECT(choice.tiling.prefill_tile_rows == row->tiles->prefill_tile_rows, "%d rows",
+           choice.tiling.prefill_tile_rows);
+    EXPECT(choice.tiling.prefill_tile_tokens == row->tiles->prefill_tile_tokens, "%d keys",
+           choice.tiling.prefill_tile_tokens);
 }
 
 /** The row is made for `made_for` CTAs per SM, and the plan is for `num_ctas` workers. */
-static void expect_ctas(const char *name, const pod_cuda_chip *chip, const pod_limits *limits, int32_t made_for,
+static void expect_ctas(const char *name, const pod_chip *chip, const pod_limits *limits, int32_t made_for,
                         int32_t num_ctas) {
-    char note[256];
-    const pod_cuda_variant *variant = choose(name, chip, limits, note);
-    EXPECT(variant != NULL && variant->ctas_per_sm == made_for, "\"%s\"", name);
-    if (variant == NULL) return;
-    pod_tiling tiling = pod__cuda_tiling((int32_t)(variant - pod__cuda_variants), chip);
+    pod_choice choice;
+    const pod_variant *variant = choose(name, chip, limits, &choice);
+    EXPECT(variant != NULL && variant->tiles->ctas_per_sm == made_for, "\"%s\"", name);
+    pod_tiling tiling = choice.tiling;
     EXPECT(tiling.num_ctas == num_ctas && tiling.num_prefill_ctas == (num_ctas + 1) / 2, "%d CTAs", tiling.num_ctas);
 }
 
 /** CTAs of the sm80 family's rows that are made for 2 and for 4 per SM. */
-static void set_resident(pod_cuda_chip *chip, int32_t of_two, int32_t of_four) {
-    for (int32_t i = 0; i < POD_CUDA_NUM_VARIANTS; i++) {
-        const pod_cuda_variant *variant = &pod__cuda_variants[i];
-        if (variant->ctas_per_sm == 2) chip->resident_ctas[i] = of_two;
-        if (variant->ctas_per_sm == 4) chip->resident_ctas[i] = of_four;
+static void set_resident(pod_chip *chip, int32_t of_two, int32_t of_four) {
+    for (int32_t i = 0; i < POD_NUM_VARIANTS; i++) {
+        const pod_variant *variant = &pod__variants[i];
+        if (variant->tiles->ctas_per_sm == 2) chip->resident_ctas[i] = of_two;
+        if (variant->tiles->ctas_per_sm == 4) chip->resident_ctas[i] = of_four;
     }
 }
 
 /** The first row that an SM holds as often as it is made for, else the one that it holds most often. */
 static void test_ctas_per_sm(void) {
-    pod_cuda_chip chip = chip_of(80);
+    pod_chip chip = chip_of(80);
     pod_limits limits = limits_of(POD_BF16, 128, 16);
     chip.num_sms = 100;
     set_resident(&chip, 2, 4);
@@ -176,16 +184,18 @@ static void test_a100(void) {
 }
 
 static void test_choice(void) {
-    char note[256];
-    pod_cuda_chip chip = chip_of(80);
+    pod_choice choice;
+    pod_chip chip = chip_of(80);
     pod_limits limits = limits_of(POD_BF16, 96, 16);
-    EXPECT(choose("0", &chip, &limits, note) == NULL, "head_dim = 96");
+    EXPECT(choose("0", &chip, &limits, &choice) == NULL, "head_dim = 96");
+    EXPECT(strcmp(choice.note, "head_dim = 96 is not supported by the sm80 kernels; 64 and 128 are") == 0, "\"%s\"",
+           choice.note);
     limits = limits_of(POD_BF16, 128, 16);
     limits.page_size = 1;
     expect_ctas("0", &chip, &limits, 2, 2 * 132);
     expect_ctas("0,ctas=4", &chip, &limits, 4, 4 * 132);
-    for (int32_t i = 0; i < POD_CUDA_NUM_VARIANTS; i++) {
-        if (pod__cuda_variants[i].arch == POD_ARCH_sm90) test_sm90_row(&pod__cuda_variants[i]);
+    for (int32_t i = 0; i < POD_NUM_VARIANTS; i++) {
+        if (pod__variants[i].family == &pod__family_sm90) test_sm90_row(&pod__variants[i]);
     }
 }
 
@@ -194,15 +204,15 @@ static void test_info(pod_device *device) {
     pod_device_info info = pod_device_info_init();
     EXPECT(pod_device_get_info(device, &info) == POD_OK, "%s", pod_error_message());
     EXPECT(strcmp(info.families, "sm90 sm80") == 0 && strcmp(info.kernel, "sm90") == 0, "%s", info.families);
-    pod_plan_info plan_info = pod_plan_info_init();
+    pod_choice choice;
     pod_limits limits = limits_of(POD_F16, 64, 16);
-    device->backend->describe_kernel(device, &limits, &plan_info);
-    EXPECT(strcmp(plan_info.kernel, "pod_sm90_fused_f16_d64_c1") == 0, "%s", plan_info.kernel);
-    EXPECT(*plan_info.kernel_note == '\0', "%s", plan_info.kernel_note);
+    EXPECT(device->backend->choose(device, &limits, &choice) == POD_OK, "%s", pod_error_message());
+    EXPECT(strcmp(choice.kernel_name, "pod_sm90_fused_f16_d64_c1") == 0, "%s", choice.kernel_name);
+    EXPECT(*choice.note == '\0', "%s", choice.note);
     limits.page_size = 1;
-    device->backend->describe_kernel(device, &limits, &plan_info);
-    EXPECT(strcmp(plan_info.kernel, "pod_sm80_fused_f16_d64_c2") == 0, "%s", plan_info.kernel);
-    EXPECT(strncmp(plan_info.kernel_note, "sm90: page_size = 1 ", 20) == 0, "%s", plan_info.kernel_note);
+    EXPECT(device->backend->choose(device, &limits, &choice) == POD_OK, "%s", pod_error_message());
+    EXPECT(strcmp(choice.kernel_name, "pod_sm80_fused_f16_d64_c2") == 0, "%s", choice.kernel_name);
+    EXPECT(strncmp(choice.note, "sm90: page_size = 1 ", 20) == 0, "%s", choice.note);
 }
 
 /* ---- tensor maps ---- */
@@ -211,7 +221,7 @@ typedef struct map_case {
     pod_kernel_params params;
     pod_cuda_device *cuda;
     fake_map k, v;
-    pod_tensors tensors;
+    pod_call call;
     pod_plan plan;
 } map_case;
 
@@ -223,18 +233,19 @@ static void init_case(map_case *c, pod_cuda_device *cuda) {
     c->plan.limits = limits_of(POD_BF16, head_dim, page_size);
     c->plan.batch.page_table = (const int32_t *)(const void *)k;
     c->plan.batch.num_pages = 9;
-    c->tensors.q = q;
-    c->tensors.q_head_stride = head_dim;
-    c->tensors.q_token_stride = head_dim * c->plan.limits.q_heads;
-    c->tensors.k = k;
-    c->tensors.v = v;
-    c->tensors.k_head_stride = c->tensors.v_head_stride = head_dim;
-    c->tensors.k_token_stride = c->tensors.v_token_stride = kv_heads * head_dim;
-    c->tensors.k_page_stride = c->tensors.v_page_stride = page_size * kv_heads * head_dim;
+    c->call.plan = &c->plan;
+    c->call.tensors.q = q;
+    c->call.tensors.q_head_stride = head_dim;
+    c->call.tensors.q_token_stride = head_dim * c->plan.limits.q_heads;
+    c->call.cache.k = k;
+    c->call.cache.v = v;
+    c->call.cache.k_head_stride = c->call.cache.v_head_stride = head_dim;
+    c->call.cache.k_token_stride = c->call.cache.v_token_stride = kv_heads * head_dim;
+    c->call.cache.k_page_stride = c->call.cache.v_page_stride = page_size * kv_heads * head_dim;
 }
 
 static pod_status encode(map_case *c) {
-    pod_status status = pod__cuda_add_tensor_maps(c->cuda, &c->plan, &c->tensors, &c->params);
+    pod_status status = pod__cuda_add_tensor_maps(c->cuda, &c->call, &c->params);
     memcpy(&c->k, &c->params.k_map, sizeof c->k);
     memcpy(&c->v, &c->params.v_map, sizeof c->v);
     return status;
@@ -253,12 +264,12 @@ static int is_shape(const fake_map *m, int rank, const uint64_t *extents, const 
 static void test_wide(pod_cuda_device *cuda) {
     map_case c;
     init_case(&c, cuda);
-    c.tensors.v_head_stride = 128 * 16; /* V's heads stand around its tokens */
-    c.tensors.v_token_stride = 128;
+    c.call.cache.v_head_stride = 128 * 16; /* V's heads stand around its tokens */
+    c.call.cache.v_token_stride = 128;
     EXPECT(encode(&c) == POD_OK, "%s", pod_error_message());
     EXPECT(c.params.is_wide && c.params.k_head_halves == 2 && c.params.v_head_halves == 32, "%d %d",
            c.params.k_head_halves, c.params.v_head_halves);
-    EXPECT(c.k.address == c.tensors.k && c.v.address == c.tensors.v, "base");
+    EXPECT(c.k.address == c.call.cache.k && c.v.address == c.call.cache.v, "base");
     EXPECT(is_shape(&c.k, 5, (uint64_t[]){64, 8, 4, 2, 9}, (uint64_t[]){512, 128, 4096, 8192},
                     (uint16_t[]){64, 8, 2, 2, 1}),
            "K");
@@ -274,8 +285,8 @@ static void test_wide(pod_cuda_device *cuda) {
 static void test_narrow(pod_cuda_device *cuda) {
     map_case c;
     init_case(&c, cuda);
-    c.tensors.v_head_stride = 136;
-    c.tensors.v_token_stride = 2 * 136;
+    c.call.cache.v_head_stride = 136;
+    c.call.cache.v_token_stride = 2 * 136;
     EXPECT(encode(&c) == POD_OK, "%s", pod_error_message());
     EXPECT(!c.params.is_wide && c.params.k_head_halves == 1 && c.params.v_head_halves == 1, "both are narrow");
     EXPECT(is_shape(&c.v, 5, (uint64_t[]){128, 16, 2, 9, 1}, (uint64_t[]){544, 272, 8192, 0},
@@ -287,7 +298,7 @@ static void test_narrow(pod_cuda_device *cuda) {
     EXPECT(encode(&c) == POD_OK && !c.params.is_wide && c.k.extents[1] == 11, "%s", pod_error_message());
     init_case(&c, cuda);
     c.plan.limits.kv_heads = 1; /* the head's stride is of no consequence */
-    c.tensors.k_head_stride = 136;
+    c.call.cache.k_head_stride = 136;
     EXPECT(encode(&c) == POD_OK && c.params.is_wide && c.params.k_head_halves == 0, "%d", c.params.k_head_halves);
 }
 
@@ -319,12 +330,12 @@ static void test_queries(pod_cuda_device *cuda) {
     init_case(&c, cuda);
     EXPECT(encode(&c) == POD_OK && c.params.has_q_map, "%s", pod_error_message());
     memcpy(&q, &c.params.q_map, sizeof q);
-    EXPECT(q.address == c.tensors.q, "base");
+    EXPECT(q.address == c.call.tensors.q, "base");
     EXPECT(is_shape(&q, 3, (uint64_t[]){128, 8, 64}, (uint64_t[]){256, 2048}, (uint16_t[]){64, 4, 16}), "Q");
     c.plan.limits.q_heads = 6; /* 64 rows are 21 tokens and a head */
     EXPECT(encode(&c) == POD_OK && !c.params.has_q_map, "%s", pod_error_message());
     init_case(&c, cuda);
-    c.tensors.q_token_stride = INT64_C(1) << 39;
+    c.call.tensors.q_token_stride = INT64_C(1) << 39;
     EXPECT(encode(&c) == POD_OK && !c.params.has_q_map, "%s", pod_error_message());
 }
 
@@ -338,22 +349,22 @@ static void test_far_strides(pod_cuda_device *cuda) {
     const int64_t most = (INT64_C(1) << 39) - 8, far = INT64_C(1) << 39;
     map_case c;
     init_case(&c, cuda);
-    c.tensors.k_page_stride = most;
+    c.call.cache.k_page_stride = most;
     EXPECT(encode(&c) == POD_OK && c.k.strides[3] == (UINT64_C(1) << 40) - 16, "%s", pod_error_message());
-    c.tensors.k_page_stride = far;
+    c.call.cache.k_page_stride = far;
     expect_refused(&c, POD_E_UNSUPPORTED, "k_page_stride = 549755813888 ");
     init_case(&c, cuda);
-    c.tensors.v_token_stride = INT64_MAX - 7;
+    c.call.cache.v_token_stride = INT64_MAX - 7;
     expect_refused(&c, POD_E_UNSUPPORTED, "v_token_stride");
     init_case(&c, cuda);
-    c.tensors.v_head_stride = far;
+    c.call.cache.v_head_stride = far;
     expect_refused(&c, POD_E_UNSUPPORTED, "v_head_stride");
 
     /* Where there is one head or page, or none, its stride is of no consequence. */
     init_case(&c, cuda);
     c.plan.limits.kv_heads = 1;
     c.plan.batch.num_pages = 0;
-    c.tensors.v_head_stride = c.tensors.v_page_stride = far;
+    c.call.cache.v_head_stride = c.call.cache.v_page_stride = far;
     EXPECT(encode(&c) == POD_OK && c.v.extents[2] == 1 && c.v.extents[4] == 0, "%s", pod_error_message());
 
     init_case(&c, cuda);

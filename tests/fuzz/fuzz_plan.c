@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Bytes become limits and a batch, valid or not. What validation lets pass must be planned right, inside a workspace of
  * exactly the promised size; what it refuses must be planned as a device would, without harm. */
+#include "api/validate.h"
 #include "fuzz_input.h"
 #include "guarded.h"
 #include "plan_check.h"
+#include "schedule/planner.h"
 
-enum { MAX_REQUESTS = 40, MAX_TABLE_STRIDE = 6, ARENA_BYTES = 4 << 20, RADIX_BITS = 8 };
+enum { MAX_REQUESTS = 40, MAX_TABLE_STRIDE = 6, MAX_MASKS = 3, ARENA_BYTES = 16 << 20, RADIX_BITS = 8 };
 
 typedef struct fuzz_batch {
     pod_limits limits;
     pod_batch batch;
+    pod_mask masks[MAX_MASKS];
     int32_t arrays[MAX_REQUESTS + 1 + MAX_REQUESTS + MAX_REQUESTS * MAX_TABLE_STRIDE];
 } fuzz_batch;
 
@@ -30,7 +33,10 @@ static void read_limits(fuzz_input *input, pod_limits *limits) {
     limits->q_heads = limits->kv_heads > 0 && group > 0 && group < 1000 && limits->kv_heads < 1000
                           ? limits->kv_heads * group
                           : fuzz_number(input, 1, 8);
-    limits->head_dim = 8;
+    /* What every device takes; the planner looks at neither. */
+    limits->head_dim = 64;
+    limits->q_dtype = limits->kv_dtype = limits->out_dtype = POD_BF16;
+    limits->max_masks = fuzz_byte(input) % (MAX_MASKS + 1);
     limits->max_requests = fuzz_number(input, 1, MAX_REQUESTS);
     limits->max_q_tokens = fuzz_number(input, 1, 600);
     limits->max_kv_len = fuzz_number(input, 1, 3000);
@@ -54,8 +60,13 @@ static void read_batch(fuzz_input *input, fuzz_batch *made) {
     int32_t n = fuzz_byte(input) % (MAX_REQUESTS + 1), stride = fuzz_byte(input) % (MAX_TABLE_STRIDE + 1);
     batch->num_requests = flags & 1 ? n : fuzz_number(input, 0, n);
     if (batch->num_requests > n) n = 0; /* must be refused before an array is read */
-    batch->causal = flags & 2 ? 1 : fuzz_number(input, 0, 1);
-    batch->window_tokens = flags & 4 ? 0 : fuzz_number(input, 0, 700);
+    batch->masks = made->masks;
+    batch->num_masks = fuzz_byte(input) % (MAX_MASKS + 1);
+    for (int32_t m = 0; m < MAX_MASKS; m++) {
+        made->masks[m] = pod_mask_init();
+        made->masks[m].causal = flags & 2 ? 1 : fuzz_number(input, 0, 1);
+        made->masks[m].window_tokens = flags & 4 ? 0 : fuzz_number(input, 0, 700);
+    }
     batch->num_pages = flags & 8 ? 256 : fuzz_number(input, 0, 300);
     batch->max_pages = flags & 16 ? stride : fuzz_number(input, 0, stride);
     if (batch->max_pages > stride) stride = 0;
@@ -80,41 +91,43 @@ static void read_batch(fuzz_input *input, fuzz_batch *made) {
 }
 
 /** Arrays that validation refused, planned as on a device. */
-static void plan_unvalidated(pod_plan *plan, const fuzz_batch *made, void *workspace, plan_check *check) {
-    const pod_limits *limits = &made->limits;
-    const pod_batch *batch = &made->batch;
-    if (batch->num_requests < 0 || batch->num_requests > limits->max_requests || batch->causal < 0 ||
-        batch->causal > 1 || batch->window_tokens < 0) {
-        return; /* the struct itself is checked on the host, wherever the arrays are */
-    }
-    plan->batch = *batch;
-    plan->shape = (pod_shape){.num_requests = batch->num_requests,
-                              .group = limits->q_heads / limits->kv_heads,
-                              .kv_heads = limits->kv_heads,
-                              .causal = batch->causal,
-                              .window_tokens = batch->window_tokens,
-                              .max_q_tokens = limits->max_q_tokens,
-                              .max_kv_len = limits->max_kv_len,
-                              .q_start = batch->q_start,
-                              .kv_len = batch->kv_len};
-    plan->schedule = pod__layout_place(&plan->layout, workspace);
-    plan->schedule.header->signature = plan->layout.signature;
+static void plan_unvalidated(pod_plan *plan, const fuzz_batch *made, plan_check *check) {
+    pod_batch batch = made->batch;
+    pod_batch taken;
+    pod_mask masks[POD_MAX_MASKS];
+    batch.memory = POD_MEMORY_DEVICE; /* the struct itself is checked on the host, wherever the arrays are */
+    if (pod__take_batch(&plan->limits, &batch, &taken, masks) != POD_OK) return;
     pod_team team = {0, 1, RADIX_BITS, plan->sort_digits};
-    pod_core_plan(&team, &plan->shape, &plan->tiling, &plan->schedule);
+    plan->batch = taken;
+    plan->num_masks = taken.num_masks;
+    for (int32_t m = 0; m < taken.num_masks; m++) {
+        plan->shapes[m] = (pod_shape){.num_requests = taken.num_requests,
+                                      .group = plan->limits.q_heads / plan->limits.kv_heads,
+                                      .kv_heads = plan->limits.kv_heads,
+                                      .causal = masks[m].causal,
+                                      .window_tokens = masks[m].window_tokens,
+                                      .max_q_tokens = taken.num_q_tokens,
+                                      .max_kv_len = plan->limits.max_kv_len,
+                                      .q_start = taken.q_start,
+                                      .kv_len = taken.kv_len};
+        plan->schedules[m] = pod__layout_place(&plan->layout, &plan->workspace, m);
+        plan->schedules[m].header->signature = plan->signature;
+        pod_core_plan(&team, &plan->shapes[m], &plan->choice.tiling, &plan->schedules[m]);
+    }
     plan->is_built = 1;
     FUZZ_CHECK(plan_check_all(check, plan), "%s", check->message);
 }
 
-static void check_batch(pod_plan *plan, const fuzz_batch *made, void *workspace, size_t bytes) {
+static void check_batch(pod_plan *plan, const fuzz_batch *made) {
     static plan_check check;
-    pod_status status = pod_plan_build(plan, &made->batch, workspace, bytes, NULL);
+    pod_status status = pod_plan_build(plan, &made->batch, NULL);
     if (status == POD_OK) {
         FUZZ_CHECK(plan_check_all(&check, plan), "%s", check.message);
         return;
     }
     FUZZ_CHECK(status == POD_E_ARGUMENT || status == POD_E_LIMIT, "%s", pod_status_name(status));
-    FUZZ_CHECK(pod_plan_visit(plan, NULL, NULL) == POD_E_STATE, "a refused batch left a plan");
-    plan_unvalidated(plan, made, workspace, &check);
+    FUZZ_CHECK(pod_plan_visit(plan, 0, NULL, NULL) == POD_E_STATE, "a refused batch left a plan");
+    plan_unvalidated(plan, made, &check);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
@@ -123,16 +136,21 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     fuzz_input input = {data, size};
     pod_device *device = pick_device(&input);
     pod_plan *plan = NULL;
-    size_t bytes = 0;
+    pod_workspace workspace = pod_workspace_init();
     read_limits(&input, &made.limits);
-    pod_status status = pod_workspace_size(device, &made.limits, &bytes);
+    pod_status status = pod_workspace_size(device, &made.limits, &workspace);
     FUZZ_CHECK(status == POD_OK || status == POD_E_ARGUMENT || status == POD_E_LIMIT, "%s", pod_status_name(status));
+    size_t bytes = workspace.plan_bytes + workspace.scratch_bytes;
     if (status != POD_OK || bytes > ARENA_BYTES) return 0;
     read_batch(&input, &made);
+    workspace.scratch = arena; /* which the planner does not touch */
+    workspace.plan = arena + workspace.scratch_bytes;
     FUZZ_CHECK(pod_plan_create(device, &made.limits, &plan) == POD_OK, "%s", pod_error_message());
+    FUZZ_CHECK(pod_plan_attach(plan, &workspace) == POD_OK, "%s", pod_error_message());
+    ASAN_POISON_MEMORY_REGION(arena, workspace.scratch_bytes);
     ASAN_POISON_MEMORY_REGION(arena + bytes, ARENA_BYTES - bytes);
-    check_batch(plan, &made, arena, bytes);
-    ASAN_UNPOISON_MEMORY_REGION(arena + bytes, ARENA_BYTES - bytes);
+    check_batch(plan, &made);
+    ASAN_UNPOISON_MEMORY_REGION(arena, ARENA_BYTES);
     pod_plan_destroy(plan);
     return 0;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Any bytes as a request trace: requests within the promised ranges, or a line that says what is wrong. */
 #include "fuzz_error_line.h"
-#include "trace.h"
+#include "input/trace.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -3,6 +3,7 @@
 #include "plan_check.h"
 #include "property.h"
 #include "random_batch.h"
+#include "test_workspace.h"
 
 #include <time.h>
 
@@ -21,7 +22,7 @@ static int by_value(const void *a, const void *b) {
 /** A server's step: one prefill chunk of 512 tokens in each 64 requests, the others decode. */
 static void fill(test_batch *batch, test_rng *rng, int32_t num_requests) {
     batch->batch.num_requests = batch->batch.num_pages = num_requests;
-    batch->batch.causal = 1;
+    batch->masks[0].causal = 1;
     batch->q_start[0] = 0;
     for (int32_t r = 0; r < num_requests; r++) {
         int32_t q_len = r % 64 == 0 ? 512 : 1;
@@ -30,11 +31,11 @@ static void fill(test_batch *batch, test_rng *rng, int32_t num_requests) {
     }
 }
 
-static int measure(pod_plan *plan, const test_batch *batch, void *workspace, size_t bytes, double *median_us) {
+static int measure(pod_plan *plan, const test_batch *batch, double *median_us) {
     double times_us[ROUNDS];
     for (int i = 0; i < ROUNDS; i++) {
         double begin_us = now_us();
-        PROPERTY(pod_plan_build(plan, &batch->batch, workspace, bytes, NULL) == POD_OK, "%s", pod_error_message());
+        PROPERTY(pod_plan_build(plan, &batch->batch, NULL) == POD_OK, "%s", pod_error_message());
         times_us[i] = now_us() - begin_us;
     }
     qsort(times_us, ROUNDS, sizeof times_us[0], by_value);
@@ -48,23 +49,23 @@ static int bench(const char *target, int32_t num_requests, double bound_us) {
     limits.q_heads = 32;
     limits.kv_heads = 8;
     limits.head_dim = 128;
+    limits.q_dtype = limits.kv_dtype = limits.out_dtype = POD_BF16;
     limits.max_requests = num_requests;
     limits.max_q_tokens = 16 * num_requests;
     limits.max_kv_len = limits.page_size = 16384;
     pod_device *device = NULL;
     pod_plan *plan = NULL;
-    size_t bytes = 0;
+    test_workspace workspace;
     test_batch batch;
-    PROPERTY(pod_device_open(target, &device) == POD_OK && pod_workspace_size(device, &limits, &bytes) == POD_OK &&
-                 pod_plan_create(device, &limits, &plan) == POD_OK,
+    PROPERTY(pod_device_open(target, &device) == POD_OK &&
+                 test_workspace_plan(device, &limits, 0, &workspace, &plan) == POD_OK,
              "%s", pod_error_message());
-    void *workspace = aligned_alloc(POD_WORKSPACE_ALIGN, bytes);
-    PROPERTY(workspace != NULL && test_batch_alloc(&batch, &limits), "no memory");
+    PROPERTY(test_batch_alloc(&batch, &limits), "no memory");
     fill(&batch, &rng, num_requests);
     double us = 0;
-    int failed = measure(plan, &batch, workspace, bytes, &us);
+    int failed = measure(plan, &batch, &us);
     printf("plan %4d requests for %-8s  %7.1f us (at most %.0f)\n", num_requests, target, us, bound_us);
-    free(workspace);
+    test_workspace_free(&workspace);
     test_batch_free(&batch);
     pod_plan_destroy(plan);
     pod_device_close(device);

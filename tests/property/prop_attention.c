@@ -9,7 +9,7 @@ enum { MAX_ISAS = 8, NUM_THREAD_COUNTS = 3, MAX_WORK = 8 << 20 };
 typedef struct isa_devices {
     const char *isa;
     pod_device *devices[NUM_THREAD_COUNTS];
-    attention_error worst; /**< of all cases, each as a fraction of its bound */
+    pod_errors worst; /**< of all cases, each as a fraction of its bound */
     int num_cases;
     int num_hybrid, num_split_prefill, num_split_decode; /**< of the cases: what the plan had to do */
 } isa_devices;
@@ -65,7 +65,7 @@ static int check_case(attention_case *made, test_rng *rng, isa_devices *isa, uns
         if (check_same_bits(made, isa->devices[t], bits, text)) return 1;
     }
     PROPERTY(attention_case_expect(made) == POD_OK, "%s: %s", text, pod_error_message());
-    attention_error error = attention_case_compare(made), bound = attention_case_bound(made);
+    pod_errors error = attention_case_compare(made), bound = attention_case_bound(made);
     PROPERTY(error.whole <= bound.whole, "%s, %s: %.3g > %.3g", isa->isa, text, error.whole, bound.whole);
     PROPERTY(error.worst_row <= bound.worst_row, "%s, %s: %.3g > %.3g", isa->isa, text, error.worst_row,
              bound.worst_row);

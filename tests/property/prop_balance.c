@@ -3,6 +3,7 @@
  * worker may end later than an equal share of the work and one ticket. */
 #include "plan_check.h"
 #include "property.h"
+#include "test_workspace.h"
 #include "trace_steps.h"
 
 enum { STEPS = 300, CHUNK_TOKENS = 512, TRACE_REQUESTS = 2000 };
@@ -80,10 +81,10 @@ static int check_step(balance *b) {
     queue_clear(&b->prefill);
     queue_clear(&b->decode);
     queue_clear(&b->both);
-    PROPERTY(pod_plan_visit(b->plan, add_item, b) == POD_OK, "%s", pod_error_message());
+    PROPERTY(pod_plan_visit(b->plan, 0, add_item, b) == POD_OK, "%s", pod_error_message());
     for (size_t i = 0; i < b->prefill.num_tickets; i++) queue_add(&b->both, b->prefill.tickets[i]);
     for (size_t i = 0; i < b->decode.num_tickets; i++) queue_add(&b->both, b->decode.tickets[i]);
-    const pod_tiling *tiling = &b->plan->tiling;
+    const pod_tiling *tiling = &b->plan->choice.tiling;
     int decode_lasts = 4 * b->decode.tiles > 3 * b->prefill.tiles; /* then the planner leaves decode its workers */
     int32_t prefill_ctas = decode_lasts ? tiling->num_prefill_ctas : tiling->num_lone_ctas;
     /* Splitting leaves no ticket longer than two shares of its queue, but where its parts would be too short. */
@@ -94,14 +95,13 @@ static int check_step(balance *b) {
            check_queue(b, &b->decode, tiling->num_ctas, "decode") || check_queue(b, &b->both, tiling->num_ctas, "both");
 }
 
-static int run_steps(balance *b, const trace *trace, const pod_limits *limits, test_batch *batch, void *workspace,
-                     size_t bytes) {
+static int run_steps(balance *b, const trace *trace, const pod_limits *limits, test_batch *batch) {
     trace_server server;
     int steps = 0, failed = 0;
     PROPERTY(trace_server_open(&server, trace, limits), "no memory");
     while (!failed && steps < STEPS && trace_server_step(&server, limits, CHUNK_TOKENS, batch)) {
         steps++;
-        failed = pod_plan_build(b->plan, &batch->batch, workspace, bytes, NULL) != POD_OK || check_step(b);
+        failed = pod_plan_build(b->plan, &batch->batch, NULL) != POD_OK || check_step(b);
     }
     trace_server_close(&server);
     PROPERTY(!failed, "step %d: %s", steps, pod_error_message());
@@ -112,7 +112,8 @@ static pod_limits llama_limits(int32_t q_heads, int32_t kv_heads) {
     pod_limits limits = pod_limits_init();
     limits.q_heads = q_heads;
     limits.kv_heads = kv_heads;
-    limits.head_dim = 8; /* what the planner does not look at is kept small */
+    limits.head_dim = 64;
+    limits.q_dtype = limits.kv_dtype = limits.out_dtype = POD_BF16;
     limits.max_requests = 256;
     limits.max_q_tokens = 1024;
     limits.max_kv_len = limits.page_size = 1 << 17;
@@ -124,21 +125,20 @@ static int check_trace(const char *name, const trace *trace, const char *target,
     balance b = {0};
     pod_device *device = NULL;
     test_batch batch;
-    size_t bytes = 0;
-    PROPERTY(pod_device_open(target, &device) == POD_OK && pod_workspace_size(device, &limits, &bytes) == POD_OK &&
-                 pod_plan_create(device, &limits, &b.plan) == POD_OK,
+    test_workspace workspace;
+    PROPERTY(pod_device_open(target, &device) == POD_OK &&
+                 test_workspace_plan(device, &limits, 0, &workspace, &b.plan) == POD_OK,
              "%s", pod_error_message());
-    void *workspace = aligned_alloc(POD_WORKSPACE_ALIGN, bytes);
-    b.loads = calloc((size_t)b.plan->tiling.num_ctas, sizeof *b.loads);
-    if (workspace == NULL || b.loads == NULL || !test_batch_alloc(&batch, &limits)) abort();
-    int failed = run_steps(&b, trace, &limits, &batch, workspace, bytes);
+    b.loads = calloc((size_t)b.plan->choice.tiling.num_ctas, sizeof *b.loads);
+    if (b.loads == NULL || !test_batch_alloc(&batch, &limits)) abort();
+    int failed = run_steps(&b, trace, &limits, &batch);
     printf("  %-34s %-8s %2d/%-2d heads: busy %5.1f %% of the time, at worst %.1f tiles past the share\n", name, target,
            q_heads, kv_heads, 100 * b.share_sum / b.end_sum, b.worst_excess);
     free(b.prefill.tickets);
     free(b.decode.tickets);
     free(b.both.tickets);
     free(b.loads);
-    free(workspace);
+    test_workspace_free(&workspace);
     test_batch_free(&batch);
     pod_plan_destroy(b.plan);
     pod_device_close(device);

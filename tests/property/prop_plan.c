@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Any batch within its limits gets a plan that covers its work exactly once, inside a workspace of exactly
  * pod_workspace_size() bytes. */
-#include "guarded.h"
 #include "plan_check.h"
 #include "property.h"
 #include "random_batch.h"
+#include "test_workspace.h"
 
 enum { POISON = 0xcd, KEYS_COUNTED_ONE_BY_ONE = 1 << 18 };
 
-static pod_device *open_random_device(test_rng *rng) {
+/** A device, and elements that it takes: the planner does not look at them, so workspaces are kept small. */
+static pod_device *open_random_device(test_rng *rng, pod_limits *limits) {
     char name[32];
+    random_gpu_elements(rng, limits);
     switch (rng_range(rng, 0, 9)) {
     case 0:
         snprintf(name, sizeof name, "sim:h100");
@@ -22,6 +24,7 @@ static pod_device *open_random_device(test_rng *rng) {
     case 4:
     case 5:
         snprintf(name, sizeof name, "sim:cpu");
+        limits->head_dim = 8;
         break;
     default:
         snprintf(name, sizeof name, "sim:sms=%d", 1 + rng_log_range(rng, 0, 255));
@@ -47,7 +50,7 @@ static pod_limits plan_limits(test_rng *rng) {
     default:
         limits = random_limits(rng, rng_range(rng, 1, 40), rng_range(rng, 1, 300), rng_range(rng, 1, 3000));
     }
-    limits.head_dim = 8; /* the planner does not look at it, and workspaces stay small */
+    limits.max_masks = rng_chance(rng, 30) ? rng_range(rng, 2, 4) : 1;
     return limits;
 }
 
@@ -60,14 +63,17 @@ static int64_t work_size(const pod_limits *limits, const pod_batch *batch) {
 }
 
 static int check_plan(test_rng *rng, plan_check *check, pod_plan *plan, const pod_limits *limits, test_batch *batch,
-                      guarded *workspace) {
+                      const test_workspace *workspace) {
     for (int round = 0; round < 4; round++) { /* the same plan again and again: nothing of the last batch stays */
         test_batch_fill(batch, rng, limits, (batch_mix)rng_range(rng, 0, MIX_COUNT - 1));
-        pod_status status = pod_plan_build(plan, &batch->batch, workspace->data, workspace->bytes, NULL);
+        pod_status status = pod_plan_build(plan, &batch->batch, NULL);
         PROPERTY(status == POD_OK, "%s", pod_error_message());
-        PROPERTY(guarded_intact(workspace), "written outside of the workspace");
+        PROPERTY(test_workspace_intact(workspace), "written outside of the workspace");
         PROPERTY(plan_check_all(check, plan), "%s", check->message);
-        PROPERTY(plan->schedule.header->first_error == INT32_MAX, "request %d", plan->schedule.header->first_error);
+        for (int32_t m = 0; m < plan->num_masks; m++) {
+            int32_t first_error = plan->schedules[m].header->first_error;
+            PROPERTY(first_error == INT32_MAX, "request %d", first_error);
+        }
         if (work_size(limits, &batch->batch) > KEYS_COUNTED_ONE_BY_ONE) continue;
         PROPERTY(plan_check_each_key(check, plan), "%s", check->message);
     }
@@ -77,18 +83,16 @@ static int check_plan(test_rng *rng, plan_check *check, pod_plan *plan, const po
 static int plan_case(test_rng *rng, void *context) {
     plan_check *check = context;
     pod_limits limits = plan_limits(rng);
-    pod_device *device = open_random_device(rng);
+    pod_device *device = open_random_device(rng, &limits);
     pod_plan *plan = NULL;
-    size_t bytes = 0;
-    PROPERTY(device != NULL, "%s", pod_error_message());
-    PROPERTY(pod_workspace_size(device, &limits, &bytes) == POD_OK, "%s", pod_error_message());
-    PROPERTY(pod_plan_create(device, &limits, &plan) == POD_OK, "%s", pod_error_message());
-    guarded workspace = guarded_alloc(bytes, POISON);
+    test_workspace workspace;
     test_batch batch;
-    PROPERTY(workspace.data != NULL && test_batch_alloc(&batch, &limits), "no memory");
+    PROPERTY(device != NULL, "%s", pod_error_message());
+    PROPERTY(test_workspace_plan(device, &limits, POISON, &workspace, &plan) == POD_OK, "%s", pod_error_message());
+    PROPERTY(test_batch_alloc(&batch, &limits), "no memory");
     int failed = check_plan(rng, check, plan, &limits, &batch, &workspace);
     test_batch_free(&batch);
-    guarded_free(&workspace);
+    test_workspace_free(&workspace);
     pod_plan_destroy(plan);
     pod_device_close(device);
     return failed;

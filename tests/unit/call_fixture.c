@@ -31,7 +31,10 @@ void call_open(call_fixture *call, const char *device_name) {
     call->batch.page_table_stride = 4;
     call->batch.max_pages = 4;
     call->batch.num_pages = CALL_NUM_PAGES;
-    call->batch.causal = 1;
+    call->mask = pod_mask_init();
+    call->mask.causal = 1;
+    call->batch.num_masks = 1;
+    call->batch.masks = &call->mask;
 
     fill(call->q, CALL_Q_ELEMENTS);
     fill(call->k, CALL_KV_ELEMENTS);
@@ -40,32 +43,29 @@ void call_open(call_fixture *call, const char *device_name) {
     memset(call->lse, CALL_POISON, sizeof call->lse);
     call->tensors = pod_tensors_init();
     call->tensors.q = call->q;
-    call->tensors.k = call->k;
-    call->tensors.v = call->v;
     call->tensors.out = call->out;
     call->tensors.lse = call->lse;
+    call->cache = pod_cache_init();
+    call->cache.k = call->k;
+    call->cache.v = call->v;
 
-    size_t bytes;
     assert_ok(pod_device_open(device_name, &call->device));
-    assert_ok(pod_workspace_size(call->device, &call->limits, &bytes));
-    assert_ok(pod_plan_create(call->device, &call->limits, &call->plan));
-    call->workspace = guarded_alloc(bytes, CALL_POISON);
-    assert_non_null(call->workspace.data);
+    assert_ok(test_workspace_plan(call->device, &call->limits, CALL_POISON, &call->workspace, &call->plan));
 }
 
 void call_close(call_fixture *call) {
-    assert_true(guarded_intact(&call->workspace));
-    guarded_free(&call->workspace);
+    assert_true(test_workspace_intact(&call->workspace));
+    test_workspace_free(&call->workspace);
     pod_plan_destroy(call->plan);
     pod_device_close(call->device);
 }
 
 pod_status call_build(call_fixture *call) {
-    return pod_plan_build(call->plan, &call->batch, call->workspace.data, call->workspace.bytes, NULL);
+    return pod_plan_build(call->plan, &call->batch, NULL);
 }
 
 pod_status call_attention(call_fixture *call) {
-    return pod_attention(call->plan, &call->tensors, call->workspace.data, call->workspace.bytes, NULL);
+    return pod_attention(call->plan, &call->tensors, &call->cache, NULL);
 }
 
 static int holds_only_poison(const void *memory, size_t bytes) {
@@ -77,7 +77,7 @@ static int holds_only_poison(const void *memory, size_t bytes) {
 }
 
 int call_workspace_untouched(const call_fixture *call) {
-    return holds_only_poison(call->workspace.data, call->workspace.bytes);
+    return test_workspace_untouched(&call->workspace, CALL_POISON);
 }
 
 int call_outputs_untouched(const call_fixture *call) {

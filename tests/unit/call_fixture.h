@@ -3,7 +3,7 @@
 #ifndef POD_TEST_CALL_FIXTURE_H
 #define POD_TEST_CALL_FIXTURE_H
 
-#include "guarded.h"
+#include "test_workspace.h"
 #include "unit.h"
 
 enum {
@@ -22,9 +22,11 @@ typedef struct call_fixture {
     pod_device *device;
     pod_limits limits;
     pod_batch batch;
+    pod_mask mask; /**< the batch's only one */
     pod_tensors tensors;
+    pod_cache cache;
     pod_plan *plan;
-    guarded workspace;
+    test_workspace workspace;
     int32_t q_start[4], kv_len[3], page_table[3 * 4];
     float q[CALL_Q_ELEMENTS], k[CALL_KV_ELEMENTS], v[CALL_KV_ELEMENTS];
     float out[CALL_Q_ELEMENTS + 1], lse[CALL_Q_TOKENS * CALL_Q_HEADS + 1];

@@ -6,7 +6,7 @@
 
 /** Build and oracle refuse the batch, the plan counts as not built, and no byte was written. */
 static void assert_batch_refused(call_fixture *call, const pod_batch *batch, pod_status status, const char *message) {
-    assert_fails(pod_plan_build(call->plan, batch, call->workspace.data, call->workspace.bytes, NULL), status, message);
+    assert_fails(pod_plan_build(call->plan, batch, NULL), status, message);
     assert_true(call_workspace_untouched(call));
     assert_fails(call_attention(call), POD_E_STATE, "pod_plan_build() has not succeeded on this plan yet");
     assert_true(call_outputs_untouched(call));
@@ -14,7 +14,8 @@ static void assert_batch_refused(call_fixture *call, const pod_batch *batch, pod
     double out[CALL_Q_ELEMENTS], before[CALL_Q_ELEMENTS];
     memset(out, CALL_POISON, sizeof out);
     memset(before, CALL_POISON, sizeof before);
-    assert_fails(pod_reference_attention(&call->limits, batch, &call->tensors, -1, out, NULL), status, message);
+    assert_fails(pod_reference_attention(&call->limits, batch, &call->tensors, &call->cache, -1, out, NULL), status,
+                 message);
     assert_memory_equal(out, before, sizeof out);
 }
 
@@ -34,22 +35,54 @@ static void the_struct(void **state) {
     assert_batch_refused(&call, NULL, POD_E_ARGUMENT, "batch is NULL");
     call_close(&call);
     char message[128];
-    snprintf(message, sizeof message, "batch.struct_size = 8 is not %zu; start from pod_batch_init()",
+    snprintf(message, sizeof message,
+             "batch.struct_size = 8 is not a size of this struct (%zu); start from pod_batch_init()",
              sizeof(pod_batch));
     REFUSES(batch.struct_size = 8, POD_E_ARGUMENT, message);
     REFUSES(batch.memory = (pod_memory)2, POD_E_ARGUMENT,
             "memory = 2 is neither POD_MEMORY_HOST nor POD_MEMORY_DEVICE");
     REFUSES(batch.num_requests = -1, POD_E_ARGUMENT, "num_requests = -1 is negative");
     REFUSES(batch.num_requests = 4, POD_E_LIMIT, "num_requests = 4 exceeds max_requests = 3");
-    REFUSES(batch.causal = 2, POD_E_ARGUMENT, "causal = 2 is outside [0, 1]");
-    REFUSES(batch.causal = -1, POD_E_ARGUMENT, "causal = -1 is outside [0, 1]");
-    REFUSES(batch.window_tokens = -1, POD_E_ARGUMENT, "window_tokens = -1 is negative");
+    REFUSES(batch.num_q_tokens = -1, POD_E_ARGUMENT, "num_q_tokens = -1 is negative");
+    REFUSES(batch.num_q_tokens = 6, POD_E_LIMIT, "num_q_tokens = 6 exceeds max_q_tokens = 5");
+    REFUSES(batch.num_q_tokens = 4, POD_E_ARGUMENT, "q_start[3] = 5 exceeds num_q_tokens = 4");
     REFUSES(batch.num_pages = -1, POD_E_ARGUMENT, "num_pages = -1 is negative");
     REFUSES(batch.q_start = NULL, POD_E_ARGUMENT, "q_start is NULL");
     REFUSES(batch.kv_len = NULL, POD_E_ARGUMENT, "kv_len is NULL");
     REFUSES(batch.max_pages = -1, POD_E_ARGUMENT, "max_pages = -1 is negative");
     REFUSES(batch.page_table_stride = 3, POD_E_ARGUMENT, "page_table_stride = 3 is smaller than max_pages = 4");
     REFUSES(batch.page_table_stride = -4, POD_E_ARGUMENT, "page_table_stride = -4 is smaller than max_pages = 4");
+}
+
+static void the_masks(void **state) {
+    (void)state;
+    char message[128];
+    REFUSES(batch.num_masks = -1, POD_E_ARGUMENT, "num_masks = -1 is outside [0, 1]");
+    REFUSES(batch.num_masks = 2, POD_E_ARGUMENT, "num_masks = 2 is outside [0, 1]");
+    REFUSES(batch.masks = NULL, POD_E_ARGUMENT, "masks is NULL");
+    snprintf(message, sizeof message,
+             "mask.struct_size = 7 is not a size of this struct (%zu); start from pod_mask_init()", sizeof(pod_mask));
+    REFUSES(mask.struct_size = 7, POD_E_ARGUMENT, message);
+    REFUSES(mask.causal = 2, POD_E_ARGUMENT, "masks[0].causal = 2 is outside [0, 1]");
+    REFUSES(mask.causal = -1, POD_E_ARGUMENT, "masks[0].causal = -1 is outside [0, 1]");
+    REFUSES(mask.window_tokens = -1, POD_E_ARGUMENT, "masks[0].window_tokens = -1 is negative");
+    static const int32_t causal[] = {0, 1, 2};
+    REFUSES(mask.causal_per_request = causal, POD_E_ARGUMENT, "masks[0].causal_per_request[2] = 2 is neither 0 nor 1");
+}
+
+static void causal_per_request_says_who_needs_keys(void **state) {
+    (void)state;
+    static const int32_t none[] = {0, 0, 0}, last[] = {0, 0, 1};
+    call_fixture call;
+    call_open(&call, "cpu:1");
+    call.kv_len[0] = 2; /* of 3 query tokens */
+    call.mask.causal_per_request = last;
+    assert_ok(call_build(&call));
+    call.mask.causal_per_request = none;
+    assert_ok(call_build(&call));
+    call_close(&call);
+    REFUSES(kv_len[2] = (call.mask.causal_per_request = last, 1), POD_E_ARGUMENT,
+            "kv_len[2] = 1 is smaller than q_len[2] = 2");
 }
 
 static void the_lengths(void **state) {
@@ -97,11 +130,11 @@ static void device_memory_needs_a_device(void **state) {
     call_open(&call, "cpu:1");
     call.batch.memory = POD_MEMORY_DEVICE;
     assert_fails(call_build(&call), POD_E_UNSUPPORTED,
-                 "memory = POD_MEMORY_DEVICE is not supported by a backend on the host");
+                 "memory = POD_MEMORY_DEVICE is not supported by a device on the host");
     assert_true(call_workspace_untouched(&call));
     double out[CALL_Q_ELEMENTS];
-    assert_fails(pod_reference_attention(&call.limits, &call.batch, &call.tensors, -1, out, NULL), POD_E_UNSUPPORTED,
-                 "memory = POD_MEMORY_DEVICE is not supported by the oracle");
+    assert_fails(pod_reference_attention(&call.limits, &call.batch, &call.tensors, &call.cache, -1, out, NULL),
+                 POD_E_UNSUPPORTED, "memory = POD_MEMORY_DEVICE is not supported by the oracle");
     call_close(&call);
 }
 
@@ -131,6 +164,8 @@ static void no_request_at_all_is_a_batch(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_struct),
+        cmocka_unit_test(the_masks),
+        cmocka_unit_test(causal_per_request_says_who_needs_keys),
         cmocka_unit_test(the_lengths),
         cmocka_unit_test(the_page_table),
         cmocka_unit_test(a_contiguous_cache),

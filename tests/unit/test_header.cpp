@@ -10,11 +10,11 @@ int main() {
     limits.head_dim = 8;
     limits.max_requests = limits.max_q_tokens = limits.max_kv_len = 1;
     pod_device *device = nullptr;
-    std::size_t bytes = 0;
+    pod_workspace workspace = pod_workspace_init();
     pod_status status = pod_device_open("sim:cpu", &device);
-    if (status == POD_OK) status = pod_workspace_size(device, &limits, &bytes);
+    if (status == POD_OK) status = pod_workspace_size(device, &limits, &workspace);
     pod_device_close(device);
-    if (status == POD_OK && bytes > 0) return 0;
+    if (status == POD_OK && workspace.plan_bytes > 0) return 0;
     std::fprintf(stderr, "%s: %s\n", pod_status_name(status), pod_error_message());
     return 1;
 }

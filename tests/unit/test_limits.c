@@ -33,10 +33,11 @@ static int close_device(void **state) {
 /** Both calls refuse the limits in the same words and leave what they would have written. */
 static void assert_limits_refused(const pod_device *on, const pod_limits *limits, pod_status status,
                                   const char *message) {
-    size_t bytes = 12345;
-    pod_plan *plan = (pod_plan *)&bytes;
-    assert_fails(pod_workspace_size(on, limits, &bytes), status, message);
-    assert_int_equal(bytes, 12345);
+    pod_workspace workspace = pod_workspace_init();
+    workspace.plan_bytes = workspace.scratch_bytes = 12345;
+    pod_plan *plan = (pod_plan *)&workspace;
+    assert_fails(pod_workspace_size(on, limits, &workspace), status, message);
+    assert_true(workspace.plan_bytes == 12345 && workspace.scratch_bytes == 12345);
     assert_fails(pod_plan_create((pod_device *)on, limits, &plan), status, message);
     assert_null(plan);
 }
@@ -53,7 +54,7 @@ static void null_arguments(void **state) {
     pod_limits limits = valid_limits();
     assert_limits_refused(NULL, &limits, POD_E_ARGUMENT, "device is NULL");
     assert_limits_refused(device, NULL, POD_E_ARGUMENT, "limits is NULL");
-    assert_fails(pod_workspace_size(device, &limits, NULL), POD_E_ARGUMENT, "bytes is NULL");
+    assert_fails(pod_workspace_size(device, &limits, NULL), POD_E_ARGUMENT, "workspace is NULL");
     assert_fails(pod_plan_create(device, &limits, NULL), POD_E_ARGUMENT, "plan is NULL");
     pod_plan_destroy(NULL);
 }
@@ -61,12 +62,27 @@ static void null_arguments(void **state) {
 static void wrong_struct_size(void **state) {
     (void)state;
     char message[128];
-    snprintf(message, sizeof message, "limits.struct_size = 0 is not %zu; start from pod_limits_init()",
+    snprintf(message, sizeof message,
+             "limits.struct_size = 0 is not a size of this struct (%zu); start from pod_limits_init()",
              sizeof(pod_limits));
     REFUSES(struct_size = 0, POD_E_ARGUMENT, message);
-    snprintf(message, sizeof message, "limits.struct_size = %zu is not %zu; start from pod_limits_init()",
-             sizeof(pod_limits) + 8, sizeof(pod_limits));
-    REFUSES(struct_size += 8, POD_E_ARGUMENT, message);
+    snprintf(message, sizeof message,
+             "limits.struct_size = %zu is not a size of this struct (%zu); start from pod_limits_init()",
+             sizeof(pod_limits) - 4, sizeof(pod_limits));
+    REFUSES(struct_size -= 4, POD_E_ARGUMENT, message);
+}
+
+static void fields_of_later_features(void **state) {
+    (void)state;
+    REFUSES(v_head_dim = 64, POD_E_UNSUPPORTED,
+            "v_head_dim = 64 with head_dim = 128 is not supported by the cpu backend");
+    REFUSES(v_head_dim = 12, POD_E_ARGUMENT, "v_head_dim = 12 is not a multiple of 8");
+    REFUSES(max_masks = 9, POD_E_ARGUMENT, "max_masks = 9 is outside [1, 8]");
+    REFUSES(max_masks = -1, POD_E_ARGUMENT, "max_masks = -1 is outside [1, 8]");
+    REFUSES(batch_memory = (pod_memory)3, POD_E_ARGUMENT,
+            "batch_memory = 3 is neither POD_MEMORY_HOST nor POD_MEMORY_DEVICE");
+    REFUSES(batch_memory = POD_MEMORY_DEVICE, POD_E_UNSUPPORTED,
+            "batch_memory = POD_MEMORY_DEVICE is not supported by the cpu backend");
 }
 
 static void heads(void **state) {
@@ -87,9 +103,12 @@ static void dtypes(void **state) {
     REFUSES(q_dtype = (pod_dtype)4, POD_E_ARGUMENT, "q_dtype = 4 is no dtype");
     REFUSES(kv_dtype = (pod_dtype)77, POD_E_ARGUMENT, "kv_dtype = 77 is no dtype");
     REFUSES(out_dtype = (pod_dtype)5, POD_E_ARGUMENT, "out_dtype = 5 is no dtype");
-    REFUSES(q_dtype = POD_F8E4M3, POD_E_UNSUPPORTED, "q dtype f8e4m3 is not supported by the cpu backend");
-    REFUSES(kv_dtype = POD_F8E4M3, POD_E_UNSUPPORTED, "kv dtype f8e4m3 is not supported by the cpu backend");
-    REFUSES(out_dtype = POD_F8E4M3, POD_E_UNSUPPORTED, "out dtype f8e4m3 is not supported by the cpu backend");
+    REFUSES(q_dtype = POD_F8E4M3, POD_E_UNSUPPORTED,
+            "q_dtype f8e4m3 is not supported by the cpu backend; f32, f16 and bf16 are");
+    REFUSES(kv_dtype = POD_F8E4M3, POD_E_UNSUPPORTED,
+            "kv_dtype f8e4m3 is not supported by the cpu backend; f32, f16 and bf16 are");
+    REFUSES(out_dtype = POD_F8E4M3, POD_E_UNSUPPORTED,
+            "out_dtype f8e4m3 is not supported by the cpu backend; f32, f16 and bf16 are");
 }
 
 static void maxima(void **state) {
@@ -123,13 +142,14 @@ static void what_32_bits_cannot_count(void **state) {
 
 static void the_smallest_and_the_largest_are_taken(void **state) {
     (void)state;
-    size_t small = 0, large = 0;
+    pod_workspace small = pod_workspace_init(), large = pod_workspace_init();
     pod_limits limits = pod_limits_init();
     limits.q_heads = limits.kv_heads = limits.page_size = 1;
     limits.head_dim = 8;
     limits.max_requests = limits.max_q_tokens = limits.max_kv_len = 1;
     assert_ok(pod_workspace_size(device, &limits, &small));
-    assert_int_equal(small % POD_WORKSPACE_ALIGN, 0);
+    assert_int_equal(small.plan_bytes % POD_WORKSPACE_ALIGN, 0);
+    assert_int_equal(small.scratch_bytes % POD_WORKSPACE_ALIGN, 0);
     limits.q_heads = 1024;
     limits.head_dim = 256;
     limits.page_size = 1 << 30;
@@ -137,18 +157,32 @@ static void the_smallest_and_the_largest_are_taken(void **state) {
     limits.max_requests = 100;
     limits.max_q_tokens = (INT32_MAX - 1024) / 1024;
     assert_ok(pod_workspace_size(device, &limits, &large));
-    assert_true(large > small);
+    assert_true(large.plan_bytes > small.plan_bytes && large.scratch_bytes > small.scratch_bytes);
+}
+
+/** A plan for masks holds a schedule for each; partial results are shared by them. */
+static void masks_take_room_in_the_plan_alone(void **state) {
+    (void)state;
+    pod_limits limits = valid_limits();
+    pod_workspace one = pod_workspace_init(), four = pod_workspace_init();
+    assert_ok(pod_workspace_size(device, &limits, &one));
+    limits.max_masks = 4;
+    assert_ok(pod_workspace_size(device, &limits, &four));
+    assert_true(four.plan_bytes > 3 * one.plan_bytes && four.plan_bytes <= 4 * one.plan_bytes);
+    assert_int_equal(four.scratch_bytes, one.scratch_bytes);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(null_arguments),
         cmocka_unit_test(wrong_struct_size),
+        cmocka_unit_test(fields_of_later_features),
         cmocka_unit_test(heads),
         cmocka_unit_test(dtypes),
         cmocka_unit_test(maxima),
         cmocka_unit_test(what_32_bits_cannot_count),
         cmocka_unit_test(the_smallest_and_the_largest_are_taken),
+        cmocka_unit_test(masks_take_room_in_the_plan_alone),
     };
     return cmocka_run_group_tests(tests, open_device, close_device);
 }

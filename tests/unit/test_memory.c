@@ -94,7 +94,8 @@ static pod_status attempt_oracle(void *context) {
     double out[CALL_Q_ELEMENTS], before[CALL_Q_ELEMENTS];
     memset(out, CALL_POISON, sizeof out);
     memset(before, CALL_POISON, sizeof before);
-    pod_status status = pod_reference_attention(&call->limits, &call->batch, &call->tensors, -1, out, NULL);
+    pod_status status =
+        pod_reference_attention(&call->limits, &call->batch, &call->tensors, &call->cache, -1, out, NULL);
     if (status != POD_OK) assert_memory_equal(out, before, sizeof out);
     return status;
 }

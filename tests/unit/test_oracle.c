@@ -13,7 +13,9 @@ enum { DIM = 8, MAX_TOKENS = 12, MAX_KEYS = 24, MAX_HEADS = 4 };
 typedef struct one_request {
     pod_limits limits;
     pod_batch batch;
+    pod_mask mask;
     pod_tensors tensors;
+    pod_cache cache;
     int32_t q_start[2], kv_len[1], page_table[MAX_KEYS];
     float q[MAX_TOKENS * MAX_HEADS * DIM], k[MAX_KEYS * MAX_HEADS * DIM], v[MAX_KEYS * MAX_HEADS * DIM];
     float sinks[MAX_HEADS], slopes[MAX_HEADS], k_scale[MAX_HEADS], v_scale[MAX_HEADS];
@@ -36,21 +38,26 @@ static void make(one_request *one, int32_t q_len, int32_t kv_len, int32_t q_head
     one->batch.num_requests = one->batch.num_pages = 1;
     one->batch.q_start = one->q_start;
     one->batch.kv_len = one->kv_len;
-    one->batch.causal = 1;
+    one->mask = pod_mask_init();
+    one->mask.causal = 1;
+    one->batch.num_masks = 1;
+    one->batch.masks = &one->mask;
     test_rng rng = {seed};
     for (int32_t i = 0; i < MAX_TOKENS * MAX_HEADS * DIM; i++) one->q[i] = rng_normal(&rng);
     for (int32_t i = 0; i < MAX_KEYS * MAX_HEADS * DIM; i++) one->k[i] = rng_normal(&rng);
     for (int32_t i = 0; i < MAX_KEYS * MAX_HEADS * DIM; i++) one->v[i] = rng_normal(&rng);
     one->tensors = pod_tensors_init();
     one->tensors.q = one->q;
-    one->tensors.k = one->k;
-    one->tensors.v = one->v;
+    one->cache = pod_cache_init();
+    one->cache.k = one->k;
+    one->cache.v = one->v;
+    one->cache.scale_stride = 1;
 }
 
 static void run(one_request *one) {
     memset(one->out, 0xff, sizeof one->out);
     memset(one->lse, 0xff, sizeof one->lse);
-    assert_ok(pod_reference_attention(&one->limits, &one->batch, &one->tensors, -1, one->out, one->lse));
+    assert_ok(pod_reference_attention(&one->limits, &one->batch, &one->tensors, &one->cache, -1, one->out, one->lse));
 }
 
 static void assert_near(double value, double expected) {
@@ -129,7 +136,7 @@ static void the_last_token_sees_all(void **state) {
     one_request causal, full;
     make(&causal, 1, 13, 4, 1, 6);
     make(&full, 1, 13, 4, 1, 6);
-    full.batch.causal = 0;
+    full.mask.causal = 0;
     run(&causal);
     run(&full);
     assert_same_results(&causal, &full, 1);
@@ -141,8 +148,8 @@ static void a_window_as_long_as_the_context_is_none(void **state) {
         one_request plain, window;
         make(&plain, 6, 14, 2, 1, 7);
         make(&window, 6, 14, 2, 1, 7);
-        plain.batch.causal = window.batch.causal = causal;
-        window.batch.window_tokens = 14;
+        plain.mask.causal = window.mask.causal = causal;
+        window.mask.window_tokens = 14;
         run(&plain);
         run(&window);
         assert_same_results(&plain, &window, 6);
@@ -153,7 +160,7 @@ static void a_window_of_one_is_the_own_value(void **state) {
     (void)state;
     one_request one;
     make(&one, 4, 10, 1, 1, 8);
-    one.batch.window_tokens = 1;
+    one.mask.window_tokens = 1;
     run(&one);
     for (int32_t t = 0; t < 4; t++) {
         for (int32_t i = 0; i < DIM; i++) assert_near(one.out[t * DIM + i], (double)one.v[(6 + t) * DIM + i]);
@@ -203,7 +210,7 @@ static void rows_that_see_nothing_are_zero(void **state) {
     (void)state;
     one_request one;
     make(&one, 2, 0, 2, 1, 11);
-    one.batch.causal = 0;
+    one.mask.causal = 0;
     run(&one);
     for (int32_t i = 0; i < 2 * 2 * DIM; i++) assert_true(one.out[i] == 0);
     for (int32_t i = 0; i < 2 * 2; i++) assert_true(one.lse[i] == -INFINITY);
@@ -232,8 +239,8 @@ static void scales_multiply_keys_and_values(void **state) {
     make(&multiplied, 2, 8, 2, 2, 13);
     scaled.k_scale[0] = 0.5f, scaled.k_scale[1] = 2;
     scaled.v_scale[0] = 4, scaled.v_scale[1] = 0.25f;
-    scaled.tensors.k_scale = scaled.k_scale;
-    scaled.tensors.v_scale = scaled.v_scale;
+    scaled.cache.k_scale = scaled.k_scale;
+    scaled.cache.v_scale = scaled.v_scale;
     for (int32_t i = 0; i < 8 * 2 * DIM; i++) {
         multiplied.k[i] *= scaled.k_scale[i / DIM % 2];
         multiplied.v[i] *= scaled.v_scale[i / DIM % 2];
@@ -269,7 +276,7 @@ static void one_request_of_many(void **state) {
     double out[4 * DIM];
     memcpy(out, one.out, sizeof out);
     memset(one.out, 0, sizeof one.out);
-    assert_ok(pod_reference_attention(&one.limits, &one.batch, &one.tensors, 1, one.out, NULL));
+    assert_ok(pod_reference_attention(&one.limits, &one.batch, &one.tensors, &one.cache, 1, one.out, NULL));
     for (int32_t i = 0; i < 2 * DIM; i++) assert_true(one.out[i] == 0);
     assert_memory_equal(one.out + 2 * DIM, out + 2 * DIM, 2 * DIM * sizeof(double));
 }

@@ -2,21 +2,22 @@
 /* What the planner decides for batches whose answer is known. */
 #include "unit.h"
 
-#include "guarded.h"
 #include "plan_check.h"
 #include "rng.h"
+#include "test_workspace.h"
 
 typedef struct planned {
     pod_device *device;
     pod_plan *plan;
-    guarded workspace;
+    test_workspace workspace;
     plan_check check;
 } planned;
 
 static pod_limits one_head_limits(int32_t max_requests, int32_t max_q_tokens, int32_t max_kv_len) {
     pod_limits limits = pod_limits_init();
     limits.q_heads = limits.kv_heads = 1;
-    limits.head_dim = 8;
+    limits.head_dim = 64;
+    limits.q_dtype = limits.kv_dtype = limits.out_dtype = POD_BF16;
     limits.max_requests = max_requests;
     limits.max_q_tokens = max_q_tokens;
     limits.max_kv_len = limits.page_size = max_kv_len;
@@ -30,23 +31,19 @@ static pod_plan_info plan_on(planned *p, const char *device, const pod_limits *l
     batch.num_requests = batch.num_pages = n;
     batch.q_start = q_start;
     batch.kv_len = kv_len;
-    batch.causal = 1;
-    size_t bytes;
     memset(p, 0, sizeof *p);
     assert_ok(pod_device_open(device, &p->device));
-    assert_ok(pod_workspace_size(p->device, limits, &bytes));
-    assert_ok(pod_plan_create(p->device, limits, &p->plan));
-    p->workspace = guarded_alloc(bytes, 0xcd);
-    assert_ok(pod_plan_build(p->plan, &batch, p->workspace.data, bytes, NULL));
+    assert_ok(test_workspace_plan(p->device, limits, 0xcd, &p->workspace, &p->plan));
+    assert_ok(pod_plan_build(p->plan, &batch, NULL));
     if (!plan_check_all(&p->check, p->plan)) fail_msg("%s", p->check.message);
     pod_plan_info info = pod_plan_info_init();
-    assert_ok(pod_plan_get_info(p->plan, &info));
+    assert_ok(pod_plan_get_info(p->plan, 0, &info));
     return info;
 }
 
 static void release(planned *p) {
     plan_check_free(&p->check);
-    guarded_free(&p->workspace);
+    test_workspace_free(&p->workspace);
     pod_plan_destroy(p->plan);
     pod_device_close(p->device);
 }
@@ -70,13 +67,17 @@ static void pages_decide_the_family(void **state) {
         int32_t page_size, num_ctas;
         const char *kernel, *note;
     } cases[] = {
-        {"sim:h100", 8, 132, "sm90", ""},
-        {"sim:h100", 12, 264, "sm80",
+        {"sim:h100", 8, 132, "pod_sm90_fused_bf16_d64_c1", ""},
+        {"sim:h100", 12, 264, "pod_sm80_fused_bf16_d64_c2",
          "sm90: page_size = 12 is no multiple of 8 and max_kv_len = 40 is more than a page"},
-        {"sim:h100", 41, 132, "sm90", ""},
-        {"sim:h100,kernel=sm80", 8, 264, "sm80", ""},
-        {"sim:a100", 12, 216, "sm80", ""},
-        {"sim:sms=3", 1, 6, "sm80", "sm90: page_size = 1 is no multiple of 8 and max_kv_len = 40 is more than a page"},
+        {"sim:h100", 41, 132, "pod_sm90_fused_bf16_d64_c1", ""},
+        {"sim:h100,kernel=sm80", 8, 264, "pod_sm80_fused_bf16_d64_c2",
+         "sm90: the options of the device's name ask for another kernel"},
+        {"sim:h100,ctas=4", 8, 528, "pod_sm80_fused_bf16_d64_c4",
+         "sm90: the options of the device's name ask for another kernel"},
+        {"sim:a100", 12, 216, "pod_sm80_fused_bf16_d64_c2", "sm90: the chip's compute capability is 8.0, not 9.0"},
+        {"sim:sms=3", 1, 6, "pod_sm80_fused_bf16_d64_c2",
+         "sm90: page_size = 1 is no multiple of 8 and max_kv_len = 40 is more than a page"},
         {"sim:cpu", 1, 32, "cpu", ""},
     };
     static const int32_t q_start[] = {0, 0}, kv_len[] = {0};

@@ -7,12 +7,6 @@
 
 #include <stdint.h>
 
-/** How CTAs choose between the two queues (sm_80). */
-enum {
-    POD_POLICY_PROPORTIONAL = 0, /**< an SM's tickets alternate in the ratio of the two queues' lengths */
-    POD_POLICY_HALF = 1          /**< an SM's tickets alternate one to one */
-};
-
 /** A CUtensorMap, opaque here: the hardware copies boxes of a tensor that it describes. */
 typedef struct pod_tensor_map {
     uint64_t words[16];
@@ -45,7 +39,7 @@ typedef struct pod_kernel_params {
     float softcap_log2;     /**< softcap * log2(e); 0: off */
     float softcap_argument; /**< scale / softcap; 0 without a softcap */
     float score_scale;      /**< scores to log2 units: scale * log2(e), or 1 with a softcap */
-    int32_t policy;
+    int32_t policy;         /**< a pod_policy; sm80 alone */
 
     /* sm90 alone. Maps of K and V come in two kinds, both of rank 5:
      *   wide     (64, token % 8, half, token / 8, page), boxes of (64, 8, halves, box_tokens / 8, 1): whole rows of a

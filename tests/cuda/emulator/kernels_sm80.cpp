@@ -6,13 +6,12 @@
 
 #include "cuda/kernels/sm80/attention_sm80.cu"
 
-#undef KERNEL_sm80_fused
-#undef KERNEL_sm80_hfuse
-#define KERNEL_sm80_fused(NAME, THREADS) {#NAME, 1, THREADS, NAME},
-#define KERNEL_sm80_hfuse(NAME, THREADS) {#NAME, 1, THREADS, NAME},
+#undef KERNEL_SM80
+#define KERNEL_SM80(NAME, JOB, DTYPE, HEAD_DIM, CTAS)                                                                  \
+    {#NAME, 1, shape_sm80<JOB_##JOB, HEAD_DIM, CTAS>::THREADS, NAME},
 
 const std::vector<emulated_kernel> emulated_sm80 = {
-#define POD_VARIANT(ARCH, JOB, DTYPE, HEAD_DIM, CTAS, THREADS, ROWS, KEYS, DROWS, SMEM)                                \
-    KERNEL_##ARCH##_##JOB(pod_##ARCH##_##JOB##_##DTYPE##_d##HEAD_DIM##_c##CTAS, THREADS)
-#include "cuda/kernels/variants.def"
+#define POD_VARIANT(FAMILY, JOB, DTYPE, HEAD_DIM, CTAS)                                                                \
+    KERNEL_##FAMILY##_##JOB(pod_##FAMILY##_##JOB##_##DTYPE##_d##HEAD_DIM##_c##CTAS, DTYPE, HEAD_DIM, CTAS)
+#include "families/variants.def"
 };

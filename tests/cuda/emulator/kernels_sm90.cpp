@@ -7,10 +7,11 @@
 #include "cuda/kernels/sm90/attention_sm90.cu"
 
 #undef KERNEL_sm90_fused
-#define KERNEL_sm90_fused(NAME, THREADS) {#NAME, CLUSTER_CTAS, THREADS, NAME},
+#define KERNEL_sm90_fused(NAME, DTYPE, HEAD_DIM, CTAS)                                                                 \
+    {#NAME, CLUSTER_CTAS, shape_sm90<HEAD_DIM>::THREADS, NAME},
 
 const std::vector<emulated_kernel> emulated_sm90 = {
-#define POD_VARIANT(ARCH, JOB, DTYPE, HEAD_DIM, CTAS, THREADS, ROWS, KEYS, DROWS, SMEM)                                \
-    KERNEL_##ARCH##_##JOB(pod_##ARCH##_##JOB##_##DTYPE##_d##HEAD_DIM##_c##CTAS, THREADS)
-#include "cuda/kernels/variants.def"
+#define POD_VARIANT(FAMILY, JOB, DTYPE, HEAD_DIM, CTAS)                                                                \
+    KERNEL_##FAMILY##_##JOB(pod_##FAMILY##_##JOB##_##DTYPE##_d##HEAD_DIM##_c##CTAS, DTYPE, HEAD_DIM, CTAS)
+#include "families/variants.def"
 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Planning on the device, one launch per step: CTA 0 runs the core planner with all its threads as the team; the other
- * CTAs look every page number of the batch up, one request at a time each. The two write different arrays
- * (requests[], page_errors[]), so nobody waits for anybody.
+/* Planning on the device, one launch per step: the first CTAs run the planner, one mask each, with all their threads as
+ * the team; the other CTAs check every page number of the batch, one request at a time each. They write different
+ * arrays (requests[], page_errors[]), so none waits for another.
  *
  * Planning is a chain of short steps, so what counts is latency: lanes meet once per collective, what they read back is
  * in shared memory wherever the batch fits, and the workspace is only written. */
@@ -91,13 +91,16 @@ struct plan_smem {
     __align__(16) pod_prefill_entry unsorted[MAX_ENTRIES];
 };
 static_assert(sizeof(plan_smem) <= 48 << 10, "static shared memory");
-static_assert(2 * POD_CORE_MAX_WAVES + POD_CORE_MAX_WAVES <= MAX_VALUES && POD_NUM_COUNTS <= MAX_VALUES, "collectives");
+static_assert(2 * POD_MAX_SHARES + POD_MAX_SHARES <= MAX_VALUES && POD_NUM_COUNTS <= MAX_VALUES, "collectives");
 static_assert(POD_PLAN_THREADS <= WARP_LANES * WARP_LANES, "a warp holds one value of every warp");
 
 /** First entry of the request's page table row that is missing or names no page, INT32_MAX if none; this lane's part.
- * The lengths are the checked ones, so that a request with wrong lengths reads nothing. */
+ * The lengths are checked ones, whatever the masks are, so that a request with wrong lengths reads nothing. */
 static __device__ int32_t first_bad_page(const pod_plan_params &params, int32_t r) {
-    int32_t kv_len = pod_core_request(&params.shape, r).kv_len;
+    pod_shape shape = params.shapes[0];
+    shape.causal = 0;
+    shape.causal_per_request = nullptr;
+    int32_t kv_len = pod_core_request(&shape, r).kv_len;
     int32_t pages = pod_core_num_pages(kv_len, params.page_size);
     if (params.page_table == nullptr) {
         if (pages > 1) return 1;
@@ -112,43 +115,57 @@ static __device__ int32_t first_bad_page(const pod_plan_params &params, int32_t 
     return bad;
 }
 
-static __device__ void check_pages(const pod_plan_params &params, const pod_team &team) {
-    for (int32_t r = blockIdx.x - 1; r < params.shape.num_requests; r += gridDim.x - 1) {
+/** Tells the caller of a wrong request, if there is one and a place for it. */
+static __device__ void tell_bad_request(const pod_plan_params &params, int32_t r) {
+    if (params.bad_request != nullptr && r != INT32_MAX) *(volatile int32_t *)params.bad_request = 1 + r;
+}
+
+/** CTA `checker` of `num_checkers`. */
+static __device__ void check_pages(const pod_plan_params &params, const pod_team &team, int32_t checker,
+                                   int32_t num_checkers) {
+    for (int32_t r = checker; r < params.shapes[0].num_requests; r += num_checkers) {
         int32_t from_last = INT32_MAX - first_bad_page(params, r);
         pod_team_reduce(&team, 0, nullptr, 1, &from_last);
-        if (team.lane == 0) params.schedule.page_errors[r] = from_last == 0 ? 0 : (uint32_t)(INT32_MAX - from_last) + 1;
+        if (team.lane != 0) continue;
+        bool is_bad = from_last != 0;
+        params.schedules[0].page_errors[r] = is_bad ? (uint32_t)(INT32_MAX - from_last) + 1 : 0;
+        if (is_bad) tell_bad_request(params, r);
     }
 }
 
-/** The core planner, with what it reads back in shared memory as far as that goes. */
-static __device__ void plan(const pod_plan_params &params, const pod_team &team, plan_smem &smem) {
-    const pod_schedule &schedule = params.schedule;
+/** The planner for one mask, with what it reads back in shared memory where it fits. */
+static __device__ void plan(const pod_plan_params &params, int32_t mask, const pod_team &team, plan_smem &smem) {
+    const pod_shape &shape = params.shapes[mask];
+    const pod_schedule &schedule = params.schedules[mask];
     pod_core_scratch scratch = pod_core_workspace_scratch(&schedule);
     int32_t totals[POD_NUM_COUNTS];
-    if (params.shape.num_requests <= MAX_REQUESTS) {
+    if (shape.num_requests <= MAX_REQUESTS) {
         scratch.decode_tiles = smem.decode_tiles;
         scratch.row_tile_begin = smem.row_tile_begin;
     }
-    pod_core_lines(&team, &params.shape, &params.tiling, &schedule, &scratch, totals);
-    int32_t num_slices = pod_core_num_slices(&params.shape, &params.tiling, totals);
+    pod_core_lines(&team, &shape, &params.tiling, &schedule, &scratch, totals);
+    int32_t num_slices = pod_core_num_slices(&shape, &params.tiling, totals);
     /* Splits add at most one entry per share of the work and KV head. */
-    int32_t most_shares = params.tiling.num_ctas * params.tiling.max_prefill_waves;
-    if (totals[POD_COUNT_ROW_TILES] + most_shares / params.shape.kv_heads <= MAX_ENTRIES) {
+    int32_t most_shares = params.tiling.max_parts;
+    if (totals[POD_COUNT_ROW_TILES] + most_shares / shape.kv_heads <= MAX_ENTRIES) {
         scratch.row_tiles = smem.row_tiles;
         scratch.unsorted = smem.unsorted;
     }
-    int32_t num_slots = pod_core_entries(&team, &params.shape, &params.tiling, &schedule, &scratch, totals);
+    int32_t num_slots = pod_core_entries(&team, &shape, &params.tiling, &schedule, &scratch, totals);
     pod_core_reset(&team, &schedule, num_slices, num_slots);
-    if (team.lane == 0) schedule.header->signature = params.signature;
+    if (team.lane != 0) return;
+    schedule.header->signature = params.signature;
+    tell_bad_request(params, schedule.header->first_error);
 }
 
 extern "C" __global__ void __launch_bounds__(POD_PLAN_THREADS, 1)
     pod_plan(const __grid_constant__ pod_plan_params params) {
     __shared__ plan_smem smem;
     pod_team team = {(int32_t)threadIdx.x, POD_PLAN_THREADS, RADIX_BITS, smem.digits, smem.warp_values, 0};
-    if (blockIdx.x == 0) {
-        plan(params, team, smem);
+    int32_t cta = (int32_t)blockIdx.x, num_masks = params.num_masks;
+    if (cta < num_masks) {
+        plan(params, cta, team, smem);
     } else {
-        check_pages(params, team);
+        check_pages(params, team, cta - num_masks, (int32_t)gridDim.x - num_masks);
     }
 }

@@ -7,19 +7,20 @@
 #include "cuda/kernels/sm80/prefill_sm80.cuh"
 #include "cuda/kernels/variant_row.cuh"
 
-/** Tile sizes by CTAs per SM: what fits in half or a quarter of an SM's registers and shared memory. */
-template <int CTAS_PER_SM> struct shape_sm80;
-template <> struct shape_sm80<2> {
-    static constexpr int M_TILES = 2, TILE_TOKENS = 64;
-    static constexpr int DECODE_STAGE_TOKENS = 32, DECODE_RING = 3, DECODE_N_TILES = 2;
-};
-template <> struct shape_sm80<4> {
-    static constexpr int M_TILES = 1, TILE_TOKENS = 32;
-    static constexpr int DECODE_STAGE_TOKENS = 16, DECODE_RING = 3, DECODE_N_TILES = 1;
-};
+enum job_sm80 { JOB_fused, JOB_hfuse };
 
-template <class ELEMENT, int HEAD_DIM, int CTAS_PER_SM> struct kernel_sm80 {
-    typedef shape_sm80<CTAS_PER_SM> shape;
+/** A row of sm80_tiles.def. Each prefill warp has m-tiles of 16 rows; decode has n-tiles of 8. */
+template <int JOB, int HEAD_DIM, int CTAS_PER_SM> struct shape_sm80;
+#define POD_SM80_TILES(JOB, HEAD_DIM, CTAS, THREADS_, ROWS, KEYS, DROWS, DKEYS, STAGE, RING, SMEM)                     \
+    template <> struct shape_sm80<JOB_##JOB, HEAD_DIM, CTAS> {                                                         \
+        static constexpr int THREADS = THREADS_, SMEM_BYTES = SMEM;                                                    \
+        static constexpr int M_TILES = ROWS / (PREFILL_THREADS / 2), TILE_TOKENS = KEYS;                               \
+        static constexpr int DECODE_STAGE_TOKENS = STAGE, DECODE_RING = RING, DECODE_N_TILES = DROWS / 8;              \
+    };
+#include "families/sm80_tiles.def"
+
+template <int JOB, class ELEMENT, int HEAD_DIM, int CTAS_PER_SM> struct kernel_sm80 {
+    typedef shape_sm80<JOB, HEAD_DIM, CTAS_PER_SM> shape;
     typedef prefill_sm80<ELEMENT, HEAD_DIM, shape> prefill;
     typedef decode_sm80<ELEMENT, HEAD_DIM, shape> decode;
 
@@ -78,26 +79,15 @@ template <class ELEMENT, int HEAD_DIM, int CTAS_PER_SM> struct kernel_sm80 {
     }
 };
 
-#define CHECK_ROW(TILE_ROWS, TILE_KEYS, DECODE_ROWS, SMEM_TYPE, SMEM_BYTES)                                            \
-    (void)sizeof(row_matches<kernel::prefill::ROWS, TILE_ROWS>);                                                       \
-    (void)sizeof(row_matches<kernel::shape::TILE_TOKENS, TILE_KEYS>);                                                  \
-    (void)sizeof(row_matches<8 * kernel::shape::DECODE_N_TILES, DECODE_ROWS>);                                         \
-    (void)sizeof(row_matches<sizeof(kernel::SMEM_TYPE), SMEM_BYTES>)
-
-#define KERNEL_sm80_fused(NAME, DTYPE, HEAD_DIM, CTAS, THREADS, ROWS, KEYS, DROWS, SMEM)                               \
-    extern "C" __global__ void __launch_bounds__(THREADS, CTAS)                                                        \
+#define KERNEL_SM80(NAME, JOB, DTYPE, HEAD_DIM, CTAS)                                                                  \
+    extern "C" __global__ void __launch_bounds__((shape_sm80<JOB_##JOB, HEAD_DIM, CTAS>::THREADS), CTAS)               \
         NAME(const __grid_constant__ pod_kernel_params params) {                                                       \
-        typedef kernel_sm80<pod_element_##DTYPE, HEAD_DIM, CTAS> kernel;                                               \
-        CHECK_ROW(ROWS, KEYS, DROWS, fused_smem, SMEM);                                                                \
-        kernel::fused(params, *(kernel::fused_smem *)dynamic_smem);                                                    \
+        typedef kernel_sm80<JOB_##JOB, pod_element_##DTYPE, HEAD_DIM, CTAS> kernel;                                    \
+        (void)sizeof(smem_matches<sizeof(kernel::JOB##_smem), kernel::shape::SMEM_BYTES>);                             \
+        kernel::JOB(params, *(kernel::JOB##_smem *)dynamic_smem);                                                      \
     }
-#define KERNEL_sm80_hfuse(NAME, DTYPE, HEAD_DIM, CTAS, THREADS, ROWS, KEYS, DROWS, SMEM)                               \
-    extern "C" __global__ void __launch_bounds__(THREADS, CTAS)                                                        \
-        NAME(const __grid_constant__ pod_kernel_params params) {                                                       \
-        typedef kernel_sm80<pod_element_##DTYPE, HEAD_DIM, 2> kernel;                                                  \
-        CHECK_ROW(ROWS, KEYS, DROWS, hfuse_smem, SMEM);                                                                \
-        kernel::hfuse(params, *(kernel::hfuse_smem *)dynamic_smem);                                                    \
-    }
+#define KERNEL_sm80_fused(NAME, DTYPE, HEAD_DIM, CTAS) KERNEL_SM80(NAME, fused, DTYPE, HEAD_DIM, CTAS)
+#define KERNEL_sm80_hfuse(NAME, DTYPE, HEAD_DIM, CTAS) KERNEL_SM80(NAME, hfuse, DTYPE, HEAD_DIM, CTAS)
 #define KERNEL_sm90_fused(...)
 
-#include "cuda/kernels/variants.def"
+#include "families/variants.def"

@@ -230,7 +230,7 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct prefill_sm80 {
             for (int half = 0; half < 2; half++) {
                 int32_t position = smem.positions[(warp * M_TILES + m) * 16 + half * 8 + lane / 4];
                 int32_t begin = window_tokens > 0 ? position - window_tokens + 1 : 0;
-                int32_t end = params.shape.causal ? position + 1 : smem.work.num_keys;
+                int32_t end = smem.work.request.is_causal ? position + 1 : smem.work.num_keys;
                 int own_key = key + lane % 4 * 2;
 #pragma unroll
                 for (int n = 0; n < S_TILES; n++) {

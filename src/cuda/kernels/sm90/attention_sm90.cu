@@ -11,7 +11,6 @@
 
 /* 40 + 2 * 192 + 88 = 512 registers, times 128 threads: the whole file. */
 enum { LOAD_REGISTERS = 40, PREFILL_REGISTERS = 192, DECODE_REGISTERS = 88 };
-enum { FUSED_THREADS = 4 * WARPGROUP_THREADS };
 
 template <class ELEMENT, int HEAD_DIM> struct kernel_sm90 {
     typedef shape_sm90<HEAD_DIM> shape;
@@ -81,16 +80,13 @@ template <class ELEMENT, int HEAD_DIM> struct kernel_sm90 {
 
 #define KERNEL_sm80_fused(...)
 #define KERNEL_sm80_hfuse(...)
-#define KERNEL_sm90_fused(NAME, DTYPE, HEAD_DIM, CTAS, THREADS, ROWS, KEYS, DROWS, SMEM)                               \
-    extern "C" __global__ void __cluster_dims__(CLUSTER_CTAS, 1, 1) __launch_bounds__(THREADS, CTAS)                   \
-        NAME(const __grid_constant__ pod_kernel_params params) {                                                       \
+#define KERNEL_sm90_fused(NAME, DTYPE, HEAD_DIM, CTAS)                                                                 \
+    extern "C" __global__ void __cluster_dims__(CLUSTER_CTAS, 1, 1)                                                    \
+        __launch_bounds__(shape_sm90<HEAD_DIM>::THREADS, CTAS)                                                         \
+            NAME(const __grid_constant__ pod_kernel_params params) {                                                   \
         typedef kernel_sm90<sm90_##DTYPE, HEAD_DIM> kernel;                                                            \
-        (void)sizeof(row_matches<FUSED_THREADS, THREADS>);                                                             \
-        (void)sizeof(row_matches<kernel::shape::PREFILL_ROWS, ROWS>);                                                  \
-        (void)sizeof(row_matches<kernel::shape::PREFILL_TOKENS, KEYS>);                                                \
-        (void)sizeof(row_matches<kernel::shape::DECODE_ROWS, DROWS>);                                                  \
-        (void)sizeof(row_matches<sizeof(kernel::smem_type), SMEM>);                                                    \
+        (void)sizeof(smem_matches<sizeof(kernel::smem_type), kernel::shape::SMEM_BYTES>);                              \
         kernel::fused(params, *(kernel::smem_type *)dynamic_smem);                                                     \
     }
 
-#include "cuda/kernels/variants.def"
+#include "families/variants.def"

@@ -14,21 +14,33 @@ enum { HALF_COLUMNS = 64, HALF_ROW_BYTES = 128, SWIZZLE_ROWS = 8, SWIZZLE_BYTES 
 enum { PREFILL_WARPGROUP_ROWS = 64 };
 enum { DECODE_WARP_ROWS = 8 };
 
-/** Tiles of a kernel. */
-template <int HEAD_DIM_> struct shape_sm90 {
+/** A row of sm90_tiles.def. */
+template <int HEAD_DIM> struct tiles_sm90;
+#define POD_SM90_TILES(JOB, HEAD_DIM, CTAS, THREADS_, ROWS, KEYS, DROWS, DKEYS, PAIRS, DSLOTS, SMEM)                   \
+    template <> struct tiles_sm90<HEAD_DIM> {                                                                          \
+        static constexpr int THREADS = THREADS_, SMEM_BYTES = SMEM;                                                    \
+        static constexpr int PREFILL_ROWS = ROWS, PREFILL_TOKENS = KEYS, PREFILL_PAIRS = PAIRS;                        \
+        static constexpr int DECODE_ROWS = DROWS, DECODE_TOKENS = DKEYS, DECODE_SLOTS = DSLOTS;                        \
+    };
+#include "families/sm90_tiles.def"
+
+/** Tiles of a kernel, and what follows from them. */
+template <int HEAD_DIM_> struct shape_sm90 : tiles_sm90<HEAD_DIM_> {
+    typedef tiles_sm90<HEAD_DIM_> tiles;
     static constexpr int HEAD_DIM = HEAD_DIM_, HALVES = HEAD_DIM / HALF_COLUMNS;
     static constexpr int CTA_ROWS = PREFILL_WARPGROUPS * PREFILL_WARPGROUP_ROWS;
-    static constexpr int PREFILL_ROWS = CLUSTER_CTAS * CTA_ROWS;
-    static constexpr int PREFILL_TOKENS = 128, PREFILL_PAIRS = 2, PREFILL_SLOTS = 2 * PREFILL_PAIRS;
-    static constexpr int LOADER_TOKENS = PREFILL_TOKENS / CLUSTER_CTAS; /* of a prefill tile */
-    static constexpr int DECODE_ROWS = WARPGROUP_WARPS * DECODE_WARP_ROWS, DECODE_TOKENS = 64,
-                         DECODE_SLOTS = HEAD_DIM == 128 ? 4 : 8;
+    static constexpr int PREFILL_SLOTS = 2 * tiles::PREFILL_PAIRS;
+    static constexpr int LOADER_TOKENS = tiles::PREFILL_TOKENS / CLUSTER_CTAS; /* of a prefill tile */
     static constexpr uint32_t ROW_BYTES = HALVES * HALF_ROW_BYTES, GROUP_BYTES = HALVES * SWIZZLE_BYTES;
-    static constexpr uint32_t PREFILL_SLOT_BYTES = PREFILL_TOKENS * ROW_BYTES;
-    static constexpr uint32_t DECODE_SLOT_BYTES = DECODE_TOKENS * ROW_BYTES;
+    static constexpr uint32_t PREFILL_SLOT_BYTES = tiles::PREFILL_TOKENS * ROW_BYTES;
+    static constexpr uint32_t DECODE_SLOT_BYTES = tiles::DECODE_TOKENS * ROW_BYTES;
     /* What prefill's last slot makes when it is lent: the first slots of a longer decode ring. */
-    static constexpr int LENT_SLOTS = PREFILL_SLOT_BYTES / DECODE_SLOT_BYTES, RING_SLOTS = LENT_SLOTS + DECODE_SLOTS;
+    static constexpr int LENT_SLOTS = PREFILL_SLOT_BYTES / DECODE_SLOT_BYTES,
+                         RING_SLOTS = LENT_SLOTS + tiles::DECODE_SLOTS;
     static constexpr uint32_t Q_HALF_BYTES = PREFILL_WARPGROUP_ROWS * HALF_ROW_BYTES;
+    static_assert(tiles::THREADS == (2 + PREFILL_WARPGROUPS) * WARPGROUP_THREADS, "loaders, prefill, decode");
+    static_assert(tiles::PREFILL_ROWS == CLUSTER_CTAS * CTA_ROWS, "a row for each thread of the prefill warpgroups");
+    static_assert(tiles::DECODE_ROWS == WARPGROUP_WARPS * DECODE_WARP_ROWS, "eight rows for each warp of decode");
 };
 
 /** Byte offset of a 16-byte chunk of a token (of its 8 HALVES ones) in a K or V tile. */

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A batch as the library takes it: packed starts, lengths, and a page table whose pages are scattered. */
+#ifndef CLI_BATCH_ARRAYS_H
+#define CLI_BATCH_ARRAYS_H
+
+#include "input/batch_spec.h"
+
+typedef struct batch_arrays {
+    pod_batch batch; /**< points to what is below */
+    pod_mask mask;
+    int32_t *q_start, *kv_len, *page_table;
+} batch_arrays;
+
+/** Bytes that batch_arrays_make() takes. */
+double batch_arrays_bytes(const batch_spec *spec, const pod_limits *limits);
+
+/** Lays the spec's requests out in its order. Pages are a random permutation, from the spec's seed. */
+cli_exit batch_arrays_make(const batch_spec *spec, const pod_limits *limits, batch_arrays *arrays, cli_error *error);
+void batch_arrays_free(batch_arrays *arrays);
+
+#endif

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What [batch] on the command line, or a batch file, asks for: shape, options and requests. */
+#ifndef CLI_BATCH_SPEC_H
+#define CLI_BATCH_SPEC_H
+
+#include "cli_error.h"
+#include "podattn.h"
+
+enum {
+    BATCH_MAX_REQUESTS = 1 << 24,
+    BATCH_MAX_TOKENS = 1 << 30, /**< of one request */
+    BATCH_MAX_HEADS = 1024,
+};
+
+typedef struct batch_request {
+    int32_t q_len;
+    int32_t kv_len; /**< context tokens, the q_len new ones included */
+} batch_request;
+
+typedef struct batch_spec {
+    char model[64]; /**< as it was named; "" if the heads were given one by one */
+    int32_t q_heads, kv_heads, head_dim;
+    int32_t page_size; /**< tokens; 0: a contiguous cache */
+    pod_dtype dtype;   /**< of q, k, v and out */
+    int64_t seed;
+    int32_t causal;
+    int32_t window_tokens; /**< 0: off */
+    float softcap;         /**< 0: off */
+    float scale;           /**< 0: 1 / sqrt(head_dim) */
+    int32_t has_sinks;
+    int32_t num_requests, capacity;
+    batch_request *requests;
+} batch_spec;
+
+/** Llama-3-8B's shape, bf16, causal, contiguous, seed 1, no requests. */
+batch_spec batch_spec_default(void);
+void batch_spec_free(batch_spec *spec);
+
+/** `name` is what errors call the argument or field. */
+cli_exit batch_spec_set_model(batch_spec *spec, const char *name, const char *text, cli_error *error);
+/** The model has then no name. */
+cli_exit batch_spec_set_heads(batch_spec *spec, const char *name, int64_t q_heads, int64_t kv_heads, cli_error *error);
+cli_exit batch_spec_set_head_dim(batch_spec *spec, const char *name, int64_t head_dim, cli_error *error);
+cli_exit batch_spec_set_dtype(batch_spec *spec, const char *name, const char *text, cli_error *error);
+
+/** `count` requests of `q_len` query tokens at `kv_len` context tokens. `name` says where they came from. */
+cli_exit batch_spec_add(batch_spec *spec, const char *name, int64_t count, int64_t q_len, int64_t kv_len,
+                        cli_error *error);
+
+/** Whether the whole makes a batch: it has requests, their sum fits, and causal ones have q_len <= kv_len. */
+cli_exit batch_spec_check(const batch_spec *spec, cli_error *error);
+
+/** Longest query first, which puts prefill work before decode work. */
+void batch_spec_sort(batch_spec *spec);
+
+/** Pages of all requests; of a contiguous cache, requests. */
+int64_t batch_spec_pages(const batch_spec *spec);
+
+/** Pages of a request of `tokens` context tokens. */
+static inline int32_t batch_pages(int32_t tokens, int32_t page_size) {
+    return tokens / page_size + (tokens % page_size != 0);
+}
+
+/** The limits that just hold this batch. */
+pod_limits batch_spec_limits(const batch_spec *spec);
+
+#endif

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "run/planner.h"
+
+cli_exit planner_bytes(pod_device *device, const pod_limits *limits, size_t *bytes, cli_error *error) {
+    pod_workspace sizes = pod_workspace_init();
+    if (pod_workspace_size(device, limits, &sizes) != POD_OK) return cli_fail_library(error);
+    *bytes = sizes.plan_bytes + sizes.scratch_bytes;
+    return CLI_OK;
+}
+
+cli_exit planner_make(pod_device *device, device_memory *memory, const pod_limits *limits, planner *made,
+                      cli_error *error) {
+    pod_workspace *workspace = &made->workspace;
+    *workspace = pod_workspace_init();
+    if (pod_workspace_size(device, limits, workspace) != POD_OK) return cli_fail_library(error);
+    made->memory = memory;
+    CLI_TRY(device_memory_take(memory, workspace->plan_bytes, &workspace->plan, error));
+    CLI_TRY(device_memory_take(memory, workspace->scratch_bytes, &workspace->scratch, error));
+    if (pod_plan_create(device, limits, &made->plan) != POD_OK) return cli_fail_library(error);
+    return pod_plan_attach(made->plan, workspace) == POD_OK ? CLI_OK : cli_fail_library(error);
+}
+
+void planner_free(planner *planner) {
+    pod_plan_destroy(planner->plan);
+    if (planner->workspace.plan != NULL) device_memory_give(planner->memory, planner->workspace.plan);
+    if (planner->workspace.scratch != NULL) device_memory_give(planner->memory, planner->workspace.scratch);
+}
+
+cli_exit planner_build(planner *planner, const pod_batch *batch, cli_error *error) {
+    pod_status status = pod_plan_build(planner->plan, batch, device_memory_stream(planner->memory, STREAM_MAIN));
+    return status == POD_OK ? CLI_OK : cli_fail_library(error);
+}
+
+cli_exit planner_run(planner *planner, const layer *layer, device_stream stream, cli_error *error) {
+    pod_status status =
+        pod_attention(planner->plan, &layer->tensors, &layer->cache, device_memory_stream(planner->memory, stream));
+    return status == POD_OK ? CLI_OK : cli_fail_library(error);
+}

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A request trace through the scheduler, step by step; the attention of each step is computed in every way. */
+#ifndef CLI_REPLAY_H
+#define CLI_REPLAY_H
+
+#include "run/check.h"
+#include "run/compute_device.h"
+#include "run/engine.h"
+#include "run/scheduler.h"
+#include "run/tensor_set.h"
+
+typedef struct replay_options {
+    const batch_spec *spec;
+    const char *trace_name;
+    int32_t chunk_tokens;
+    int32_t max_batch; /**< 0: as many as the chunk and the default allow */
+    int64_t kv_tokens; /**< 0: what the trace needs, within a modest size */
+    int32_t skips_too_long;
+    int32_t has_check; /**< replay_check() will be called */
+} replay_options;
+
+typedef struct replay_step {
+    int32_t num_requests;
+    int32_t prefill_tokens, decode_tokens;
+    double plan_us, fused_us, serial_us, prefill_us, decode_us;
+    double streams_us; /**< 0 on a CPU */
+} replay_step;
+
+typedef struct replay {
+    replay_options options;
+    compute_device *device;
+    trace *trace;
+    int32_t num_skipped; /**< requests that no cache of this size holds */
+    scheduler_config config;
+    double cache_bytes;
+    scheduler scheduler;
+    pod_limits limits;
+    tensor_set tensors;
+    engine engine;
+    int64_t num_steps; /**< computed */
+} replay;
+
+/** Drops or refuses requests that are too long. Fill `*made` with zeros before, and free it also on error. */
+cli_exit replay_make(compute_device *device, const replay_options *options, trace *trace, replay *made,
+                     cli_error *error);
+/** The same without a device: replay_next() makes the steps' batches, and nothing can be computed. */
+cli_exit replay_schedule(const replay_options *options, trace *trace, replay *made, cli_error *error);
+void replay_free(replay *replay);
+
+/** Forms the next step. Returns 0 when all requests are finished. */
+int replay_next(replay *replay);
+
+/** Plans and times the step that replay_next() formed. */
+cli_exit replay_compute(replay *replay, replay_step *step, cli_error *error);
+
+/** Runs the computed step once more on poisoned outputs, and compares with the oracle. */
+cli_exit replay_check(replay *replay, pod_errors *errors, cli_error *error);
+
+#endif

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "run/tensor_set.h"
+
+#include "base/dtype.h"
+#include "base/prng.h"
+
+#include <stdlib.h>
+
+enum { TENSOR_ALIGN = 64, NUM_SAMPLES = 4096 };
+enum { TENSOR_Q, TENSOR_K, TENSOR_V, TENSOR_OUT, TENSOR_LSE, TENSOR_SINKS };
+
+static double cache_elements(const pod_limits *limits, int64_t num_pages) {
+    return (double)num_pages * limits->page_size * limits->kv_heads * limits->head_dim;
+}
+
+static double query_elements(const pod_limits *limits) {
+    return (double)limits->max_q_tokens * limits->q_heads * limits->head_dim;
+}
+
+double tensor_set_bytes(const pod_limits *limits, int64_t num_pages) {
+    double element_bytes = (double)pod_dtype_size(limits->q_dtype);
+    double lse_bytes = (double)limits->max_q_tokens * limits->q_heads * sizeof(float);
+    return 2 * element_bytes * (cache_elements(limits, num_pages) + query_elements(limits)) + lse_bytes;
+}
+
+static void *allocate(size_t bytes) {
+    size_t units = bytes / TENSOR_ALIGN + 1;
+    return aligned_alloc(TENSOR_ALIGN, units * TENSOR_ALIGN);
+}
+
+/** Each element is one of NUM_SAMPLES normal numbers, which is as good as a fresh one here and much faster. */
+static void fill_normal(void *array, pod_dtype dtype, size_t count, pod_prng *random) {
+    union {
+        float f32[NUM_SAMPLES];
+        uint16_t f16[NUM_SAMPLES];
+    } samples;
+    for (int i = 0; i < NUM_SAMPLES; i++) pod__store(&samples, dtype, i, (float)pod__prng_normal(random));
+    uint64_t bits = 0;
+    for (size_t i = 0; i < count; i++) {
+        bits = i % 4 == 0 ? pod__prng_next(random) : bits >> 16;
+        if (dtype == POD_F32) {
+            ((float *)array)[i] = samples.f32[bits % NUM_SAMPLES];
+        } else {
+            ((uint16_t *)array)[i] = samples.f16[bits % NUM_SAMPLES];
+        }
+    }
+}
+
+static cli_exit allocate_tensors(const pod_limits *limits, int64_t num_pages, int has_sinks, tensor_set *set,
+                                 cli_error *error) {
+    size_t element_bytes = pod_dtype_size(limits->q_dtype);
+    size_t query_bytes = (size_t)query_elements(limits) * element_bytes;
+    size_t cache_bytes = (size_t)cache_elements(limits, num_pages) * element_bytes;
+    size_t head_bytes = (size_t)limits->q_heads * sizeof(float);
+    const size_t bytes[NUM_TENSORS] = {[TENSOR_Q] = query_bytes,
+                                       [TENSOR_K] = cache_bytes,
+                                       [TENSOR_V] = cache_bytes,
+                                       [TENSOR_OUT] = query_bytes,
+                                       [TENSOR_LSE] = (size_t)limits->max_q_tokens * head_bytes,
+                                       [TENSOR_SINKS] = has_sinks ? head_bytes : 0};
+    for (int t = 0; t < NUM_TENSORS; t++) {
+        if (t == TENSOR_SINKS && !has_sinks) continue;
+        set->arrays[t] = (device_array){.host = allocate(bytes[t]), .bytes = bytes[t]};
+        if (set->arrays[t].host == NULL) return cli_fail_memory(error);
+    }
+    return CLI_OK;
+}
+
+static void fill_tensors(const pod_limits *limits, int64_t seed, tensor_set *set) {
+    pod_prng random = pod__prng_seed((uint64_t)seed ^ 0x7e4507u); /* another stream than the page table's */
+    for (int t = TENSOR_Q; t <= TENSOR_V; t++) {
+        fill_normal(set->arrays[t].host, limits->q_dtype, set->arrays[t].bytes / pod_dtype_size(limits->q_dtype),
+                    &random);
+    }
+    if (set->arrays[TENSOR_SINKS].host != NULL) {
+        fill_normal(set->arrays[TENSOR_SINKS].host, POD_F32, (size_t)limits->q_heads, &random);
+    }
+}
+
+cli_exit tensor_set_make(const batch_spec *spec, const pod_limits *limits, int64_t num_pages, device_memory *memory,
+                         tensor_set *set, cli_error *error) {
+    *set = (tensor_set){.host = layer_init(), .memory = memory};
+    CLI_TRY(allocate_tensors(limits, num_pages, spec->has_sinks, set, error));
+    fill_tensors(limits, spec->seed, set);
+    for (int t = 0; t < NUM_TENSORS; t++) {
+        device_array *array = &set->arrays[t];
+        if (array->host != NULL) CLI_TRY(device_array_make(memory, array->host, array->bytes, array, error));
+    }
+    const device_array *arrays = set->arrays;
+    set->host.tensors.scale = spec->scale;
+    set->host.tensors.softcap = spec->softcap;
+    set->placed = set->host;
+    set->host.tensors.q = arrays[TENSOR_Q].host, set->placed.tensors.q = arrays[TENSOR_Q].place;
+    set->host.cache.k = arrays[TENSOR_K].host, set->placed.cache.k = arrays[TENSOR_K].place;
+    set->host.cache.v = arrays[TENSOR_V].host, set->placed.cache.v = arrays[TENSOR_V].place;
+    set->host.tensors.out = arrays[TENSOR_OUT].host, set->placed.tensors.out = arrays[TENSOR_OUT].place;
+    set->host.tensors.lse = arrays[TENSOR_LSE].host, set->placed.tensors.lse = arrays[TENSOR_LSE].place;
+    set->host.tensors.sinks = arrays[TENSOR_SINKS].host, set->placed.tensors.sinks = arrays[TENSOR_SINKS].place;
+    return CLI_OK;
+}
+
+void tensor_set_free(tensor_set *set) {
+    for (int t = 0; t < NUM_TENSORS; t++) {
+        if (set->arrays[t].place != NULL) device_array_free(set->memory, &set->arrays[t]);
+        free(set->arrays[t].host);
+    }
+}
+
+cli_exit tensor_set_poison(tensor_set *set, cli_error *error) {
+    for (int t = TENSOR_OUT; t <= TENSOR_LSE; t++) {
+        memset(set->arrays[t].host, 0xff, set->arrays[t].bytes);
+        CLI_TRY(device_array_send(set->memory, &set->arrays[t], error));
+    }
+    return CLI_OK;
+}
+
+cli_exit tensor_set_fetch(tensor_set *set, cli_error *error) {
+    for (int t = TENSOR_OUT; t <= TENSOR_LSE; t++) {
+        CLI_TRY(device_array_fetch(set->memory, &set->arrays[t], error));
+    }
+    return CLI_OK;
+}

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "run/workload.h"
+
+/** Keys [*begin, *end) that the query at `position` of the context sees. */
+static void visible_keys(const pod_batch *batch, int64_t position, int32_t kv_len, int64_t *begin, int64_t *end) {
+    *end = batch->masks->causal ? position + 1 : kv_len;
+    *begin = 0;
+    int32_t window = batch->masks->window_tokens;
+    if (window > 0 && position >= window) *begin = position - window + 1;
+    if (*begin > *end) *begin = *end;
+}
+
+workload workload_of(const pod_limits *limits, const pod_batch *batch) {
+    double pairs = 0, keys = 0; /* query tokens x keys, and keys */
+    for (int32_t r = 0; r < batch->num_requests; r++) {
+        int32_t q_len = batch->q_start[r + 1] - batch->q_start[r], kv_len = batch->kv_len[r];
+        int64_t begin = 0, end = 0, first_begin = 0;
+        for (int32_t i = 0; i < q_len; i++) {
+            visible_keys(batch, (int64_t)kv_len - q_len + i, kv_len, &begin, &end);
+            if (i == 0) first_begin = begin;
+            pairs += (double)(end - begin);
+        }
+        keys += (double)(end - first_begin);
+    }
+    double token_bytes = 2.0 * limits->kv_heads * limits->head_dim * (double)pod_dtype_size(limits->kv_dtype);
+    return (workload){4.0 * limits->head_dim * limits->q_heads * pairs, keys * token_bytes};
+}

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* sm_90a: one persistent CTA per SM whose warpgroups do both kinds of work; prefill goes to pairs of CTAs. */
+#include "families/gpu_takes.h"
+
+#include <stdio.h>
+
+enum { HOPPER_CAPABILITY = 90 /* sm_90a is no other chip's */ };
+
+/** Tokens of the smallest box that the kernels copy; they cut pages into whole boxes. */
+enum { MIN_BOX_TOKENS = 8 };
+
+const pod_tiles pod__tiles_sm90[] = {
+#define POD_SM90_TILES(job_, dim, ctas, threads_, rows, keys, drows, dkeys, pairs, dslots, smem)                       \
+    {.job = POD_JOB_##job_,                                                                                            \
+     .head_dim = dim,                                                                                                  \
+     .ctas_per_sm = ctas,                                                                                              \
+     .threads = threads_,                                                                                              \
+     .prefill_tile_rows = rows,                                                                                        \
+     .prefill_tile_tokens = keys,                                                                                      \
+     .decode_rows = drows,                                                                                             \
+     .decode_tile_tokens = dkeys,                                                                                      \
+     .smem_bytes = smem},
+#include "families/sm90_tiles.def"
+};
+
+static int sm90_takes(const pod_family *family, const pod_limits *limits, char *reason, size_t bytes) {
+    if (!pod__gpu_takes(family, limits, reason, bytes)) return 0;
+    if (limits->page_size % MIN_BOX_TOKENS == 0 || pod__has_one_page(limits)) return 1;
+    snprintf(reason, bytes, "page_size = %d is no multiple of %d and max_kv_len = %d is more than a page",
+             limits->page_size, MIN_BOX_TOKENS, limits->max_kv_len);
+    return 0;
+}
+
+const pod_family pod__family_sm90 = {
+    .name = "sm90",
+    .min_capability = HOPPER_CAPABILITY,
+    .max_capability = HOPPER_CAPABILITY,
+    .needs_tensor_maps = 1,
+    .tiles = pod__tiles_sm90,
+    .num_tiles = sizeof pod__tiles_sm90 / sizeof pod__tiles_sm90[0],
+    .takes = sm90_takes,
+    .sharing =
+        {
+            .cluster_ctas = 2,
+            .binds_ctas = 0,
+            .slices_per_sm = 1,
+            .steady_slices_per_sm = 1,
+            .min_slice_tiles = 8,
+            .min_part_tiles = 8,
+            .parts_per_cta = 4,
+            .shares_eighths = {8, 16, 32},
+            .lone_shares_eighths = {8, 16, 32},
+            /* Beside decode, a prefill tile takes 2.1 us of an SM, a decode tile 1.0 (H200) to 1.4 (H100). */
+            .prefill_tile_cost = 3,
+            .decode_tile_cost = 2,
+        },
+    .drawing = {.row_name = "pair", .sms_per_row = 2, .has_fixed_lanes = 1},
+};

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "families/gpu_takes.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { MAX_HEAD_DIM = 256 };
+
+static int takes_dtypes(const pod_family *family, const pod_limits *limits, char *reason, size_t bytes) {
+    if (limits->q_dtype != POD_BF16 && limits->q_dtype != POD_F16) {
+        snprintf(reason, bytes, "q_dtype %s is not supported by the %s kernels; bf16 and f16 are",
+                 pod_dtype_name(limits->q_dtype), family->name);
+        return 0;
+    }
+    int is_kv = limits->kv_dtype != limits->q_dtype;
+    if (!is_kv && limits->out_dtype == limits->q_dtype) return 1;
+    snprintf(reason, bytes, "%s %s with q_dtype %s is not supported by the %s kernels; %s is",
+             is_kv ? "kv_dtype" : "out_dtype", pod_dtype_name(is_kv ? limits->kv_dtype : limits->out_dtype),
+             pod_dtype_name(limits->q_dtype), family->name, pod_dtype_name(limits->q_dtype));
+    return 0;
+}
+
+static int has_head_dim(const pod_family *family, int32_t head_dim) {
+    for (int32_t i = 0; i < family->num_tiles; i++) {
+        if (family->tiles[i].head_dim == head_dim) return 1;
+    }
+    return 0;
+}
+
+/** "64 and 128", "64, 96 and 128". */
+static void list_head_dims(const pod_family *family, char *text, size_t bytes) {
+    int32_t last = 0, num_dims = 0;
+    size_t length = 0;
+    for (int32_t dim = 1; dim <= MAX_HEAD_DIM; dim++) {
+        if (has_head_dim(family, dim)) last = dim;
+    }
+    *text = '\0';
+    for (int32_t dim = 1; dim <= last; dim++) {
+        if (!has_head_dim(family, dim) || length >= bytes) continue;
+        const char *before = num_dims++ == 0 ? "" : dim == last ? " and " : ", ";
+        length += (size_t)snprintf(text + length, bytes - length, "%s%d", before, dim);
+    }
+}
+
+int pod__gpu_takes(const pod_family *family, const pod_limits *limits, char *reason, size_t bytes) {
+    if (!takes_dtypes(family, limits, reason, bytes)) return 0;
+    if (has_head_dim(family, limits->head_dim)) {
+        char who[32];
+        snprintf(who, sizeof who, "%s kernels", family->name);
+        return pod__takes_v_head_dim(limits, who, reason, bytes);
+    }
+    char dims[64];
+    list_head_dims(family, dims, sizeof dims);
+    snprintf(reason, bytes, "head_dim = %d is not supported by the %s kernels; %s are", limits->head_dim, family->name,
+             dims);
+    return 0;
+}

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The rows of variants.def as data. A row without tiles in its family's table does not compile. */
+#include "families/choice.h"
+
+/* Where a family's tables have their rows. */
+#define POD_SM80_TILES(job, dim, ctas, threads, rows, keys, drows, dkeys, stage, ring, smem)                           \
+    TILES_sm80_##job##_##dim##_##ctas,
+#define POD_SM90_TILES(job, dim, ctas, threads, rows, keys, drows, dkeys, pairs, dslots, smem)                         \
+    TILES_sm90_##job##_##dim##_##ctas,
+enum {
+#include "families/sm80_tiles.def"
+};
+enum {
+#include "families/sm90_tiles.def"
+};
+
+enum { POD_DTYPE_f16 = POD_F16, POD_DTYPE_bf16 = POD_BF16 };
+
+#define POD_VARIANT(family_, job, dtype_, dim, ctas)                                                                   \
+    {.kernel = "pod_" #family_ "_" #job "_" #dtype_ "_d" #dim "_c" #ctas,                                              \
+     .image = "attention_" #family_,                                                                                   \
+     .family = &pod__family_##family_,                                                                                 \
+     .tiles = &pod__tiles_##family_[TILES_##family_##_##job##_##dim##_##ctas],                                         \
+     .dtype = (pod_dtype)POD_DTYPE_##dtype_},
+const pod_variant pod__variants[POD_NUM_VARIANTS] = {
+#include "families/variants.def"
+};
