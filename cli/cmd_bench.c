@@ -286,8 +286,7 @@ static cli_exit bench_with_options(const bench_options *options, const bench_sui
     return code;
 }
 
-static void print_help(const command_line *line) {
-    options_print_help(line, stdout);
+static void print_suites(void) {
     printf("\nsuites\n");
     for (size_t i = 0; bench_suite_at(i) != NULL; i++) {
         printf("  %-26s %s\n", bench_suite_at(i)->name, bench_suite_at(i)->title);
@@ -310,7 +309,7 @@ cli_exit cmd_bench(int argc, char **argv, cli_error *error) {
     };
     CLI_TRY(options_parse(&line, argc, argv, error));
     if (line.wants_help) {
-        print_help(&line);
+        print_suites();
         return CLI_OK;
     }
     CLI_TRY(choose_suites(&line, chosen, &count, error));

@@ -136,10 +136,7 @@ cli_exit cmd_info(int argc, char **argv, cli_error *error) {
         .num_groups = 1,
     };
     CLI_TRY(options_parse(&line, argc, argv, error));
-    if (line.wants_help) {
-        options_print_help(&line, stdout);
-        return CLI_OK;
-    }
+    if (line.wants_help) return CLI_OK;
     found_device devices[NUM_DEVICES];
     for (int i = 0; i < NUM_DEVICES; i++) devices[i] = find_device(device_names[i]);
     if (is_json) {

@@ -130,10 +130,7 @@ cli_exit cmd_peak(int argc, char **argv, cli_error *error) {
         .num_groups = 1,
     };
     CLI_TRY(options_parse(&line, argc, argv, error));
-    if (line.wants_help) {
-        options_print_help(&line, stdout);
-        return CLI_OK;
-    }
+    if (line.wants_help) return CLI_OK;
     peak_report report;
     CLI_TRY(measure(options.device, &report, error));
     if (options.is_json) {

@@ -105,10 +105,7 @@ static cli_exit plan_with_spec(int argc, char **argv, batch_spec *spec, cli_erro
         .num_groups = OPTION_COUNT(groups),
     };
     CLI_TRY(options_parse(&line, argc, argv, error));
-    if (line.wants_help) {
-        options_print_help(&line, stdout);
-        return CLI_OK;
-    }
+    if (line.wants_help) return CLI_OK;
     CLI_TRY(batch_spec_check(spec, error));
     pod_device *device;
     CLI_TRY(open_target(options.target, &device, error));

@@ -206,9 +206,6 @@ cli_exit cmd_replay(int argc, char **argv, cli_error *error) {
         .operand_name = "TRACE",
     };
     CLI_TRY(options_parse(&line, argc, argv, error));
-    if (line.wants_help) {
-        options_print_help(&line, stdout);
-        return CLI_OK;
-    }
+    if (line.wants_help) return CLI_OK;
     return replay_with_options(&options, line.operands[0], &spec, error);
 }

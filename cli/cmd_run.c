@@ -197,10 +197,7 @@ static cli_exit run_with_spec(int argc, char **argv, batch_spec *spec, cli_error
         .num_groups = OPTION_COUNT(groups),
     };
     CLI_TRY(options_parse(&line, argc, argv, error));
-    if (line.wants_help) {
-        options_print_help(&line, stdout);
-        return CLI_OK;
-    }
+    if (line.wants_help) return CLI_OK;
     return run_with_options(&options, spec, error);
 }
 

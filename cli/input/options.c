@@ -3,6 +3,7 @@
 
 #include "input/number.h"
 
+#include <stdio.h>
 #include <string.h>
 
 cli_exit option_set_switch(const cli_option *option, void *target, const char *text, cli_error *error) {
@@ -68,6 +69,21 @@ static cli_exit parse_option(const command_line *line, int argc, char **argv, in
     return option->set(option, target, text, error);
 }
 
+static void print_help(const command_line *line) {
+    printf("usage: %s\n\n%s\n", line->usage, line->summary);
+    for (size_t g = 0; g < line->num_groups; g++) {
+        const option_group *group = &line->groups[g];
+        printf("\n%s\n", group->title);
+        for (size_t i = 0; i < group->num_options; i++) {
+            char head[40];
+            const cli_option *option = &group->options[i];
+            const char *argument = option->argument != NULL ? option->argument : "";
+            snprintf(head, sizeof head, "%s %s", option->name, argument);
+            printf("  %-26s %s\n", head, option->help);
+        }
+    }
+}
+
 cli_exit options_parse(command_line *line, int argc, char **argv, cli_error *error) {
     line->num_operands = 0;
     line->operands[0] = NULL;
@@ -75,6 +91,7 @@ cli_exit options_parse(command_line *line, int argc, char **argv, cli_error *err
     line->wants_help = 0;
     for (int i = 0; i < argc; i++) {
         if (strcmp(argv[i], "--help") == 0) {
+            print_help(line);
             line->wants_help = 1;
             return CLI_OK;
         }
@@ -87,19 +104,4 @@ cli_exit options_parse(command_line *line, int argc, char **argv, cli_error *err
         line->operands[line->num_operands] = NULL;
     }
     return CLI_OK;
-}
-
-void options_print_help(const command_line *line, FILE *file) {
-    fprintf(file, "usage: %s\n\n%s\n", line->usage, line->summary);
-    for (size_t g = 0; g < line->num_groups; g++) {
-        const option_group *group = &line->groups[g];
-        fprintf(file, "\n%s\n", group->title);
-        for (size_t i = 0; i < group->num_options; i++) {
-            char head[40];
-            const cli_option *option = &group->options[i];
-            const char *argument = option->argument != NULL ? option->argument : "";
-            snprintf(head, sizeof head, "%s %s", option->name, argument);
-            fprintf(file, "  %-26s %s\n", head, option->help);
-        }
-    }
 }

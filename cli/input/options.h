@@ -9,7 +9,6 @@
 
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
 
 typedef struct cli_option cli_option;
 struct cli_option {
@@ -53,7 +52,7 @@ typedef struct command_line {
     int wants_help;                                /**< out: --help was given; what follows it was not read */
 } command_line;
 
+/** Sets what the options say. Prints the help that --help asks for: then the command has nothing more to do. */
 cli_exit options_parse(command_line *line, int argc, char **argv, cli_error *error);
-void options_print_help(const command_line *line, FILE *file);
 
 #endif

@@ -102,7 +102,7 @@ static void visit_all(const plan_view *view, int (*visit)(void *, const pod_work
 
 pod_status pod_plan_visit(const pod_plan *plan, int32_t mask, int (*visit)(void *context, const pod_work_item *item),
                           void *context) {
-    plan_view view;
+    plan_view view = {0};
     POD_TRY(pod__validate_built(plan));
     if (visit == NULL) return pod__fail(POD_E_ARGUMENT, "visit is NULL");
     POD_TRY(open_view(plan, mask, &view));
@@ -123,7 +123,7 @@ static int count_item(void *context, const pod_work_item *item) {
 }
 
 pod_status pod_plan_get_info(const pod_plan *plan, int32_t mask, pod_plan_info *info) {
-    plan_view view;
+    plan_view view = {0};
     pod_plan_info made = pod_plan_info_init();
     POD_TRY(open_view(plan, mask, &view));
     const pod_schedule_header *header = view.schedule.header;

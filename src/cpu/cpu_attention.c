@@ -40,16 +40,12 @@ static void save_part(const cpu_job *job, const cpu_split *split, const cpu_scra
 
 static void merge_row(const cpu_job *job, const cpu_split *split, cpu_scratch *scratch, int32_t row) {
     float max = -INFINITY, sum = 0, *out = scratch->out + (int64_t)row * job->dim_stride;
-    for (int32_t part = 0; part < split->num_parts; part++) {
-        max = fmaxf(max, split->max_sum[split_row(split, part, row) * 2]);
-    }
     memset(out, 0, (size_t)job->head_dim * sizeof(float));
     for (int32_t part = 0; part < split->num_parts; part++) {
         int64_t place = split_row(split, part, row);
-        const float *part_out = split->out + place * job->head_dim;
-        float factor = pod_merge_factor(split->max_sum[place * 2], max);
-        sum += factor * split->max_sum[place * 2 + 1];
-        for (int32_t i = 0; i < job->head_dim; i++) out[i] += factor * part_out[i];
+        const float *part_sum = split->max_sum + place * 2, *part_out = split->out + place * job->head_dim;
+        pod_merge_factors factors = pod_merge_part(&max, &sum, part_sum[0], part_sum[1]);
+        for (int32_t i = 0; i < job->head_dim; i++) out[i] = out[i] * factors.row + part_out[i] * factors.part;
     }
     scratch->max[row] = max;
     scratch->sum[row] = sum;

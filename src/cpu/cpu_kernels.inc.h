@@ -3,6 +3,7 @@
  * symbol) and POD_CPU_KERNELS_NAME defined; POD_CPU_PAIRS adds dot products of bf16. Each dtype of the cache is its own
  * instance: `kv_dtype` and `pairs` are constants wherever they are looked at inside a loop. */
 #include "cpu/cpu_kernels.h"
+#include "schedule/cache_core.h"
 #include "schedule/merge_core.h"
 
 #ifdef __clang__

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The keys of one KV tile: where they lie in the cache, and which of them a query row sees. */
+/* The keys of one KV tile: where they are in the cache, and which of them a query row sees. */
 
 /** Keys [first, end) of the tile are seen by some row of the item; only these may be read for the result. The pointers
  * of the others repeat key `first`, so that kernels may read whole blocks. */
@@ -20,16 +20,18 @@ static inline int tile_locate(const cpu_job *job, const cpu_item *item, int32_t 
     tile->end = pod_core_min(item->kv_end - tile->key_begin, CPU_TILE_TOKENS);
     if (tile->first >= tile->end) return 0;
 
-    const char *k_head = (const char *)c->k + item->kv_head * c->k_head_stride * element_bytes;
-    const char *v_head = (const char *)c->v + item->kv_head * c->v_head_stride * element_bytes;
+    const pod_cache_strides k_strides = {c->k_page_stride, c->k_token_stride, c->k_head_stride};
+    const pod_cache_strides v_strides = {c->v_page_stride, c->v_token_stride, c->v_head_stride};
     int64_t k_step = c->k_token_stride * element_bytes, v_step = c->v_token_stride * element_bytes;
     for (int32_t i = tile->first; i < tile->end;) {
-        int32_t key = tile->key_begin + i, slot = key % page_size;
-        int32_t run_end = i + pod_core_min(page_size - slot, tile->end - i);
+        pod_key_slot at = pod_core_key_slot(page_size, -1, tile->key_begin + i);
+        int32_t run_end = i + pod_core_min(page_size - at.slot, tile->end - i);
         int64_t page = item->request_idx;
-        if (batch->page_table != NULL) page = batch->page_table[page * batch->page_table_stride + key / page_size];
-        const char *k = k_head + (page * c->k_page_stride + slot * c->k_token_stride) * element_bytes;
-        const char *v = v_head + (page * c->v_page_stride + slot * c->v_token_stride) * element_bytes;
+        if (batch->page_table != NULL) page = batch->page_table[page * batch->page_table_stride + at.page_idx];
+        const char *k =
+            (const char *)c->k + pod_core_cache_offset(&k_strides, page, at.slot, item->kv_head) * element_bytes;
+        const char *v =
+            (const char *)c->v + pod_core_cache_offset(&v_strides, page, at.slot, item->kv_head) * element_bytes;
         for (; i < run_end; i++, k += k_step, v += v_step) {
             tile->key[i] = k;
             tile->value[i] = v;

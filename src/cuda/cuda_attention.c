@@ -16,8 +16,6 @@ static pod_kernel_params make_params(const pod_call *call, int32_t policy) {
     const pod_tensors *t = &call->tensors;
     const pod_cache *c = &call->cache;
     int has_softcap = t->softcap > 0;
-    float scale_log2 = has_softcap ? t->scale / t->softcap : t->scale * POD_LOG2_E;
-    float score_scale = has_softcap ? 1 : scale_log2;
     pod_kernel_params params = {
         .shape = *call->shape,
         .tiling = plan->choice.tiling,
@@ -45,10 +43,9 @@ static pod_kernel_params make_params(const pod_call *call, int32_t policy) {
         .out_head_stride = t->out_head_stride,
         .lse_token_stride = t->lse_token_stride,
         .lse_head_stride = t->lse_head_stride,
-        .scale_log2 = scale_log2,
         .softcap_log2 = has_softcap ? t->softcap * POD_LOG2_E : 0,
-        .score_scale = score_scale,
-        .score_slack = POD_RESCALE_LOG2 / score_scale,
+        .softcap_argument = has_softcap ? t->scale / t->softcap : 0,
+        .score_scale = has_softcap ? 1 : t->scale * POD_LOG2_E,
         .policy = policy == POD_POLICY_ANY ? POD_POLICY_PROPORTIONAL : policy,
     };
     return params;

@@ -130,8 +130,8 @@ static pod_status name_page(const pod_cuda_device *cuda, const pod_plan *plan, i
 /** Names the first request that is wrong under one mask. */
 static pod_status find_bad_request(const pod_cuda_device *cuda, const pod_plan *plan, int32_t mask, CUstream stream) {
     const pod_schedule *schedule = &plan->schedules[mask];
-    pod_request requests[REQUESTS_PER_COPY];
-    uint32_t page_errors[REQUESTS_PER_COPY];
+    pod_request requests[REQUESTS_PER_COPY] = {{0}};
+    uint32_t page_errors[REQUESTS_PER_COPY] = {0};
     for (int32_t begin = 0; begin < plan->batch.num_requests; begin += REQUESTS_PER_COPY) {
         int32_t count = pod_core_min(REQUESTS_PER_COPY, plan->batch.num_requests - begin);
         size_t n = (size_t)count;

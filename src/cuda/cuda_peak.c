@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The GPU's ceilings: each mode of the peak kernel for about a second, with clock and power before it ends. */
+#include "base/nvml.h"
 #include "base/status.h"
 #include "cuda/cuda_device.h"
 #include "cuda/kernels/peak/peak_params.h"
-#include "base/nvml.h"
 
 #include <time.h>
 

@@ -46,7 +46,7 @@ pod_kernel_info pod__family_kernel_info(const pod_family *family, int32_t ctas_p
 }
 
 int pod__takes_v_head_dim(const pod_limits *limits, const char *who, char *reason, size_t bytes) {
-    if (limits->v_head_dim == limits->head_dim) return 1;
+    if (limits->v_head_dim == 0 || limits->v_head_dim == limits->head_dim) return 1;
     snprintf(reason, bytes, "v_head_dim = %d with head_dim = %d is not supported by the %s", limits->v_head_dim,
              limits->head_dim, who);
     return 0;

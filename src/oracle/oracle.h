@@ -16,6 +16,6 @@ typedef struct pod_oracle_job {
 } pod_oracle_job;
 
 /** Computes one request, or all of them if `request` is -1. POD_E_NO_MEMORY; then nothing was written. */
-pod_status pod__oracle(const pod_oracle_job *job, int32_t request);
+pod_status pod__oracle(const pod_oracle_job *given, int32_t request);
 
 #endif

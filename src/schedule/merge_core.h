@@ -23,6 +23,22 @@ POD_MERGE_FN float pod_merge_factor(float old_max, float new_max) {
     return old_max == -INFINITY ? 0.0f : exp2f(old_max - new_max);
 }
 
+/** What the outputs of a row and of a part that joins it are multiplied by before they are added. */
+typedef struct pod_merge_factors {
+    float row, part;
+} pod_merge_factors;
+
+/** Joins a part to a row: `max` and `sum` are the row's. Rows begin empty, and parts join them in their order. */
+POD_MERGE_FN pod_merge_factors pod_merge_part(float *max, float *sum, float part_max, float part_sum) {
+    float new_max = fmaxf(*max, part_max);
+    pod_merge_factors factors;
+    factors.row = pod_merge_factor(*max, new_max);
+    factors.part = pod_merge_factor(part_max, new_max);
+    *sum = *sum * factors.row + part_sum * factors.part;
+    *max = new_max;
+    return factors;
+}
+
 /** Joins a sink: a score that takes part in the sum but has no value. `sink` in natural-log units. Returns the factor
  * for `out`. */
 POD_MERGE_FN float pod_merge_sink(float *max, float *sum, float sink) {

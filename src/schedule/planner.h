@@ -26,7 +26,8 @@ POD_CORE_FN pod_request pod_core_request(const pod_shape *shape, int32_t r) {
     int32_t q_end = shape->q_start[r + 1];
     if (request.q_begin < 0 || q_end < request.q_begin || q_end > shape->max_q_tokens) return pod_core_bad_q_start();
     request.q_len = q_end - request.q_begin;
-    request.is_causal = (shape->causal_per_request != 0 ? shape->causal_per_request[r] : shape->causal) != 0;
+    int32_t causal = shape->causal_per_request != 0 ? shape->causal_per_request[r] : shape->causal;
+    request.is_causal = (int16_t)(causal != 0);
     int32_t shortest = request.is_causal ? request.q_len : 0;
     if (request.kv_len < shortest || request.kv_len > shape->max_kv_len) {
         request.kv_len = 0;

@@ -19,6 +19,7 @@
 #include "fake_map.h"
 #include "families/choice.h"
 #include "gpu/images.h"
+#include "schedule/cache_core.h"
 #include "schedule/merge_core.h"
 #include "schedule/planner.h"
 
@@ -83,12 +84,11 @@ static uint32_t check_pages(const pod_plan_params *p, int32_t r) {
     shape.causal = 0;
     shape.causal_per_request = NULL;
     int32_t kv_len = pod_core_request(&shape, r).kv_len;
-    int32_t pages = pod_core_ceil_div(kv_len, p->page_size);
-    if (p->page_table == NULL) return pages > 1 ? 2 : (uint32_t)(pages == 1 && r >= p->num_pages);
+    int32_t pages = pod_core_num_pages(kv_len, p->page_size);
+    if (p->page_table == NULL) return pages > 1 ? 2 : (uint32_t)(pages == 1 && !pod_core_is_page(r, p->num_pages));
     for (int32_t i = 0; i < pages; i++) {
         if (i >= p->max_pages) return (uint32_t)i + 1;
-        int32_t page = p->page_table[r * p->page_table_stride + i];
-        if (page < 0 || page >= p->num_pages) return (uint32_t)i + 1;
+        if (!pod_core_is_page(p->page_table[r * p->page_table_stride + i], p->num_pages)) return (uint32_t)i + 1;
     }
     return 0;
 }
@@ -146,9 +146,9 @@ static int has_box(const fake_map *m, const uint16_t *box) {
     return memcmp(m->box, box, m->rank * sizeof *box) == 0;
 }
 
-/** Whether the map's elements stand where base and strides say; looked at in the corners. */
+/** Whether the map's elements are where base and strides say; looked at in the corners. */
 static int kv_map_matches(const pod_kernel_params *p, const pod_tensor_map *map, int32_t head_halves, pod_dtype dtype,
-                          const void *base, int64_t head_stride, int64_t token_stride, int64_t page_stride) {
+                          const void *base, pod_cache_strides strides) {
     fake_map m;
     memcpy(&m, map, sizeof m);
     int32_t halves = p->head_dim / 64, tokens = p->box_tokens;
@@ -161,7 +161,7 @@ static int kv_map_matches(const pod_kernel_params *p, const pod_tensor_map *map,
     for (int corner = 0; corner < 16; corner++) {
         int32_t head = heads[corner & 1], slot = slots[corner >> 1 & 1], page = pages[corner >> 2 & 1];
         int32_t half = corner >> 3 ? halves - 1 : 0, column = corner >> 3 ? 63 : 0;
-        int64_t expected = 2 * (head * head_stride + slot * token_stride + page * page_stride + half * 64 + column);
+        int64_t expected = 2 * (pod_core_cache_offset(&strides, page, slot, head) + half * 64 + column);
         matches &= kv_map_offset(p, &m, head_halves, head, half, column, page, slot) == expected;
     }
     /* Behind the page's last token, and before the first page, there is nothing. */
@@ -182,11 +182,10 @@ static int q_map_matches(const pod_kernel_params *p, pod_dtype dtype) {
 }
 
 static int maps_match(const pod_kernel_params *p, pod_dtype dtype) {
-    return q_map_matches(p, dtype) &&
-           kv_map_matches(p, &p->k_map, p->k_head_halves, dtype, p->k, p->k_head_stride, p->k_token_stride,
-                          p->k_page_stride) &&
-           kv_map_matches(p, &p->v_map, p->v_head_halves, dtype, p->v, p->v_head_stride, p->v_token_stride,
-                          p->v_page_stride);
+    pod_cache_strides k_strides = {p->k_page_stride, p->k_token_stride, p->k_head_stride};
+    pod_cache_strides v_strides = {p->v_page_stride, p->v_token_stride, p->v_head_stride};
+    return q_map_matches(p, dtype) && kv_map_matches(p, &p->k_map, p->k_head_halves, dtype, p->k, k_strides) &&
+           kv_map_matches(p, &p->v_map, p->v_head_halves, dtype, p->v, v_strides);
 }
 
 /* ---- what kernels do ---- */
@@ -257,7 +256,7 @@ static void run_request(const pod_kernel_params *p, const pod_variant *variant, 
     batch.q_start = q_start;
     batch.kv_len = &request.kv_len;
     batch.page_table = p->page_table != NULL ? p->page_table + r * p->page_table_stride : &own_page;
-    batch.page_table_stride = batch.max_pages = pod_core_ceil_div(request.kv_len, p->page_size);
+    batch.page_table_stride = batch.max_pages = pod_core_num_pages(request.kv_len, p->page_size);
     batch.num_pages = INT32_MAX;
     pod_mask mask = pod_mask_init();
     mask.causal = request.is_causal;
@@ -275,7 +274,7 @@ static void run_request(const pod_kernel_params *p, const pod_variant *variant, 
     c.k_page_stride = p->k_page_stride, c.k_token_stride = p->k_token_stride, c.k_head_stride = p->k_head_stride;
     c.v_page_stride = p->v_page_stride, c.v_token_stride = p->v_token_stride, c.v_head_stride = p->v_head_stride;
     t.softcap = p->softcap_log2 / POD_LOG2_E;
-    t.scale = p->softcap_log2 > 0 ? p->scale_log2 * t.softcap : p->scale_log2 / POD_LOG2_E;
+    t.scale = p->softcap_log2 > 0 ? p->softcap_argument * t.softcap : p->score_scale / POD_LOG2_E;
     size_t rows = (size_t)request.q_len * (size_t)q_heads;
     double *out = calloc(rows * (size_t)p->head_dim + 1, sizeof *out), *lse = calloc(rows + 1, sizeof *lse);
     if (!is_bad && pod_reference_attention(&limits, &batch, &t, &c, -1, out, lse) != POD_OK) {

@@ -5,12 +5,11 @@
  *
  * PODATTN_COUNT and PODATTN_SEED set how many random batches and which; PODATTN_CUDA_DEVICE tests one device name
  * instead of every kernel variant. Exit code 77: there is no GPU. */
-#include "base/dtype.h"
 #include "gpu_case.h"
+#include "gpu_merge.h"
 #include "gpu_plan.h"
 #include "property.h"
 
-#include <math.h>
 #include <pthread.h>
 #include <string.h>
 
@@ -397,71 +396,9 @@ static int test_scratch(context *t) {
     return property_run("scratch", 40, shared_scratch, t);
 }
 
-/* ---- merging ---- */
-
-enum { MERGE_TOKENS = 37, MERGE_HEADS = 6, MERGE_PARTS = POD_MAX_PARTS };
-
-/** Random parts on the GPU merged there, and copies of them on the CPU: both round the same sums. */
 static int merge_batch(test_rng *rng, void *argument) {
-    static const pod_dtype dtypes[] = {POD_F32, POD_F16, POD_BF16};
     context *t = argument;
-    const gpu *gpu = &t->gpu;
-    pod_parts p = pod_parts_init(), on_gpu;
-    const void *outs[2][MERGE_PARTS];
-    const float *lses[2][MERGE_PARTS];
-    p.num_parts = rng_range(rng, 1, MERGE_PARTS);
-    p.num_tokens = rng_range(rng, 1, MERGE_TOKENS);
-    p.q_heads = rng_range(rng, 1, MERGE_HEADS);
-    p.head_dim = 8 * rng_range(rng, 1, 32);
-    p.part_dtype = dtypes[rng_range(rng, 0, 2)];
-    p.out_dtype = dtypes[rng_range(rng, 0, 2)];
-    size_t rows = (size_t)p.num_tokens * (size_t)p.q_heads, elements = rows * (size_t)p.head_dim;
-    size_t part_bytes = elements * pod_dtype_size(p.part_dtype), out_bytes = elements * pod_dtype_size(p.out_dtype);
-    on_gpu = p;
-    for (int32_t i = 0; i < p.num_parts; i++) {
-        void *out = malloc(part_bytes);
-        float *lse = malloc(rows * sizeof *lse);
-        for (size_t e = 0; e < elements; e++) pod__store(out, p.part_dtype, (int64_t)e, rng_normal(rng));
-        for (size_t e = 0; e < rows; e++) lse[e] = rng_chance(rng, 20) ? -HUGE_VALF : 4 * rng_normal(rng);
-        outs[0][i] = out, lses[0][i] = lse;
-        outs[1][i] = gpu_copy(gpu, out, part_bytes), lses[1][i] = gpu_copy(gpu, lse, rows * sizeof *lse);
-    }
-    p.part_outs = outs[0], p.part_lses = lses[0];
-    on_gpu.part_outs = outs[1], on_gpu.part_lses = lses[1];
-    p.out = malloc(out_bytes), p.lse = malloc(rows * sizeof(float));
-    on_gpu.out = gpu_alloc(gpu, out_bytes), on_gpu.lse = gpu_alloc(gpu, rows * sizeof(float));
-    gpu_fill(gpu, on_gpu.out, 0xff, out_bytes);
-    pod_device *cpu;
-    REQUIRE_OK(pod_device_open("cpu:1", &cpu));
-    REQUIRE_OK(pod_merge(cpu, &p, NULL));
-    pod_device_close(cpu);
-    REQUIRE_OK(pod_merge(t->devices[0], &on_gpu, NULL));
-    void *out = malloc(out_bytes);
-    float *lse = malloc(rows * sizeof *lse);
-    gpu_download(gpu, out, on_gpu.out, out_bytes);
-    gpu_download(gpu, lse, on_gpu.lse, rows * sizeof *lse);
-    double bound = p.out_dtype == POD_BF16 ? 8e-3 : p.out_dtype == POD_F16 ? 1e-3 : 1e-5;
-    for (size_t e = 0; e < elements; e++) {
-        float got = pod__load(out, p.out_dtype, (int64_t)e), want = pod__load(p.out, p.out_dtype, (int64_t)e);
-        REQUIRE(fabsf(got - want) <= bound * fmaxf(1, fabsf(want)), "element %zu is %g, not %g", e, (double)got,
-                (double)want);
-    }
-    for (size_t e = 0; e < rows; e++) {
-        REQUIRE(lse[e] == p.lse[e] || fabsf(lse[e] - p.lse[e]) < 1e-5f * (1 + fabsf(p.lse[e])), "LSE %zu is %g, not %g",
-                e, (double)lse[e], (double)p.lse[e]);
-    }
-    for (int32_t i = 0; i < p.num_parts; i++) {
-        free((void *)(uintptr_t)outs[0][i]);
-        free((void *)(uintptr_t)lses[0][i]);
-        gpu_free(gpu, (void *)(uintptr_t)outs[1][i]);
-        gpu_free(gpu, (void *)(uintptr_t)lses[1][i]);
-    }
-    gpu_free(gpu, on_gpu.out);
-    gpu_free(gpu, on_gpu.lse);
-    free(p.out);
-    free(p.lse);
-    free(out);
-    free(lse);
+    REQUIRE(gpu_merge_check(&t->gpu, t->devices[0], rng), "merged on %s", t->names[0]);
     return 0;
 }
 

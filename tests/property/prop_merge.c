@@ -59,7 +59,7 @@ static int make_shape(test_rng *rng, merge_case *c) {
 static void fill_row(test_rng *rng, merge_case *c, int32_t token, int32_t head) {
     const pod_parts *p = &c->parts;
     int32_t row = token * p->q_heads + head, spread = rng_chance(rng, 20) ? 100 : 3;
-    double max = -INFINITY, sum = 0, lses[POD_MAX_PARTS];
+    double max = -INFINITY, sum = 0, lses[POD_MAX_PARTS] = {0};
     for (int32_t i = 0; i < p->num_parts; i++) {
         float lse = rng_chance(rng, 20) ? -INFINITY : (float)spread * rng_normal(rng);
         ((float *)(void *)c->lses[i].data)[token * p->part_lse_token_stride + head * p->part_lse_head_stride] = lse;

@@ -24,9 +24,9 @@ static partial partial_of(const double *scores, const double *values, int begin,
 }
 
 static partial join(partial a, partial b) {
-    float max = a.max > b.max ? a.max : b.max;
-    float factor_a = pod_merge_factor(a.max, max), factor_b = pod_merge_factor(b.max, max);
-    return (partial){max, a.sum * factor_a + b.sum * factor_b, a.out * factor_a + b.out * factor_b};
+    pod_merge_factors factors = pod_merge_part(&a.max, &a.sum, b.max, b.sum);
+    a.out = a.out * factors.row + b.out * factors.part;
+    return a;
 }
 
 static void assert_near(double value, double expected, double tolerance) {

@@ -12,7 +12,7 @@ typedef struct pod_tensor_map {
     uint64_t words[16];
 } __attribute__((aligned(64))) pod_tensor_map;
 
-/** A probability may reach 2^8 before its row's maximum is raised: rescaling is rare, and f16 reaches 2^16. */
+/** A probability may reach 2^8 before its row's origin is raised: rescaling is rare, and f16 reaches 2^16. */
 #define POD_RESCALE_LOG2 8.0f
 
 typedef struct pod_kernel_params {
@@ -36,11 +36,10 @@ typedef struct pod_kernel_params {
     int64_t out_token_stride, out_head_stride;
     int64_t lse_token_stride, lse_head_stride;
 
-    float scale_log2;   /**< scale * log2(e) without a softcap; with one: scale / softcap */
-    float softcap_log2; /**< softcap * log2(e); 0: off */
-    float score_scale;  /**< scores to log2 units: scale_log2 without a softcap, with one 1 */
-    float score_slack;  /**< by how much a row's maximum may rise unnoticed, in score units */
-    int32_t policy;     /**< a pod_policy; sm80 alone */
+    float softcap_log2;     /**< softcap * log2(e); 0: off */
+    float softcap_argument; /**< scale / softcap; 0 without a softcap */
+    float score_scale;      /**< scores to log2 units: scale * log2(e), or 1 with a softcap */
+    int32_t policy;         /**< a pod_policy; sm80 alone */
 
     /* sm90 alone. Maps of K and V come in two kinds, both of rank 5:
      *   wide     (64, token % 8, half, token / 8, page), boxes of (64, 8, halves, box_tokens / 8, 1): whole rows of a

@@ -20,8 +20,6 @@ extern "C" {
 #define __grid_constant__
 #define __launch_bounds__(...)
 #define __cluster_dims__(...)
-#define __shared__ thread_local /* of the one CTA that runs at a time, which kernels without clusters rely on */
-#define __align__(bytes) __attribute__((aligned(bytes)))
 
 #define blockIdx (emulator::block_index())
 #define gridDim (emulator::grid_size())

@@ -11,7 +11,6 @@ struct emulated_kernel {
     const char *name;
     unsigned cluster_ctas, threads;
     void (*function)(const pod_kernel_params params);
-    char *(*smem)(); /**< its dynamic shared memory, if that has a name; of kernels without clusters */
 };
 
 extern const std::vector<emulated_kernel> emulated_sm80, emulated_sm90;

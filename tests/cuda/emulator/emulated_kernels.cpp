@@ -11,8 +11,7 @@ extern "C" int pod_emulate(const char *name, unsigned grid, const pod_kernel_par
     for (const std::vector<emulated_kernel> *family : {&emulated_sm80, &emulated_sm90}) {
         for (const emulated_kernel &kernel : *family) {
             if (strcmp(kernel.name, name) != 0) continue;
-            char *smem = kernel.smem != nullptr ? kernel.smem() : nullptr;
-            emulator::run(grid, kernel.cluster_ctas, kernel.threads, smem, [&] { kernel.function(*params); });
+            emulator::run(grid, kernel.cluster_ctas, kernel.threads, [&] { kernel.function(*params); });
             return 1;
         }
     }

@@ -6,14 +6,9 @@
 
 #include "cuda/kernels/sm80/attention_sm80.cu"
 
-alignas(emulator::SMEM_BEGIN) thread_local char dynamic_smem[emulator::SMEM_BYTES];
-static char *named_smem() {
-    return dynamic_smem;
-}
-
 #undef KERNEL_SM80
 #define KERNEL_SM80(NAME, JOB, DTYPE, HEAD_DIM, CTAS)                                                                  \
-    {#NAME, 1, shape_sm80<JOB_##JOB, HEAD_DIM, CTAS>::THREADS, NAME, named_smem},
+    {#NAME, 1, shape_sm80<JOB_##JOB, HEAD_DIM, CTAS>::THREADS, NAME},
 
 const std::vector<emulated_kernel> emulated_sm80 = {
 #define POD_VARIANT(FAMILY, JOB, DTYPE, HEAD_DIM, CTAS)                                                                \

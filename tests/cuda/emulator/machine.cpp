@@ -31,8 +31,7 @@ struct meeting_point {
 
 struct cta {
     unsigned rank, index;
-    std::unique_ptr<char, decltype(&free)> own_smem = {nullptr, &free};
-    char *smem;
+    std::unique_ptr<char, decltype(&free)> smem = {nullptr, &free};
     std::vector<mbarrier> mbarriers; /**< one for every eight bytes */
     meeting_point named[NUM_NAMED_BARRIERS];
     std::vector<warp> warps;
@@ -149,12 +148,12 @@ dim3 grid_size() {
     return {machine->grid, 1, 1};
 }
 
-char *dynamic_smem() {
-    return self()->block->smem;
+char *own_smem() {
+    return self()->block->smem.get();
 }
 
 uint32_t smem_address(const void *pointer) {
-    ptrdiff_t offset = (const char *)pointer - dynamic_smem();
+    ptrdiff_t offset = (const char *)pointer - own_smem();
     if (offset < 0 || offset > SMEM_BYTES) fail("%p is not in this CTA's shared memory", pointer);
     return (uint32_t)offset + SMEM_BEGIN;
 }
@@ -162,7 +161,7 @@ uint32_t smem_address(const void *pointer) {
 char *smem_pointer_of(unsigned rank, uint32_t address, size_t bytes) {
     if (rank >= machine->ctas.size()) fail("the cluster has no CTA %u", rank);
     if (address < SMEM_BEGIN || address - SMEM_BEGIN + bytes > SMEM_BYTES) fail("address %x is outside", address);
-    return machine->ctas[rank].smem + (address - SMEM_BEGIN);
+    return machine->ctas[rank].smem.get() + (address - SMEM_BEGIN);
 }
 
 char *smem_pointer(uint32_t address, size_t bytes) {
@@ -353,7 +352,7 @@ static void run_cluster(cluster &c, unsigned first_cta, unsigned num_threads) {
     c.barrier = {};
     for (cta &block : c.ctas) {
         block.index = first_cta + block.rank;
-        memset(block.smem, POISON_BYTE, SMEM_BYTES);
+        memset(block.smem.get(), POISON_BYTE, SMEM_BYTES);
         std::fill(block.mbarriers.begin(), block.mbarriers.end(), mbarrier{});
         memset(block.named, 0, sizeof block.named);
         std::fill(block.warps.begin(), block.warps.end(), warp{});
@@ -371,7 +370,7 @@ static void run_cluster(cluster &c, unsigned first_cta, unsigned num_threads) {
     machine = nullptr;
 }
 
-void run(unsigned grid, unsigned cluster_ctas, unsigned num_threads, char *smem, const std::function<void()> &kernel) {
+void run(unsigned grid, unsigned cluster_ctas, unsigned num_threads, const std::function<void()> &kernel) {
     if (cluster_ctas == 0 || cluster_ctas > MAX_CLUSTER_CTAS || grid % cluster_ctas != 0) fail("grid of %u CTAs", grid);
     cluster c;
     c.grid = grid;
@@ -381,8 +380,7 @@ void run(unsigned grid, unsigned cluster_ctas, unsigned num_threads, char *smem,
     for (unsigned rank = 0; rank < cluster_ctas; rank++) {
         cta &block = c.ctas[rank];
         block.rank = rank;
-        if (smem == nullptr) block.own_smem.reset((char *)aligned_alloc(SMEM_BEGIN, SMEM_BYTES));
-        block.smem = smem != nullptr ? smem : block.own_smem.get();
+        block.smem.reset((char *)aligned_alloc(SMEM_BEGIN, SMEM_BYTES));
         block.mbarriers.resize(SMEM_BYTES / sizeof(uint64_t));
         block.warps.resize(num_threads / WARP_LANES);
     }

@@ -6,6 +6,7 @@
 #ifndef POD_EMULATOR_MACHINE_HPP
 #define POD_EMULATOR_MACHINE_HPP
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <vector>
@@ -66,7 +67,7 @@ unsigned cta_rank();
 dim3 block_index();
 int cta_threads();
 dim3 grid_size();
-char *dynamic_smem();
+char *own_smem();
 uint32_t smem_address(const void *pointer);
 /** Memory of a CTA of the cluster, by default of the own one. */
 char *smem_pointer(uint32_t address, size_t bytes);
@@ -89,9 +90,8 @@ void copy_box(unsigned ctas, uint32_t to, const void *map, uint32_t barrier, con
 
 /* ---- running ---- */
 
-/** Runs a kernel of `grid` CTAs of `num_threads`, cluster after cluster in random order. `smem`: a single CTA's shared
- * memory; null: it is taken. */
-void run(unsigned grid, unsigned cluster_ctas, unsigned num_threads, char *smem, const std::function<void()> &kernel);
+/** Runs a kernel of `grid` CTAs of `num_threads`, cluster after cluster in random order. */
+void run(unsigned grid, unsigned cluster_ctas, unsigned num_threads, const std::function<void()> &kernel);
 
 } // namespace emulator
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The wrappers of ptx_sm80.cuh and ptx_sm90.cuh for the emulator, in place of those files. */
+/* cta.cuh and the wrappers of ptx_sm80.cuh and ptx_sm90.cuh for the emulator, in place of those files. */
 #ifndef POD_EMULATOR_PTX_HPP
 #define POD_EMULATOR_PTX_HPP
 
+#define POD_CUDA_CTA_CUH
 #define POD_PTX_SM80_CUH
 #define POD_PTX_SM90_CUH
 
@@ -10,22 +11,25 @@
 
 typedef emulator::thread emulated_thread;
 
-static inline char *ptx_dynamic_smem() {
-    return emulator::dynamic_smem();
-}
-static inline uint32_t ptx_smem(const void *pointer) {
+/* ---- what a CTA shares ---- */
+
+#define dynamic_smem (emulator::own_smem())
+static inline uint32_t smem_address(const void *pointer) {
     return emulator::smem_address(pointer);
 }
-static inline uint32_t ptx_tid() {
-    return (uint32_t)emulator::self()->tid;
-}
 /** As the kernel says, all lanes have the same. */
-static inline int32_t ptx_uniform(int32_t value) {
+static inline int32_t warp_uniform(int32_t value) {
     const uint32_t(*all)[emulator::SHARED_WORDS] = meet_with((uint32_t)value);
     for (unsigned lane = 0; lane < emulator::WARP_LANES; lane++) {
         if (all[lane][0] != (uint32_t)value) emulator::fail("a value is not uniform: %d", value);
     }
     return value;
+}
+
+/* ---- registers and numbers ---- */
+
+static inline uint32_t ptx_tid() {
+    return (uint32_t)emulator::self()->tid;
 }
 /** CTAs spread over a few SMs. */
 static inline uint32_t ptx_smid() {
@@ -234,7 +238,7 @@ static inline void ptx_prefetch_map(const void *) {
 static inline void ptx_fence_async_smem() {
 }
 
-/* ---- registers ---- */
+/* ---- a warpgroup's registers ---- */
 
 template <int REGISTERS> static inline void ptx_give_registers() {
 }

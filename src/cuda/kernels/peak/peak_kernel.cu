@@ -2,16 +2,11 @@
 /* A GPU's ceilings: CTAs that only read memory, and CTAs that only multiply on the tensor cores, alone or side by side
  * on every SM. Each works until its time is over and says how far it came, so that both kinds end together however they
  * share an SM. */
+#include "cuda/kernels/cta.cuh"
 #include "cuda/kernels/peak/peak_params.h"
-#include "cuda/kernels/ptx/ptx_sm80.cuh"
+#include "cuda/kernels/ptx/ptx_sm90.cuh"
 
 namespace {
-
-__device__ __forceinline__ uint64_t now_ns() {
-    uint64_t ns;
-    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(ns));
-    return ns;
-}
 
 /** Mixes all bits of a counter. */
 __device__ __forceinline__ uint32_t random_bits(uint64_t counter) {
@@ -38,55 +33,33 @@ struct chunk_walk {
 
 #if __CUDA_ARCH__ >= 900
 
-__device__ __forceinline__ void barrier_init(uint32_t barrier_smem) {
-    asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(barrier_smem) : "memory");
-}
-
-__device__ __forceinline__ void barrier_wait(uint32_t barrier_smem, uint32_t parity) {
-    uint32_t is_done;
-    do {
-        asm volatile("{\n.reg .pred done;\n"
-                     "mbarrier.try_wait.parity.shared::cta.b64 done, [%1], %2;\n"
-                     "selp.u32 %0, 1, 0, done;\n}"
-                     : "=r"(is_done)
-                     : "r"(barrier_smem), "r"(parity)
-                     : "memory");
-    } while (!is_done);
-}
-
 /** Starts a copy that completes a phase of the barrier. */
 __device__ __forceinline__ void request(uint32_t to_smem, const char *from_gmem, uint32_t barrier_smem) {
-    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier_smem),
-                 "r"((uint32_t)POD_PEAK_CHUNK_BYTES)
-                 : "memory");
-    asm volatile(
-        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to_smem),
-        "l"(from_gmem), "r"((uint32_t)POD_PEAK_CHUNK_BYTES), "r"(barrier_smem)
-        : "memory");
+    ptx_mbarrier_arrive_expect(barrier_smem, POD_PEAK_CHUNK_BYTES);
+    ptx_bulk_load(to_smem, from_gmem, POD_PEAK_CHUNK_BYTES, barrier_smem);
 }
 
-/** One thread keeps every stage busy with bulk copies; nobody looks at what they bring. Returns chunks. */
+/** One thread keeps every stage busy with bulk copies; what they bring is not read. Returns chunks. */
 __device__ uint64_t read_until(const pod_peak_params &p, char *stages, uint64_t end_ns) {
     __shared__ uint64_t full[POD_PEAK_MAX_STAGES];
     if (threadIdx.x != 0) return 0;
     chunk_walk walk = {p, blockIdx.x};
     uint64_t num_chunks = 0;
-    uint32_t parity = 0, stages_smem = ptx_smem(stages), full_smem = ptx_smem(full);
-    for (int s = 0; s < p.num_stages; s++) barrier_init(full_smem + 8 * s);
-    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
-    asm volatile("fence.proxy.async;" ::: "memory");
+    uint32_t parity = 0, stages_smem = smem_address(stages), full_smem = smem_address(full);
+    for (int s = 0; s < p.num_stages; s++) ptx_mbarrier_init(full_smem + 8 * s, 1);
+    ptx_fence_mbarrier_init();
     for (int s = 0; s < p.num_stages; s++) {
         request(stages_smem + s * POD_PEAK_CHUNK_BYTES, walk.next(), full_smem + 8 * s);
     }
     do {
         for (int s = 0; s < p.num_stages; s++) {
-            barrier_wait(full_smem + 8 * s, parity);
+            ptx_mbarrier_wait(full_smem + 8 * s, parity);
             request(stages_smem + s * POD_PEAK_CHUNK_BYTES, walk.next(), full_smem + 8 * s);
         }
         parity ^= 1;
         num_chunks += p.num_stages;
-    } while (now_ns() < end_ns);
-    for (int s = 0; s < p.num_stages; s++) barrier_wait(full_smem + 8 * s, parity);
+    } while (ptx_globaltimer() < end_ns);
+    for (int s = 0; s < p.num_stages; s++) ptx_mbarrier_wait(full_smem + 8 * s, parity);
     return num_chunks + p.num_stages;
 }
 
@@ -96,12 +69,12 @@ __device__ uint64_t read_until(const pod_peak_params &p, char *stages, uint64_t 
 __device__ __forceinline__ void request(char *to, const char *from_gmem) {
 #pragma unroll
     for (int at = 0; at < POD_PEAK_CHUNK_BYTES; at += 16 * POD_PEAK_THREADS) {
-        ptx_cp_async_16(ptx_smem(to) + at + 16 * threadIdx.x, from_gmem + at + 16 * threadIdx.x);
+        ptx_cp_async_16(smem_address(to) + at + 16 * threadIdx.x, from_gmem + at + 16 * threadIdx.x);
     }
     ptx_cp_async_commit();
 }
 
-/** All threads copy; each waits only for its own copies, as nobody looks at what they bring. Returns chunks. */
+/** All threads copy; each waits only for its own copies, as what they bring is not read. Returns chunks. */
 __device__ uint64_t read_until(const pod_peak_params &p, char *stages, uint64_t end_ns) {
     chunk_walk walk = {p, blockIdx.x};
     uint64_t num_chunks = POD_PEAK_MIN_STAGES;
@@ -112,7 +85,7 @@ __device__ uint64_t read_until(const pod_peak_params &p, char *stages, uint64_t 
             request(stages + s * POD_PEAK_CHUNK_BYTES, walk.next());
         }
         num_chunks += POD_PEAK_MIN_STAGES;
-    } while (now_ns() < end_ns);
+    } while (ptx_globaltimer() < end_ns);
     ptx_cp_async_wait<0>();
     return num_chunks;
 }
@@ -154,7 +127,7 @@ __device__ uint64_t multiply_until(uint64_t end_ns) {
             }
         }
         num_steps += STEPS;
-    } while (now_ns() < end_ns);
+    } while (ptx_globaltimer() < end_ns);
     float sum = 0;
 #pragma unroll
     for (int i = 0; i < NUM_A * NUM_B * 4; i++) sum += sums[i / 4][i % 4];
@@ -166,24 +139,23 @@ __device__ uint64_t multiply_until(uint64_t end_ns) {
 /** CTAs beyond an SM's first pair do not exist, so tickets 0 and 1 are one of each kind. */
 extern "C" __global__ void __launch_bounds__(POD_PEAK_THREADS, POD_PEAK_CTAS_PER_SM)
     pod_peak(const __grid_constant__ pod_peak_params p) {
-    extern __shared__ __align__(128) char stages[];
     __shared__ int is_reader;
-    uint64_t begin_ns = now_ns(), end_ns = begin_ns + p.duration_ns;
+    uint64_t begin_ns = ptx_globaltimer(), end_ns = begin_ns + p.duration_ns;
     if (threadIdx.x == 0) {
         is_reader = p.mode == POD_PEAK_READ;
         if (p.mode == POD_PEAK_BOTH) is_reader = atomicAdd(&p.sm_tickets[ptx_smid()], 1u) % 2;
     }
     __syncthreads();
     if (is_reader) {
-        uint64_t num_chunks = read_until(p, stages, end_ns);
+        uint64_t num_chunks = read_until(p, dynamic_smem, end_ns);
         if (threadIdx.x != 0) return;
         atomicAdd(&p.counts->read_bytes, (unsigned long long)num_chunks * POD_PEAK_CHUNK_BYTES);
-        atomicMax(&p.counts->read_ns, (unsigned long long)(now_ns() - begin_ns));
+        atomicMax(&p.counts->read_ns, (unsigned long long)(ptx_globaltimer() - begin_ns));
     } else {
         uint64_t num_steps = multiply_until(end_ns);
         if (threadIdx.x % 32 != 0) return;
         atomicAdd(&p.counts->flop, (unsigned long long)num_steps * FLOP_PER_STEP);
-        atomicMax(&p.counts->math_ns, (unsigned long long)(now_ns() - begin_ns));
+        atomicMax(&p.counts->math_ns, (unsigned long long)(ptx_globaltimer() - begin_ns));
     }
 }
 

@@ -75,6 +75,7 @@ POD_CORE_FN void pod_team_reduce(const pod_team *team, int32_t num_sums, int32_t
 }
 
 #include "cuda/kernels/plan/plan_params.h"
+#include "schedule/cache_core.h"
 #include "schedule/planner.h"
 
 constexpr int RADIX_BITS = 3;
@@ -100,16 +101,16 @@ static __device__ int32_t first_bad_page(const pod_plan_params &params, int32_t 
     shape.causal = 0;
     shape.causal_per_request = nullptr;
     int32_t kv_len = pod_core_request(&shape, r).kv_len;
-    int32_t pages = pod_core_ceil_div(kv_len, params.page_size);
+    int32_t pages = pod_core_num_pages(kv_len, params.page_size);
     if (params.page_table == nullptr) {
         if (pages > 1) return 1;
-        return pages == 1 && r >= params.num_pages ? 0 : INT32_MAX;
+        return pages == 1 && !pod_core_is_page(r, params.num_pages) ? 0 : INT32_MAX;
     }
     const int32_t *row = params.page_table + r * params.page_table_stride;
     int32_t readable = pod_core_min(pages, params.max_pages);
     int32_t bad = pages > params.max_pages ? params.max_pages : INT32_MAX;
     for (int32_t p = threadIdx.x; p < readable; p += POD_PLAN_THREADS) {
-        if ((uint32_t)row[p] >= (uint32_t)params.num_pages) bad = pod_core_min(bad, p);
+        if (!pod_core_is_page(row[p], params.num_pages)) bad = pod_core_min(bad, p);
     }
     return bad;
 }

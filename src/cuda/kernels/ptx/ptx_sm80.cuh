@@ -5,11 +5,6 @@
 
 #include <stdint.h>
 
-/** Shared-memory address for PTX. */
-static __device__ __forceinline__ uint32_t ptx_smem(const void *pointer) {
-    return (uint32_t)__cvta_generic_to_shared(pointer);
-}
-
 /** cp.async (9.7.9.25): 16 bytes from global to shared memory past L1. */
 static __device__ __forceinline__ void ptx_cp_async_16(uint32_t to_smem, const void *from_gmem) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to_smem), "l"(from_gmem) : "memory");
@@ -128,7 +123,8 @@ static __device__ __forceinline__ uint32_t ptx_cvt_f16x2(float low, float high) 
     return packed;
 }
 
-/** mad.wide (9.7.1.4): base + a * b. NOTE: nvcc 13.0 else takes sums of addresses apart and needs six instructions. */
+/** mad.wide (9.7.1.4): base + a * b. NOTE: nvcc 13.0 otherwise takes sums of addresses apart and needs six
+ * instructions. */
 static __device__ __forceinline__ const char *ptx_mad_wide(uint32_t a, uint32_t b, const char *base) {
     const char *sum;
     asm("mad.wide.u32 %0, %1, %2, %3;" : "=l"(sum) : "r"(a), "r"(b), "l"(base));
@@ -142,17 +138,18 @@ static __device__ __forceinline__ uint32_t ptx_tid(void) {
     return tid;
 }
 
-/** A value that all lanes of the warp have: told so, the compiler keeps it and what follows from it in uniform
- * registers. */
-static __device__ __forceinline__ int32_t ptx_uniform(int32_t value) {
-    return __shfl_sync(~0u, value, 0);
-}
-
 /** %smid: the SM that this CTA runs on. */
 static __device__ __forceinline__ uint32_t ptx_smid(void) {
     uint32_t smid;
     asm volatile("mov.u32 %0, %%smid;" : "=r"(smid));
     return smid;
+}
+
+/** %globaltimer: nanoseconds. */
+static __device__ __forceinline__ uint64_t ptx_globaltimer(void) {
+    uint64_t ns;
+    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(ns));
+    return ns;
 }
 
 #endif

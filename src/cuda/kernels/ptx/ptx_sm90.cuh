@@ -1,16 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The instructions of sm_90a that CUDA C has no name for: one wrapper each; wgmma's products are in wgmma.cuh. Section
- * numbers are the PTX ISA's (9.0). */
+/* The instructions of sm_90 and sm_90a that CUDA C has no name for: one wrapper each; wgmma's products are in
+ * wgmma.cuh. Section numbers are the PTX ISA's (9.0). */
 #ifndef POD_PTX_SM90_CUH
 #define POD_PTX_SM90_CUH
 
 #include "cuda/kernels/ptx/ptx_sm80.cuh"
-
-/** The CTA's dynamic shared memory; tiles begin at multiples of what a swizzle spans. */
-static __device__ __forceinline__ char *ptx_dynamic_smem(void) {
-    extern __shared__ __align__(1024) char dynamic_smem[];
-    return dynamic_smem;
-}
 
 /* ---- mbarrier (9.7.13.15) ---- */
 
@@ -73,7 +67,7 @@ static __device__ __forceinline__ void ptx_mbarrier_arrive_at(uint32_t barrier_s
     asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(ptx_map_smem(barrier_smem, cta)) : "memory");
 }
 
-/** The same; what this thread wrote before is visible to who waits. */
+/** The same; what this thread wrote before is visible to the waiting threads. */
 static __device__ __forceinline__ void ptx_mbarrier_release_at(uint32_t barrier_smem, uint32_t cta) {
     asm volatile("mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];" ::"r"(ptx_map_smem(barrier_smem, cta))
                  : "memory");
@@ -98,7 +92,7 @@ static __device__ __forceinline__ void ptx_st_smem_at(uint32_t smem, uint32_t ct
 
 /* ---- the copy engine ---- */
 
-/** cp.async.bulk.tensor (9.7.9.27.1.2): a box of a rank-5 map, at coordinates x, into shared memory; what lies outside
+/** cp.async.bulk.tensor (9.7.9.27.1.2): a box of a rank-5 map, at coordinates x, into shared memory; what is outside
  * of the tensor becomes zeros. Completes on the barrier. */
 static __device__ __forceinline__ void ptx_tma_load_5d(uint32_t to_smem, const void *map, uint32_t barrier_smem,
                                                        const int32_t (&x)[5], uint64_t policy) {
@@ -118,6 +112,15 @@ static __device__ __forceinline__ void ptx_tma_load_5d_to(uint16_t ctas, uint32_
                  "l"(map), "r"(barrier_smem), "r"(x[0]), "r"(x[1]), "r"(x[2]), "r"(x[3]), "r"(x[4]), "l"(policy),
                  "h"(ctas)
                  : "memory");
+}
+
+/** cp.async.bulk: neighbouring bytes, a multiple of 16, without a map. Completes on the barrier. */
+static __device__ __forceinline__ void ptx_bulk_load(uint32_t to_smem, const void *from_gmem, uint32_t bytes,
+                                                     uint32_t barrier_smem) {
+    asm volatile(
+        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to_smem),
+        "l"(from_gmem), "r"(bytes), "r"(barrier_smem)
+        : "memory");
 }
 
 /** A box of a rank-3 map, without a policy. */

@@ -4,7 +4,7 @@
  *   ss      a and b in shared memory, both with the product's inner dimension contiguous
  *   rs_tb   a in registers, b in shared memory with its columns contiguous
  *
- * Operands in shared memory are named by descriptors (wgmma_operand); tiles lie as the copy engine's 128-byte swizzle
+ * Operands in shared memory are named by descriptors (wgmma_operand); tiles are as the copy engine's 128-byte swizzle
  * writes them: rows of 128 bytes, the 16-byte chunk's index xor-ed with row % 8, groups of eight rows aligned to 1024
  * bytes. */
 #ifndef POD_WGMMA_CUH
@@ -18,7 +18,7 @@ static __device__ __forceinline__ uint32_t wgmma_operand(uint32_t smem, uint32_t
     return (smem & 0x3ffff) >> 4 | (leading >> 4) << 16;
 }
 
-/** The descriptor of what stands `bytes` behind the operand: groups of eight rows GROUP_BYTES apart, 128-byte swizzle.
+/** The descriptor of what is `bytes` after the operand: groups of eight rows GROUP_BYTES apart, 128-byte swizzle.
  */
 template <int GROUP_BYTES> static __device__ __forceinline__ uint64_t wgmma_at(uint32_t operand, uint32_t bytes) {
     uint64_t descriptor;
@@ -70,7 +70,7 @@ template <int COUNT> static __device__ __forceinline__ void wgmma_touch(float (&
         "+f"(d[49]), "+f"(d[50]), "+f"(d[51]), "+f"(d[52]), "+f"(d[53]), "+f"(d[54]), "+f"(d[55]), "+f"(d[56]),        \
         "+f"(d[57]), "+f"(d[58]), "+f"(d[59]), "+f"(d[60]), "+f"(d[61]), "+f"(d[62]), "+f"(d[63])
 
-/* One product; COUNT = N / 2 accumulator registers, A and B their operands' places behind them. */
+/* One product; COUNT = N / 2 accumulator registers, A and B their operands' places after them. */
 #define WGMMA_SS(NAME, TYPE, N, COUNT, A, B, P)                                                                        \
     static __device__ __forceinline__ void NAME(float(&d)[COUNT], uint64_t a, uint64_t b, bool adds) {                 \
         asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" #P ", 0;\n"                                                  \

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The attention kernels of sm_80 and later: `fused` binds CTAs to prefill or decode by tickets (POD), `hfuse` is the
  * baseline that puts both into every CTA in fixed pairs. One instantiation per row of variants.def. */
+#include "cuda/kernels/cta.cuh"
 #include "cuda/kernels/sm80/decode_sm80.cuh"
+#include "cuda/kernels/sm80/find_sm80.cuh"
 #include "cuda/kernels/sm80/prefill_sm80.cuh"
-#include "cuda/kernels/sm80/ticket_sm80.cuh"
 #include "cuda/kernels/variant_row.cuh"
 
 enum job_sm80 { JOB_fused, JOB_hfuse };
@@ -20,9 +21,8 @@ template <int JOB, int HEAD_DIM, int CTAS_PER_SM> struct shape_sm80;
 
 template <int JOB, class ELEMENT, int HEAD_DIM, int CTAS_PER_SM> struct kernel_sm80 {
     typedef shape_sm80<JOB, HEAD_DIM, CTAS_PER_SM> shape;
-    typedef prefill_sm80<ELEMENT, HEAD_DIM, shape::M_TILES, shape::TILE_TOKENS> prefill;
-    typedef decode_sm80<ELEMENT, HEAD_DIM, shape::DECODE_STAGE_TOKENS, shape::DECODE_RING, shape::DECODE_N_TILES>
-        decode;
+    typedef prefill_sm80<ELEMENT, HEAD_DIM, shape> prefill;
+    typedef decode_sm80<ELEMENT, HEAD_DIM, shape> decode;
 
     struct fused_smem {
         union {
@@ -36,12 +36,17 @@ template <int JOB, class ELEMENT, int HEAD_DIM, int CTAS_PER_SM> struct kernel_s
         typename decode::smem_type decode[DECODE_SLICES_PER_CTA];
     };
 
+    static __device__ __forceinline__ void prefill_ticket(const pod_kernel_params &params,
+                                                          typename prefill::smem_type &smem, int32_t ticket) {
+        prefill{params, smem, (uint32_t)warp_uniform(smem_address(&smem))}.work_on(ticket);
+    }
+
     static __device__ __forceinline__ void decode_ticket(const pod_kernel_params &params,
                                                          typename decode::smem_type *smem, int32_t first_turn,
                                                          int32_t num_slices) {
         int warp = ptx_tid() / 32 % DECODE_SLICES_PER_CTA;
         int32_t turn = first_turn + warp;
-        if (turn < num_slices) decode::work_on(params, smem[warp], turn, ptx_tid() % 32);
+        if (turn < num_slices) decode{params, smem[warp], (int)(ptx_tid() % 32)}.work_on(turn);
     }
 
     static __device__ __forceinline__ void fused(const pod_kernel_params &params, fused_smem &smem) {
@@ -51,7 +56,7 @@ template <int JOB, class ELEMENT, int HEAD_DIM, int CTAS_PER_SM> struct kernel_s
             work_ticket work = smem.work;
             if (work.kind == WORK_NONE) break;
             if (work.kind == WORK_PREFILL)
-                prefill::work_on(params, smem.prefill, work.index);
+                prefill_ticket(params, smem.prefill, work.index);
             else
                 decode_ticket(params, smem.decode, work.index, params.schedule.header->num_slices);
             __syncthreads(); /* all are done with the shared memory */
@@ -60,10 +65,11 @@ template <int JOB, class ELEMENT, int HEAD_DIM, int CTAS_PER_SM> struct kernel_s
     }
 
     static __device__ __forceinline__ void hfuse(const pod_kernel_params &params, hfuse_smem &smem) {
-        int32_t prefills = num_prefill_tickets(params), decodes = num_decode_tickets(params);
+        int32_t prefills = pod_core_num_prefill_tickets(&params.shape, params.schedule.header),
+                decodes = num_decode_tickets(params);
         for (int32_t pair = blockIdx.x; pair < max(prefills, decodes); pair += gridDim.x) {
             if (ptx_tid() < PREFILL_THREADS) {
-                if (pair < prefills) prefill::work_on(params, smem.prefill, pair);
+                if (pair < prefills) prefill_ticket(params, smem.prefill, pair);
             } else if (pair < decodes) {
                 decode_ticket(params, smem.decode, pair * DECODE_SLICES_PER_CTA, new_header(params)->num_slices);
             }
@@ -72,8 +78,6 @@ template <int JOB, class ELEMENT, int HEAD_DIM, int CTAS_PER_SM> struct kernel_s
         leave(params);
     }
 };
-
-extern __shared__ __align__(256) char dynamic_smem[];
 
 #define KERNEL_SM80(NAME, JOB, DTYPE, HEAD_DIM, CTAS)                                                                  \
     extern "C" __global__ void __launch_bounds__((shape_sm80<JOB_##JOB, HEAD_DIM, CTAS>::THREADS), CTAS)               \

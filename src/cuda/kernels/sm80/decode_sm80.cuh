@@ -13,41 +13,27 @@
 #ifndef POD_SM80_DECODE_CUH
 #define POD_SM80_DECODE_CUH
 
-#include "cuda/kernels/access.cuh"
-#include "cuda/kernels/decode_line.cuh"
+#include "cuda/kernels/cta.cuh"
 #include "cuda/kernels/element.cuh"
-#include "cuda/kernels/merge_parts.cuh"
-
-enum { DECODE_TILE_TOKENS = 64 };
-
-/** An item of a slice. It stands in shared memory: registers are what the accumulators need. */
-struct decode_work {
-    pod_request request;
-    pod_decode_item item;
-    int32_t num_rows;
-    int32_t first_key, end_key;
-    int32_t unmasked_begin; /* every row sees the keys [unmasked_begin, unmasked_end) */
-    int32_t unmasked_end;
-    const char *heads[2]; /* of K, of V */
-};
+#include "cuda/kernels/mask.cuh"
+#include "cuda/kernels/parts.cuh"
+#include "cuda/kernels/sm80/find_sm80.cuh"
+#include "cuda/kernels/softmax_row.cuh"
 
 /** Where an item's keys come from. Each lane knows the place of one run of keys that are neighbours in memory, so that
- * 32 of them make a window: runs of 16 keys where no page ends inside one, else of a single key. */
+ * 32 of them make a window: runs of 16 keys where no page ends inside one, otherwise of a single key. */
 struct key_source {
     int32_t num_keys, num_full_stages;
     int32_t run_shift;           /* log2 of a run's keys: 4 or 0 */
-    int32_t next_page;           /* of this lane's run in the window behind the one at hand, under way */
+    int32_t next_page;           /* of this lane's run in the window after the one at hand, under way */
     key_place place;             /* of this lane's run in the window at hand */
     const char *k_head, *v_head; /* at this lane's chunk of its first key in a run */
     uint32_t k_step, v_step;     /* bytes from one of a lane's keys to its next one */
 };
 
-template <int HEAD_DIM, int STAGE_TOKENS, int RING> struct alignas(256) decode_warp_smem {
-    uint16_t ring[RING][STAGE_TOKENS][HEAD_DIM];
-    decode_work work;
-};
-
-template <class ELEMENT, int HEAD_DIM, int STAGE_TOKENS, int RING, int MAX_N_TILES> struct decode_sm80 {
+template <class ELEMENT, int HEAD_DIM, class SHAPE> struct decode_sm80 {
+    static constexpr int STAGE_TOKENS = SHAPE::DECODE_STAGE_TOKENS, RING = SHAPE::DECODE_RING;
+    static constexpr int MAX_N_TILES = SHAPE::DECODE_N_TILES;
     typedef decode_warp_smem<HEAD_DIM, STAGE_TOKENS, RING> smem_type;
     static constexpr int ROW_BYTES = HEAD_DIM * 2;
     static constexpr int ROW_CHUNKS = ROW_BYTES / CHUNK_BYTES;
@@ -59,45 +45,49 @@ template <class ELEMENT, int HEAD_DIM, int STAGE_TOKENS, int RING, int MAX_N_TIL
     static constexpr uint32_t STAGE_BYTES = STAGE_TOKENS * ROW_BYTES;
     static_assert(DECODE_TILE_TOKENS % STAGE_TOKENS == 0, "a slice begins with a stage");
 
+    const pod_kernel_params &params;
+    smem_type &smem; /* the warp's own */
+    int lane;
+
     /** First key of this lane's run in window `window`, counted from the item's first one. */
-    static __device__ __forceinline__ int32_t run_key(const key_source &at, int window, int lane) {
+    __device__ __forceinline__ int32_t run_key(const key_source &at, int window) {
         return (window * 32 + lane) << at.run_shift;
     }
 
-    static __device__ __forceinline__ int32_t load_run_page(const pod_kernel_params &params, const decode_work &work,
-                                                            const key_source &at, int window, int lane) {
-        int32_t key = run_key(at, window, lane);
-        return key < at.num_keys ? load_page(params, work.item.request, work.first_key + key) : 0;
+    __device__ __forceinline__ int32_t load_run_page(const key_source &at, int window) {
+        int32_t key = run_key(at, window);
+        if (key >= at.num_keys) return 0;
+        return load_page(params, smem.work.item.request, key_slot(params, smem.work.first_key + key).page_idx);
     }
 
-    static __device__ __forceinline__ key_source find_source(const pod_kernel_params &params, const decode_work &work,
-                                                             int lane) {
+    __device__ __forceinline__ key_source find_source() {
         key_source at;
-        at.num_keys = max(0, work.end_key - work.first_key);
+        at.num_keys = max(0, smem.work.end_key - smem.work.first_key);
         at.num_full_stages = at.num_keys / STAGE_TOKENS;
         int64_t k_bytes = params.k_token_stride * 2, v_bytes = params.v_token_stride * 2;
-        at.k_head = work.heads[0] + k_bytes * (lane / ROW_CHUNKS) + lane % ROW_CHUNKS * CHUNK_BYTES;
-        at.v_head = work.heads[1] + v_bytes * (lane / ROW_CHUNKS) + lane % ROW_CHUNKS * CHUNK_BYTES;
+        at.k_head = smem.work.heads[0] + k_bytes * (lane / ROW_CHUNKS) + lane % ROW_CHUNKS * CHUNK_BYTES;
+        at.v_head = smem.work.heads[1] + v_bytes * (lane / ROW_CHUNKS) + lane % ROW_CHUNKS * CHUNK_BYTES;
         at.k_step = (uint32_t)(k_bytes * ROW_STEP);
         at.v_step = (uint32_t)(v_bytes * ROW_STEP);
         bool steps_fit = k_bytes * ROW_STEP == at.k_step && v_bytes * ROW_STEP == at.v_step;
-        at.run_shift = steps_fit ? run_shift(params, work.end_key) : 0;
+        at.run_shift = steps_fit ? run_shift(params, smem.work.end_key) : 0;
         at.place = {0, 0};
-        at.next_page = load_run_page(params, work, at, 0, lane);
+        at.next_page = load_run_page(at, 0);
         return at;
     }
 
-    static __device__ __forceinline__ void move_window(const pod_kernel_params &params, const decode_work &work,
-                                                       key_source &at, int window, int lane) {
-        int32_t key = run_key(at, window, lane);
+    __device__ __forceinline__ void move_window(key_source &at, int window) {
+        int32_t key = run_key(at, window);
         at.place = {0, 0};
-        if (key < at.num_keys) at.place = locate_key(params, at.next_page, work.first_key + key);
-        at.next_page = load_run_page(params, work, at, window + 1, lane);
+        if (key < at.num_keys) at.place = locate_key(params, at.next_page, smem.work.first_key + key);
+        at.next_page = load_run_page(at, window + 1);
     }
 
-    /** Copies this lane's chunks of a stage of keys that all exist, run by run; `head`: at the lane's first chunk. */
-    static __device__ __forceinline__ void copy_runs(const char *head, uint32_t chunk_of_run, int first_run,
-                                                     uint32_t step_bytes, uint32_t to_smem, int lane) {
+    /** Copies this lane's chunks of a stage of keys that all exist, run by run from `first_run` of the window on. */
+    __device__ __forceinline__ void copy_runs(const key_source &at, bool is_value, int first_run, uint32_t to_smem) {
+        const char *head = is_value ? at.v_head : at.k_head;
+        uint32_t chunk_of_run = is_value ? at.place.v_chunk : at.place.k_chunk;
+        uint32_t step_bytes = is_value ? at.v_step : at.k_step;
         uint64_t policy = ptx_policy_evict_first();
         uint32_t to_lane = to_smem + swizzle_chunk<ROW_BYTES>(lane / ROW_CHUNKS, lane % ROW_CHUNKS);
 #pragma unroll
@@ -112,54 +102,46 @@ template <class ELEMENT, int HEAD_DIM, int STAGE_TOKENS, int RING, int MAX_N_TIL
         }
     }
 
-    /** The same where runs are single keys or keys from `keys_left` on do not exist; those become zeros. */
-    static __device__ __forceinline__ void copy_keys(const char *head, uint32_t chunk_of_run, int first_run,
-                                                     int32_t run_shift, uint32_t token_chunks, int keys_left,
-                                                     uint32_t to_smem, int lane) {
+    /** The same where runs are single keys or only `keys_left` of the stage's keys exist; the others become zeros. */
+    __device__ __forceinline__ void copy_keys(const key_source &at, bool is_value, int first_run, int keys_left,
+                                              uint32_t to_smem) {
+        uint32_t chunk_of_run = is_value ? at.place.v_chunk : at.place.k_chunk;
+        int64_t stride = is_value ? params.v_token_stride : params.k_token_stride;
         uint64_t policy = ptx_policy_evict_first();
         int chunk = lane % ROW_CHUNKS;
 #pragma unroll 2
         for (int i = 0; i < STAGE_TOKENS / ROW_STEP; i++) {
             int row = lane / ROW_CHUNKS + i * ROW_STEP;
-            uint32_t of_run = __shfl_sync(~0u, chunk_of_run, first_run + (row >> run_shift));
-            const char *from =
-                head + (uint64_t)(chunk_in_run(of_run, row, run_shift, token_chunks) + chunk) * CHUNK_BYTES;
+            uint32_t of_run = __shfl_sync(~0u, chunk_of_run, first_run + (row >> at.run_shift));
+            uint32_t chunk_of_key = chunk_in_run(of_run, row, at.run_shift, (uint32_t)(stride / CHUNK_ELEMENTS));
+            const char *from = smem.work.heads[is_value] + (uint64_t)(chunk_of_key + chunk) * CHUNK_BYTES;
             ptx_cp_async_16_or_zeros_policy(to_smem + swizzle_chunk<ROW_BYTES>(row, chunk), from,
                                             row < keys_left ? CHUNK_BYTES : 0, policy);
         }
     }
 
-    /** Starts the copies of a stage of K or of V; every call commits one group, also behind the end. */
-    static __device__ __forceinline__ void load(const pod_kernel_params &params, const decode_work &work,
-                                                key_source &at, int stage, int num_stages, bool is_value,
-                                                uint32_t to_smem, int lane) {
+    /** Starts the copies of a stage of K or of V; every call commits one group, also after the end. */
+    __device__ __forceinline__ void load(key_source &at, int stage, int num_stages, bool is_value, uint32_t to_smem) {
         if (stage < num_stages) {
             int first_run = (stage * STAGE_TOKENS >> at.run_shift) % 32;
             if (!is_value && first_run == 0) {
-                move_window(params, work, at, stage * STAGE_TOKENS >> at.run_shift >> 5, lane);
+                move_window(at, stage * STAGE_TOKENS >> at.run_shift >> 5);
             }
-            uint32_t chunk_of_run = is_value ? at.place.v_chunk : at.place.k_chunk;
-            if (at.run_shift > 0 && stage < at.num_full_stages) {
-                copy_runs(is_value ? at.v_head : at.k_head, chunk_of_run, first_run, is_value ? at.v_step : at.k_step,
-                          to_smem, lane);
-            } else {
-                int64_t stride = is_value ? params.v_token_stride : params.k_token_stride;
-                copy_keys(work.heads[is_value], chunk_of_run, first_run, at.run_shift,
-                          (uint32_t)(stride / CHUNK_ELEMENTS), at.num_keys - stage * STAGE_TOKENS, to_smem, lane);
-            }
+            if (at.run_shift > 0 && stage < at.num_full_stages)
+                copy_runs(at, is_value, first_run, to_smem);
+            else
+                copy_keys(at, is_value, first_run, at.num_keys - stage * STAGE_TOKENS, to_smem);
         }
         ptx_cp_async_commit();
     }
 
     /** The item's query rows as B operands: lane / 4 is the row, its columns 2 (lane % 4) and + 8 of each step. */
-    template <int N_TILES>
-    static __device__ __forceinline__ void load_q(const pod_kernel_params &params, const decode_work &work,
-                                                  uint32_t (&q)[N_TILES][K_STEPS][2], int lane) {
+    template <int N_TILES> __device__ __forceinline__ void load_q(uint32_t (&q)[N_TILES][K_STEPS][2]) {
 #pragma unroll
         for (int n = 0; n < N_TILES; n++) {
             int row = n * 8 + lane / 4;
-            bool exists = row < work.num_rows;
-            int64_t offset = q_offset(params, work.request, work.item.kv_head, exists ? row : 0);
+            bool exists = row < smem.work.num_rows;
+            int64_t offset = q_offset(params, smem.work.request, smem.work.item.kv_head, exists ? row : 0);
             const uint32_t *words = (const uint32_t *)((const uint16_t *)params.q + offset) + lane % 4;
 #pragma unroll
             for (int step = 0; step < K_STEPS; step++) {
@@ -172,7 +154,7 @@ template <class ELEMENT, int HEAD_DIM, int STAGE_TOKENS, int RING, int MAX_N_TIL
     /** A warp's accumulators: columns of the group's rows 2 (lane % 4) and + 1 of each eight. */
     template <int N_TILES> struct accumulators {
         float out[N_TILES][O_TILES][4];
-        float max[N_TILES][2]; /* what exponents count from, log2 units */
+        float origin[N_TILES][2];
         float sum[N_TILES][2]; /* of this lane's keys only, until the end */
     };
 
@@ -180,8 +162,8 @@ template <class ELEMENT, int HEAD_DIM, int STAGE_TOKENS, int RING, int MAX_N_TIL
     template <int N_TILES> struct score_tiles { float of[S_TILES][N_TILES][4]; };
 
     template <int N_TILES>
-    static __device__ __forceinline__ void scores(score_tiles<N_TILES> &s, const uint32_t (&q)[N_TILES][K_STEPS][2],
-                                                  uint32_t k_smem, int lane) {
+    __device__ __forceinline__ void scores(score_tiles<N_TILES> &s, const uint32_t (&q)[N_TILES][K_STEPS][2],
+                                           uint32_t k_smem) {
         uint32_t k_lane = k_smem + swizzle_chunk<ROW_BYTES>(lane % 16, lane / 16);
         float odd[S_TILES][N_TILES][4]; /* two chains hide half of the latency */
 #pragma unroll
@@ -216,8 +198,7 @@ template <class ELEMENT, int HEAD_DIM, int STAGE_TOKENS, int RING, int MAX_N_TIL
         }
     }
 
-    template <int N_TILES>
-    static __device__ __forceinline__ void softcap(const pod_kernel_params &params, score_tiles<N_TILES> &s) {
+    template <int N_TILES> __device__ __forceinline__ void softcap(score_tiles<N_TILES> &s) {
 #pragma unroll
         for (int t = 0; t < S_TILES; t++) {
 #pragma unroll
@@ -228,15 +209,13 @@ template <class ELEMENT, int HEAD_DIM, int STAGE_TOKENS, int RING, int MAX_N_TIL
         }
     }
 
-    template <int N_TILES>
-    static __device__ void mask(const pod_kernel_params &params, const decode_work &work, score_tiles<N_TILES> &s,
-                                int first_key, int lane) {
+    template <int N_TILES> __device__ void mask(score_tiles<N_TILES> &s, int first_key) {
 #pragma unroll
         for (int n = 0; n < N_TILES; n++) {
 #pragma unroll
             for (int j = 0; j < 2; j++) {
                 int row = n * 8 + lane % 4 * 2 + j;
-                pod_key_range range = visible_keys(params, work.request, row / params.shape.group);
+                pod_key_range range = visible_keys(params, smem.work.request, place_small_row(params, row).token);
 #pragma unroll
                 for (int t = 0; t < S_TILES; t++) {
 #pragma unroll
@@ -249,11 +228,10 @@ template <class ELEMENT, int HEAD_DIM, int STAGE_TOKENS, int RING, int MAX_N_TIL
         }
     }
 
-    /** Where a score is so far above its row's maximum that its probability would exceed 2^POD_RESCALE_LOG2, the
-     * maximum becomes that of the stage; sum and output follow. Rare, so that most stages need one vote. */
+    /** Where a score is so far above its row's origin that its probability would exceed 2^POD_RESCALE_LOG2, the
+     * origin becomes the stage's maximum; sum and output follow. Rare, so that most stages need one vote. */
     template <int N_TILES>
-    static __device__ __forceinline__ void raise_max(const score_tiles<N_TILES> &s, accumulators<N_TILES> &acc,
-                                                     float scale) {
+    __device__ __forceinline__ void raise(const score_tiles<N_TILES> &s, accumulators<N_TILES> &acc, float scale) {
         float max[N_TILES][2];
         bool above = false;
 #pragma unroll
@@ -265,7 +243,7 @@ template <class ELEMENT, int HEAD_DIM, int STAGE_TOKENS, int RING, int MAX_N_TIL
                 for (int t = 1; t < S_TILES; t++) {
                     max[n][j] = fmaxf(max[n][j], fmaxf(s.of[t][n][j], s.of[t][n][2 + j]));
                 }
-                above |= max[n][j] * scale - acc.max[n][j] > POD_RESCALE_LOG2;
+                above |= max[n][j] * scale - acc.origin[n][j] > POD_RESCALE_LOG2;
             }
         }
         if (!__any_sync(~0u, above)) return;
@@ -276,7 +254,7 @@ template <class ELEMENT, int HEAD_DIM, int STAGE_TOKENS, int RING, int MAX_N_TIL
                 float row_max = fmaxf(max[n][j], __shfl_xor_sync(~0u, max[n][j], 4));
                 row_max = fmaxf(row_max, __shfl_xor_sync(~0u, row_max, 8));
                 row_max = fmaxf(row_max, __shfl_xor_sync(~0u, row_max, 16)) * scale;
-                float factor = raise_row(acc.max[n][j], acc.sum[n][j], row_max);
+                float factor = raise_row(acc.origin[n][j], acc.sum[n][j], row_max);
 #pragma unroll
                 for (int m = 0; m < O_TILES; m++) {
                     acc.out[n][m][j] *= factor;
@@ -288,15 +266,14 @@ template <class ELEMENT, int HEAD_DIM, int STAGE_TOKENS, int RING, int MAX_N_TIL
 
     /** Scores to probabilities, and to the row sums. */
     template <int N_TILES>
-    static __device__ __forceinline__ void exponentials(score_tiles<N_TILES> &s, accumulators<N_TILES> &acc,
-                                                        float scale) {
+    __device__ __forceinline__ void exponentials(score_tiles<N_TILES> &s, accumulators<N_TILES> &acc, float scale) {
 #pragma unroll
         for (int t = 0; t < S_TILES; t++) {
 #pragma unroll
             for (int n = 0; n < N_TILES; n++) {
 #pragma unroll
                 for (int j = 0; j < 4; j++) {
-                    s.of[t][n][j] = ptx_ex2(s.of[t][n][j] * scale - acc.max[n][j % 2]);
+                    s.of[t][n][j] = ptx_ex2(s.of[t][n][j] * scale - acc.origin[n][j % 2]);
                     acc.sum[n][j % 2] += s.of[t][n][j];
                 }
             }
@@ -304,8 +281,8 @@ template <class ELEMENT, int HEAD_DIM, int STAGE_TOKENS, int RING, int MAX_N_TIL
     }
 
     template <int N_TILES>
-    static __device__ __forceinline__ void accumulate(accumulators<N_TILES> &acc, const score_tiles<N_TILES> &s,
-                                                      uint32_t v_smem, int lane) {
+    __device__ __forceinline__ void accumulate(accumulators<N_TILES> &acc, const score_tiles<N_TILES> &s,
+                                               uint32_t v_smem) {
         uint32_t v_lane = v_smem + swizzle_chunk<ROW_BYTES>(lane % 8 + lane / 16 * 8, lane / 8 % 2);
         uint32_t p[S_TILES][N_TILES][2];
 #pragma unroll
@@ -328,30 +305,28 @@ template <class ELEMENT, int HEAD_DIM, int STAGE_TOKENS, int RING, int MAX_N_TIL
         }
     }
 
-    template <int N_TILES>
-    static __device__ __forceinline__ void run(const pod_kernel_params &params, smem_type &smem,
-                                               accumulators<N_TILES> &acc, int lane) {
-        const decode_work &work = smem.work;
-        const uint32_t first_slot = ptx_smem(smem.ring), last_slot = first_slot + (RING - 1) * STAGE_BYTES;
+    template <int N_TILES> __device__ __forceinline__ void run(accumulators<N_TILES> &acc) {
+        const uint32_t first_slot = smem_address(smem.ring), last_slot = first_slot + (RING - 1) * STAGE_BYTES;
         float scale = params.score_scale;
         uint32_t q[N_TILES][K_STEPS][2];
 #pragma unroll
         for (int n = 0; n < N_TILES; n++) {
-            acc.max[n][0] = acc.max[n][1] = NO_MAX;
+            acc.origin[n][0] = acc.origin[n][1] = NO_KEY_YET;
             acc.sum[n][0] = acc.sum[n][1] = 0.0f;
 #pragma unroll
             for (int m = 0; m < O_TILES; m++) {
                 acc.out[n][m][0] = acc.out[n][m][1] = acc.out[n][m][2] = acc.out[n][m][3] = 0.0f;
             }
         }
-        key_source at = find_source(params, work, lane);
+        key_source at = find_source();
         int num_stages = (at.num_keys + STAGE_TOKENS - 1) / STAGE_TOKENS;
-        int unmasked_begin = work.unmasked_begin - work.first_key, unmasked_end = work.unmasked_end - work.first_key;
+        int unmasked_begin = smem.work.unmasked.begin - smem.work.first_key,
+            unmasked_end = smem.work.unmasked.end - smem.work.first_key;
 #pragma unroll 1
         for (int n = 0; n < RING; n++) {
-            load(params, work, at, n / 2, num_stages, n & 1, first_slot + n * STAGE_BYTES, lane);
+            load(at, n / 2, num_stages, n & 1, first_slot + n * STAGE_BYTES);
         }
-        load_q<N_TILES>(params, work, q, lane);
+        load_q<N_TILES>(q);
 
         uint32_t slot = first_slot;
 #pragma unroll 1
@@ -359,24 +334,24 @@ template <class ELEMENT, int HEAD_DIM, int STAGE_TOKENS, int RING, int MAX_N_TIL
             score_tiles<N_TILES> s;
             ptx_cp_async_wait<RING - 1>();
             __syncwarp();
-            scores<N_TILES>(s, q, slot, lane);
+            scores<N_TILES>(s, q, slot);
             __syncwarp();
-            load(params, work, at, stage + RING / 2, num_stages, RING & 1, slot, lane);
+            load(at, stage + RING / 2, num_stages, RING & 1, slot);
             slot = slot == last_slot ? first_slot : slot + STAGE_BYTES;
 
-            if (params.softcap_log2 > 0.0f) softcap<N_TILES>(params, s);
+            if (params.softcap_log2 > 0.0f) softcap<N_TILES>(s);
             int key = stage * STAGE_TOKENS;
             if (key + STAGE_TOKENS > unmasked_end || key < unmasked_begin) {
-                mask<N_TILES>(params, work, s, work.first_key + key, lane);
+                mask<N_TILES>(s, smem.work.first_key + key);
             }
-            raise_max<N_TILES>(s, acc, scale);
+            raise<N_TILES>(s, acc, scale);
             exponentials<N_TILES>(s, acc, scale);
 
             ptx_cp_async_wait<RING - 1>();
             __syncwarp();
-            accumulate<N_TILES>(acc, s, slot, lane);
+            accumulate<N_TILES>(acc, s, slot);
             __syncwarp();
-            load(params, work, at, stage + (RING + 1) / 2, num_stages, (RING + 1) & 1, slot, lane);
+            load(at, stage + (RING + 1) / 2, num_stages, (RING + 1) & 1, slot);
             slot = slot == last_slot ? first_slot : slot + STAGE_BYTES;
         }
         ptx_cp_async_wait<0>();
@@ -389,14 +364,12 @@ template <class ELEMENT, int HEAD_DIM, int STAGE_TOKENS, int RING, int MAX_N_TIL
                 sum += __shfl_xor_sync(~0u, sum, 4);
                 sum += __shfl_xor_sync(~0u, sum, 8);
                 acc.sum[n][j] = sum + __shfl_xor_sync(~0u, sum, 16);
-                if (acc.max[n][j] == NO_MAX) acc.max[n][j] = -INFINITY;
+                acc.origin[n][j] = partial_max(acc.origin[n][j]);
             }
         }
     }
 
-    template <int N_TILES>
-    static __device__ void write_out(const pod_kernel_params &params, const decode_work &work,
-                                     accumulators<N_TILES> &acc, int lane) {
+    template <int N_TILES> __device__ void write_out(accumulators<N_TILES> &acc) {
 #pragma unroll
         for (int n = 0; n < N_TILES; n++) {
             float factor[2];
@@ -404,14 +377,14 @@ template <class ELEMENT, int HEAD_DIM, int STAGE_TOKENS, int RING, int MAX_N_TIL
             for (int j = 0; j < 2; j++) {
                 int row = n * 8 + lane % 4 * 2 + j;
                 factor[j] = 0.0f;
-                if (row < work.num_rows) {
-                    factor[j] = finish_row(params, work.request, work.item.kv_head, row, acc.max[n][j], acc.sum[n][j],
-                                           lane / 4 == 0);
+                if (row < smem.work.num_rows) {
+                    factor[j] = finish_row(params, smem.work.request, smem.work.item.kv_head, place_row(params, row),
+                                           make_float2(acc.origin[n][j], acc.sum[n][j]), lane / 4 == 0);
                 }
             }
             int row = n * 8 + lane / 4; /* after the transposition a lane holds neighbouring columns of one row */
-            bool exists = row < work.num_rows;
-            int64_t offset = out_offset(params, work.request, work.item.kv_head, exists ? row : 0);
+            bool exists = row < smem.work.num_rows;
+            int64_t offset = out_offset(params, smem.work.request, smem.work.item.kv_head, exists ? row : 0);
             uint32_t *words = (uint32_t *)((uint16_t *)params.out + offset) + lane % 4;
 #pragma unroll
             for (int m = 0; m < O_TILES; m++) {
@@ -425,9 +398,7 @@ template <class ELEMENT, int HEAD_DIM, int STAGE_TOKENS, int RING, int MAX_N_TIL
         }
     }
 
-    template <int N_TILES>
-    static __device__ void write_partial(const pod_kernel_params &params, const decode_work &work,
-                                         const accumulators<N_TILES> &acc, int32_t slot, int lane) {
+    template <int N_TILES> __device__ void write_partial(const accumulators<N_TILES> &acc, int32_t slot) {
         int64_t first_row = (int64_t)slot * params.tiling.decode_rows;
         float *out = params.schedule.decode_partial_out + first_row * HEAD_DIM;
         float *sum = params.schedule.decode_partial_sum + first_row * 2;
@@ -436,8 +407,8 @@ template <class ELEMENT, int HEAD_DIM, int STAGE_TOKENS, int RING, int MAX_N_TIL
 #pragma unroll
             for (int j = 0; j < 2; j++) {
                 int row = n * 8 + lane % 4 * 2 + j;
-                if (row >= work.num_rows) continue;
-                if (lane / 4 == 0) *(float2 *)(sum + row * 2) = make_float2(acc.max[n][j], acc.sum[n][j]);
+                if (row >= smem.work.num_rows) continue;
+                if (lane / 4 == 0) *(float2 *)(sum + row * 2) = make_float2(acc.origin[n][j], acc.sum[n][j]);
 #pragma unroll
                 for (int m = 0; m < O_TILES; m++) {
                     out[row * HEAD_DIM + m * 16 + lane / 4] = acc.out[n][m][j];
@@ -447,93 +418,42 @@ template <class ELEMENT, int HEAD_DIM, int STAGE_TOKENS, int RING, int MAX_N_TIL
         }
     }
 
-    /** Joins the parts of a split item and writes its rows, four at a time; a lane owns HEAD_DIM / 32 columns. */
-    static __device__ void merge(const pod_kernel_params &params, const decode_work &work, int lane) {
-        constexpr int ROWS = 4, COLUMNS = HEAD_DIM / 32;
-        const pod_decode_item item = work.item;
-        for (int first_row = 0; first_row < work.num_rows; first_row += ROWS) {
-            merged_rows<ROWS, COLUMNS> merged;
-            merge_parts(
-                merged, params.schedule.decode_partial_sum, params.schedule.decode_partial_out,
-                [&](int part) { return pod_core_decode_slot(&item, part); }, item.num_parts, params.tiling.decode_rows,
-                HEAD_DIM, first_row, 1, work.num_rows, lane * COLUMNS);
-#pragma unroll
-            for (int i = 0; i < ROWS; i++) {
-                int row = first_row + i;
-                if (row >= work.num_rows) break;
-                float factor =
-                    finish_row(params, work.request, item.kv_head, row, merged.max[i], merged.sum[i], lane == 0);
-                int64_t offset = out_offset(params, work.request, item.kv_head, row);
-                uint32_t *words = (uint32_t *)((uint16_t *)params.out + offset + lane * COLUMNS);
-#pragma unroll
-                for (int c = 0; c < COLUMNS; c += 2) {
-                    words[c / 2] = ELEMENT::pack(merged.out[i][c] * factor, merged.out[i][c + 1] * factor);
-                }
-            }
-        }
+    /** Joins the parts of a split item and writes its rows. */
+    __device__ void merge() {
+        typedef merge_shape<HEAD_DIM, 32, HEAD_DIM / 32, 4> shape;
+        merge_parts<ELEMENT, shape>(params, smem.work, params.tiling.decode_rows, 0, smem.work.num_rows, lane);
     }
 
-    template <int N_TILES>
-    static __device__ void work_on_item(const pod_kernel_params &params, smem_type &smem, int lane) {
-        const decode_work &work = smem.work;
+    template <int N_TILES> __device__ void work_on_item() {
         accumulators<N_TILES> acc;
-        run<N_TILES>(params, smem, acc, lane);
-        lane = ptx_tid() % 32; /* anew: else its addresses below live through all items, in registers that lack */
-        if (work.item.num_parts == 1) {
-            write_out<N_TILES>(params, work, acc, lane);
+        run<N_TILES>(acc);
+        lane = ptx_tid() % 32; /* anew: otherwise its addresses below live through all items, and would spill */
+        if (smem.work.item.num_parts == 1) {
+            write_out<N_TILES>(acc);
             return;
         }
-        write_partial<N_TILES>(params, work, acc, pod_core_decode_slot(&work.item, work.item.part), lane);
-        __threadfence();
-        __syncwarp();
-        uint32_t is_last = 0;
-        if (lane == 0) {
-            uint32_t *counter = &params.schedule.slice_counters[work.item.first_slice];
-            is_last = atomicAdd(counter, 1) == (uint32_t)work.item.num_parts - 1;
-            if (is_last) *counter = 0;
-        }
-        if (!__shfl_sync(~0u, is_last, 0)) return;
-        __threadfence();
-        merge(params, work, lane);
-    }
-
-    /** The item of `slice` that begins at `position` on the decode line. */
-    static __device__ decode_work find_work(const pod_kernel_params &params, int32_t position, int32_t slice,
-                                            int32_t slice_end, int lane) {
-        decode_work work;
-        pod_schedule schedule = params.schedule;
-        schedule.header = new_header(params);
-        pod_decode_place place = pod_core_decode_place(&params.shape, schedule.header, position);
-        int32_t request = find_decode_request(schedule, position - place.head_begin, lane);
-        work.request = load_request(params, request);
-        pod_core_decode_item_of(&params.shape, &params.tiling, &schedule, place, request, position, slice, slice_end,
-                                &work.item);
-        work.num_rows = work.request.q_len * params.shape.group;
-        work.first_key = work.item.tile_begin * DECODE_TILE_TOKENS;
-        work.end_key = min(work.first_key + work.item.num_tiles * DECODE_TILE_TOKENS, work.request.kv_len);
-        work.unmasked_end = visible_keys(params, work.request, 0).end;
-        work.unmasked_begin = visible_keys(params, work.request, work.request.q_len - 1).begin;
-        work.heads[0] = (const char *)((const uint16_t *)params.k + work.item.kv_head * params.k_head_stride);
-        work.heads[1] = (const char *)((const uint16_t *)params.v + work.item.kv_head * params.v_head_stride);
-        return work;
+        write_partial<N_TILES>(acc, pod_core_decode_slot(&smem.work.item, smem.work.item.part));
+        part_counter counter = {&params.schedule.slice_counters[smem.work.item.first_slice], 0, ~0u};
+        if (!count_part(part_warp{}, counter, smem.work.item.num_parts)) return;
+        merge();
     }
 
     /** The slice that is taken `turn`-th, item after item. */
-    static __device__ void work_on(const pod_kernel_params &params, smem_type &smem, int32_t turn, int lane) {
+    __device__ void work_on(int32_t turn) {
         const pod_schedule_header *header = new_header(params);
         int32_t slice = pod_core_slice_at(&params.shape, header, turn);
         int32_t position = pod_core_slice_begin(header, slice);
         int32_t slice_end = pod_core_slice_begin(header, slice + 1);
         while (position < slice_end) {
-            decode_work work = find_work(params, position, slice, slice_end, lane);
+            decode_work work = find_decode(params, position, slice, slice_end, lane);
             if (lane == 0) smem.work = work;
             __syncwarp();
             if (MAX_N_TILES == 1 || smem.work.num_rows <= 8)
-                work_on_item<1>(params, smem, lane);
+                work_on_item<1>();
             else
-                work_on_item<MAX_N_TILES>(params, smem, lane);
+                work_on_item<MAX_N_TILES>();
             position += smem.work.item.num_tiles;
-            __syncwarp(); /* all have read the work before the next one stands there */
+            __syncwarp(); /* all have read the work before the next one overwrites it */
         }
     }
 };

@@ -6,63 +6,24 @@
  *     iteration i    wait K(i) | barrier | S = Q K(i)' | start V(i + 1)    maxima, where needed masks and new maxima
  *                    wait V(i) | barrier | P = exp2(S - max), O += P V(i), in between start K(i + 2)
  *
- * The copies start behind products, not before them: a tile's copies at once would stand before the products' operands
- * in the queue to shared memory. A barrier says two things: every warp's copies have landed, and every warp is done
+ * The copies start after products, not before them: a tile's copies would fill the queue to shared memory before the
+ * products' operands. A barrier says two things: every warp's copies have landed, and every warp is done
  * with the stage that the next copies overwrite. What one warp has to do more than another, all wait for: so places are
- * looked up for a window of many tiles at once. */
+ * looked up for a whole window of tiles. */
 #ifndef POD_SM80_PREFILL_CUH
 #define POD_SM80_PREFILL_CUH
 
-#include "cuda/kernels/access.cuh"
+#include "cuda/kernels/cta.cuh"
 #include "cuda/kernels/element.cuh"
-#include "cuda/kernels/merge_parts.cuh"
+#include "cuda/kernels/mask.cuh"
+#include "cuda/kernels/parts.cuh"
+#include "cuda/kernels/sm80/find_sm80.cuh"
+#include "cuda/kernels/softmax_row.cuh"
 
 #include <cstddef>
 
-enum { PREFILL_THREADS = 128, PREFILL_BARRIER = 1, PREFILL_STAGES = 2 /* of K, and of V */ };
-
-/** What the loop over the KV tiles asks for in every iteration, in tiles from the work's first one. One load. */
-struct alignas(16) prefill_range {
-    int32_t num_tiles;
-    int32_t window_tiles; /* whose places are looked up at once; a power of two */
-    int32_t clear_begin;  /* every row sees every key of the tiles [clear_begin, clear_end) */
-    int32_t clear_end;
-};
-
-/** Where K or V are copied from. One load. */
-struct alignas(16) prefill_source {
-    const char *head;
-    uint32_t token_chunks;
-    int32_t num_run_tiles; /* of the first ones, all keys exist and stand in runs of 16 */
-};
-
-enum { WINDOW_RUNS = 64 };
-
-/** One row tile and KV head. It stands in shared memory: registers are what the accumulators need. */
-struct prefill_work {
-    pod_request request;
-    pod_prefill_entry entry;
-    int32_t kv_head;
-    int32_t num_rows;  /* of this tile */
-    int32_t first_key; /* of the first KV tile */
-    int32_t num_keys;  /* from there on that exist */
-    int32_t run_shift; /* log2 of a run's keys */
-    uint32_t is_last;  /* this CTA finished the last part of its tile */
-    uint32_t zero;     /* see new_zero() */
-    prefill_range range;
-    prefill_source sources[2]; /* of K, of V */
-};
-
-template <int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct alignas(256) prefill_smem {
-    uint16_t q[64 * M_TILES][HEAD_DIM];
-    uint16_t stages[2][PREFILL_STAGES][TILE_TOKENS][HEAD_DIM]; /* of K, of V */
-    alignas(16) uint32_t places[2][2 * WINDOW_RUNS]; /* of K and V: chunks from the head to each run, two windows */
-    int32_t pages[2 * WINDOW_RUNS];                  /* of the runs two windows further, under way */
-    int32_t positions[64 * M_TILES];                 /* of each row's token, from the work's first key */
-    prefill_work work;
-};
-
-template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct prefill_sm80 {
+template <class ELEMENT, int HEAD_DIM, class SHAPE> struct prefill_sm80 {
+    static constexpr int M_TILES = SHAPE::M_TILES, TILE_TOKENS = SHAPE::TILE_TOKENS;
     typedef prefill_smem<HEAD_DIM, M_TILES, TILE_TOKENS> smem_type;
     static constexpr int ROWS = 64 * M_TILES;
     static constexpr int ROW_BYTES = HEAD_DIM * 2;
@@ -77,17 +38,19 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
     static_assert(ROW_STEP <= 16 && TILE_TOKENS % 16 == 0, "a copy stays inside a run");
     static_assert(WINDOW_RUNS <= PREFILL_THREADS && WINDOW_RUNS >= TILE_TOKENS, "one thread looks one run up");
 
+    const pod_kernel_params &params;
+    smem_type &smem;
+    uint32_t base; /* where the shared memory begins, in a uniform register */
+
     /** A warp's share of a tile, in the layout of mma's accumulators: rows lane / 4 and + 8 of each 16. */
     struct accumulators {
         float out[M_TILES][O_TILES][4];
-        float max[M_TILES][2]; /* what exponents count from, log2 units; NO_MAX for a row that has seen nothing */
+        float origin[M_TILES][2];
         float sum[M_TILES][2]; /* of this thread's columns only, until the end */
     };
     typedef float score_tiles[M_TILES][S_TILES][4];
 
-    /* `base`: where the shared memory begins, in a uniform register. */
-
-    static __device__ __forceinline__ uint32_t stage_smem(uint32_t base, int is_value, int tile) {
+    __device__ __forceinline__ uint32_t stage_smem(int is_value, int tile) {
         return base + offsetof(smem_type, stages) + (is_value * PREFILL_STAGES + (tile & 1)) * TILE_BYTES;
     }
 
@@ -99,36 +62,35 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
     /** 0, but as if it could be another number at every call. NOTE: nvcc 13.0 moves every address that follows from the
      * lane or the step out of the loop, into more registers than there are, and spills them; it does not when it must
      * ask for 0. */
-    static __device__ __forceinline__ uint32_t new_zero(const prefill_work &work) {
-        return *(const volatile uint32_t *)&work.zero;
+    __device__ __forceinline__ uint32_t new_zero() {
+        return *(const volatile uint32_t *)&smem.work.zero;
     }
 
     static __device__ __forceinline__ void sync() {
         ptx_bar_sync(PREFILL_BARRIER, PREFILL_THREADS);
     }
 
-    static __device__ void load_q(const pod_kernel_params &params, smem_type &smem, const prefill_work &work) {
-        uint32_t q_smem = ptx_smem(smem.q);
+    __device__ void load_q() {
+        uint32_t q_smem = smem_address(smem.q);
         int t = own_thread(), chunk = t % ROW_CHUNKS;
         for (int row = t / ROW_CHUNKS; row < ROWS; row += PREFILL_THREADS / ROW_CHUNKS) {
-            bool exists = row < work.num_rows;
-            int64_t offset = q_offset(params, work.request, work.kv_head, work.entry.row_begin + (exists ? row : 0));
+            bool exists = row < smem.work.num_rows;
+            int64_t offset = q_offset(params, smem.work.request, smem.work.item.kv_head,
+                                      smem.work.item.entry.row_begin + (exists ? row : 0));
             ptx_cp_async_16_or_zeros(q_smem + swizzle_chunk<ROW_BYTES>(row, chunk),
                                      (const uint16_t *)params.q + offset + chunk * CHUNK_ELEMENTS,
                                      exists ? CHUNK_BYTES : 0);
         }
     }
 
-    /** Starts this thread's copies [BEGIN, END) of K (0) or V (1) of tile `tile`, if all of its keys exist and stand in
-     * runs, and says so. Without a branch, so that its arithmetic stands between products. */
-    template <int BEGIN, int END>
-    static __device__ __forceinline__ bool copy_runs(uint32_t base, const smem_type &smem, int is_value, int tile,
-                                                     uint32_t zero) {
+    /** Starts this thread's copies [BEGIN, END) of K (0) or V (1) of tile `tile`, if all of its keys exist and are in
+     * runs, and says so. Without a branch, so that its arithmetic is mixed with products. */
+    template <int BEGIN, int END> __device__ __forceinline__ bool copy_runs(int is_value, int tile, uint32_t zero) {
         constexpr int FIRST_RUN = BEGIN * ROW_STEP / 16, NUM_RUNS = (END * ROW_STEP + 15) / 16 - FIRST_RUN;
         uint32_t thread = own_thread() + zero, chunk = thread % ROW_CHUNKS, first_row = thread / ROW_CHUNKS;
         const prefill_source source = smem.work.sources[is_value];
         bool is_run = tile < source.num_run_tiles;
-        /* Of a tile that is none they are not read, but something that stands still is. */
+        /* Tiles out of range read a fixed address instead. */
         const uint32_t *places = is_run
                                      ? &smem.places[is_value][tile * (TILE_TOKENS / 16) % (2 * WINDOW_RUNS) + FIRST_RUN]
                                      : (const uint32_t *)&smem.work.sources;
@@ -141,7 +103,7 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
 #pragma unroll
             for (int i = 0; i < NUM_RUNS; i++) place[i] = places[i];
         }
-        uint32_t to = stage_smem(base, is_value, tile) + swizzle_chunk<ROW_BYTES>(first_row, chunk);
+        uint32_t to = stage_smem(is_value, tile) + swizzle_chunk<ROW_BYTES>(first_row, chunk);
         uint32_t token_chunks = source.token_chunks, of_thread = first_row * token_chunks + chunk;
 #pragma unroll
         for (int i = BEGIN; i < END; i++) {
@@ -154,11 +116,11 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
 
     /** Copies any other tile, if there is one: where runs are single keys or not all keys exist. Those that do not
      * become zeros. */
-    static __device__ __forceinline__ void copy_keys(uint32_t base, const smem_type &smem, int is_value, int tile) {
+    __device__ __forceinline__ void copy_keys(int is_value, int tile) {
         if (tile >= smem.work.range.num_tiles) return;
         const prefill_source source = smem.work.sources[is_value];
         int t = own_thread(), chunk = t % ROW_CHUNKS, shift = smem.work.run_shift;
-        uint32_t to = stage_smem(base, is_value, tile);
+        uint32_t to = stage_smem(is_value, tile);
 #pragma unroll 1
         for (int row = t / ROW_CHUNKS; row < TILE_TOKENS; row += ROW_STEP) {
             int key = tile * TILE_TOKENS + row;
@@ -170,40 +132,41 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
         }
     }
 
-    static __device__ __forceinline__ void copy_tile(uint32_t base, const smem_type &smem, int is_value, int tile) {
-        if (!copy_runs<0, COPIES>(base, smem, is_value, tile, 0)) copy_keys(base, smem, is_value, tile);
+    __device__ __forceinline__ void copy_tile(int is_value, int tile) {
+        if (!copy_runs<0, COPIES>(is_value, tile, 0)) copy_keys(is_value, tile);
     }
 
     /* A thread looks one run of a window up: first its page, which comes to shared memory by itself, two windows later
      * its place. */
-    static __device__ __forceinline__ bool has_run(const prefill_work &work, int window, int32_t *key) {
-        *key = (window * WINDOW_RUNS + own_thread()) << work.run_shift;
-        return own_thread() < WINDOW_RUNS && *key < work.num_keys;
+    __device__ __forceinline__ bool has_run(int window, int32_t *key) {
+        *key = (window * WINDOW_RUNS + own_thread()) << smem.work.run_shift;
+        return own_thread() < WINDOW_RUNS && *key < smem.work.num_keys;
     }
 
     /** Joins the next group of copies. */
-    static __device__ __forceinline__ void fetch_page(const pod_kernel_params &params, smem_type &smem, int window) {
+    __device__ __forceinline__ void fetch_page(int window) {
         int32_t key;
-        if (params.page_table == nullptr || !has_run(smem.work, window, &key)) return;
-        ptx_cp_async_4(ptx_smem(&smem.pages[window % 2 * WINDOW_RUNS + own_thread()]),
-                       page_entry(params, smem.work.entry.request, smem.work.first_key + key));
+        if (params.page_table == nullptr || !has_run(window, &key)) return;
+        ptx_cp_async_4(
+            smem_address(&smem.pages[window % 2 * WINDOW_RUNS + own_thread()]),
+            page_entry(params, smem.work.item.entry.request, key_slot(params, smem.work.first_key + key).page_idx));
     }
 
-    static __device__ __forceinline__ void keep_place(const pod_kernel_params &params, smem_type &smem, int window) {
+    __device__ __forceinline__ void keep_place(int window) {
         int32_t key;
-        if (!has_run(smem.work, window, &key)) return;
+        if (!has_run(window, &key)) return;
         int run = window % 2 * WINDOW_RUNS + own_thread();
-        int32_t page = params.page_table == nullptr ? smem.work.entry.request : smem.pages[run];
+        int32_t page = params.page_table == nullptr ? smem.work.item.entry.request : smem.pages[run];
         key_place place = locate_key(params, page, smem.work.first_key + key);
         smem.places[0][run] = place.k_chunk;
         smem.places[1][run] = place.v_chunk;
     }
 
-    /** The places of a window: where nobody needs those of the last but one any more. */
-    static __device__ __forceinline__ void look_up(const pod_kernel_params &params, smem_type &smem, int window) {
-        if (window < 2) return; /* stand there from the beginning */
-        keep_place(params, smem, window);
-        fetch_page(params, smem, window + 2);
+    /** The places of a window: once those of the last but one are no longer needed. */
+    __device__ __forceinline__ void look_up(int window) {
+        if (window < 2) return; /* they are there from the beginning */
+        keep_place(window);
+        fetch_page(window + 2);
     }
 
     /** A lane's address of a tile's first step in the first product: Q as A, K as B. */
@@ -216,9 +179,8 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
         return k_smem + swizzle_chunk<ROW_BYTES>(lane % 8 + lane / 16 * 8, lane / 8 % 2);
     }
 
-    /** S = Q K'. Between the products, the copies of the next tile's V start, if it stands in runs. */
-    static __device__ __forceinline__ bool scores(uint32_t base, const smem_type &smem, score_tiles &s, uint32_t q_lane,
-                                                  uint32_t k_lane, int tile, uint32_t zero) {
+    /** S = Q K'. Between the products, the copies of the next tile's V start, if it is in runs. */
+    __device__ __forceinline__ bool scores(score_tiles &s, uint32_t q_lane, uint32_t k_lane, int tile, uint32_t zero) {
         bool is_run = false;
 #pragma unroll
         for (int m = 0; m < M_TILES; m++) {
@@ -228,8 +190,8 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
 #pragma unroll
         for (int step = 0; step < K_STEPS; step++) {
             uint32_t q[M_TILES][4];
-            if (step == 1) copy_runs<0, COPIES / 2>(base, smem, 1, tile + 1, zero);
-            if (step == 2) is_run = copy_runs<COPIES / 2, COPIES>(base, smem, 1, tile + 1, zero);
+            if (step == 1) copy_runs<0, COPIES / 2>(1, tile + 1, zero);
+            if (step == 2) is_run = copy_runs<COPIES / 2, COPIES>(1, tile + 1, zero);
 #pragma unroll
             for (int m = 0; m < M_TILES; m++) ptx_ldmatrix_x4(q[m], step_chunk(q_lane, step) + m * 16 * ROW_BYTES);
 #pragma unroll
@@ -246,7 +208,7 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
         return is_run;
     }
 
-    static __device__ __forceinline__ void softcap(const pod_kernel_params &params, float (&s)[M_TILES][S_TILES][4]) {
+    __device__ __forceinline__ void softcap(float (&s)[M_TILES][S_TILES][4]) {
 #pragma unroll
         for (int m = 0; m < M_TILES; m++) {
 #pragma unroll
@@ -259,8 +221,7 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
 
     /** Takes out what a row may not see. Only for tiles on an edge of what the rows see. `key`: the scores' first one.
      */
-    static __device__ __forceinline__ void mask(const pod_kernel_params &params, const smem_type &smem, score_tiles &s,
-                                                int key) {
+    __device__ __forceinline__ void mask(score_tiles &s, int key) {
         int warp = own_thread() / 32, lane = own_thread() % 32;
         int32_t window_tokens = params.shape.window_tokens;
 #pragma unroll
@@ -283,17 +244,16 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
         }
     }
 
-    static __device__ __forceinline__ void find_positions(const pod_kernel_params &params, smem_type &smem) {
-        const prefill_work &work = smem.work;
+    __device__ __forceinline__ void find_positions() {
         int t = own_thread();
         if (t >= ROWS) return;
-        int32_t token = (work.entry.row_begin + t) / params.shape.group;
-        smem.positions[t] = work.request.kv_len - work.request.q_len + token - work.first_key;
+        int32_t token = place_row(params, smem.work.item.entry.row_begin + t).token;
+        smem.positions[t] = smem.work.request.kv_len - smem.work.request.q_len + token - smem.work.first_key;
     }
 
-    /** Where a score is so far above its row's maximum that its probability would exceed 2^POD_RESCALE_LOG2, the
-     * maximum becomes that of the tile; sum and output follow. Rare. */
-    static __device__ __forceinline__ void raise_max(const score_tiles &s, accumulators &acc, float scale) {
+    /** Where a score is so far above its row's origin that its probability would exceed 2^POD_RESCALE_LOG2, the origin
+     * becomes the tile's maximum; sum and output follow. Rare. */
+    static __device__ __forceinline__ void raise(const score_tiles &s, accumulators &acc, float scale) {
         float max[M_TILES][2];
         bool above = false;
 #pragma unroll
@@ -305,7 +265,7 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
                 for (int n = 1; n < S_TILES; n++) {
                     max[m][half] = fmaxf(max[m][half], fmaxf(s[m][n][half * 2], s[m][n][half * 2 + 1]));
                 }
-                above |= max[m][half] * scale - acc.max[m][half] > POD_RESCALE_LOG2;
+                above |= max[m][half] * scale - acc.origin[m][half] > POD_RESCALE_LOG2;
             }
         }
         if (__builtin_expect(!__any_sync(~0u, above), 1)) return;
@@ -315,7 +275,7 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
             for (int half = 0; half < 2; half++) {
                 float row_max = fmaxf(max[m][half], __shfl_xor_sync(~0u, max[m][half], 1));
                 row_max = fmaxf(row_max, __shfl_xor_sync(~0u, row_max, 2)) * scale;
-                float factor = raise_row(acc.max[m][half], acc.sum[m][half], row_max);
+                float factor = raise_row(acc.origin[m][half], acc.sum[m][half], row_max);
 #pragma unroll
                 for (int n = 0; n < O_TILES; n++) {
                     acc.out[m][n][half * 2] *= factor;
@@ -334,8 +294,8 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
             for (int half = 0; half < 2; half++) {
 #pragma unroll
                 for (int n = 0; n < 2; n++) {
-                    float low = ptx_ex2(s[m][2 * step + n][half * 2] * scale - acc.max[m][half]);
-                    float high = ptx_ex2(s[m][2 * step + n][half * 2 + 1] * scale - acc.max[m][half]);
+                    float low = ptx_ex2(s[m][2 * step + n][half * 2] * scale - acc.origin[m][half]);
+                    float high = ptx_ex2(s[m][2 * step + n][half * 2 + 1] * scale - acc.origin[m][half]);
                     acc.sum[m][half] += low;
                     acc.sum[m][half] += high;
                     p[m][n * 2 + half] = ELEMENT::pack(low, high);
@@ -345,16 +305,16 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
     }
 
     /** O += P V, with P of 16 keys at a time, so that exponentials run beside products. Between them the
-     * copies of K start, of the tile after the next one: earlier they would stand before the products' operands. */
-    static __device__ __forceinline__ bool accumulate(uint32_t base, const smem_type &smem, accumulators &acc,
-                                                      const score_tiles &s, float scale, int tile, uint32_t zero) {
+     * copies of K start, of the tile after the next one: earlier they would delay the products' operands. */
+    __device__ __forceinline__ bool accumulate(accumulators &acc, const score_tiles &s, float scale, int tile,
+                                               uint32_t zero) {
         bool is_run = false;
         uint32_t lane = (own_thread() + zero) % 32;
-        uint32_t v_lane = stage_smem(base, 1, tile) + swizzle_chunk<ROW_BYTES>(lane % 16, lane / 16);
+        uint32_t v_lane = stage_smem(1, tile) + swizzle_chunk<ROW_BYTES>(lane % 16, lane / 16);
 #pragma unroll
         for (int step = 0; step < P_STEPS; step++) {
             uint32_t p[M_TILES][4];
-            if (step == 1) is_run = copy_runs<0, COPIES>(base, smem, 0, tile + 2, zero);
+            if (step == 1) is_run = copy_runs<0, COPIES>(0, tile + 2, zero);
             exponentials(p, s, acc, scale, step);
 #pragma unroll
             for (int n = 0; n < O_TILES; n += 2) {
@@ -370,14 +330,13 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
         return is_run;
     }
 
-    /** The whole KV range of the work. Leaves full row sums in every thread of a quad, and maximum -inf where there is
-     * none. */
-    static __device__ __forceinline__ void run(const pod_kernel_params &params, smem_type &smem, accumulators &acc) {
-        const prefill_work &work = smem.work;
+    /** The whole KV range of the smem.work. Leaves full row sums in every thread of a quad, and maximum -inf where
+     * there is none. */
+    __device__ __forceinline__ void run(accumulators &acc) {
         float scale = params.score_scale;
 #pragma unroll
         for (int m = 0; m < M_TILES; m++) {
-            acc.max[m][0] = acc.max[m][1] = NO_MAX;
+            acc.origin[m][0] = acc.origin[m][1] = NO_KEY_YET;
             acc.sum[m][0] = acc.sum[m][1] = 0.0f;
 #pragma unroll
             for (int n = 0; n < O_TILES; n++) {
@@ -385,49 +344,49 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
             }
         }
 
-        const uint32_t base = ptx_uniform(ptx_smem(&smem));
-        for (int window = 0; window < 2; window++) fetch_page(params, smem, window);
+        for (int window = 0; window < 2; window++) fetch_page(window);
         ptx_cp_async_commit();
-        load_q(params, smem, work); /* under way while places are looked up */
+        load_q(); /* under way while places are looked up */
         ptx_cp_async_commit();
         ptx_cp_async_wait<1>();
         for (int window = 0; window < 2; window++) {
-            keep_place(params, smem, window);
-            fetch_page(params, smem, window + 2);
+            keep_place(window);
+            fetch_page(window + 2);
         }
-        find_positions(params, smem);
+        find_positions();
         sync();
-        copy_tile(base, smem, 0, 0);
+        copy_tile(0, 0);
         ptx_cp_async_commit();
-        copy_tile(base, smem, 1, 0);
+        copy_tile(1, 0);
         ptx_cp_async_commit();
-        copy_tile(base, smem, 0, 1);
+        copy_tile(0, 1);
         ptx_cp_async_commit();
 #pragma unroll 1
-        for (int i = 0; i < work.range.num_tiles; i++) {
+        for (int i = 0; i < smem.work.range.num_tiles; i++) {
             score_tiles s;
-            uint32_t zero = new_zero(work);
+            uint32_t zero = new_zero();
             uint32_t q_smem = q_lane(base + offsetof(smem_type, q), own_thread() + zero);
-            uint32_t k_smem = k_lane(stage_smem(base, 0, i), own_thread() + zero);
+            uint32_t k_smem = k_lane(stage_smem(0, i), own_thread() + zero);
             ptx_cp_async_wait<2>();
             sync(); /* K(i) has landed */
-            bool is_run = scores(base, smem, s, q_smem, k_smem, i, zero);
-            const prefill_range range = work.range; /* read anew: cheaper than registers that live through the loop */
-            if (__builtin_expect(!is_run, 0)) copy_keys(base, smem, 1, i + 1);
+            bool is_run = scores(s, q_smem, k_smem, i, zero);
+            const prefill_range range =
+                smem.work.range; /* read anew: cheaper than registers that live through the loop */
+            if (__builtin_expect(!is_run, 0)) copy_keys(1, i + 1);
             if (__builtin_expect(((i + 2) & (range.window_tiles - 1)) == 0, 0)) {
-                look_up(params, smem, (i + 2) / range.window_tiles);
+                look_up((i + 2) / range.window_tiles);
             }
             ptx_cp_async_commit();
-            if (__builtin_expect(params.softcap_log2 > 0.0f, 0)) softcap(params, s);
-            if (__builtin_expect(i < range.clear_begin || i >= range.clear_end, 0)) {
-                mask(params, smem, s, i * TILE_TOKENS);
+            if (__builtin_expect(params.softcap_log2 > 0.0f, 0)) softcap(s);
+            if (__builtin_expect(i < range.unmasked_begin || i >= range.unmasked_end, 0)) {
+                mask(s, i * TILE_TOKENS);
             }
-            raise_max(s, acc, scale);
-            zero = new_zero(work);
+            raise(s, acc, scale);
+            zero = new_zero();
             ptx_cp_async_wait<2>();
             sync(); /* V(i) has landed */
-            is_run = accumulate(base, smem, acc, s, scale, i, zero);
-            if (__builtin_expect(!is_run, 0)) copy_keys(base, smem, 0, i + 2);
+            is_run = accumulate(acc, s, scale, i, zero);
+            if (__builtin_expect(!is_run, 0)) copy_keys(0, i + 2);
             ptx_cp_async_commit();
         }
         ptx_cp_async_wait<0>();
@@ -438,14 +397,13 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
                 float sum = acc.sum[m][half];
                 sum += __shfl_xor_sync(~0u, sum, 1);
                 acc.sum[m][half] = sum + __shfl_xor_sync(~0u, sum, 2);
-                if (acc.max[m][half] == NO_MAX) acc.max[m][half] = -INFINITY;
+                acc.origin[m][half] = partial_max(acc.origin[m][half]);
             }
         }
     }
 
     /** Normalises and writes whole rows, through the warp's own rows of the Q tile so that stores are 16 bytes. */
-    static __device__ void write_out(const pod_kernel_params &params, smem_type &smem, const prefill_work &work,
-                                     accumulators &acc) {
+    __device__ void write_out(accumulators &acc) {
         int warp = own_thread() / 32, lane = own_thread() % 32;
         char *q_tile = (char *)smem.q;
 #pragma unroll
@@ -453,11 +411,12 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
 #pragma unroll
             for (int half = 0; half < 2; half++) {
                 int tile_row = (warp * M_TILES + m) * 16 + half * 8 + lane / 4;
-                bool exists = tile_row < work.num_rows;
+                bool exists = tile_row < smem.work.num_rows;
                 float factor = 0.0f;
                 if (exists) {
-                    factor = finish_row(params, work.request, work.kv_head, work.entry.row_begin + tile_row,
-                                        acc.max[m][half], acc.sum[m][half], lane % 4 == 0);
+                    factor = finish_row(params, smem.work.request, smem.work.item.kv_head,
+                                        place_row(params, smem.work.item.entry.row_begin + tile_row),
+                                        make_float2(acc.origin[m][half], acc.sum[m][half]), lane % 4 == 0);
                 }
 #pragma unroll
                 for (int n = 0; n < O_TILES; n++) {
@@ -472,16 +431,16 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
         int chunk = lane % ROW_CHUNKS;
         for (int row = lane / ROW_CHUNKS; row < 16 * M_TILES; row += ROWS_PER_STEP) {
             int tile_row = warp * 16 * M_TILES + row;
-            if (tile_row >= work.num_rows) break;
-            int64_t offset = out_offset(params, work.request, work.kv_head, work.entry.row_begin + tile_row);
+            if (tile_row >= smem.work.num_rows) break;
+            int64_t offset = out_offset(params, smem.work.request, smem.work.item.kv_head,
+                                        smem.work.item.entry.row_begin + tile_row);
             *(uint4 *)((uint16_t *)params.out + offset + chunk * CHUNK_ELEMENTS) =
                 *(const uint4 *)(q_tile + swizzle_chunk<ROW_BYTES>(tile_row, chunk));
         }
     }
 
     /** Keeps a part of a split tile. */
-    static __device__ void write_partial(const pod_kernel_params &params, const prefill_work &work, accumulators &acc,
-                                         int32_t slot) {
+    __device__ void write_partial(accumulators &acc, int32_t slot) {
         int warp = own_thread() / 32, lane = own_thread() % 32;
         float *out = params.schedule.prefill_partial_out + (int64_t)slot * ROWS * HEAD_DIM;
         float *sum = params.schedule.prefill_partial_sum + (int64_t)slot * ROWS * 2;
@@ -490,8 +449,8 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
 #pragma unroll
             for (int half = 0; half < 2; half++) {
                 int row = (warp * M_TILES + m) * 16 + half * 8 + lane / 4;
-                if (row >= work.num_rows) continue;
-                if (lane % 4 == 0) *(float2 *)(sum + row * 2) = make_float2(acc.max[m][half], acc.sum[m][half]);
+                if (row >= smem.work.num_rows) continue;
+                if (lane % 4 == 0) *(float2 *)(sum + row * 2) = make_float2(acc.origin[m][half], acc.sum[m][half]);
 #pragma unroll
                 for (int n = 0; n < O_TILES; n++) {
                     *(float2 *)(out + row * HEAD_DIM + n * 8 + lane % 4 * 2) =
@@ -501,83 +460,28 @@ template <class ELEMENT, int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct pref
         }
     }
 
-    /** Joins the parts of a split tile and writes its rows; a thread owns four columns of every ROW_STEP-th row. */
-    static __device__ void merge(const pod_kernel_params &params, const prefill_work &work, int32_t first_slot) {
-        constexpr int LANES = HEAD_DIM / 4, ROW_STEP = PREFILL_THREADS / LANES, ROWS_AT_ONCE = 4;
-        int t = own_thread(), column = t % LANES * 4;
-        for (int first_row = t / LANES; first_row < work.num_rows; first_row += ROW_STEP * ROWS_AT_ONCE) {
-            merged_rows<ROWS_AT_ONCE, 4> merged;
-            merge_parts(
-                merged, params.schedule.prefill_partial_sum, params.schedule.prefill_partial_out,
-                [&](int part) { return first_slot + part; }, work.entry.num_parts, ROWS, HEAD_DIM, first_row, ROW_STEP,
-                work.num_rows, column);
-#pragma unroll
-            for (int i = 0; i < ROWS_AT_ONCE; i++) {
-                int row = first_row + i * ROW_STEP;
-                if (row >= work.num_rows) break;
-                int request_row = work.entry.row_begin + row;
-                float factor = finish_row(params, work.request, work.kv_head, request_row, merged.max[i], merged.sum[i],
-                                          column == 0);
-                const float(&out)[4] = merged.out[i];
-                int64_t offset = out_offset(params, work.request, work.kv_head, request_row);
-                *(uint2 *)((uint16_t *)params.out + offset + column) = make_uint2(
-                    ELEMENT::pack(out[0] * factor, out[1] * factor), ELEMENT::pack(out[2] * factor, out[3] * factor));
-            }
-        }
-    }
-
-    /** What ticket `index` of the prefill queue stands for. */
-    static __device__ prefill_work find_work(const pod_kernel_params &params, int32_t index) {
-        int32_t kv_heads = params.shape.kv_heads, group = params.shape.group;
-        prefill_work work;
-        work.entry = params.schedule.entries[index / kv_heads];
-        work.kv_head = index % kv_heads;
-        work.request = load_request(params, work.entry.request);
-        work.num_rows = min(ROWS, work.request.q_len * group - work.entry.row_begin);
-        work.first_key = work.entry.tile_begin * TILE_TOKENS;
-        int32_t last_row = work.entry.row_begin + work.num_rows - 1;
-        work.zero = 0;
-        int32_t unmasked_begin = visible_keys(params, work.request, last_row / group).begin - work.first_key;
-        int32_t unmasked_end = visible_keys(params, work.request, work.entry.row_begin / group).end - work.first_key;
-        work.num_keys = max(0, work.request.kv_len - work.first_key);
-        work.run_shift = run_shift(params, work.request.kv_len);
-        work.range.num_tiles = work.entry.num_tiles;
-        work.range.window_tiles = (WINDOW_RUNS << work.run_shift) / TILE_TOKENS;
-        work.range.clear_begin = max(0, unmasked_begin + TILE_TOKENS - 1) / TILE_TOKENS;
-        work.range.clear_end = max(0, unmasked_end) / TILE_TOKENS;
-        int32_t num_run_tiles = work.run_shift > 0 ? min(work.entry.num_tiles, work.num_keys / TILE_TOKENS) : 0;
-        work.sources[0] = {(const char *)((const uint16_t *)params.k + work.kv_head * params.k_head_stride),
-                           (uint32_t)(params.k_token_stride / CHUNK_ELEMENTS), num_run_tiles};
-        work.sources[1] = {(const char *)((const uint16_t *)params.v + work.kv_head * params.v_head_stride),
-                           (uint32_t)(params.v_token_stride / CHUNK_ELEMENTS), num_run_tiles};
-        return work;
+    /** Joins the parts of a split tile and writes its rows. */
+    __device__ void merge() {
+        typedef merge_shape<HEAD_DIM, PREFILL_THREADS, 4, 4> shape;
+        merge_parts<ELEMENT, shape>(params, smem.work, ROWS, 0, smem.work.num_rows, own_thread());
     }
 
     /** Ticket `index` of the prefill queue, from its entry to its written rows. */
-    static __device__ void work_on(const pod_kernel_params &params, smem_type &smem, int32_t index) {
-        const prefill_work &work = smem.work;
+    __device__ void work_on(int32_t index) {
         bool is_first_thread = own_thread() == 0;
-        if (is_first_thread) smem.work = find_work(params, index);
+        if (is_first_thread) smem.work = find_prefill<ROWS, TILE_TOKENS>(params, index);
         sync();
         accumulators acc;
-        run(params, smem, acc);
-        if (work.entry.num_parts == 1) {
-            write_out(params, smem, work, acc);
+        run(acc);
+        if (smem.work.item.entry.num_parts == 1) {
+            write_out(acc);
             return;
         }
-        int32_t first_slot = work.entry.slot + work.kv_head * work.entry.num_parts;
-        write_partial(params, work, acc, first_slot + work.entry.part);
-        __threadfence();
-        sync();
-        if (is_first_thread) {
-            uint32_t *counter = &params.schedule.part_counters[first_slot];
-            smem.work.is_last = atomicAdd(counter, 1) == (uint32_t)work.entry.num_parts - 1;
-            if (smem.work.is_last) *counter = 0;
-        }
-        sync();
-        if (!smem.work.is_last) return;
-        __threadfence();
-        merge(params, work, first_slot);
+        write_partial(acc, smem.work.item.first_slot + smem.work.item.entry.part);
+        part_counter counter = {&params.schedule.part_counters[smem.work.item.first_slot], 0, ~0u};
+        if (!count_part(part_warps{PREFILL_BARRIER, &smem.work.is_last}, counter, smem.work.item.entry.num_parts))
+            return;
+        merge();
     }
 };
 

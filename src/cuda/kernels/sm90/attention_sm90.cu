@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The attention kernels of Hopper: one persistent CTA per SM, in clusters of two, whose warpgroups do prefill and
- * decode at once (docs/sm90-pipeline.md). One instantiation per sm90 row of variants.def. */
+ * decode at the same time (docs/sm90-pipeline.md). One instantiation per sm90 row of variants.def. */
 #include "cuda/kernels/sm90/decode_sm90.cuh"
 #include "cuda/kernels/sm90/find_sm90.cuh"
 #include "cuda/kernels/sm90/load_sm90.cuh"
+#include "cuda/kernels/sm90/pace_sm90.cuh"
 #include "cuda/kernels/sm90/prefill_sm90.cuh"
 #include "cuda/kernels/sm90/rows_sm90.cuh"
 #include "cuda/kernels/variant_row.cuh"
@@ -52,7 +53,7 @@ template <class ELEMENT, int HEAD_DIM> struct kernel_sm90 {
             break;
         case 3:
             if (lane > 0) break;
-            find_sm90<shape>::lend(params, smem);
+            pace_sm90<shape>::lend(params, smem);
             find_sm90<shape>::first_prefill(params, smem);
         }
         __syncwarp();
@@ -67,11 +68,11 @@ template <class ELEMENT, int HEAD_DIM> struct kernel_sm90 {
             load(params, smem);
         } else if (warpgroup <= PREFILL_WARPGROUPS) {
             ptx_take_registers<PREFILL_REGISTERS>();
-            prefill_sm90<ELEMENT, shape>{params, smem, ptx_uniform(warpgroup) - 1, ptx_uniform(smem.is_lent) != 0}
+            prefill_sm90<ELEMENT, shape>{params, smem, warp_uniform(warpgroup) - 1, warp_uniform(smem.is_lent) != 0}
                 .consume();
         } else {
             ptx_give_registers<DECODE_REGISTERS>();
-            decode_sm90<ELEMENT, shape>::consume(params, smem);
+            decode_sm90<ELEMENT, shape>{params, smem}.consume();
         }
         ptx_cluster_sync(); /* the other CTA may still write here and arrive at barriers */
     }
@@ -85,7 +86,7 @@ template <class ELEMENT, int HEAD_DIM> struct kernel_sm90 {
             NAME(const __grid_constant__ pod_kernel_params params) {                                                   \
         typedef kernel_sm90<sm90_##DTYPE, HEAD_DIM> kernel;                                                            \
         (void)sizeof(smem_matches<sizeof(kernel::smem_type), kernel::shape::SMEM_BYTES>);                              \
-        kernel::fused(params, *(kernel::smem_type *)ptx_dynamic_smem());                                               \
+        kernel::fused(params, *(kernel::smem_type *)dynamic_smem);                                                     \
     }
 
 #include "families/variants.def"

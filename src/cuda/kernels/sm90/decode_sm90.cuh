@@ -13,9 +13,11 @@
 #ifndef POD_SM90_DECODE_CUH
 #define POD_SM90_DECODE_CUH
 
-#include "cuda/kernels/merge_parts.cuh"
+#include "cuda/kernels/mask.cuh"
+#include "cuda/kernels/parts.cuh"
 #include "cuda/kernels/sm90/element_sm90.cuh"
-#include "cuda/kernels/sm90/shape_sm90.cuh"
+#include "cuda/kernels/sm90/pipeline_sm90.cuh"
+#include "cuda/kernels/softmax_row.cuh"
 
 template <class ELEMENT, class SHAPE> struct decode_sm90 {
     typedef smem_sm90<SHAPE> smem_type;
@@ -25,11 +27,14 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
     static_assert(SHAPE::DECODE_SLOT_BYTES == WARPGROUP_WARPS * DECODE_WARP_ROWS * HEAD_DIM * sizeof(float),
                   "a slot holds every warp's output");
 
+    const pod_kernel_params &params;
+    smem_type &smem;
+
     /** A warp's eight rows: a lane has rows 2 (lane % 4) and + 1. */
     struct accumulators {
         float out[O_TILES][4]; /* of columns lane / 4 and + 8 of each 16 */
-        float max[2];          /* in score units; -inf: no key was seen */
-        float sum[2];          /* of this lane's keys only, until the end */
+        float origin[2];
+        float sum[2]; /* of this lane's keys only, until the end */
     };
 
     static __device__ __forceinline__ int own_warp() {
@@ -43,8 +48,7 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
     }
 
     /** The rows as B operands: lane / 4 is the row, its columns 2 (lane % 4) and + 8 of each step. */
-    static __device__ __forceinline__ void load_q(const pod_kernel_params &params, const decode_work &work,
-                                                  uint32_t (&q)[K_STEPS][2], int first_row) {
+    __device__ __forceinline__ void load_q(const decode_work &work, uint32_t (&q)[K_STEPS][2], int first_row) {
         int row = first_row + own_lane() / 4;
         bool exists = row < work.num_rows;
         int64_t offset = q_offset(params, work.request, work.item.kv_head, exists ? row : 0);
@@ -73,8 +77,7 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
 #pragma unroll
             for (int i = 0; i < 2; i++) {
                 int own_step = step + i % STEPS_AT_ONCE, key = i / STEPS_AT_ONCE * STEP_KEYS;
-                ptx_ldmatrix_x4(k[i], (k_lane + own_step / 4 * SWIZZLE_BYTES + key * SHAPE::ROW_BYTES) ^
-                                          (own_step % 4 * 2 * CHUNK_BYTES));
+                ptx_ldmatrix_x4(k[i], step_chunk(k_lane, own_step, SWIZZLE_BYTES) + key * SHAPE::ROW_BYTES);
             }
 #pragma unroll
             for (int i = 0; i < 2; i++) {
@@ -89,34 +92,26 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
         }
     }
 
-    static __device__ __forceinline__ void mask(const pod_kernel_params &params, const decode_work &work, float (&s)[4],
-                                                int first_row, int32_t first_key) {
+    __device__ __forceinline__ void mask(const decode_work &work, float (&s)[4], int first_row, int32_t first_key) {
 #pragma unroll
         for (int j = 0; j < 2; j++) {
             int32_t key = first_key + own_lane() / 4; /* read anew: one row after the other needs fewer registers */
             int row = first_row + own_lane() % 4 * 2 + j;
-            /* of small numbers, and in fewer registers than that of integers */
-            int32_t token = (int32_t)__fdividef((float)row + 0.5f, (float)params.shape.group);
-            pod_key_range range = visible_keys(params, work.request, token);
+            pod_key_range range = visible_keys(params, work.request, place_small_row(params, row).token);
             if (key < range.begin || key >= range.end) s[j] = -INFINITY;
             if (key + 8 < range.begin || key + 8 >= range.end) s[2 + j] = -INFINITY;
         }
     }
 
-    /** Raises the maxima to what the warp's keys say; output and sums follow. */
-    template <int STEPS>
-    static __device__ __forceinline__ void raise_max(const float (&s)[STEPS][4], accumulators &acc, float scale) {
+    /** Raises the origins to the largest of the warp's scores, of which `max` are this lane's; output and sums follow.
+     */
+    static __device__ __forceinline__ void raise(const float (&max)[2], accumulators &acc, float scale) {
 #pragma unroll
         for (int j = 0; j < 2; j++) {
-            float max = acc.max[j];
-#pragma unroll
-            for (int i = 0; i < STEPS; i++) max = fmaxf(max, fmaxf(s[i][j], s[i][2 + j]));
-            max = fmaxf(max, __shfl_xor_sync(~0u, max, 4));
-            max = fmaxf(max, __shfl_xor_sync(~0u, max, 8));
-            max = fmaxf(max, __shfl_xor_sync(~0u, max, 16));
-            float factor = acc.max[j] == -INFINITY ? 0.0f : ptx_ex2((acc.max[j] - max) * scale);
-            acc.max[j] = max;
-            acc.sum[j] *= factor;
+            float row_max = fmaxf(max[j], __shfl_xor_sync(~0u, max[j], 4));
+            row_max = fmaxf(row_max, __shfl_xor_sync(~0u, row_max, 8));
+            row_max = fmaxf(row_max, __shfl_xor_sync(~0u, row_max, 16));
+            float factor = raise_row(acc.origin[j], acc.sum[j], row_max * scale);
 #pragma unroll
             for (int m = 0; m < O_TILES; m++) {
                 acc.out[m][j] *= factor;
@@ -128,21 +123,22 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
     /** Scores become probabilities, as B operands. */
     template <int STEPS>
     static __device__ __forceinline__ void softmax(const float (&s)[STEPS][4], accumulators &acc,
-                                                   uint32_t (&p)[STEPS][2], float scale, float slack) {
+                                                   uint32_t (&p)[STEPS][2], float scale) {
+        float max[2];
         bool rises = false;
 #pragma unroll
-        for (int i = 0; i < STEPS; i++) {
-            rises |= fmaxf(s[i][0], s[i][2]) > acc.max[0] + slack || fmaxf(s[i][1], s[i][3]) > acc.max[1] + slack;
-        }
-        if (__any_sync(~0u, rises)) raise_max<STEPS>(s, acc, scale);
-        float origin[2];
+        for (int j = 0; j < 2; j++) {
+            max[j] = fmaxf(s[0][j], s[0][2 + j]);
 #pragma unroll
-        for (int j = 0; j < 2; j++) origin[j] = acc.max[j] == -INFINITY ? 0.0f : acc.max[j] * scale;
+            for (int i = 1; i < STEPS; i++) max[j] = fmaxf(max[j], fmaxf(s[i][j], s[i][2 + j]));
+            rises |= fmaf(max[j], scale, -acc.origin[j]) > POD_RESCALE_LOG2;
+        }
+        if (__any_sync(~0u, rises)) raise(max, acc, scale);
 #pragma unroll
         for (int i = 0; i < STEPS; i++) {
             float e[4];
 #pragma unroll
-            for (int j = 0; j < 4; j++) e[j] = ptx_ex2(fmaf(s[i][j], scale, -origin[j % 2]));
+            for (int j = 0; j < 4; j++) e[j] = ptx_ex2(fmaf(s[i][j], scale, -acc.origin[j % 2]));
             acc.sum[0] += e[0] + e[2];
             acc.sum[1] += e[1] + e[3];
             p[i][0] = ptx_movmatrix_trans(ELEMENT::pack(e[0], e[1]));
@@ -150,22 +146,27 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
         }
     }
 
-    /** Probabilities of the STEPS * 16 keys from `first_key` on, whose rows of a K tile begin at `keys_smem`. */
+    /** What a warp computes at a time: eight rows against keys whose rows of a K tile begin at `keys_smem`. */
+    struct step_place {
+        uint32_t keys_smem;
+        int32_t first_row, first_key;
+    };
+
+    /** Probabilities of STEPS * 16 keys. */
     template <int STEPS>
-    static __device__ __forceinline__ void
-    probabilities(const pod_kernel_params &params, const decode_work &work, const uint32_t (&q)[K_STEPS][2],
-                  accumulators &acc, uint32_t (&p)[STEPS][2], uint32_t keys_smem, int first_row, int32_t first_key) {
+    __device__ __forceinline__ void probabilities(const decode_work &work, const uint32_t (&q)[K_STEPS][2],
+                                                  accumulators &acc, uint32_t (&p)[STEPS][2], step_place at) {
         float s[STEPS][4];
-        scores<STEPS>(s, q, keys_smem);
+        scores<STEPS>(s, q, at.keys_smem);
         if (params.softcap_log2 > 0.0f) {
 #pragma unroll
             for (int i = 0; i < STEPS * 4; i++) s[i / 4][i % 4] = softcap_score(params, s[i / 4][i % 4]);
         }
-        if (first_key + STEPS * STEP_KEYS > work.unmasked_end || first_key < work.unmasked_begin) {
+        if (at.first_key + STEPS * STEP_KEYS > work.unmasked.end || at.first_key < work.unmasked.begin) {
 #pragma unroll
-            for (int i = 0; i < STEPS; i++) mask(params, work, s[i], first_row, first_key + i * STEP_KEYS);
+            for (int i = 0; i < STEPS; i++) mask(work, s[i], at.first_row, at.first_key + i * STEP_KEYS);
         }
-        softmax<STEPS>(s, acc, p, params.score_scale, params.score_slack);
+        softmax<STEPS>(s, acc, p, params.score_scale);
     }
 
     static __device__ __forceinline__ void accumulate(accumulators &acc, const uint32_t (&p)[2], uint32_t keys_smem) {
@@ -174,12 +175,12 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
 #pragma unroll
         for (int m = 0; m < O_TILES; m++) {
             uint32_t v[4];
-            ptx_ldmatrix_x4_trans(v, (v_lane + m / 4 * SWIZZLE_BYTES) ^ (m % 4 * 2 * CHUNK_BYTES));
+            ptx_ldmatrix_x4_trans(v, step_chunk(v_lane, m, SWIZZLE_BYTES));
             ELEMENT::mma(acc.out[m], v, p[0], p[1]);
         }
     }
 
-    /** Values behind the request's end are whatever the cache holds there, also NaN: they become zeros. The warps meet
+    /** Values after the request's end are whatever the cache holds there, also NaN: they become zeros. The warps meet
      * first: what they read in this place in earlier rounds is told by barriers that tools do not follow. */
     static __device__ void clear_values(uint32_t v_smem, int32_t num_keys) {
         constexpr int ROW_CHUNKS = HEAD_DIM / CHUNK_ELEMENTS;
@@ -191,26 +192,23 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
         sync();
     }
 
-    /** Waits for the V tile at `at`, whose first key is `first_key`, and clears what lies behind the request's end. */
-    static __device__ __forceinline__ void wait_values(smem_type &smem, const decode_work &work, const ring &at,
-                                                       int32_t first_key) {
+    /** Waits for the V tile at `at`, whose first key is `first_key`, and clears what is after the request's end. */
+    __device__ __forceinline__ void wait_values(const decode_work &work, const ring &at, int32_t first_key) {
         ptx_mbarrier_wait(barrier_at(smem.decode_kv_full, at.slot), at.parity);
         int32_t num_keys = work.request.kv_len - first_key;
         if (num_keys < TOKENS) {
-            clear_values(ptx_smem(decode_ring(smem)) + at.slot * SHAPE::DECODE_SLOT_BYTES, max(0, num_keys));
+            clear_values(smem_address(decode_ring(smem)) + at.slot * SHAPE::DECODE_SLOT_BYTES, max(0, num_keys));
         }
     }
 
     /** All tiles of the work. `at` stays at the last tile's V, which is not released. */
-    template <int GROUPS>
-    static __device__ __forceinline__ void run(const pod_kernel_params &params, smem_type &smem,
-                                               const decode_work &work, ring &at, accumulators &acc) {
+    template <int GROUPS> __device__ __forceinline__ void run(const decode_work &work, ring &at, accumulators &acc) {
         constexpr int WARPS_PER_GROUP = WARPGROUP_WARPS / GROUPS, STEPS = GROUPS, STEPS_AT_ONCE = GROUPS == 1 ? 1 : 2;
         int first_row = own_warp() / WARPS_PER_GROUP * DECODE_WARP_ROWS;
         int own_keys = own_warp() % WARPS_PER_GROUP * STEP_KEYS * STEPS;
-        uint32_t q[K_STEPS][2], slots_smem = ptx_smem(decode_ring(smem)) + own_keys * SHAPE::ROW_BYTES;
-        load_q(params, work, q, first_row);
-        acc.max[0] = acc.max[1] = -INFINITY;
+        uint32_t q[K_STEPS][2], slots_smem = smem_address(decode_ring(smem)) + own_keys * SHAPE::ROW_BYTES;
+        load_q(work, q, first_row);
+        acc.origin[0] = acc.origin[1] = NO_KEY_YET;
         acc.sum[0] = acc.sum[1] = 0.0f;
 #pragma unroll
         for (int m = 0; m < O_TILES; m++) acc.out[m][0] = acc.out[m][1] = acc.out[m][2] = acc.out[m][3] = 0.0f;
@@ -226,11 +224,12 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
 #pragma unroll 1
             for (int i = 0; i < STEPS; i += STEPS_AT_ONCE) {
                 uint32_t p[STEPS_AT_ONCE][2];
-                probabilities<STEPS_AT_ONCE>(params, work, q, acc, p, k_smem + i * STEP_KEYS * SHAPE::ROW_BYTES,
-                                             first_row, first_key + own_keys + i * STEP_KEYS);
-                /* behind the vote on the scores: all of K has then been read */
+                probabilities<STEPS_AT_ONCE>(
+                    work, q, acc, p,
+                    {k_smem + i * STEP_KEYS * SHAPE::ROW_BYTES, first_row, first_key + own_keys + i * STEP_KEYS});
+                /* after the vote on the scores: all of K has then been read */
                 if (i + STEPS_AT_ONCE == STEPS) warp_arrive(k_empty);
-                if (i == 0) wait_values(smem, work, at, first_key);
+                if (i == 0) wait_values(work, at, first_key);
 #pragma unroll
                 for (int j = 0; j < STEPS_AT_ONCE; j++) {
                     accumulate(acc, p[j], v_smem + (i + j) * STEP_KEYS * SHAPE::ROW_BYTES);
@@ -247,23 +246,23 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
             sum += __shfl_xor_sync(~0u, sum, 4);
             sum += __shfl_xor_sync(~0u, sum, 8);
             acc.sum[j] = sum + __shfl_xor_sync(~0u, sum, 16);
-            acc.max[j] *= params.score_scale; /* scale > 0 is the host's promise */
+            acc.origin[j] = partial_max(acc.origin[j]);
         }
     }
 
-    /** Where a warp's output stands in the slot: blocks of eight columns, placed so that rows meet different banks. */
+    /** Where a warp's output is in the slot: blocks of eight columns, placed so that rows meet different banks. */
     static __device__ __forceinline__ int block_offset(int warp, int row, int block) {
         return ((warp * DECODE_WARP_ROWS + row) * BLOCKS + (block ^ row / 2)) * 8;
     }
 
     /** Puts the warp's rows into the last tile's slot. */
-    static __device__ __forceinline__ void write_slot(float *slot, smem_type &smem, const accumulators &acc) {
+    __device__ __forceinline__ void write_slot(float *slot, const accumulators &acc) {
         int lane = own_lane(), warp = own_warp();
         sync(); /* all are done with the tile */
 #pragma unroll
         for (int j = 0; j < 2; j++) {
             int row = lane % 4 * 2 + j;
-            if (lane < 4) smem.decode_sums[warp][row] = make_float2(acc.max[j], acc.sum[j]);
+            if (lane < 4) smem.decode_sums[warp][row] = make_float2(acc.origin[j], acc.sum[j]);
 #pragma unroll
             for (int m = 0; m < O_TILES; m++) {
                 slot[block_offset(warp, row, 2 * m) + lane / 4] = acc.out[m][j];
@@ -275,41 +274,35 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
 
     /** Eight neighbouring columns of a row, joined over the warps that share it. */
     template <int GROUPS>
-    static __device__ __forceinline__ void join_warps(const float *slot, const smem_type &smem, int row, int block,
-                                                      float (&out)[8], float2 &sum) {
+    __device__ __forceinline__ void join_warps(const float *slot, int row, int block, float (&out)[8], float2 &sum) {
         constexpr int WARPS_PER_GROUP = WARPGROUP_WARPS / GROUPS;
         int first_warp = row / DECODE_WARP_ROWS * WARPS_PER_GROUP, warp_row = row % DECODE_WARP_ROWS;
-        sum.x = -INFINITY;
-        sum.y = 0.0f;
-#pragma unroll
-        for (int w = 0; w < WARPS_PER_GROUP; w++) sum.x = fmaxf(sum.x, smem.decode_sums[first_warp + w][warp_row].x);
+        sum = make_float2(-INFINITY, 0.0f);
 #pragma unroll
         for (int c = 0; c < 8; c++) out[c] = 0.0f;
 #pragma unroll
         for (int w = 0; w < WARPS_PER_GROUP; w++) {
             float2 part = smem.decode_sums[first_warp + w][warp_row];
-            float factor = pod_merge_factor(part.x, sum.x);
+            pod_merge_factors factors = pod_merge_part(&sum.x, &sum.y, part.x, part.y);
             const float *from = slot + block_offset(first_warp + w, warp_row, block);
-            sum.y += part.y * factor;
 #pragma unroll
-            for (int c = 0; c < 8; c++) out[c] += from[c] * factor;
+            for (int c = 0; c < 8; c++) out[c] = out[c] * factors.row + from[c] * factors.part;
         }
     }
 
-    /** Ends an item whose warps' results stand in the slot: writes its rows, or keeps them as a part. */
-    template <int GROUPS>
-    static __device__ __forceinline__ void write_rows(const pod_kernel_params &params, const decode_work &work,
-                                                      const float *slot, const smem_type &smem) {
-        bool is_whole = work.item.num_parts == 1;
+    /** Ends an item whose warps' results are in the slot: writes its rows, or keeps them as a part. */
+    template <int GROUPS> __device__ __forceinline__ void write_rows(const decode_work &work, const float *slot) {
+        bool is_split = work.item.num_parts > 1;
         int64_t partial_row = (int64_t)pod_core_decode_slot(&work.item, work.item.part) * params.tiling.decode_rows;
         int32_t t = ptx_tid() % WARPGROUP_THREADS, block = t % BLOCKS;
         for (int row = t / BLOCKS; row < work.num_rows; row += WARPGROUP_THREADS / BLOCKS) {
             float out[8];
             float2 sum;
-            join_warps<GROUPS>(slot, smem, row, block, out, sum);
-            if (is_whole) {
-                float factor = finish_row(params, work.request, work.item.kv_head, row, sum.x, sum.y, block == 0);
-                uint16_t *to = (uint16_t *)params.out + out_offset(params, work.request, work.item.kv_head, row);
+            join_warps<GROUPS>(slot, row, block, out, sum);
+            if (!is_split) {
+                row_place place = place_row(params, row);
+                float factor = finish_row(params, work.request, work.item.kv_head, place, sum, block == 0);
+                uint16_t *to = (uint16_t *)params.out + out_offset(params, work.request, work.item.kv_head, place);
                 *(uint4 *)(to + block * 8) = make_uint4(
                     ELEMENT::pack(out[0] * factor, out[1] * factor), ELEMENT::pack(out[2] * factor, out[3] * factor),
                     ELEMENT::pack(out[4] * factor, out[5] * factor), ELEMENT::pack(out[6] * factor, out[7] * factor));
@@ -323,77 +316,41 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
         }
     }
 
-    /** Joins the parts of a split item and writes its rows; a warp takes two at a time, a lane HEAD_DIM / 32 columns.
-     */
-    static __device__ void merge(const pod_kernel_params &params, const decode_work &work) {
-        constexpr int ROWS = 2, COLUMNS = HEAD_DIM / 32;
-        int lane = own_lane();
-        for (int first_row = own_warp() * ROWS; first_row < work.num_rows; first_row += WARPGROUP_WARPS * ROWS) {
-            merged_rows<ROWS, COLUMNS> merged;
-            merge_parts(
-                merged, params.schedule.decode_partial_sum, params.schedule.decode_partial_out,
-                [&](int part) { return pod_core_decode_slot(&work.item, part); }, work.item.num_parts,
-                params.tiling.decode_rows, HEAD_DIM, first_row, 1, work.num_rows, lane * COLUMNS);
-#pragma unroll
-            for (int i = 0; i < ROWS; i++) {
-                int row = first_row + i;
-                if (row >= work.num_rows) break;
-                float factor =
-                    finish_row(params, work.request, work.item.kv_head, row, merged.max[i], merged.sum[i], lane == 0);
-                int64_t offset = out_offset(params, work.request, work.item.kv_head, row);
-                uint32_t *words = (uint32_t *)((uint16_t *)params.out + offset + lane * COLUMNS);
-#pragma unroll
-                for (int c = 0; c < COLUMNS; c += 2) {
-                    words[c / 2] = ELEMENT::pack(merged.out[i][c] * factor, merged.out[i][c + 1] * factor);
-                }
-            }
-        }
+    /** Joins the parts of a split item and writes its rows. */
+    __device__ void merge(const decode_work &work) {
+        typedef merge_shape<HEAD_DIM, WARPGROUP_THREADS, HEAD_DIM / 32, 2> shape;
+        merge_parts<ELEMENT, shape>(params, work, params.tiling.decode_rows, 0, work.num_rows,
+                                    ptx_tid() % WARPGROUP_THREADS);
     }
 
-    /** Whether this CTA finished the last part of the item. */
-    static __device__ __forceinline__ bool count_part(const pod_kernel_params &params, smem_type &smem,
-                                                      const decode_work &work) {
-        __threadfence();
-        sync();
-        if (ptx_tid() % WARPGROUP_THREADS == 0) {
-            uint32_t *counter = &params.schedule.slice_counters[work.item.first_slice];
-            uint32_t is_last = atomicAdd(counter, 1) == (uint32_t)work.item.num_parts - 1;
-            if (is_last) *counter = 0;
-            smem.is_last[PREFILL_WARPGROUPS] = is_last;
-        }
-        sync();
-        if (!smem.is_last[PREFILL_WARPGROUPS]) return false;
-        __threadfence();
-        return true;
-    }
-
-    template <int GROUPS>
-    static __device__ __forceinline__ void work_on(const pod_kernel_params &params, smem_type &smem,
-                                                   const decode_work &work, ring &at) {
+    template <int GROUPS> __device__ __forceinline__ void work_on(const decode_work &work, ring &at) {
         accumulators acc;
-        run<GROUPS>(params, smem, work, at, acc);
+        run<GROUPS>(work, at, acc);
         float *slot = (float *)(decode_ring(smem) + at.slot * SHAPE::DECODE_SLOT_BYTES);
-        write_slot(slot, smem, acc);
-        write_rows<GROUPS>(params, work, slot, smem);
+        write_slot(slot, acc);
+        write_rows<GROUPS>(work, slot);
         ptx_fence_async_smem(); /* the next copy into the slot comes after what was written there */
         warp_arrive(barrier_at(smem.decode_kv_empty, at.slot));
         at.advance();
-        if (work.item.num_parts > 1 && count_part(params, smem, work)) merge(params, work);
+        if (work.item.num_parts == 1) return;
+        part_counter counter = {&params.schedule.slice_counters[work.item.first_slice], 0, ~0u};
+        part_warps threads = {BARRIER_DECODE, &smem.is_last[PREFILL_WARPGROUPS]};
+        if (count_part(threads, counter, work.item.num_parts)) merge(work);
     }
 
-    static __device__ void consume(const pod_kernel_params &params, smem_type &smem) {
-        const uint32_t first_slot = ptx_uniform(first_decode_slot(smem));
+    __device__ void consume() {
+        const uint32_t first_slot = warp_uniform(first_decode_slot(smem));
         ring at = {first_slot, 0, first_slot};
         for (ring_place<WORK_SLOTS> slot = {0, 0};; slot.advance()) {
             ptx_mbarrier_wait(barrier_at(smem.decode_full, slot.slot), slot.parity);
             const decode_work &work = smem.decode[slot.slot];
             if (work.item.kv_head < 0) break;
             if (work.num_rows <= DECODE_WARP_ROWS)
-                work_on<1>(params, smem, work, at);
+                work_on<1>(work, at);
             else if (work.num_rows <= 2 * DECODE_WARP_ROWS)
-                work_on<2>(params, smem, work, at);
+                work_on<2>(work, at);
             else
-                work_on<4>(params, smem, work, at);
+                work_on<4>(work, at);
             threads_arrive(barrier_at(smem.decode_empty, slot.slot));
         }
     }

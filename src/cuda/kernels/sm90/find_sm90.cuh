@@ -3,41 +3,23 @@
 #ifndef POD_SM90_FIND_CUH
 #define POD_SM90_FIND_CUH
 
-#include "cuda/kernels/decode_line.cuh"
-#include "cuda/kernels/sm90/shape_sm90.cuh"
+#include "cuda/kernels/mask.cuh"
+#include "cuda/kernels/requests.cuh"
+#include "cuda/kernels/sm90/pace_sm90.cuh"
 
 template <class SHAPE> struct find_sm90 {
     typedef smem_sm90<SHAPE> smem_type;
 
     static __device__ __forceinline__ void find_prefill(const pod_kernel_params &params, int32_t ticket,
                                                         prefill_work &work) {
-        int32_t kv_heads = params.shape.kv_heads;
-        work.entry = params.schedule.entries[ticket / kv_heads];
-        work.kv_head = ticket % kv_heads;
-        work.request = load_request(params, work.entry.request);
-        work.row_begin = work.entry.row_begin + ptx_cta_rank() * SHAPE::CTA_ROWS;
+        work.item = pod_core_prefill_item(&params.shape, &params.schedule, ticket);
+        work.request = load_request(params, work.item.entry.request);
+        work.row_begin = work.item.entry.row_begin + ptx_cta_rank() * SHAPE::CTA_ROWS;
         work.first_row = place_row(params, work.row_begin);
         work.num_rows = min((int32_t)SHAPE::CTA_ROWS, work.request.q_len * params.shape.group - work.row_begin);
-        work.first_key = work.entry.tile_begin * SHAPE::PREFILL_TOKENS;
-        work.load = {work.entry.request, work.request.kv_len, work.kv_head, work.first_key, work.entry.num_tiles, 0};
-    }
-
-    /** Whether decode gets a slot of prefill's for this launch, before there are barriers. One lane. */
-    static __device__ __forceinline__ void lend(const pod_kernel_params &params, smem_type &smem) {
-        const pod_schedule_header *header = params.schedule.header;
-        float decode_tiles = (float)header->num_decode_tiles, prefill_tiles = (float)header->num_prefill_tiles;
-        bool has_boxes = params.box_tokens < SHAPE::DECODE_TOKENS;
-        smem.is_lent = decode_tiles >= LENDING_TILES * prefill_tiles &&
-                       (has_boxes || decode_tiles <= LENDING_TILES_MOST * prefill_tiles);
-    }
-
-    /** How far prefill may be ahead of decode; until this is known, by some tiles. */
-    static __device__ __forceinline__ void set_pace(const pod_kernel_params &params, smem_type &smem) {
-        const pod_schedule_header *header = params.schedule.header;
-        float prefill_tiles = (float)header->num_prefill_tiles * CLUSTER_CTAS;
-        float lead = smem.is_lent ? PACE_LEAD_LENT : PACE_LEAD;
-        float per_decode = lead * prefill_tiles / (float)max(header->num_decode_tiles, 1);
-        atomicExch(&smem.pace.prefill_per_decode_f32, __float_as_int(per_decode));
+        work.first_key = work.item.entry.tile_begin * SHAPE::PREFILL_TOKENS;
+        work.load = {work.item.entry.request, work.request.kv_len,       work.item.kv_head,
+                     work.first_key,          work.item.entry.num_tiles, 0};
     }
 
     /** The ticket that the cluster's first CTA drew, in both CTAs. The second reads it before the first can come back
@@ -45,7 +27,7 @@ template <class SHAPE> struct find_sm90 {
     static __device__ __forceinline__ int32_t share_ticket(smem_type &smem, uint32_t number, int32_t ticket) {
         uint32_t place = number % WORK_SLOTS, full = barrier_at(smem.ticket_full, place);
         if (ptx_cta_rank() == 0) {
-            ptx_st_smem_at(ptx_smem(&smem.ticket[place]), 1, ticket);
+            ptx_st_smem_at(smem_address(&smem.ticket[place]), 1, ticket);
             ptx_mbarrier_release_at(full, 1);
             return ticket;
         }
@@ -57,8 +39,8 @@ template <class SHAPE> struct find_sm90 {
     static __device__ __forceinline__ void describe_prefill(const pod_kernel_params &params, smem_type &smem,
                                                             int32_t ticket, uint32_t number, uint32_t first_tile) {
         prefill_work &work = smem.prefill[number % WORK_SLOTS];
-        bool exists = ticket < params.schedule.header->num_prefill_entries * params.shape.kv_heads;
-        work.kv_head = -1;
+        bool exists = ticket < pod_core_num_prefill_tickets(&params.shape, params.schedule.header);
+        work.item.kv_head = -1;
         if (exists) find_prefill(params, ticket, work);
         work.load.first_tile = first_tile;
         work.number = number;
@@ -91,12 +73,12 @@ template <class SHAPE> struct find_sm90 {
                     ticket = share_ticket(smem, number - 1, ticket);
                     describe_prefill(params, smem, ticket, number, first_tile);
                 }
-                exists = work.kv_head >= 0;
+                exists = work.item.kv_head >= 0;
                 ptx_mbarrier_arrive(barrier_at(smem.prefill_full, slot));
-                if (number == 0) set_pace(params, smem);
-                if (exists) first_tile += work.entry.num_tiles;
+                if (number == 0) pace_sm90<SHAPE>::set(params, smem);
+                if (exists) first_tile += work.item.entry.num_tiles;
                 if (exists && ptx_cta_rank() == 0) {
-                    ptx_mbarrier_wait(ptx_smem(&smem.prefill_ending), number % 2);
+                    ptx_mbarrier_wait(smem_address(&smem.prefill_ending), number % 2);
                     ticket = (int32_t)(gridDim.x / CLUSTER_CTAS + atomicAdd(&header->prefill_ticket, 1));
                 }
             }
@@ -104,17 +86,17 @@ template <class SHAPE> struct find_sm90 {
         }
     }
 
+    /** Describes the item at the cursor. */
     static __device__ __forceinline__ void find_decode(const pod_kernel_params &params, pod_decode_place place,
-                                                       int32_t request, int32_t position, int32_t slice,
-                                                       int32_t slice_end, decode_work &work) {
+                                                       int32_t request, const decode_cursor &cursor,
+                                                       decode_work &work) {
         work.request = load_request(params, request);
-        pod_core_decode_item_of(&params.shape, &params.tiling, &params.schedule, place, request, position, slice,
-                                slice_end, &work.item);
+        pod_core_decode_item_of(&params.shape, &params.tiling, &params.schedule, place, request, cursor.position,
+                                cursor.slice, cursor.slice_end, &work.item);
         work.num_rows = work.request.q_len * params.shape.group;
         work.first_key = work.item.tile_begin * SHAPE::DECODE_TOKENS;
         work.load = {request, work.request.kv_len, work.item.kv_head, work.first_key, work.item.num_tiles, 0};
-        work.unmasked_end = visible_keys(params, work.request, 0).end;
-        work.unmasked_begin = visible_keys(params, work.request, work.request.q_len - 1).begin;
+        work.unmasked = unmasked_keys(params, work.request, 0, work.request.q_len - 1);
     }
 
     /** Describes the item that comes next, of this slice or of the slice drawn before, or the end. */
@@ -142,7 +124,7 @@ template <class SHAPE> struct find_sm90 {
         pod_decode_place place = pod_core_decode_place(&params.shape, header, position);
         int32_t request = find_decode_request(params.schedule, position - place.head_begin, lane);
         if (lane == 0) {
-            find_decode(params, place, request, position, cursor.slice, cursor.slice_end, work);
+            find_decode(params, place, request, cursor, work);
             cursor.position = position + work.item.num_tiles;
         }
     }

@@ -1,17 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The loaders: two warps that keep the rings of K and V tiles full.
  *
- * A tile is a number of boxes that lie in one page each; a lane owns one box, looks its page up a tile ahead and issues
+ * A tile is a number of boxes, each in one page; a lane owns one box, looks its page up a tile ahead and issues
  * its own copy. Boxes that no key of the request is in name page -1, which the copy engine answers with zeros. */
 #ifndef POD_SM90_LOAD_CUH
 #define POD_SM90_LOAD_CUH
 
 #include "cuda/kernels/sm90/find_sm90.cuh"
-#include "cuda/kernels/sm90/shape_sm90.cuh"
+#include "cuda/kernels/sm90/pace_sm90.cuh"
 
-/** Where a box of tokens stands in the cache. */
+/** Where a box of tokens is in the cache. */
 struct box_place {
     int32_t page, slot;
+};
+
+/** A slot of a ring, and its two barriers. */
+struct load_slot {
+    uint32_t smem, full, empty, parity;
+};
+
+/** A ring of slots. */
+struct load_ring {
+    uint32_t smem;
+    const uint64_t *full, *empty;
 };
 
 /** K or V of a head. */
@@ -26,14 +37,9 @@ template <class SHAPE> struct load_sm90 {
 
     static __device__ __forceinline__ box_place locate_box(const pod_kernel_params &params, int32_t request,
                                                            int32_t kv_len, int32_t token) {
-        box_place place = {-1, token};
-        if (token >= kv_len) return place;
-        place.page = request;
-        if (params.page_table == nullptr) return place;
-        int32_t index = params.page_shift >= 0 ? token >> params.page_shift : token / params.page_size;
-        place.slot = token - index * params.page_size;
-        place.page = __ldg(params.page_table + request * params.page_table_stride + index);
-        return place;
+        if (token >= kv_len) return {-1, token};
+        pod_key_slot at = key_slot(params, token);
+        return {load_page(params, request, at.page_idx), at.slot};
     }
 
     /** This lane's box of every tile of TOKENS tokens. */
@@ -52,32 +58,20 @@ template <class SHAPE> struct load_sm90 {
     /** Fills one slot: waits until it is empty, then every lane copies its box. SHARES: into both CTAs, each loader one
      * half of the tile's tokens; `box` is then one of that half. */
     template <int TOKENS, bool SHARES, class BOX>
-    static __device__ __forceinline__ void load_slot(const pod_kernel_params &params, const BOX &box, box_place place,
-                                                     load_source from, uint32_t slot_smem, uint32_t full,
-                                                     uint32_t empty, uint32_t parity, int lane) {
-        ptx_mbarrier_wait(empty, parity ^ 1);
-        if (lane == 0) ptx_mbarrier_arrive_expect(full, TOKENS * SHAPE::ROW_BYTES);
+    static __device__ __forceinline__ void fill_slot(const pod_kernel_params &params, const BOX &box, box_place place,
+                                                     load_source from, load_slot slot, int lane) {
+        ptx_mbarrier_wait(slot.empty, slot.parity ^ 1);
+        if (lane == 0) ptx_mbarrier_arrive_expect(slot.full, TOKENS * SHAPE::ROW_BYTES);
         __syncwarp();
         if (!box.exists) return;
-        uint32_t to = slot_smem + box.token / SWIZZLE_ROWS * SHAPE::GROUP_BYTES + box.half * SWIZZLE_BYTES;
+        uint32_t to = slot.smem + box.token / SWIZZLE_ROWS * SHAPE::GROUP_BYTES + box.half * SWIZZLE_BYTES;
         const int32_t at[5] = {box.half * HALF_COLUMNS, params.is_wide ? 0 : place.slot, from.head,
                                params.is_wide ? place.slot / SWIZZLE_ROWS : place.page,
                                params.is_wide ? place.page : 0};
         if (SHARES)
-            ptx_tma_load_5d_to((1 << CLUSTER_CTAS) - 1, to, from.map, full, at, ptx_policy_evict_last());
+            ptx_tma_load_5d_to((1 << CLUSTER_CTAS) - 1, to, from.map, slot.full, at, ptx_policy_evict_last());
         else
-            ptx_tma_load_5d(to, from.map, full, at, ptx_policy_evict_first());
-    }
-
-    /** Prefill waits for decode where it is ahead by more than its share: then decode is the longer side, and prefill
-     * has all of its time. At once the two get more into each other's way than spread over it. */
-    static __device__ __forceinline__ void keep_pace(smem_type &smem, uint32_t tiles_loaded, int lane) {
-        for (; lane == 0; __nanosleep(PACE_SLEEP_NS)) {
-            float per_decode = __int_as_float(atomicOr(&smem.pace.prefill_per_decode_f32, 0));
-            float decode_tiles = (float)atomicOr(&smem.pace.decode_tiles, 0);
-            if ((float)tiles_loaded <= per_decode * decode_tiles + PACE_LEAD_TILES) break;
-        }
-        __syncwarp();
+            ptx_tma_load_5d(to, from.map, slot.full, at, ptx_policy_evict_first());
     }
 
     /** Where V(n) of prefill takes the place of V(n - 1), waits until that is done with. */
@@ -92,8 +86,8 @@ template <class SHAPE> struct load_sm90 {
      * costs less than registers that live that long. */
     template <int TOKENS, bool SHARES, int PAIRS>
     static __device__ __forceinline__ void load_tiles(const pod_kernel_params &params, const load_work &work,
-                                                      const uint64_t *full, const uint64_t *empty, uint32_t ring_smem,
-                                                      ring_place<PAIRS> &at, smem_type &smem, int lane) {
+                                                      load_ring ring, ring_place<PAIRS> &at, smem_type &smem,
+                                                      int lane) {
         constexpr uint32_t SLOT_BYTES = TOKENS * SHAPE::ROW_BYTES;
         constexpr int OWN_TOKENS = SHARES ? SHAPE::LOADER_TOKENS : TOKENS;
         lane_box<OWN_TOKENS> box(params, lane);
@@ -105,25 +99,26 @@ template <class SHAPE> struct load_sm90 {
             return locate_box(params, work.request_idx, work.kv_len, token + tile * TOKENS);
         };
         auto load = [&](const load_source &from, box_place place, uint32_t slot_smem, uint32_t slot, uint32_t parity) {
-            load_slot<TOKENS, SHARES>(params, box, place, from, slot_smem, barrier_at(full, slot),
-                                      barrier_at(empty, slot), parity, lane);
+            fill_slot<TOKENS, SHARES>(params, box, place, from,
+                                      {slot_smem, barrier_at(ring.full, slot), barrier_at(ring.empty, slot), parity},
+                                      lane);
         };
         auto load_k = [&](box_place place, ring_place<PAIRS> pair) {
-            load({&params.k_map, work.kv_head * params.k_head_halves}, place, ring_smem + pair.slot * 2 * SLOT_BYTES,
+            load({&params.k_map, work.kv_head * params.k_head_halves}, place, ring.smem + pair.slot * 2 * SLOT_BYTES,
                  pair.slot * 2, pair.parity);
         };
         auto load_v = [&](box_place place, ring_place<PAIRS> pair) {
             uint32_t slot = pair.slot * 2 + 1;
             load({&params.v_map, work.kv_head * params.v_head_halves}, place,
-                 SHARES ? values_smem(smem, smem.is_lent, pair.slot) : ring_smem + slot * SLOT_BYTES, slot,
+                 SHARES ? values_smem(smem, smem.is_lent, pair.slot) : ring.smem + slot * SLOT_BYTES, slot,
                  pair.parity);
         };
         box_place place = locate(0), next = locate(1);
         if (SHARES) load_k(place, at);
         for (int32_t tile = 0; tile < work.num_tiles; tile++) {
-            if (SHARES && tile == work.num_tiles - 1) warp_arrive(ptx_smem(&smem.prefill_ending));
+            if (SHARES && tile == work.num_tiles - 1) warp_arrive(smem_address(&smem.prefill_ending));
             if (SHARES)
-                keep_pace(smem, work.first_tile + tile, lane);
+                pace_sm90<SHAPE>::keep(smem, work.first_tile + tile, lane);
             else if (lane == 0)
                 atomicAdd(&smem.pace.decode_tiles, 1);
             box_place after_next = locate(tile + 2);
@@ -139,12 +134,12 @@ template <class SHAPE> struct load_sm90 {
         }
     }
 
-    /** Values behind the end of a request are whatever the cache holds there, also NaN: in the work's last V tile they
-     * become zeros. The loader does it, since nobody else may wait for a tile without keeping pace with the ring; who
-     * has rows keeps the tile until it is clean. */
+    /** Values after the end of a request are whatever the cache holds there, also NaN: in the work's last V tile they
+     * become zeros. The loader does it, since no other warp may wait for a tile without keeping pace with the ring;
+     * warpgroups that have rows keep the tile until it is clean. */
     static __device__ __forceinline__ void clear_values(smem_type &smem, const prefill_work &work, int lane) {
         constexpr int PAIRS = SHAPE::PREFILL_PAIRS, ROW_CHUNKS = SHAPE::HEAD_DIM / CHUNK_ELEMENTS;
-        int32_t last_tile = work.entry.num_tiles - 1;
+        int32_t last_tile = work.item.entry.num_tiles - 1;
         int32_t num_keys = max(0, work.request.kv_len - work.first_key - last_tile * SHAPE::PREFILL_TOKENS);
         if (num_keys >= SHAPE::PREFILL_TOKENS || work.num_rows <= 0) return;
         uint32_t n = work.load.first_tile + last_tile, v_smem = values_smem(smem, smem.is_lent, n);
@@ -157,13 +152,13 @@ template <class SHAPE> struct load_sm90 {
 
     /** Warp 0: the tiles of the work that warp 3 finds. */
     static __device__ void prefill(const pod_kernel_params &params, smem_type &smem, int lane) {
+        const load_ring ring = {smem_address(smem.kv), smem.kv_full, smem.kv_empty};
         ring_place<SHAPE::PREFILL_PAIRS> at = {0, 0};
         for (ring_place<WORK_SLOTS> slot = {0, 0};; slot.advance()) {
             ptx_mbarrier_wait(barrier_at(smem.prefill_full, slot.slot), slot.parity);
             const prefill_work &work = smem.prefill[slot.slot];
-            if (work.kv_head < 0) break;
-            load_tiles<SHAPE::PREFILL_TOKENS, true>(params, work.load, smem.kv_full, smem.kv_empty, ptx_smem(smem.kv),
-                                                    at, smem, lane);
+            if (work.item.kv_head < 0) break;
+            load_tiles<SHAPE::PREFILL_TOKENS, true>(params, work.load, ring, at, smem, lane);
             clear_values(smem, work, lane);
             warp_arrive(barrier_at(smem.values_clean, slot.slot));
             warp_arrive(barrier_at(smem.prefill_empty, slot.slot));
@@ -172,19 +167,19 @@ template <class SHAPE> struct load_sm90 {
 
     /** Warp 1: finds decode work, slice after slice, item after item, and loads its tiles. The first is there. */
     static __device__ void decode(const pod_kernel_params &params, smem_type &smem, int lane) {
-        const uint32_t first_pair = ptx_uniform(first_decode_slot(smem)) / 2;
+        const load_ring ring = {smem_address(decode_ring(smem)), smem.decode_kv_full, smem.decode_kv_empty};
+        const uint32_t first_pair = warp_uniform(first_decode_slot(smem)) / 2;
         ring_place<SHAPE::RING_SLOTS / 2> at = {first_pair, 0, first_pair};
         for (ring_place<WORK_SLOTS> slot = {0, 0};;) {
             const decode_work &work = smem.decode[slot.slot];
             warp_arrive(barrier_at(smem.decode_full, slot.slot));
             if (work.item.kv_head < 0) break;
-            load_tiles<SHAPE::DECODE_TOKENS, false>(params, work.load, smem.decode_kv_full, smem.decode_kv_empty,
-                                                    ptx_smem(decode_ring(smem)), at, smem, lane);
+            load_tiles<SHAPE::DECODE_TOKENS, false>(params, work.load, ring, at, smem, lane);
             slot.advance();
             ptx_mbarrier_wait(barrier_at(smem.decode_empty, slot.slot), slot.parity ^ 1);
             find::next_decode(params, smem.cursor, smem.decode[slot.slot], lane);
         }
-        if (lane == 0) atomicExch(&smem.pace.decode_tiles, INT32_MAX); /* nobody waits for it any more */
+        if (lane == 0) atomicExch(&smem.pace.decode_tiles, INT32_MAX); /* prefill no longer waits for it */
     }
 };
 

@@ -12,9 +12,11 @@
 #ifndef POD_SM90_PREFILL_CUH
 #define POD_SM90_PREFILL_CUH
 
-#include "cuda/kernels/merge_parts.cuh"
+#include "cuda/kernels/mask.cuh"
+#include "cuda/kernels/parts.cuh"
 #include "cuda/kernels/sm90/element_sm90.cuh"
-#include "cuda/kernels/sm90/shape_sm90.cuh"
+#include "cuda/kernels/sm90/pipeline_sm90.cuh"
+#include "cuda/kernels/softmax_row.cuh"
 
 template <class ELEMENT, class SHAPE> struct prefill_sm90 {
     typedef smem_sm90<SHAPE> smem_type;
@@ -24,8 +26,8 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
 
     /** A thread's two rows: lane / 4 of its warp's sixteen, and eight further down. */
     struct row_state {
-        float origin[2]; /* what probabilities are relative to, in log2 units; -inf: no key was seen */
-        float sum[2];    /* of this thread's columns only, until the end */
+        float origin[2];
+        float sum[2]; /* of this thread's columns only, until the end */
     };
 
     /* A thread's part of a row's tile may come to this before the origin rises. */
@@ -56,18 +58,18 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
     }
 
     __device__ __forceinline__ uint32_t q_smem() {
-        return ptx_smem(smem.q) + warpgroup * (SHAPE::HALVES * Q_HALF_BYTES);
+        return smem_address(smem.q) + warpgroup * (SHAPE::HALVES * Q_HALF_BYTES);
     }
 
     /* K(n) and V(n) in the ring. */
     static constexpr uint32_t PAIRS = SHAPE::PREFILL_PAIRS;
     /** As wgmma's operand. To be asked before the wait for the tile: an answer takes a while. */
     __device__ __forceinline__ uint32_t keys(uint32_t n) {
-        uint32_t k_smem = ptx_smem(smem.kv) + n % PAIRS * (2 * SHAPE::PREFILL_SLOT_BYTES);
-        return ptx_uniform(wgmma_operand(k_smem, CHUNK_BYTES));
+        uint32_t k_smem = smem_address(smem.kv) + n % PAIRS * (2 * SHAPE::PREFILL_SLOT_BYTES);
+        return warp_uniform(wgmma_operand(k_smem, CHUNK_BYTES));
     }
     __device__ __forceinline__ uint32_t values(uint32_t n) {
-        return ptx_uniform(wgmma_operand(values_smem(smem, is_lent, n), SWIZZLE_BYTES));
+        return warp_uniform(wgmma_operand(values_smem(smem, is_lent, n), SWIZZLE_BYTES));
     }
     __device__ __forceinline__ void wait_k(uint32_t n) {
         ptx_mbarrier_wait(barrier_at(smem.kv_full, n % PAIRS * 2), n / PAIRS % 2);
@@ -83,11 +85,10 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         if (ptx_tid() % 32 == 0) cluster_arrive(barrier_at(smem.kv_empty, n % PAIRS * 2 + 1));
     }
 
-    /** Where a row of the CTA's tile stands. Of small numbers, so a quotient in float is right and quick. */
+    /** Where a row of the CTA's tile is. */
     __device__ __forceinline__ row_place place(const prefill_work &work, int tile_row) {
-        int32_t row = work.first_row.head + tile_row;
-        int32_t tokens = (int32_t)__fdividef((float)row + 0.5f, (float)params.shape.group);
-        return {work.first_row.token + tokens, row - tokens * params.shape.group};
+        row_place from_token = place_small_row(params, work.first_row.head + tile_row);
+        return {work.first_row.token + from_token.token, from_token.head};
     }
 
     /** Starts S = Q K'. */
@@ -113,7 +114,7 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         wgmma_commit();
     }
 
-    /** How many of this thread's 32 columns of a row stand before `column` of the tile: it has two of every eight. */
+    /** How many of this thread's 32 columns of a row are before `column` of the tile: it has two of every eight. */
     static __device__ __forceinline__ int columns_before(int32_t column) {
         int32_t own = min(max(column - (int32_t)(ptx_tid() % 4 * 2), 0), TOKENS);
         return own / 8 * 2 + min(own % 8, 2);
@@ -162,10 +163,7 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
                                                  float scale) {
 #pragma unroll
         for (int half = 0; half < 2; half++) {
-            float origin = fmaxf(rows.origin[half], max[half] * scale);
-            factor[half] = rows.origin[half] == -INFINITY ? 0.0f : ptx_ex2(rows.origin[half] - origin);
-            rows.sum[half] *= factor[half];
-            rows.origin[half] = origin;
+            factor[half] = raise_row(rows.origin[half], rows.sum[half], max[half] * scale);
         }
     }
 
@@ -196,7 +194,7 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         if (has_begun) release_v(n);
     }
 
-    /** Whether no probability of the warp is too large; of an origin -inf, of a row that saw no key yet, all are. */
+    /** Whether no probability of the warp is too large; of a row that has seen no key yet, all are. */
     static __device__ __forceinline__ bool fit(const float (&sums)[2]) {
         return !__any_sync(~0u, !(sums[0] <= MAX_SUM && sums[1] <= MAX_SUM));
     }
@@ -224,7 +222,7 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         return true;
     }
 
-    /** Scores of a tile that every row sees whole become probabilities, without a look at their maxima unless a sum
+    /** Scores of a tile that no row masks become probabilities, without a look at their maxima unless a sum
      * says so; in the middle it ends the products that run beside it, so that V goes back soon. False if the scores
      * are lost. */
     __device__ __forceinline__ bool quick_softmax(uint32_t n, accumulators &acc) {
@@ -250,8 +248,8 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
 
     /** Scores of any tile become probabilities: softcap, masks, and origins that rise where they have to. On its way it
      * ends the products that run beside it; `has_begun` says whether those of the tile before do. */
-    __device__ __forceinline__ void careful_softmax(const prefill_work &work, int32_t tile, bool is_whole, uint32_t n,
-                                                    bool has_begun, accumulators &acc) {
+    __device__ __forceinline__ void careful_softmax(const prefill_work &work, int32_t tile, bool is_unmasked,
+                                                    uint32_t n, bool has_begun, accumulators &acc) {
         row_state &rows = acc.rows;
         float max[2], sums[2], scale = params.score_scale;
         if (params.softcap_log2 > 0.0f) {
@@ -259,9 +257,9 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
             has_begun = false;
             softcap(acc.s);
         }
-        if (!is_whole) mask(work, acc.s, work.first_key + tile * TOKENS);
+        if (!is_unmasked) mask(work, acc.s, work.first_key + tile * TOKENS);
         find_max<S_REGS>(acc.s, max);
-        bool rises[2]; /* -inf twice makes NaN, which does not */
+        bool rises[2];
 #pragma unroll
         for (int half = 0; half < 2; half++) {
             rises[half] = fmaf(max[half], scale, -rows.origin[half]) > POD_RESCALE_LOG2;
@@ -274,31 +272,30 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
             raise(max, rows, factor, scale);
             if (tile > 0) rescale(acc.o, factor);
         }
-        float origin[2];
-#pragma unroll
-        for (int half = 0; half < 2; half++) origin[half] = rows.origin[half] == -INFINITY ? 0.0f : rows.origin[half];
-        exponentials<0, S_REGS>(acc.s, origin, scale, sums);
+        exponentials<0, S_REGS>(acc.s, rows.origin, scale, sums);
         rows.sum[0] += sums[0];
         rows.sum[1] += sums[1];
     }
 
-    /** S = Q K' of the warp's own 16 rows once more, by mma.sync, whose results lie as wgmma's do: the other warps go
-     * on. The K tile has been given back, so keys come from the cache; all of the tile's are there. Rare, so few
-     * registers count more than time: eight keys in a round, which enter at the end and move up. */
+    /** S = Q K' of the warp's own 16 rows once more, by mma.sync, whose results have the layout of wgmma's: the other
+     * warps go on. The K tile has been given back, so keys come from the cache; all of the tile's are there. Rare, so
+     * few registers count more than time: eight keys in a round, which enter at the end and move up. */
     __device__ __forceinline__ void repeat_scores(const prefill_work &work, float (&s)[S_REGS], int32_t first_key) {
 #pragma unroll 1
         for (int i = 0; i < S_REGS / 4; i++) {
             int lane = ptx_tid() % 32;
             int32_t key = first_key + i * 8 + lane / 4;
-            int64_t offset = load_page(params, work.entry.request, key) * params.k_page_stride +
-                             page_slot(params, key) * params.k_token_stride + work.kv_head * params.k_head_stride;
+            pod_cache_strides strides = k_strides(params);
+            pod_key_slot at = key_slot(params, key);
+            int32_t page = load_page(params, work.item.entry.request, at.page_idx);
+            int64_t offset = pod_core_cache_offset(&strides, page, at.slot, work.item.kv_head);
             const uint32_t *words = (const uint32_t *)((const uint16_t *)params.k + offset) + lane % 4;
             uint32_t q_rows = q_smem() + q_chunk<SHAPE>(own_thread() / 32 * 16 + lane % 16, lane / 16);
             float scores[4] = {0.0f, 0.0f, 0.0f, 0.0f};
 #pragma unroll 1
             for (int step = 0; step < HEAD_DIM / 16; step++) {
                 uint32_t q[4];
-                ptx_ldmatrix_x4(q, (q_rows + step / 4 * Q_HALF_BYTES) ^ (step % 4 * 2 * CHUNK_BYTES));
+                ptx_ldmatrix_x4(q, step_chunk(q_rows, step, Q_HALF_BYTES));
                 ELEMENT::mma(scores, q, __ldg(words + step * 8), __ldg(words + step * 8 + 4));
             }
 #pragma unroll
@@ -326,12 +323,12 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
     /** Scores of a tile become probabilities, while O += P V of the tile before runs. `n` is the tile's place in the
      * ring. */
     __device__ __forceinline__ void softmax(const prefill_work &work, int32_t tile, uint32_t n, accumulators &acc) {
-        tile_range whole = work.whole[warpgroup];
-        bool is_whole = tile >= whole.begin && tile < whole.end;
-        bool is_plain = is_whole && tile > 0 && !(params.softcap_log2 > 0.0f);
+        tile_range unmasked = work.unmasked[warpgroup];
+        bool is_unmasked = tile >= unmasked.begin && tile < unmasked.end;
+        bool is_plain = is_unmasked && tile > 0 && !(params.softcap_log2 > 0.0f);
         if (!is_plain || !quick_softmax(n, acc)) {
             if (is_plain) repeat_scores(work, acc.s, work.first_key + tile * TOKENS);
-            careful_softmax(work, tile, is_whole, n, tile > 0 && !is_plain, acc);
+            careful_softmax(work, tile, is_unmasked, n, tile > 0 && !is_plain, acc);
         }
     }
 
@@ -354,7 +351,7 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         uint32_t n = work.load.first_tile;
 #pragma unroll
         for (int i = 0; i < O_REGS; i++) acc.o[i] = 0.0f;
-        rows.origin[0] = rows.origin[1] = -INFINITY;
+        rows.origin[0] = rows.origin[1] = NO_KEY_YET;
         rows.sum[0] = rows.sum[1] = 0.0f;
 
         ptx_mbarrier_wait(barrier_at(smem.q_full, warpgroup), work.number % 2);
@@ -366,10 +363,11 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         release_k(n);
         for (int32_t tile = 0;; tile++, n++) {
             softmax(work, tile, n, acc);
-            if (tile == work.entry.num_tiles - 1) break;
+            if (tile == work.item.entry.num_tiles - 1) break;
             advance(n, acc);
         }
-        if (work.entry.num_parts > 1) threads_arrive(barrier_at(smem.q_empty, warpgroup)); /* else rows go through it */
+        if (work.item.entry.num_parts > 1)
+            threads_arrive(barrier_at(smem.q_empty, warpgroup)); /* otherwise rows go through it */
         uint32_t v = values(n);
         pack(acc.p, acc.s);
         wait_v(n);
@@ -383,6 +381,7 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
             float sum = rows.sum[half];
             sum += __shfl_xor_sync(~0u, sum, 1);
             rows.sum[half] = sum + __shfl_xor_sync(~0u, sum, 2);
+            rows.origin[half] = partial_max(rows.origin[half]);
         }
     }
 
@@ -391,7 +390,7 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         uint32_t n = work.load.first_tile;
         ptx_mbarrier_wait(barrier_at(smem.q_full, warpgroup), work.number % 2);
         threads_arrive(barrier_at(smem.q_empty, warpgroup));
-        for (int32_t tile = 0; tile < work.entry.num_tiles; tile++, n++) {
+        for (int32_t tile = 0; tile < work.item.entry.num_tiles; tile++, n++) {
             wait_k(n);
             __syncwarp();
             release_k(n);
@@ -413,7 +412,7 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
                 const float *from = &o[step * 8 + i / 2 * 4 + i % 2 * 2];
                 words[i] = ELEMENT::pack(from[0] * factor[i % 2], from[1] * factor[i % 2]);
             }
-            ptx_stmatrix_x4((rows_smem + step / 4 * Q_HALF_BYTES) ^ (step % 4 * 2 * CHUNK_BYTES), words);
+            ptx_stmatrix_x4(step_chunk(rows_smem, step, Q_HALF_BYTES), words);
         }
         __syncwarp();
     }
@@ -427,10 +426,11 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
 #pragma unroll
         for (int half = 0; half < 2; half++) {
             int tile_row = own_row() + half * 8;
-            factor[half] = finish_row(params, work.request, work.kv_head, place(work, tile_row), rows.origin[half],
-                                      rows.sum[half], tile_row < work.num_rows && ptx_tid() % 4 == 0);
+            factor[half] = finish_row(params, work.request, work.item.kv_head, place(work, tile_row),
+                                      make_float2(rows.origin[half], rows.sum[half]),
+                                      tile_row < work.num_rows && ptx_tid() % 4 == 0);
         }
-        sync_warpgroup(); /* nobody reads queries any more */
+        sync_warpgroup(); /* queries are no longer read */
         stage(o, factor);
         int lane = ptx_tid() % 32, chunk = lane % ROW_CHUNKS;
         int first_row = own_thread() / 32 * WARP_ROWS + lane / ROW_CHUNKS;
@@ -444,7 +444,7 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         int32_t rows_left = work.num_rows - warpgroup * ROWS - first_row;
         row_place at = place(work, warpgroup * ROWS + first_row);
         uint16_t *to =
-            (uint16_t *)params.out + out_offset(params, work.request, work.kv_head, at) + chunk * CHUNK_ELEMENTS;
+            (uint16_t *)params.out + out_offset(params, work.request, work.item.kv_head, at) + chunk * CHUNK_ELEMENTS;
 #pragma unroll
         for (int i = 0; i < ROUNDS; i++) {
             if (i * ROWS_AT_ONCE < rows_left) *(uint4 *)to = words[i];
@@ -458,7 +458,7 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
     /** Keeps a part of split rows. */
     __device__ __forceinline__ void write_partial(const prefill_work &work, const float (&o)[O_REGS],
                                                   const row_state &rows, int32_t slot) {
-        int64_t first_row = (int64_t)slot * SHAPE::PREFILL_ROWS + work.row_begin - work.entry.row_begin;
+        int64_t first_row = (int64_t)slot * SHAPE::PREFILL_ROWS + work.row_begin - work.item.entry.row_begin;
         float *sums = params.schedule.prefill_partial_sum + first_row * 2;
         float *outs = params.schedule.prefill_partial_out + first_row * HEAD_DIM;
 #pragma unroll
@@ -474,66 +474,37 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         }
     }
 
-    /** Joins the parts of the warpgroup's rows and writes them; a thread owns four columns of every ROW_STEP-th row. */
-    __device__ void merge(const prefill_work &work, int32_t first_slot) {
-        constexpr int LANES = HEAD_DIM / 4, ROW_STEP = WARPGROUP_THREADS / LANES, ROWS_AT_ONCE = 4;
-        int t = own_thread(), column = t % LANES * 4;
-        int cta_row = work.row_begin - work.entry.row_begin; /* rows count from the tile's first one */
-        int row_end = cta_row + min(work.num_rows, (warpgroup + 1) * ROWS);
-        for (int first_row = cta_row + warpgroup * ROWS + t / LANES; first_row < row_end;
-             first_row += ROW_STEP * ROWS_AT_ONCE) {
-            merged_rows<ROWS_AT_ONCE, 4> merged;
-            merge_parts(
-                merged, params.schedule.prefill_partial_sum, params.schedule.prefill_partial_out,
-                [&](int part) { return first_slot + part; }, work.entry.num_parts, SHAPE::PREFILL_ROWS, HEAD_DIM,
-                first_row, ROW_STEP, row_end, column);
-#pragma unroll
-            for (int i = 0; i < ROWS_AT_ONCE; i++) {
-                int row = first_row + i * ROW_STEP;
-                if (row >= row_end) break;
-                int request_row = work.entry.row_begin + row;
-                float factor = finish_row(params, work.request, work.kv_head, request_row, merged.max[i], merged.sum[i],
-                                          column == 0);
-                const float(&out)[4] = merged.out[i];
-                int64_t offset = out_offset(params, work.request, work.kv_head, request_row);
-                *(uint2 *)((uint16_t *)params.out + offset + column) = make_uint2(
-                    ELEMENT::pack(out[0] * factor, out[1] * factor), ELEMENT::pack(out[2] * factor, out[3] * factor));
-            }
-        }
+    /** Joins the parts of the warpgroup's rows and writes them. */
+    __device__ void merge(const prefill_work &work) {
+        typedef merge_shape<HEAD_DIM, WARPGROUP_THREADS, 4, 4> shape;
+        int cta_row = work.row_begin - work.item.entry.row_begin; /* rows count from the tile's first one */
+        merge_parts<ELEMENT, shape>(params, work, SHAPE::PREFILL_ROWS, cta_row + warpgroup * ROWS,
+                                    cta_row + min(work.num_rows, (warpgroup + 1) * ROWS), own_thread());
     }
 
     /** Keeps a part; the warpgroup that finishes its rows' last part merges them. A tile has at least two slots: the
      * first two slots' counters are the two CTAs', 16 bits for each warpgroup. */
     __device__ void finish_part(const prefill_work &work, const float (&o)[O_REGS], const row_state &rows) {
-        int32_t first_slot = work.entry.slot + work.kv_head * work.entry.num_parts;
-        write_partial(work, o, rows, first_slot + work.entry.part);
-        __threadfence();
-        sync_warpgroup();
-        if (own_thread() == 0) {
-            uint32_t *counter = &params.schedule.part_counters[first_slot + ptx_cta_rank()];
-            uint32_t shift = 16 * warpgroup, before = atomicAdd(counter, 1u << shift) >> shift & 0xffff;
-            uint32_t is_last = before == (uint32_t)work.entry.num_parts - 1;
-            if (is_last) atomicSub(counter, (before + 1) << shift);
-            smem.is_last[warpgroup] = is_last;
-        }
-        sync_warpgroup();
-        if (!smem.is_last[warpgroup]) return;
-        __threadfence();
-        merge(work, first_slot);
+        write_partial(work, o, rows, work.item.first_slot + work.item.entry.part);
+        part_counter counter = {&params.schedule.part_counters[work.item.first_slot + ptx_cta_rank()], 16u * warpgroup,
+                                0xffff};
+        part_warps threads = {BARRIER_PREFILL_0 + warpgroup, &smem.is_last[warpgroup]};
+        if (!count_part(threads, counter, work.item.entry.num_parts)) return;
+        merge(work);
     }
 
     __device__ void consume() {
-        /* Nothing but the work's number lives through it, and that stands in the work: registers are for the tiles. */
+        /* Nothing but the work's number lives through it, and that is in the work: registers are for the tiles. */
         for (uint32_t i = 0;;) {
             ptx_mbarrier_wait(barrier_at(smem.prefill_full, i % WORK_SLOTS), i / WORK_SLOTS % 2);
             const prefill_work &work = smem.prefill[i % WORK_SLOTS];
-            if (work.kv_head < 0) break;
+            if (work.item.kv_head < 0) break;
             if (warpgroup * ROWS >= work.num_rows) {
                 skip(work);
             } else {
                 accumulators acc;
                 run(work, acc);
-                if (work.entry.num_parts == 1)
+                if (work.item.entry.num_parts == 1)
                     write_out(work, acc.o, acc.rows);
                 else
                     finish_part(work, acc.o, acc.rows);

@@ -3,20 +3,21 @@
 #ifndef POD_SM90_ROWS_CUH
 #define POD_SM90_ROWS_CUH
 
-#include "cuda/kernels/sm90/shape_sm90.cuh"
+#include "cuda/kernels/mask.cuh"
+#include "cuda/kernels/sm90/pipeline_sm90.cuh"
 
 template <class SHAPE> struct rows_sm90 {
     typedef smem_sm90<SHAPE> smem_type;
     static constexpr int ROWS = PREFILL_WARPGROUP_ROWS, ROW_CHUNKS = SHAPE::HEAD_DIM / CHUNK_ELEMENTS;
 
-    /** The tiles of which every row of a warpgroup sees all keys. */
-    static __device__ __forceinline__ tile_range find_whole(const pod_kernel_params &params, const prefill_work &work,
-                                                            int warpgroup) {
+    /** The tiles of which no row of a warpgroup masks a key. */
+    static __device__ __forceinline__ tile_range find_unmasked(const pod_kernel_params &params,
+                                                               const prefill_work &work, int warpgroup) {
         int32_t first_row = work.row_begin + warpgroup * ROWS;
         int32_t last_row = work.row_begin + min(work.num_rows, (warpgroup + 1) * ROWS) - 1;
-        int32_t begin = visible_keys(params, work.request, last_row / params.shape.group).begin - work.first_key;
-        int32_t end = visible_keys(params, work.request, first_row / params.shape.group).end - work.first_key;
-        return {pod_core_ceil_div(max(begin, 0), SHAPE::PREFILL_TOKENS), max(end, 0) / SHAPE::PREFILL_TOKENS};
+        pod_key_range unmasked =
+            unmasked_keys(params, work.request, place_row(params, first_row).token, place_row(params, last_row).token);
+        return unmasked_tiles(unmasked, work.first_key, SHAPE::PREFILL_TOKENS);
     }
 
     /** Rows from `row_begin` on, of which `num_rows` exist; the others become zeros. Every lane copies. */
@@ -26,7 +27,7 @@ template <class SHAPE> struct rows_sm90 {
         int chunk = lane % ROW_CHUNKS;
         for (int row = lane / ROW_CHUNKS; row < ROWS; row += 32 / ROW_CHUNKS) {
             bool exists = row < num_rows;
-            int64_t offset = q_offset(params, work.request, work.kv_head, row_begin + (exists ? row : 0));
+            int64_t offset = q_offset(params, work.request, work.item.kv_head, row_begin + (exists ? row : 0));
             ptx_cp_async_16_or_zeros(tile_smem + q_chunk<SHAPE>(row, chunk),
                                      (const uint16_t *)params.q + offset + chunk * CHUNK_ELEMENTS,
                                      exists ? CHUNK_BYTES : 0);
@@ -44,14 +45,14 @@ template <class SHAPE> struct rows_sm90 {
 #pragma unroll
         for (int half = 0; half < SHAPE::HALVES; half++) {
             ptx_tma_load_3d(tile_smem + half * SHAPE::Q_HALF_BYTES, &params.q_map, full, half * HALF_COLUMNS,
-                            work.kv_head * group, work.request.q_begin + row_begin / group);
+                            work.item.kv_head * group, work.request.q_begin + row_begin / group);
         }
     }
 
     static __device__ __forceinline__ void load(const pod_kernel_params &params, smem_type &smem,
                                                 const prefill_work &work, int warpgroup, int lane) {
         int32_t row_begin = work.row_begin + warpgroup * ROWS, num_rows = work.num_rows - warpgroup * ROWS;
-        uint32_t tile_smem = ptx_smem(smem.q) + warpgroup * (SHAPE::HALVES * SHAPE::Q_HALF_BYTES);
+        uint32_t tile_smem = smem_address(smem.q) + warpgroup * (SHAPE::HALVES * SHAPE::Q_HALF_BYTES);
         uint32_t full = barrier_at(smem.q_full, warpgroup);
         if (num_rows >= ROWS && params.has_q_map) {
             if (lane == 0) copy_tile(params, work, row_begin, tile_smem, full);
@@ -67,13 +68,13 @@ template <class SHAPE> struct rows_sm90 {
             uint32_t slot = number % WORK_SLOTS;
             ptx_mbarrier_wait(barrier_at(smem.prefill_full, slot), number / WORK_SLOTS % 2);
             prefill_work &work = smem.prefill[slot];
-            if (work.kv_head < 0) break;
-            if (lane < PREFILL_WARPGROUPS) work.whole[lane] = find_whole(params, work, lane);
+            if (work.item.kv_head < 0) break;
+            if (lane < PREFILL_WARPGROUPS) work.unmasked[lane] = find_unmasked(params, work, lane);
 #pragma unroll 1
             for (int warpgroup = 0; warpgroup < PREFILL_WARPGROUPS; warpgroup++) {
                 ptx_mbarrier_wait(barrier_at(smem.q_empty, warpgroup), number % 2 ^ 1);
                 load(params, smem, work, warpgroup, lane);
-                threads_arrive(barrier_at(smem.q_full, warpgroup)); /* each for its rows and `whole` */
+                threads_arrive(barrier_at(smem.q_full, warpgroup)); /* each for its rows and `unmasked` */
             }
             warp_arrive(barrier_at(smem.prefill_empty, slot));
         }

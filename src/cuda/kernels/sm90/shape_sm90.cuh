@@ -1,95 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the warpgroups of a CTA share: tiles, rings, work slots and the barriers between them.
- *
- *   warp 0            K and V tiles of the prefill work slots into the prefill ring, zeros behind their last values
- *   warp 1            ticket -> decode work slot -> its K and V tiles into the decode ring
- *   warp 2            query rows of the prefill work slots
- *   warp 3            ticket -> prefill work slot
- *   warpgroups 1, 2   prefill: 64 query rows each
- *   warpgroup 3       decode
- *
- * Two CTAs are a cluster. A prefill tile of 256 rows goes to both, 128 each; every K and V tile of it comes once from
- * L2 and lands in both, each loader fetching half of its tokens: decode needs what L2 can deliver.
+/* The tiles of the sm90 kernels: how large they are, and where their chunks are in shared memory.
  *
  * All tiles are what wgmma and the copy engine call 128-byte swizzled: halves of 64 columns, rows of 128 bytes. In a K
- * or V tile the halves of eight tokens stand side by side, so that one box brings both. */
+ * or V tile the halves of eight tokens are side by side, so that one box brings both. */
 #ifndef POD_SM90_SHAPE_CUH
 #define POD_SM90_SHAPE_CUH
 
-#include "cuda/kernels/access.cuh"
-#include "cuda/kernels/ptx/ptx_sm90.cuh"
+#include "cuda/kernels/swizzle.cuh"
 
 enum { WARPGROUP_THREADS = 128, WARPGROUP_WARPS = 4, PREFILL_WARPGROUPS = 2, CLUSTER_CTAS = 2 };
-
-/* Named barriers; 0 is __syncthreads(). */
-enum { BARRIER_PREFILL_0 = 1, BARRIER_PREFILL_1 = 2, BARRIER_DECODE = 3 };
 
 enum { HALF_COLUMNS = 64, HALF_ROW_BYTES = 128, SWIZZLE_ROWS = 8, SWIZZLE_BYTES = SWIZZLE_ROWS * HALF_ROW_BYTES };
 enum { PREFILL_WARPGROUP_ROWS = 64 };
 enum { DECODE_WARP_ROWS = 8 };
-enum { WORK_SLOTS = 2 }; /* the next work is found while this one is done */
-
-/** What a loader asks of a piece of work for every tile. */
-struct load_work {
-    int32_t request_idx, kv_len, kv_head;
-    int32_t first_key, num_tiles;
-    uint32_t first_tile; /* how many tiles all works before had; of prefill only */
-};
-
-/* Prefill may be ahead of its share of decode's progress by a twentieth and some tiles; where it lends a slot, by these
- * tiles alone. */
-#define PACE_LEAD 1.05f
-#define PACE_LEAD_LENT 1.0f
-#define PACE_LEAD_TILES 3.0f
-enum { PACE_SLEEP_NS = 100 };
-
-/* Prefill's last slot is lent where decode has so many tiles for each of prefill that it is the longer side. With
- * almost no prefill beside it decode fares better with it only if its tiles come in several boxes. */
-#define LENDING_TILES 3.8f
-#define LENDING_TILES_MOST 64.0f
-
-/** How far decode is, for prefill's loader. Other warps write it than read it, at any time: by atomics alone. */
-struct load_pace {
-    int32_t decode_tiles;           /* loaded by this CTA; INT32_MAX once there are no more */
-    int32_t prefill_per_decode_f32; /* tiles of prefill that may be loaded for each of decode: a float's bits */
-};
-
-/** Some of a work's KV tiles. */
-struct tile_range {
-    int32_t begin, end;
-};
-
-/** A CTA's half of a row tile of a prefill request and a KV head, or the end of work. */
-struct prefill_work {
-    pod_request request;
-    pod_prefill_entry entry;
-    load_work load;
-    /* Of a warpgroup's tiles, those whose keys all of its rows see; known with the rows. */
-    tile_range whole[PREFILL_WARPGROUPS];
-    uint32_t number;     /* of this CTA's works */
-    int32_t kv_head;     /* -1: there is no more work */
-    int32_t row_begin;   /* this CTA's first row */
-    row_place first_row; /* where that stands */
-    int32_t num_rows;    /* of this CTA; none or negative: the other one has all */
-    int32_t first_key;   /* of the first KV tile */
-};
-
-/** Where the decode loader stands on the decode line. */
-struct decode_cursor {
-    int32_t slice, position, slice_end;
-    int32_t next_turn; /* drawn while this slice is loaded */
-};
-
-/** A run of KV tiles of a decode request and KV head, or the end of work. */
-struct decode_work {
-    pod_request request;
-    pod_decode_item item; /* kv_head -1: there is no more work */
-    load_work load;
-    int32_t num_rows;
-    int32_t first_key;
-    int32_t unmasked_begin; /* every row sees the keys [unmasked_begin, unmasked_end) */
-    int32_t unmasked_end;
-};
 
 /** A row of sm90_tiles.def. */
 template <int HEAD_DIM> struct tiles_sm90;
@@ -120,85 +43,6 @@ template <int HEAD_DIM_> struct shape_sm90 : tiles_sm90<HEAD_DIM_> {
     static_assert(tiles::DECODE_ROWS == WARPGROUP_WARPS * DECODE_WARP_ROWS, "eight rows for each warp of decode");
 };
 
-template <class SHAPE> struct alignas(SWIZZLE_BYTES) smem_sm90 {
-    uint16_t q[PREFILL_WARPGROUPS][SHAPE::HALVES][PREFILL_WARPGROUP_ROWS][HALF_COLUMNS];
-    /* K(0) V(0) K(1) V(1) …; the last slot can be lent to decode, whose ring follows */
-    uint16_t kv[SHAPE::PREFILL_SLOTS][SHAPE::PREFILL_TOKENS / SWIZZLE_ROWS][SHAPE::HALVES][SWIZZLE_ROWS][HALF_COLUMNS];
-    uint16_t decode_kv[SHAPE::DECODE_SLOTS][SHAPE::DECODE_TOKENS / SWIZZLE_ROWS][SHAPE::HALVES][SWIZZLE_ROWS]
-                      [HALF_COLUMNS];
-    float2 decode_sums[WARPGROUP_WARPS][DECODE_WARP_ROWS]; /* max and sum of each warp's rows */
-    prefill_work prefill[WORK_SLOTS];
-    decode_work decode[WORK_SLOTS];
-    decode_cursor cursor;
-    load_pace pace;
-    uint32_t is_lent;                         /* prefill's last slot is decode's, for the whole launch */
-    uint32_t is_last[PREFILL_WARPGROUPS + 1]; /* that warpgroup finished the last part of its rows */
-
-    uint64_t kv_full[SHAPE::PREFILL_SLOTS], kv_empty[SHAPE::PREFILL_SLOTS];
-    uint64_t q_full[PREFILL_WARPGROUPS], q_empty[PREFILL_WARPGROUPS];
-    int32_t ticket[WORK_SLOTS]; /* of the prefill queue, drawn by the cluster's first CTA for both */
-    uint64_t ticket_full[WORK_SLOTS];
-    uint64_t prefill_full[WORK_SLOTS], prefill_empty[WORK_SLOTS];
-    uint64_t prefill_ending;           /* the work's last tile is about to be loaded: time to draw the next ticket */
-    uint64_t values_clean[WORK_SLOTS]; /* the work's last V tile holds zeros behind the request's end */
-    uint64_t decode_kv_full[SHAPE::RING_SLOTS], decode_kv_empty[SHAPE::RING_SLOTS];
-    uint64_t decode_full[WORK_SLOTS], decode_empty[WORK_SLOTS];
-};
-
-/** A place in a ring: the slot, and the parity of the barrier phase that ends when it is filled (for who reads it). */
-template <int SLOTS> struct ring_place {
-    uint32_t slot, parity;
-    uint32_t first = 0; /* slot, which comes behind the last one */
-    __device__ __forceinline__ void advance() {
-        if (++slot < SLOTS) return;
-        slot = first;
-        parity ^= 1;
-    }
-};
-
-/** Address of V(n) of prefill: in its pair's second slot, or always in the first pair's if that of the last is lent. */
-template <class SHAPE>
-static __device__ __forceinline__ uint32_t values_smem(smem_sm90<SHAPE> &smem, bool is_lent, uint32_t n) {
-    uint32_t pair = is_lent ? 0 : n % SHAPE::PREFILL_PAIRS;
-    return ptx_smem(smem.kv) + (pair * 2 + 1) * SHAPE::PREFILL_SLOT_BYTES;
-}
-
-/** The first slot of the decode ring; those before it are not decode's. */
-template <class SHAPE> static __device__ __forceinline__ uint32_t first_decode_slot(const smem_sm90<SHAPE> &smem) {
-    return smem.is_lent ? 0 : SHAPE::LENT_SLOTS;
-}
-
-/** The decode ring, whose first slots are prefill's last one. */
-template <class SHAPE> static __device__ __forceinline__ char *decode_ring(smem_sm90<SHAPE> &smem) {
-    static_assert(offsetof(smem_sm90<SHAPE>, decode_kv) == offsetof(smem_sm90<SHAPE>, kv) + sizeof smem.kv,
-                  "the rings are neighbours");
-    return (char *)smem.kv[SHAPE::PREFILL_SLOTS - 1];
-}
-
-/** Shared-memory address of element `index` of an array of barriers. */
-static __device__ __forceinline__ uint32_t barrier_at(const uint64_t *barriers, uint32_t index) {
-    return ptx_smem(barriers) + index * (uint32_t)sizeof(uint64_t);
-}
-
-/** An arrival at a barrier of both CTAs. */
-static __device__ __forceinline__ void cluster_arrive(uint32_t barrier_smem) {
-#pragma unroll
-    for (uint32_t cta = 0; cta < CLUSTER_CTAS; cta++) ptx_mbarrier_arrive_at(barrier_smem, cta);
-}
-
-/** One arrival per warp, once all of its lanes are here. */
-static __device__ __forceinline__ void warp_arrive(uint32_t barrier_smem) {
-    __syncwarp();
-    if (ptx_tid() % 32 == 0) ptx_mbarrier_arrive(barrier_smem);
-}
-
-/** One arrival per thread, where each has written or read what others use with plain loads and stores: racecheck does
- * not see that a warp's one arrival speaks for all of its lanes. */
-static __device__ __forceinline__ void threads_arrive(uint32_t barrier_smem) {
-    __syncwarp();
-    ptx_mbarrier_arrive(barrier_smem);
-}
-
 /** Byte offset of a 16-byte chunk of a token (of its 8 HALVES ones) in a K or V tile. */
 template <class SHAPE> static __device__ __forceinline__ uint32_t tile_chunk(int token, int chunk) {
     return token / SWIZZLE_ROWS * SHAPE::GROUP_BYTES + chunk / 8 * SWIZZLE_BYTES +
@@ -208,32 +52,6 @@ template <class SHAPE> static __device__ __forceinline__ uint32_t tile_chunk(int
 /** The same of a query row in a warpgroup's tile. */
 template <class SHAPE> static __device__ __forceinline__ uint32_t q_chunk(int row, int chunk) {
     return chunk / 8 * SHAPE::Q_HALF_BYTES + swizzle_chunk<HALF_ROW_BYTES>(row, chunk % 8);
-}
-
-template <class SHAPE> static __device__ void init_barriers(smem_sm90<SHAPE> &smem) {
-    constexpr int PREFILL_WARPS = PREFILL_WARPGROUPS * WARPGROUP_WARPS;
-    for (int i = 0; i < SHAPE::PREFILL_SLOTS; i++) {
-        ptx_mbarrier_init(barrier_at(smem.kv_full, i), 1);
-        ptx_mbarrier_init(barrier_at(smem.kv_empty, i), CLUSTER_CTAS * PREFILL_WARPS);
-    }
-    for (int i = 0; i < SHAPE::RING_SLOTS; i++) {
-        ptx_mbarrier_init(barrier_at(smem.decode_kv_full, i), 1);
-        ptx_mbarrier_init(barrier_at(smem.decode_kv_empty, i), WARPGROUP_WARPS);
-    }
-    for (int i = 0; i < WORK_SLOTS; i++) {
-        ptx_mbarrier_init(barrier_at(smem.ticket_full, i), 1);
-        ptx_mbarrier_init(barrier_at(smem.prefill_full, i), 1);
-        ptx_mbarrier_init(barrier_at(smem.prefill_empty, i), PREFILL_WARPS + 2);
-        ptx_mbarrier_init(barrier_at(smem.values_clean, i), 1);
-        ptx_mbarrier_init(barrier_at(smem.decode_full, i), 1);
-        ptx_mbarrier_init(barrier_at(smem.decode_empty, i), WARPGROUP_THREADS);
-    }
-    ptx_mbarrier_init(ptx_smem(&smem.prefill_ending), 1);
-    for (int i = 0; i < PREFILL_WARPGROUPS; i++) {
-        ptx_mbarrier_init(barrier_at(smem.q_full, i), 1 + 32); /* the tile's and the loading warp's threads' */
-        ptx_mbarrier_init(barrier_at(smem.q_empty, i), WARPGROUP_THREADS);
-    }
-    ptx_fence_mbarrier_init();
 }
 
 #endif

@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The end of split work. Parts are kept in the workspace and counted; the threads that count the last one join all of
+ * them, in the order of the parts, so that the result does not depend on which ones were last. */
+#ifndef POD_CUDA_PARTS_CUH
+#define POD_CUDA_PARTS_CUH
+
+#include "cuda/kernels/softmax_row.cuh"
+
+/* ---- counting ---- */
+
+/** Parts that are done: the bits of `mask` in a word of the workspace, from bit `shift` on. */
+struct part_counter {
+    uint32_t *word;
+    uint32_t shift, mask;
+};
+
+/** A warp that ends a part. */
+struct part_warp {
+    __device__ __forceinline__ void sync() const {
+        __syncwarp();
+    }
+    __device__ __forceinline__ bool is_first() const {
+        return ptx_tid() % 32 == 0;
+    }
+    /** What the first thread says, for all. */
+    __device__ __forceinline__ uint32_t share(uint32_t is_last) const {
+        return __shfl_sync(~0u, is_last, 0);
+    }
+};
+
+/** Four neighbouring warps that end a part together, with a named barrier and a word of shared memory. */
+struct part_warps {
+    enum { THREADS = 128 };
+    int barrier;
+    uint32_t *is_last_smem;
+    __device__ __forceinline__ void sync() const {
+        ptx_bar_sync(barrier, THREADS);
+    }
+    __device__ __forceinline__ bool is_first() const {
+        return ptx_tid() % THREADS == 0;
+    }
+    __device__ __forceinline__ uint32_t share(uint32_t is_last) const {
+        if (is_first()) *is_last_smem = is_last;
+        sync();
+        return *is_last_smem;
+    }
+};
+
+/** Counts a part that these threads have written. True for those that count the last one: then they see all parts, and
+ * the counter is zero again. */
+template <class THREADS>
+static __device__ __forceinline__ bool count_part(const THREADS &threads, part_counter counter, int32_t num_parts) {
+    __threadfence();
+    threads.sync();
+    uint32_t is_last = 0;
+    if (threads.is_first()) {
+        uint32_t before = atomicAdd(counter.word, 1u << counter.shift) >> counter.shift & counter.mask;
+        is_last = before == (uint32_t)num_parts - 1;
+        if (is_last) atomicSub(counter.word, (before + 1) << counter.shift);
+    }
+    if (!threads.share(is_last)) return false;
+    __threadfence();
+    return true;
+}
+
+/* ---- where a queue keeps its parts ---- */
+
+/** Of an item of the prefill or of the decode queue. Asked for anew where it is needed: it is one load, while a
+ * register that held it through the joining would be one too many. */
+template <class ITEM> struct part_queue;
+
+template <> struct part_queue<pod_prefill_item> {
+    static __device__ __forceinline__ const float *sums(const pod_kernel_params &params) {
+        return params.schedule.prefill_partial_sum;
+    }
+    static __device__ __forceinline__ const float *outs(const pod_kernel_params &params) {
+        return params.schedule.prefill_partial_out;
+    }
+    static __device__ __forceinline__ int32_t slot(const pod_prefill_item &item, int32_t part) {
+        return item.first_slot + part;
+    }
+    static __device__ __forceinline__ int32_t num_parts(const pod_prefill_item &item) {
+        return item.entry.num_parts;
+    }
+    /** The request's row that is the first one of a slot. */
+    static __device__ __forceinline__ int32_t row_begin(const pod_prefill_item &item) {
+        return item.entry.row_begin;
+    }
+};
+
+template <> struct part_queue<pod_decode_item> {
+    static __device__ __forceinline__ const float *sums(const pod_kernel_params &params) {
+        return params.schedule.decode_partial_sum;
+    }
+    static __device__ __forceinline__ const float *outs(const pod_kernel_params &params) {
+        return params.schedule.decode_partial_out;
+    }
+    static __device__ __forceinline__ int32_t slot(const pod_decode_item &item, int32_t part) {
+        return pod_core_decode_slot(&item, part);
+    }
+    static __device__ __forceinline__ int32_t num_parts(const pod_decode_item &item) {
+        return item.num_parts;
+    }
+    static __device__ __forceinline__ int32_t row_begin(const pod_decode_item &) {
+        return 0;
+    }
+};
+
+/* ---- joining ---- */
+
+/** How threads share the joining: each has COLUMNS neighbouring columns of ROWS rows at a time, so that a trip to
+ * memory is paid once for all of them. */
+template <int HEAD_DIM_, int THREADS, int COLUMNS_, int ROWS_> struct merge_shape {
+    static constexpr int HEAD_DIM = HEAD_DIM_, COLUMNS = COLUMNS_, ROWS = ROWS_;
+    static constexpr int LANES = HEAD_DIM / COLUMNS, ROW_STEP = THREADS / LANES; /* a thread has every so many-th row */
+    static_assert(COLUMNS == 2 || COLUMNS == 4, "one vector load");
+    static_assert(THREADS % LANES == 0, "whole rows");
+};
+
+template <class SHAPE> struct merged_rows {
+    float out[SHAPE::ROWS][SHAPE::COLUMNS];
+    float max[SHAPE::ROWS], sum[SHAPE::ROWS];
+};
+
+/** Joins the rows from `row` on of one part, whose slot begins at row `slot_begin` of the arrays. Rows from `row_end`
+ * on repeat the last one. */
+template <class QUEUE, class SHAPE>
+static __device__ __forceinline__ void join_part(const pod_kernel_params &params, merged_rows<SHAPE> &merged,
+                                                 int64_t slot_begin, int row, int row_end, int column) {
+    float2 sum[SHAPE::ROWS];
+    alignas(16) float out[SHAPE::ROWS][SHAPE::COLUMNS];
+#pragma unroll
+    for (int i = 0; i < SHAPE::ROWS; i++) {
+        int64_t at = slot_begin + min(row + i * SHAPE::ROW_STEP, row_end - 1);
+        sum[i] = __ldcg((const float2 *)(QUEUE::sums(params) + at * 2));
+        const float *from = QUEUE::outs(params) + at * SHAPE::HEAD_DIM + column;
+        if (SHAPE::COLUMNS == 4) {
+            *(float4 *)out[i] = __ldcg((const float4 *)from);
+        } else {
+            *(float2 *)out[i] = __ldcg((const float2 *)from);
+        }
+    }
+#pragma unroll
+    for (int i = 0; i < SHAPE::ROWS; i++) {
+        pod_merge_factors factors = pod_merge_part(&merged.max[i], &merged.sum[i], sum[i].x, sum[i].y);
+#pragma unroll
+        for (int c = 0; c < SHAPE::COLUMNS; c++) {
+            merged.out[i][c] = merged.out[i][c] * factors.row + out[i][c] * factors.part;
+        }
+    }
+}
+
+/** Joins the parts of the rows [row_begin, row_end) of the work's slots, of `slot_rows` rows each, and writes the rows.
+ */
+template <class ELEMENT, class SHAPE, class WORK>
+static __device__ __forceinline__ void merge_parts(const pod_kernel_params &params, const WORK &work, int slot_rows,
+                                                   int row_begin, int row_end, int thread) {
+    typedef part_queue<decltype(WORK::item)> queue;
+    const int num_parts = queue::num_parts(work.item); /* in a register, so that the loop over parts unrolls */
+    int column = thread % SHAPE::LANES * SHAPE::COLUMNS;
+    for (int first_row = row_begin + thread / SHAPE::LANES; first_row < row_end;
+         first_row += SHAPE::ROW_STEP * SHAPE::ROWS) {
+        merged_rows<SHAPE> merged;
+#pragma unroll
+        for (int i = 0; i < SHAPE::ROWS; i++) {
+            merged.max[i] = -INFINITY;
+            merged.sum[i] = 0.0f;
+#pragma unroll
+            for (int c = 0; c < SHAPE::COLUMNS; c++) merged.out[i][c] = 0.0f;
+        }
+#pragma unroll 2
+        for (int part = 0; part < num_parts; part++) {
+            int64_t slot_begin = (int64_t)queue::slot(work.item, part) * slot_rows;
+            join_part<queue, SHAPE>(params, merged, slot_begin, first_row, row_end, column);
+        }
+#pragma unroll
+        for (int i = 0; i < SHAPE::ROWS; i++) {
+            int row = first_row + i * SHAPE::ROW_STEP;
+            if (row >= row_end) break;
+            row_place place = place_row(params, queue::row_begin(work.item) + row);
+            float factor = finish_row(params, work.request, work.item.kv_head, place,
+                                      make_float2(merged.max[i], merged.sum[i]), column == 0);
+            const float(&out)[SHAPE::COLUMNS] = merged.out[i];
+            uint32_t *to = (uint32_t *)((uint16_t *)params.out +
+                                        out_offset(params, work.request, work.item.kv_head, place) + column);
+            if constexpr (SHAPE::COLUMNS == 4) {
+                *(uint2 *)to = make_uint2(ELEMENT::pack(out[0] * factor, out[1] * factor),
+                                          ELEMENT::pack(out[2] * factor, out[3] * factor));
+            } else {
+                *to = ELEMENT::pack(out[0] * factor, out[1] * factor);
+            }
+        }
+    }
+}
+
+#endif

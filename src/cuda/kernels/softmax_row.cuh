@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The online softmax of a row, from its scores to its LSE. */
+#ifndef POD_CUDA_SOFTMAX_ROW_CUH
+#define POD_CUDA_SOFTMAX_ROW_CUH
+
+#include "cuda/kernels/address.cuh"
+#include "cuda/kernels/ptx/ptx_sm80.cuh"
+#include "schedule/merge_core.h"
+
+#include <cfloat>
+
+/** Score in log2 units from the raw dot product; with a softcap: cap * tanh(scale * dot / cap). */
+static __device__ __forceinline__ float softcap_score(const pod_kernel_params &params, float dot) {
+    /* tanh(x) = 1 - 2 / (2^(2 x log2(e)) + 1), right at both infinities */
+    float power = ptx_ex2(2.0f * POD_LOG2_E * params.softcap_argument * dot);
+    return params.softcap_log2 * (1.0f - __fdividef(2.0f, power + 1.0f));
+}
+
+/* A row's *origin* is what its exponents count from, in log2 units. It rises only where a probability would come out
+ * too large (POD_RESCALE_LOG2), not with every new maximum. */
+
+/** The origin of a row that has seen no key yet. Finite: -inf - NO_KEY_YET is an exponent, -inf + inf is none. */
+static constexpr float NO_KEY_YET = -FLT_MAX;
+
+/** Raises a row's origin to `seen`, if that is above it; its sum follows. Returns what the row's output is to be
+ * multiplied by. */
+static __device__ __forceinline__ float raise_row(float &origin, float &sum, float seen) {
+    float raised = fmaxf(seen, origin);
+    float factor = ptx_ex2(origin - raised);
+    origin = raised;
+    sum *= factor;
+    return factor;
+}
+
+/** The maximum of a partial: it is -inf where no key was seen. */
+static __device__ __forceinline__ float partial_max(float origin) {
+    return origin == NO_KEY_YET ? -INFINITY : origin;
+}
+
+/** Ends a row: joins the sink (not for a bad request, whose LSE is -inf), writes the LSE if `writes_lse`, returns what
+ * the row's output is multiplied by. */
+static __device__ __forceinline__ float finish_row(const pod_kernel_params &params, const pod_request &request,
+                                                   int32_t kv_head, row_place place, float2 max_sum, bool writes_lse) {
+    int32_t head = kv_head * params.shape.group + place.head;
+    float factor = 1.0f;
+    if (params.sinks != nullptr && request.error == POD_REQUEST_OK)
+        factor = pod_merge_sink(&max_sum.x, &max_sum.y, params.sinks[head]);
+    if (params.lse != nullptr && writes_lse) {
+        params.lse[(request.q_begin + place.token) * params.lse_token_stride + head * params.lse_head_stride] =
+            pod_merge_lse(max_sum.x, max_sum.y);
+    }
+    return factor * pod_merge_normaliser(max_sum.y);
+}
+
+#endif
