@@ -122,8 +122,9 @@ def measure_paused(
     pauses = {name: LEAST_PAUSE_US + 1.5 * _host_us(machine, call, num_layers) for name, call in calls.items()}
     pending: dict[str, list[Callable[[], float]]] = {name: [] for name in calls}
     for turn in range(repeats):
-        for name, call in calls.items():
-            layer = turn % num_layers
+        for place, (name, call) in enumerate(calls.items()):
+            # Another layer than the call before: its keys and values would still be in the L2 cache.
+            layer = (turn * len(calls) + place) % num_layers
             pending[name].append(machine.after_pause(lambda c=call, n=layer: c(n), pauses[name]))
     machine.synchronize()
     for name, turns in pending.items():

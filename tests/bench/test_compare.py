@@ -259,6 +259,16 @@ def fake_calls(clock):
     return {"a": call("a", 100), "b": call("b", 3000)}
 
 
+def test_no_paused_call_finds_the_layer_of_the_one_before():
+    """Its keys and values would still be in the L2 cache: only the first way of a turn would read memory."""
+    seen = []
+    calls = {name: seen.append for name in ("one", "two", "three")}
+    times = {name: timing.Times() for name in calls}
+    timing.measure_paused(timing.Host(), calls, 4, 5, times)
+    paused = seen[-15:]
+    assert len(times["one"].paused) == 5 and all(a != b for a, b in zip(paused, paused[1:]))
+
+
 def test_both_ways_of_timing_take_turns(clock):
     machine = timing.Gpu(torch.device("cpu"))
     times, graphs = timing.measure(machine, fake_calls(clock), 3, 4, 5, 12)
