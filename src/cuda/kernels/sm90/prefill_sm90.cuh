@@ -26,8 +26,8 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
 
     /** A thread's two rows: lane / 4 of its warp's sixteen, and eight further down. */
     struct row_state {
-        float origin[2]; /* see softmax_row.cuh; here -inf of a row that has seen no key yet */
-        float sum[2];    /* of this thread's columns only, until the end */
+        float origin[2];
+        float sum[2]; /* of this thread's columns only, until the end */
     };
 
     /* A thread's part of a row's tile may come to this before the origin rises. */
@@ -158,17 +158,12 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         }
     }
 
-    /** Raises the origins of the warp's rows to their maxima; `factor` is what O is to be multiplied by.
-     * NOTE: not raise_row(): with a finite origin for rows without keys, nvcc 13.0 gives the usual tiles' multiply-adds
-     * registers whose banks clash, which costs head_dim 64 up to 6 % of long prompts. */
+    /** Raises the origins of the warp's rows to their maxima; `factor` is what O is to be multiplied by. */
     static __device__ __forceinline__ void raise(const float (&max)[2], row_state &rows, float (&factor)[2],
                                                  float scale) {
 #pragma unroll
         for (int half = 0; half < 2; half++) {
-            float origin = fmaxf(rows.origin[half], max[half] * scale);
-            factor[half] = rows.origin[half] == -INFINITY ? 0.0f : ptx_ex2(rows.origin[half] - origin);
-            rows.sum[half] *= factor[half];
-            rows.origin[half] = origin;
+            factor[half] = raise_row(rows.origin[half], rows.sum[half], max[half] * scale);
         }
     }
 
@@ -264,7 +259,7 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         }
         if (!is_unmasked) mask(work, acc.s, work.first_key + tile * TOKENS);
         find_max<S_REGS>(acc.s, max);
-        bool rises[2]; /* -inf twice makes NaN, which does not */
+        bool rises[2];
 #pragma unroll
         for (int half = 0; half < 2; half++) {
             rises[half] = fmaf(max[half], scale, -rows.origin[half]) > POD_RESCALE_LOG2;
@@ -277,10 +272,7 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
             raise(max, rows, factor, scale);
             if (tile > 0) rescale(acc.o, factor);
         }
-        float origin[2]; /* of a row that saw no key yet any will do, if it is finite */
-#pragma unroll
-        for (int half = 0; half < 2; half++) origin[half] = rows.origin[half] == -INFINITY ? 0.0f : rows.origin[half];
-        exponentials<0, S_REGS>(acc.s, origin, scale, sums);
+        exponentials<0, S_REGS>(acc.s, rows.origin, scale, sums);
         rows.sum[0] += sums[0];
         rows.sum[1] += sums[1];
     }
@@ -359,7 +351,7 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         uint32_t n = work.load.first_tile;
 #pragma unroll
         for (int i = 0; i < O_REGS; i++) acc.o[i] = 0.0f;
-        rows.origin[0] = rows.origin[1] = -INFINITY;
+        rows.origin[0] = rows.origin[1] = NO_KEY_YET;
         rows.sum[0] = rows.sum[1] = 0.0f;
 
         ptx_mbarrier_wait(barrier_at(smem.q_full, warpgroup), work.number % 2);
@@ -389,6 +381,7 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
             float sum = rows.sum[half];
             sum += __shfl_xor_sync(~0u, sum, 1);
             rows.sum[half] = sum + __shfl_xor_sync(~0u, sum, 2);
+            rows.origin[half] = partial_max(rows.origin[half]);
         }
     }
 
