@@ -15,30 +15,36 @@ enum { NUM_DEVICES = sizeof device_names / sizeof device_names[0] };
 
 typedef struct found_device {
     const char *name;
-    int is_open;
-    char reason[256]; /**< why it could not be opened */
+    pod_device *device; /**< NULL: it could not be opened */
+    char reason[256];   /**< why not */
     pod_device_info info;
 } found_device;
 
 static found_device find_device(const char *name) {
     found_device found = {.name = name, .info = pod_device_info_init()};
-    pod_device *device;
-    if (pod_device_open(name, &device) != POD_OK) {
+    if (pod_device_open(name, &found.device) != POD_OK || pod_device_get_info(found.device, &found.info) != POD_OK) {
         snprintf(found.reason, sizeof found.reason, "%s", pod_error_message());
-        return found;
+        pod_device_close(found.device);
+        found.device = NULL;
     }
-    found.is_open = pod_device_get_info(device, &found.info) == POD_OK;
-    pod_device_close(device);
     return found;
 }
 
 /* ---- text ---- */
 
+static int print_kernel(void *context, const pod_kernel_info *kernel) {
+    (void)context;
+    printf("%12s%-*s%s\n", "", kernel->options[0] != '\0' ? 30 : 0, kernel->name, kernel->options);
+    return 0;
+}
+
 static void print_device(const found_device *found) {
     printf("  %-10s", found->name);
-    if (!found->is_open) {
+    if (found->device == NULL) {
         printf("not available: %s\n", found->reason);
-    } else if (strcmp(found->info.backend, "sim") == 0) {
+        return;
+    }
+    if (strcmp(found->info.backend, "sim") == 0) {
         printf("plans only, %d CTAs\n", found->info.num_ctas);
     } else {
         const char *families = found->info.families;
@@ -50,6 +56,7 @@ static void print_device(const found_device *found) {
             printf("%s\n", format_bytes((double)found->info.memory_bytes).text);
         }
     }
+    pod_device_visit_kernels(found->device, print_kernel, NULL);
 }
 
 static void print_models(void) {
@@ -80,11 +87,29 @@ static void print_text(const found_device *devices) {
 
 /* ---- JSON ---- */
 
+static int write_kernel(void *context, const pod_kernel_info *kernel) {
+    json_writer *json = context;
+    json_begin_row(json, NULL);
+    json_text(json, "name", kernel->name);
+    json_text(json, "family", kernel->family);
+    json_text(json, "options", kernel->options);
+    if (kernel->head_dim > 0) {
+        json_text(json, "dtype", pod_dtype_name(kernel->dtype));
+        json_int(json, "head_dim", kernel->head_dim);
+    } else {
+        json_null(json, "dtype");
+        json_null(json, "head_dim");
+    }
+    json_int(json, "ctas_per_sm", kernel->ctas_per_sm);
+    json_end_object(json);
+    return 0;
+}
+
 static void write_device(const found_device *found, json_writer *json) {
     json_begin_row(json, NULL);
     json_text(json, "device", found->name);
-    json_bool(json, "available", found->is_open);
-    if (found->is_open) {
+    json_bool(json, "available", found->device != NULL);
+    if (found->device != NULL) {
         json_text(json, "backend", found->info.backend);
         json_text(json, "name", found->info.name);
         json_text(json, "kernel", found->info.kernel);
@@ -92,6 +117,9 @@ static void write_device(const found_device *found, json_writer *json) {
         json_int(json, "num_ctas", found->info.num_ctas);
         json_int(json, "num_threads", found->info.num_threads);
         json_int(json, "memory_bytes", found->info.memory_bytes);
+        json_begin_array(json, "kernels");
+        pod_device_visit_kernels(found->device, write_kernel, json);
+        json_end_array(json);
     } else {
         json_text(json, "reason", found->reason);
     }
@@ -131,7 +159,9 @@ cli_exit cmd_info(int argc, char **argv, cli_error *error) {
     const option_group group = {"info", rows, OPTION_COUNT(rows), &is_json};
     command_line line = {
         .usage = "podattn info [--json]",
-        .summary = "Lists the devices of this machine, the limits of this build, and the models known by name.",
+        .summary =
+            "Lists the devices of this machine with their kernels, the limits of this build, and the models known "
+            "by name.",
         .groups = &group,
         .num_groups = 1,
     };
@@ -144,5 +174,6 @@ cli_exit cmd_info(int argc, char **argv, cli_error *error) {
     } else {
         print_text(devices);
     }
+    for (int i = 0; i < NUM_DEVICES; i++) pod_device_close(devices[i].device);
     return CLI_OK;
 }

@@ -117,8 +117,8 @@ typedef struct pod_device pod_device;
  *   "cpu"        all cores that the process may use; "cpu:4" four threads (1..1024); "cpu:4,isa=avx2" not the best
  *                kernels that the processor runs but these: avx512-bf16, avx512, avx2 or generic
  *   "cuda:0"     the GPU of that ordinal, through its primary context
- *   "sim:h100"   plans as that device would, refuses what it would, and computes nothing; also "sim:a100", "sim:cpu"
- *                and "sim:sms=N" (an H100 with N SMs, 1..1024)
+ *   "sim:h100"   plans as that device would, in a workspace of that size, refuses what it would, and computes nothing;
+ *                also "sim:a100", "sim:cpu" and "sim:sms=N" (an H100 with N SMs, 1..1024)
  * A GPU's name, real or simulated, may go on with options, for comparing, as in "cuda:0,kernel=sm80,ctas=4":
  *   "fusion=sm|hfuse"           the two kinds of work meet on an SM (default), or in one CTA, warps split statically
  *   "policy=proportional|half"  an SM's CTAs alternate as the two kinds of work do in length (default), or one to one

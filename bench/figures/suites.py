@@ -12,6 +12,7 @@ from . import (
     chunk_waves,
     decode_tiles,
     fusion_ways,
+    kernels,
     libraries,
     libraries_contiguous,
     peak,
@@ -34,6 +35,7 @@ class Suite(Protocol):
 
 SUITES: dict[str, Suite] = {
     "peak": peak,
+    "kernels": kernels,
     "utilisation": utilisation,
     "chunk_waves": chunk_waves,
     "fusion_ways": fusion_ways,

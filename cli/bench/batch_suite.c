@@ -27,6 +27,7 @@ typedef struct problem {
     pod_limits limits;
     batch_arrays arrays;
     engine engines[BATCH_MAX_DEVICES];
+    pod_device *device; /**< that has the case's kernel, instead of rig.devices[0]; or NULL */
     batch_row row;
 } problem;
 
@@ -40,14 +41,21 @@ static int32_t find_device(const rig *rig, const char *option) {
     return -1;
 }
 
+/** The device as it was given, with further options. */
+static pod_status open_with(const bench *bench, const char *options, pod_device **device) {
+    char name[192];
+    const char *separator = strchr(bench->device_name, ':') != NULL ? "," : ":";
+    snprintf(name, sizeof name, "%s%s%s", bench->device_name, separator, options);
+    return pod_device_open(name, device);
+}
+
 /** The device with an option, or -1 where this build or GPU does not have it: then the file says why. */
 static int32_t open_device(rig *rig, const batch_variant *variant) {
     int32_t found = find_device(rig, variant->option), d = rig->num_devices;
     if (found >= 0) return found;
-    char name[128], comment[400];
+    char comment[400];
     cli_error ignored;
-    snprintf(name, sizeof name, "%s,%s", rig->bench->device_name, variant->option);
-    if (d < BATCH_MAX_DEVICES && pod_device_open(name, &rig->devices[d]) == POD_OK) {
+    if (d < BATCH_MAX_DEVICES && open_with(rig->bench, variant->option, &rig->devices[d]) == POD_OK) {
         rig->options[d] = variant->option;
         return rig->num_devices++;
     }
@@ -77,7 +85,7 @@ static void close_variants(rig *rig) {
 /* ---- memory ---- */
 
 static double token_bytes(const batch_spec *spec) {
-    return 2.0 * spec->kv_heads * spec->head_dim; /* of keys, or of values, in bf16 */
+    return 2.0 * spec->kv_heads * spec->head_dim; /* of keys, or of values, in bf16 or f16 */
 }
 
 /** Of keys, or of values, beyond the cache itself: what its copies may take. */
@@ -128,6 +136,19 @@ static cli_exit reserve_arena(bench *bench, const bench_cases *cases, cli_error 
 
 /* ---- one case ---- */
 
+static cli_exit open_kernel(const rig *rig, problem *p, cli_error *error) {
+    const pod_kernel_info *kernel = &p->row.c->kernel;
+    if (kernel->options[0] == '\0' || strcmp(kernel->name, rig->bench->device.info.kernel) == 0) return CLI_OK;
+    return open_with(rig->bench, kernel->options, &p->device) == POD_OK ? CLI_OK : cli_fail_library(error);
+}
+
+/** Whether it is the kernel that the case is for; options of the device's name may be in the way. */
+static cli_exit check_kernel(const problem *p, cli_error *error) {
+    const char *wanted = p->row.c->kernel.name, *chosen = p->engines[0].info.kernel;
+    if (*wanted == '\0' || strcmp(wanted, chosen) == 0) return CLI_OK;
+    return cli_fail(error, "with %s the device chooses %s", p->row.c->kernel.options, chosen);
+}
+
 static cli_exit make_problem(rig *rig, problem *p, cli_error *error) {
     const bench_case *c = p->row.c;
     device_memory *memory = rig->bench->device.memory;
@@ -135,11 +156,13 @@ static cli_exit make_problem(rig *rig, problem *p, cli_error *error) {
     CLI_TRY(arena_reserve(&rig->bench->arena, case_need(rig->bench, c), error));
     p->limits = batch_spec_limits(&c->spec);
     CLI_TRY(batch_arrays_make(&c->spec, &p->limits, &p->arrays, error));
+    CLI_TRY(open_kernel(rig, p, error));
     for (int32_t d = 0; d < rig->num_devices; d++) {
-        CLI_TRY(engine_make(rig->devices[d], memory, &p->limits, &p->engines[d], error));
+        pod_device *device = d == 0 && p->device != NULL ? p->device : rig->devices[d];
+        CLI_TRY(engine_make(device, memory, &p->limits, &p->engines[d], error));
         CLI_TRY(engine_plan(&p->engines[d], &p->arrays.batch, error));
     }
-    return CLI_OK;
+    return check_kernel(p, error);
 }
 
 static void line_up(rig *rig, problem *p) {
@@ -163,6 +186,7 @@ static void line_up(rig *rig, problem *p) {
 
 static void free_problem(const rig *rig, problem *p) {
     for (int32_t d = 0; d < rig->num_devices; d++) engine_free(&p->engines[d]);
+    pod_device_close(p->device);
     batch_arrays_free(&p->arrays);
     free(p->row.lineup.took_us);
 }

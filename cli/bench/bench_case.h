@@ -7,8 +7,9 @@
 
 typedef struct bench_case {
     char name[160];
-    char param[16];  /**< what the suite varies, or "" */
-    batch_spec spec; /**< longest queries first */
+    char param[16];         /**< what the suite varies, or "" */
+    batch_spec spec;        /**< longest queries first */
+    pod_kernel_info kernel; /**< that computes it; name "": whatever the device chooses */
 } bench_case;
 
 typedef struct bench_cases {

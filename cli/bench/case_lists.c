@@ -131,3 +131,36 @@ cli_exit list_ticket_policy(bench *bench, bench_cases *cases, cli_error *error) 
     }
     return CLI_OK;
 }
+
+typedef struct kernel_list {
+    bench_cases *cases;
+    cli_exit code;
+    cli_error *error;
+} kernel_list;
+
+/** Of f16 kernels too the cache's bits are bf16 numbers: read as f16, others, and as finite. */
+static int add_kernel(void *context, const pod_kernel_info *kernel) {
+    enum { Q_HEADS = 32, KV_HEADS = 8, CHUNK = 1024, CONTEXT = 4096, DECODES = 32 };
+    kernel_list *list = context;
+    batch_spec spec = batch_spec_default();
+    spec.page_size = PAGE_TOKENS;
+    if (kernel->head_dim > 0) spec.head_dim = kernel->head_dim, spec.dtype = kernel->dtype;
+    cli_exit code = batch_spec_set_heads(&spec, kernel->name, Q_HEADS, KV_HEADS, list->error);
+    if (code == CLI_OK) code = batch_spec_add(&spec, kernel->name, 1, CHUNK, CONTEXT, list->error);
+    if (code == CLI_OK) code = batch_spec_add(&spec, kernel->name, DECODES, 1, CONTEXT, list->error);
+    if (code == CLI_OK) {
+        code = bench_cases_add(list->cases, kernel->name, "", &spec, list->error);
+        if (code == CLI_OK) list->cases->cases[list->cases->count - 1].kernel = *kernel;
+    } else {
+        batch_spec_free(&spec);
+    }
+    list->code = code;
+    return code != CLI_OK;
+}
+
+cli_exit list_kernels(bench *bench, bench_cases *cases, cli_error *error) {
+    kernel_list list = {.cases = cases, .error = error};
+    cases->is_small |= bench->is_short;
+    if (pod_device_visit_kernels(bench->device.device, add_kernel, &list) != POD_OK) return cli_fail_library(error);
+    return list.code;
+}

@@ -17,5 +17,7 @@ bench_case_lister list_sweep;
 bench_case_lister list_ctas_per_sm;
 /** One chunk beside ever more decodes. */
 bench_case_lister list_ticket_policy;
+/** The same batch for every kernel of the device, in the kernel's dtype and head_dim. */
+bench_case_lister list_kernels;
 
 #endif

@@ -49,6 +49,10 @@ static const batch_variant ticket_policies[] = {
 /* The figures are the POD-Attention paper's. */
 static const bench_suite suites[] = {
     {.name = "peak", .title = "the device's ceilings", .columns = PEAK_COLUMNS, .run = run_peak},
+    {.name = "kernels",
+     .title = "every kernel of the device, on one batch",
+     .columns = BATCH_COLUMNS,
+     .batches = BATCHES(every_way, list_kernels, NULL, NULL)},
     {.name = "utilisation",
      .title = "how busy SMs and memory are: Llama-3-8B on one of two GPUs (the paper's figure 1)",
      .columns = UTILISATION_COLUMNS,

@@ -17,7 +17,8 @@ static pod_status prepare(const pod_device *device, const pod_limits *limits, po
     POD_TRY(pod__take_limits(limits, filled));
     POD_TRY(device->backend->choose(device, filled, choice));
     POD_TRY(pod__layout_make(filled, &choice->tiling, layout));
-    int copies_batch = device->backend->plan_build != NULL && filled->batch_memory == POD_MEMORY_HOST;
+    /* A GPU cannot read the host's arrays; what plays one tells how much room they take there. */
+    int copies_batch = choice->kernel >= 0 && filled->batch_memory == POD_MEMORY_HOST;
     return copies_batch ? pod__layout_add_batch(filled, layout) : POD_OK;
 }
 

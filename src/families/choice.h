@@ -32,7 +32,7 @@ typedef struct pod_chip {
 
 /** What a backend decided for limits; a plan keeps it. */
 typedef struct pod_choice {
-    int32_t kernel; /**< row of variants.def; -1 on a CPU, whose kernels take all limits alike */
+    int32_t kernel; /**< row of variants.def: a GPU's; -1 on a CPU, whose kernels take all limits alike */
     pod_tiling tiling;
     char kernel_name[64];
     char note[256]; /**< why that is none of the fastest family; or "" */

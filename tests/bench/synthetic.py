@@ -81,6 +81,14 @@ def peak(folder: Path, both_tflops: float = 480) -> Path:
     return write(folder / "peak.csv", columns, [dict(zip(columns, row)) for row in rows])
 
 
+def kernels(folder: Path, serial: float = 130) -> Path:
+    rows = []
+    for name, us in (("sm90_fused_bf16_d128_c1", serial), ("sm80_fused_bf16_d128_c2", 140)):
+        rows += case({"fused": 100, "serial": us, "streams": 120}, "1024@4096", "32@4096", kernel=f"pod_{name}",
+                     case=f"pod_{name},p16", model="")  # fmt: skip
+    return write(folder / "kernels.csv", BATCH_COLUMNS, rows)
+
+
 def utilisation(folder: Path, fused_sm: float = 60, fused_dram: float = 70) -> Path:
     rows = []
     for prefill in ("1024@12288", "12288@12288"):
@@ -172,5 +180,5 @@ def libraries_contiguous(folder: Path, fa3_decode: float = 104, **factors: float
 
 
 MAKERS = {maker.__name__: maker for maker in (
-    peak, utilisation, chunk_waves, fusion_ways, decode_tiles, sweep, ctas_per_sm, ticket_policy, trace, batches,
-    libraries, libraries_contiguous)}  # fmt: skip
+    peak, kernels, utilisation, chunk_waves, fusion_ways, decode_tiles, sweep, ctas_per_sm, ticket_policy, trace,
+    batches, libraries, libraries_contiguous)}  # fmt: skip

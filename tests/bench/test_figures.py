@@ -104,6 +104,15 @@ def test_labels_of_lines_stay_beside_their_axes(tmp_path):
     assert all(above - below > 10 for below, above in zip(heights, heights[1:]))
 
 
+def test_kernels(tmp_path):
+    path = synthetic.kernels(tmp_path)
+    assert "sm90_fused_bf16_d128_c1 sm80_fused_bf16_d128_c2" in texts(draw("kernels", path))
+    found = findings("kernels", path)
+    assert "| `pod_sm90_fused_bf16_d128_c1` | 100 | 130 | 1.30 |" in found
+    assert "**Holds.** Serial / fused over the device's kernels: 1.30× to 1.40×." in found
+    assert "**Holds in part.**" in findings("kernels", synthetic.kernels(tmp_path, serial=90))
+
+
 def test_chunk_waves(tmp_path):
     path = synthetic.chunk_waves(tmp_path)
     assert "decode number 55 costs fused +0.0%, serial +20.0%" in texts(draw("chunk_waves", path))

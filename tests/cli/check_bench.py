@@ -7,6 +7,7 @@ usage: check_bench.py PODATTN [--gpu]
 With --gpu only what a GPU adds, small enough for one that is not really there.
 """
 import csv
+import json
 import os
 import subprocess
 import sys
@@ -28,9 +29,9 @@ class Bench:
         self.device = device
         self.folder = folder
 
-    def run(self, *arguments, commit="1234567", code=0):
+    def run(self, *arguments, commit="1234567", code=0, device=None):
         """Returns what is printed."""
-        command = [self.podattn, "bench", *arguments, "--device", self.device, "--repeat", "1"]
+        command = [self.podattn, "bench", *arguments, "--device", device or self.device, "--repeat", "1"]
         command += ["--out", self.folder]
         environment = dict(os.environ, PODATTN_COMMIT=commit)
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S)
@@ -164,6 +165,38 @@ def check_steps(bench):
     assert rows[0]["case"] == "steps:step40,contiguous" and {row["window"] for row in rows} == {"32"}
 
 
+def device_kernels(bench, device):
+    """The kernels that podattn info lists of a device."""
+    done = subprocess.run([bench.podattn, "info", "--json"], capture_output=True, text=True, timeout=TIMEOUT_S)
+    return next(row["kernels"] for row in json.loads(done.stdout)["devices"] if row["device"] == device)
+
+
+def check_kernels(bench):
+    """Every kernel of the device computes the same batch; others than the one that the name asks for are left out."""
+    kernels = [kernel["name"] for kernel in device_kernels(bench, "cpu")]
+    bench.run("kernels")
+    check_batches(bench, "kernels", len(kernels))
+    rows = bench.rows("kernels")
+    assert [row["case"] for row in rows[::4]] == [kernel + ",p16" for kernel in kernels]
+    assert all(row["case"] == row["kernel"] + ",p16" for row in rows)
+    shapes = {tuple(row[column] for column in SHAPE.split(";")) for row in rows}
+    assert shapes == {("32", "8", "128", "bf16", "16", "64", "256", "8", "256")}
+    printed = bench.run("kernels", "--overwrite", device="cpu:isa=generic")
+    assert f"cases done 1, left out {len(kernels) - 1}: " in printed or len(kernels) == 1, printed
+
+
+def check_gpu_kernels(bench):
+    """A kernel is chosen by the device's options and by the dtype and head_dim of its case; some of each kind."""
+    kernels = [kernel["name"] for kernel in device_kernels(bench, "cuda:0")]
+    assert len(kernels) > 5
+    for kernel in kernels[::5]:
+        bench.run("kernels", "--short", "--launch", f"{kernel},p16/decode")
+    assert not os.path.exists(bench.path("kernels"))
+    sm90 = ("kernels", "--short", "--launch", f"{kernels[0]},p16/decode")
+    printed = bench.run(*sm90, device="cuda:0,ctas=4", code=2)
+    assert "no kernel of that name's options" in printed, printed
+
+
 def check_gpu(bench):
     """Streams, both kinds of cache, sides that are empty, and any mix of requests with a window."""
     batch = ["fused", "serial", "streams", "prefill", "decode"]
@@ -187,7 +220,9 @@ def main(arguments):
     if not 1 <= len(arguments) <= 2 or arguments[1:] not in ([], ["--gpu"]):
         sys.exit(__doc__)
     is_gpu = len(arguments) == 2
-    checks = [check_gpu] if is_gpu else [check_files, check_resume, check_left_out, check_overwrite, check_batch_file, check_steps]
+    checks = [check_files, check_resume, check_left_out, check_overwrite, check_batch_file, check_steps, check_kernels]
+    if is_gpu:
+        checks = [check_gpu, check_gpu_kernels]
     with tempfile.TemporaryDirectory() as folder:
         device = "cuda:0" if is_gpu else "cpu:1"
         bench = Bench(os.path.abspath(arguments[0]), device, os.path.join(folder, "a", "b"))

@@ -19,6 +19,7 @@ order:
   "2.2e-03 (<="                     -> "E (<=" (measured errors; the bounds stay)
   "device  cpu: ...", "cpu  ..."    -> "device cpu: DEVICE" (the processor)
   "cuda:0 ..."                      -> "cuda:0 DEVICE"
+  kernels that info lists of these two, and of baselines, are left out
   "... available: 1.2 GiB", "and 1.2 GiB are available" -> "MEMORY"
   tickets and workspace sizes of the CPU's own plans, which change whenever its kernels are tuned
   in a benchmark's heading, the device, commit, date and state; in JSON, its commit
@@ -56,6 +57,7 @@ def mask_json(line, is_plan):
     line = re.sub(r'^( *"(?:fused|serial|worst)": \{)"output".*\}', r"\1E}", line)
     line = re.sub(r'^( *"device": \{).*\}', r"\1DEVICE}", line)
     line = re.sub(r'^( *"commit": )".*"', r"\1COMMIT", line)
+    line = re.sub(r', \{"name": "\w+_hfuse_[^}]*\}', "", line)
     return re.sub(r'^( *\{"device": "(?:cpu|cuda:0)"), .*\}', r"\1, DEVICE}", line)
 
 
@@ -83,6 +85,18 @@ def mask(line, is_plan):
     return re.sub(r"available: \S+ [KMGT]iB", "available: MEMORY", line)
 
 
+def drop_kernels(lines):
+    """Without the kernels that differ from machine to machine or from build to build."""
+    kept, is_own = [], False
+    for line in lines:
+        is_kernel = line.startswith(12 * " ")
+        if not is_kernel:
+            is_own = re.match(r"  (cpu|cuda:0) ", line) is not None
+        if not is_kernel or not (is_own or "_hfuse_" in line):
+            kept.append(line)
+    return kept
+
+
 def list_files(folder):
     found = []
     for root, _, names in os.walk(folder):
@@ -101,7 +115,7 @@ def run_command(podattn, command):
             [podattn] + words[1:], cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT_S
         )
         is_plan = words[1:2] == ["plan"]
-        lines = [mask(line, is_plan) for line in done.stdout.decode().splitlines()]
+        lines = [mask(line, is_plan) for line in drop_kernels(done.stdout.decode().splitlines())]
         lines += ["err| " + mask(line, is_plan) for line in done.stderr.decode().splitlines()]
         for name in sorted(list_files(folder) - before):
             with open(os.path.join(folder, name), encoding="utf-8") as file:

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A simulated GPU chooses and refuses as the GPU does: the same kernel, the same tiling, the same words. Runs on the
- * fake driver, whose chip is an H100's or, if FAKE_CUDA_CAPABILITY says so, an A100's, with SMs of its own number. */
+/* A simulated GPU chooses and refuses as the GPU does: the same kernel, the same tiling, the same words, and a
+ * workspace of the same size. Runs on the fake driver, whose chip is an H100's or, if FAKE_CUDA_CAPABILITY says so, an
+ * A100's, with SMs of its own number. */
 #include "backend/backend.h"
 #include "property.h"
 
@@ -38,6 +39,8 @@ static pod_limits random_shape(test_rng *rng) {
     limits.max_kv_len = rng_pick(rng, max_kv_lens, 7);
     limits.max_requests = rng_range(rng, 1, 64);
     limits.max_q_tokens = rng_range(rng, 1, 4096);
+    limits.max_masks = rng_range(rng, 0, POD_MAX_MASKS);
+    if (rng_chance(rng, 30)) limits.batch_memory = POD_MEMORY_DEVICE;
     return limits;
 }
 
@@ -46,6 +49,7 @@ typedef struct outcome {
     pod_status status;
     char message[512];
     pod_choice choice;
+    pod_workspace sizes;
 } outcome;
 
 static void ask(const char *name, const pod_limits *limits, outcome *outcome) {
@@ -53,6 +57,8 @@ static void ask(const char *name, const pod_limits *limits, outcome *outcome) {
     memset(outcome, 0, sizeof *outcome);
     outcome->status = pod_device_open(name, &device);
     if (outcome->status == POD_OK) outcome->status = device->backend->choose(device, limits, &outcome->choice);
+    outcome->sizes = pod_workspace_init();
+    if (outcome->status == POD_OK) outcome->status = pod_workspace_size(device, limits, &outcome->sizes);
     if (outcome->status != POD_OK) snprintf(outcome->message, sizeof outcome->message, "%s", pod_error_message());
     pod_device_close(device);
 }
@@ -68,6 +74,10 @@ static int agree(const char *options, const outcome *gpu, const outcome *sim) {
     if (gpu->status != POD_OK) return 0;
     PROPERTY(a->kernel == b->kernel, "\"%s\": kernel %d, but sim %d", options, a->kernel, b->kernel);
     PROPERTY(memcmp(&a->tiling, &b->tiling, sizeof a->tiling) == 0, "\"%s\": tilings differ", options);
+    PROPERTY(gpu->sizes.plan_bytes == sim->sizes.plan_bytes, "\"%s\": plan_bytes %zu, but sim %zu", options,
+             gpu->sizes.plan_bytes, sim->sizes.plan_bytes);
+    PROPERTY(gpu->sizes.scratch_bytes == sim->sizes.scratch_bytes, "\"%s\": scratch_bytes %zu, but sim %zu", options,
+             gpu->sizes.scratch_bytes, sim->sizes.scratch_bytes);
     PROPERTY(strcmp(a->note, b->note) == 0, "\"%s\", but sim \"%s\"", a->note, b->note);
     PROPERTY(strcmp(a->kernel_name, pod__variants[a->kernel].kernel) == 0, "%s", a->kernel_name);
     PROPERTY(strcmp(a->kernel_name, b->kernel_name) == 0, "%s, but sim %s", a->kernel_name, b->kernel_name);

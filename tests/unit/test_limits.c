@@ -172,6 +172,29 @@ static void masks_take_room_in_the_plan_alone(void **state) {
     assert_int_equal(four.scratch_bytes, one.scratch_bytes);
 }
 
+/** A GPU copies them; what plays one says how much that takes. */
+static void host_batches_take_room_on_a_simulated_gpu(void **state) {
+    (void)state;
+    static const char *const names[] = {"sim:h100", "sim:a100"};
+    /* q_start, kv_len, causal_per_request and 1000 pages of 64 requests */
+    const size_t copies_bytes = 512 + 256 + 256 + (size_t)64 * 1000 * 4;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        pod_device *sim = NULL;
+        pod_limits limits = valid_limits();
+        pod_workspace host = pod_workspace_init(), on_device = pod_workspace_init();
+        limits.page_size = 16;
+        limits.max_requests = 64;
+        limits.max_kv_len = 16000;
+        assert_ok(pod_device_open(names[i], &sim));
+        assert_ok(pod_workspace_size(sim, &limits, &host));
+        limits.batch_memory = POD_MEMORY_DEVICE;
+        assert_ok(pod_workspace_size(sim, &limits, &on_device));
+        assert_int_equal(host.plan_bytes - on_device.plan_bytes, copies_bytes);
+        assert_int_equal(host.scratch_bytes, on_device.scratch_bytes);
+        pod_device_close(sim);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(null_arguments),
@@ -183,6 +206,7 @@ int main(void) {
         cmocka_unit_test(what_32_bits_cannot_count),
         cmocka_unit_test(the_smallest_and_the_largest_are_taken),
         cmocka_unit_test(masks_take_room_in_the_plan_alone),
+        cmocka_unit_test(host_batches_take_room_on_a_simulated_gpu),
     };
     return cmocka_run_group_tests(tests, open_device, close_device);
 }
