@@ -10,8 +10,8 @@
 /** Where the parts of a split item meet. */
 typedef struct cpu_split {
     int32_t part, num_parts;
-    int32_t first_slot, slot_step; /**< part p > 0 is kept in slot first_slot + p * slot_step */
-    int32_t part_0_slot;
+    int32_t part_0_slot, part_1_slot;
+    int32_t slot_step; /**< from the slot of part 1 to that of part 2, and so on */
     int32_t slot_rows;
     uint32_t *counter; /**< parts that are done */
     float *out;        /**< [slot][slot_rows][head_dim] */
@@ -24,7 +24,7 @@ typedef struct cpu_team {
 } cpu_team;
 
 static int64_t split_row(const cpu_split *split, int32_t part, int32_t row) {
-    int64_t slot = part == 0 ? split->part_0_slot : split->first_slot + part * split->slot_step;
+    int64_t slot = part == 0 ? split->part_0_slot : split->part_1_slot + (part - 1) * split->slot_step;
     return slot * split->slot_rows + row;
 }
 
@@ -90,9 +90,9 @@ static void run_prefill(const cpu_team *team, uint32_t ticket, cpu_scratch *scra
                               entry->num_tiles, CPU_TILE_ROWS);
     cpu_split split = {.part = entry->part,
                        .num_parts = entry->num_parts,
-                       .first_slot = prefill.first_slot,
-                       .slot_step = 1,
                        .part_0_slot = prefill.first_slot,
+                       .part_1_slot = prefill.first_slot + 1,
+                       .slot_step = 1,
                        .slot_rows = tiling->prefill_tile_rows,
                        .counter = entry->num_parts > 1 ? &schedule->part_counters[prefill.first_slot] : NULL,
                        .out = schedule->prefill_partial_out,
@@ -117,9 +117,9 @@ static void run_decode(const cpu_team *team, uint32_t ticket, cpu_scratch *scrat
             make_item(job, decode.request, decode.kv_head, 0, decode.tile_begin, decode.num_tiles, tiling->decode_rows);
         cpu_split split = {.part = decode.part,
                            .num_parts = decode.num_parts,
-                           .first_slot = pod_core_decode_slot(&decode, 1) - 2,
-                           .slot_step = 2,
                            .part_0_slot = pod_core_decode_slot(&decode, 0),
+                           .part_1_slot = pod_core_decode_slot(&decode, 1),
+                           .slot_step = 2, /* slots of a slice */
                            .slot_rows = tiling->decode_rows,
                            .counter = &schedule->slice_counters[decode.first_slice],
                            .out = schedule->decode_partial_out,
