@@ -401,7 +401,6 @@ POD_CORE_FN int32_t pod_core_entries(const pod_team *team, const pod_shape *shap
     }
     if (team->lane == 0) {
         schedule->header->num_prefill_entries = num_entries;
-        schedule->header->num_prefill_slots = num_slots;
         schedule->header->num_prefill_tiles = all_tiles;
     }
     return num_slots;

@@ -93,20 +93,18 @@ typedef struct pod_prefill_entry {
 
 /** First bytes of the workspace. Tickets and counters are left at zero by the kernel when it ends. */
 typedef struct pod_schedule_header {
-    uint64_t signature; /**< of the limits that this workspace was laid out for */
+    uint64_t signature;        /**< of the limits that this workspace was laid out for */
+    int64_t num_prefill_tiles; /**< tiles x KV heads over all prefill work */
     int32_t num_requests;
     int32_t num_prefill_entries;
-    int32_t num_prefill_slots;
     int32_t num_slices;
     int32_t num_decode_tiles; /**< tiles x KV heads over all decode work */
     int32_t num_prefill_requests;
     int32_t num_decode_requests;
-    int32_t first_error;       /**< lowest request with an error, or INT32_MAX */
-    int64_t num_prefill_tiles; /**< tiles x KV heads over all prefill work */
+    int32_t first_error; /**< lowest request with an error, or INT32_MAX */
     uint32_t prefill_ticket;
     uint32_t decode_ticket;
     uint32_t ctas_done;
-    uint32_t reserved;
 } pod_schedule_header;
 
 /** Where everything stands in the workspace. */

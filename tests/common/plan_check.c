@@ -56,13 +56,10 @@ static int check_header(plan_check *check, const pod_plan *plan) {
     HOLDS(header->prefill_ticket == 0 && header->decode_ticket == 0 && header->ctas_done == 0, "tickets not reset");
     HOLDS(header->num_prefill_entries >= 0 && header->num_prefill_entries <= plan->layout.max_entries, "%d of %d",
           header->num_prefill_entries, plan->layout.max_entries);
-    HOLDS(header->num_prefill_slots >= 0 && header->num_prefill_slots <= plan->layout.max_parts, "%d of %d",
-          header->num_prefill_slots, plan->layout.max_parts);
     HOLDS(header->num_slices >= 0 && header->num_slices <= plan->choice.tiling.max_slices, "%d of %d",
           header->num_slices, plan->choice.tiling.max_slices);
     for (int32_t i = 0; i < POD_MAX_SMS; i++) HOLDS(check->schedule->sm_tickets[i] == 0, "sm %d", i);
     for (int32_t i = 0; i < header->num_slices; i++) HOLDS(check->schedule->slice_counters[i] == 0, "slice %d", i);
-    for (int32_t i = 0; i < header->num_prefill_slots; i++) HOLDS(check->schedule->part_counters[i] == 0, "part %d", i);
     return 1;
 }
 
@@ -200,10 +197,19 @@ static int marks_clear(plan_check *check, size_t count) {
     return grown;
 }
 
-/** Partial slots of split prefill tiles: each (tile, head, part) its own, all below num_prefill_slots. */
-static int check_prefill_slots(plan_check *check) {
+int32_t plan_num_prefill_slots(const pod_shape *shape, const pod_schedule *schedule) {
+    int32_t split_entries = 0;
+    for (int32_t e = 0; e < schedule->header->num_prefill_entries; e++)
+        split_entries += schedule->entries[e].num_parts > 1;
+    return split_entries * shape->kv_heads;
+}
+
+/** Partial slots of split prefill tiles: each (tile, head, part) its own, with no slot between them left out, all
+ * within the workspace, and their counters at zero. */
+static int check_prefill_slots(plan_check *check, const pod_plan *plan) {
     const pod_schedule *schedule = check->schedule;
-    int32_t num_slots = schedule->header->num_prefill_slots, used = 0;
+    int32_t num_slots = plan_num_prefill_slots(check->shape, schedule);
+    HOLDS(num_slots <= plan->layout.max_parts, "%d of %d", num_slots, plan->layout.max_parts);
     HOLDS(marks_clear(check, (size_t)num_slots), "no memory");
     for (int32_t e = 0; e < schedule->header->num_prefill_entries; e++) {
         const pod_prefill_entry *entry = &schedule->entries[e];
@@ -213,10 +219,9 @@ static int check_prefill_slots(plan_check *check) {
             HOLDS(slot >= 0 && slot < num_slots, "entry %d head %d: slot %d of %d", e, head, slot, num_slots);
             HOLDS(check->marks[slot] == 0, "entry %d head %d: slot %d is taken", e, head, slot);
             check->marks[slot] = 1;
-            used++;
         }
     }
-    HOLDS(used == num_slots, "%d of %d slots", used, num_slots);
+    for (int32_t i = 0; i < num_slots; i++) HOLDS(schedule->part_counters[i] == 0, "part %d", i);
     return 1;
 }
 
@@ -270,7 +275,7 @@ static int check_info(plan_check *check, const pod_plan *plan) {
           (long long)info.num_decode_items);
     HOLDS(info.num_prefill_requests == prefills && info.num_decode_requests == decodes, "%d, %d",
           info.num_prefill_requests, info.num_decode_requests);
-    HOLDS(info.num_prefill_splits == check->schedule->header->num_prefill_slots, "%lld slots",
+    HOLDS(info.num_prefill_splits == plan_num_prefill_slots(check->shape, check->schedule), "%lld slots",
           (long long)info.num_prefill_splits);
     return 1;
 }
@@ -291,7 +296,7 @@ static void choose_mask(plan_check *check, const pod_plan *plan, int32_t mask) {
 static int check_mask(plan_check *check, const pod_plan *plan) {
     size_t num_prefill = 0;
     return check_header(check, plan) && gather_items(check, plan) && check_prefill_queue(check, &num_prefill) &&
-           check_decode_queue(check, num_prefill) && check_coverage(check, plan) && check_prefill_slots(check) &&
+           check_decode_queue(check, num_prefill) && check_coverage(check, plan) && check_prefill_slots(check, plan) &&
            check_decode_slots(check, plan) && check_info(check, plan);
 }
 

@@ -18,6 +18,9 @@ typedef struct plan_check {
     char message[256]; /**< what did not hold */
 } plan_check;
 
+/** Partial slots that the split prefill tiles of a schedule have, by its queue. */
+int32_t plan_num_prefill_slots(const pod_shape *shape, const pod_schedule *schedule);
+
 /** 1 if the plan is consistent: work covered exactly once, parts and slots and queues in order, bounds kept. */
 int plan_check_all(plan_check *check, const pod_plan *plan);
 
