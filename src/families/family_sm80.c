@@ -1,20 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* sm_80 and later: two or four CTAs per SM that bind to prefill or decode when they arrive. */
 #include "families/gpu_takes.h"
+#include "families/gpu_tiles.h"
 
 enum { OLDEST_CAPABILITY = 80, ANY_CAPABILITY = INT32_MAX };
 
 const pod_tiles pod__tiles_sm80[] = {
-#define POD_SM80_TILES(job_, dim, ctas, threads_, rows, keys, drows, dkeys, stage, ring, smem)                         \
-    {.job = POD_JOB_##job_,                                                                                            \
-     .head_dim = dim,                                                                                                  \
-     .ctas_per_sm = ctas,                                                                                              \
-     .threads = threads_,                                                                                              \
-     .prefill_tile_rows = rows,                                                                                        \
-     .prefill_tile_tokens = keys,                                                                                      \
-     .decode_rows = drows,                                                                                             \
-     .decode_tile_tokens = dkeys,                                                                                      \
-     .smem_bytes = smem},
+#define POD_SM80_TILES POD_GPU_TILES
 #include "families/sm80_tiles.def"
 };
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* sm_90a: one persistent CTA per SM whose warpgroups do both kinds of work; prefill goes to pairs of CTAs. */
 #include "families/gpu_takes.h"
+#include "families/gpu_tiles.h"
 
 #include <stdio.h>
 
@@ -10,16 +11,7 @@ enum { HOPPER_CAPABILITY = 90 /* sm_90a is no other chip's */ };
 enum { MIN_BOX_TOKENS = 8 };
 
 const pod_tiles pod__tiles_sm90[] = {
-#define POD_SM90_TILES(job_, dim, ctas, threads_, rows, keys, drows, dkeys, pairs, dslots, smem)                       \
-    {.job = POD_JOB_##job_,                                                                                            \
-     .head_dim = dim,                                                                                                  \
-     .ctas_per_sm = ctas,                                                                                              \
-     .threads = threads_,                                                                                              \
-     .prefill_tile_rows = rows,                                                                                        \
-     .prefill_tile_tokens = keys,                                                                                      \
-     .decode_rows = drows,                                                                                             \
-     .decode_tile_tokens = dkeys,                                                                                      \
-     .smem_bytes = smem},
+#define POD_SM90_TILES POD_GPU_TILES
 #include "families/sm90_tiles.def"
 };
 
