@@ -33,7 +33,7 @@ def _extra(groups: dict[int, list[Case]], variant: str) -> float:
         (case.us[variant], of_few[case.integer("prefill_kv")]) for case in many if case.integer("prefill_kv") in of_few
     ]
     if not pairs:
-        raise ResultError("fig6: the two numbers of decodes have no chunk in common")
+        raise ResultError("chunk_waves: the two numbers of decodes have no chunk in common")
     return mean(a / b for a, b in pairs)
 
 

@@ -103,7 +103,7 @@ def _wrap_evenly(text: str, width: int) -> list[str]:
 def figure(
     results: Results, title: str, how_to_read: str, panels: int = 1, height: float = 4.6, **subplots: object
 ) -> tuple[Figure, Sequence[Axes]]:
-    """A figure with panels side by side; title and reading aid are above, machine and command below."""
+    """A figure with panels side by side; title and reading aid are above, what measured it below."""
     lines = _wrap_evenly(title, 70)
     top = 0.3 + 0.25 * len(lines) + 0.32
     fig = Figure(figsize=(WIDTH, height))
@@ -111,7 +111,8 @@ def figure(
     fig.subplots_adjust(left=0.11, right=0.97, top=1 - top / height, bottom=0.95 / height)
     fig.text(0.02, 1 - 0.14 / height, "\n".join(lines), va="top", size=13, weight="bold", linespacing=1.25)
     fig.text(0.02, 1 - (0.2 + 0.25 * len(lines)) / height, how_to_read, va="top", color=GREY)
-    small_print = " · ".join(part for part in (results.machine, results.command) if part)
+    commit = results.commit and f"commit {results.commit}"
+    small_print = " · ".join(part for part in (results.machine, commit, results.command) if part)
     fig.text(
         0.02, 0.1 / height, textwrap.shorten(small_print, 150, placeholder=" …"), va="bottom", size=7.5, color=GREY
     )

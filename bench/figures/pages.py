@@ -13,7 +13,9 @@ from .results import ResultError, Results
 
 def block(module: Any, results: Results, figure: str) -> str:
     """What a page says of a suite: figure, claim, findings, and how it was measured."""
-    measured = results.machine + (f": `{results.command}`" if results.command else "")
+    # A command has the names of its commit, which later ones may have changed.
+    measured = results.machine + (f", commit {results.commit}" if results.commit else "")
+    measured += f": `{results.command}`" if results.command else ""
     return "\n".join(
         [
             f"![{module.TITLE}]({figure})",

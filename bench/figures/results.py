@@ -55,6 +55,10 @@ class Results:
         return self.comments.get("device", "").startswith("cuda")
 
     @property
+    def commit(self) -> str:
+        return self.comments.get("commit", "")
+
+    @property
     def command(self) -> str:
         return self.comments.get("command", "")
 

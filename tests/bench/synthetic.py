@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 COMMENTS = [
-    "# podattn 0.1.0, suite",
+    "# podattn 0.2.0, suite",
     "# device: cuda:0: NVIDIA H100, kernel sm90a, CTAs: 132",
+    "# commit: 0123abc",
     "# command: podattn bench suite",
 ]
 BATCH_COLUMNS = (

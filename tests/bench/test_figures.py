@@ -31,7 +31,7 @@ def test_there_is_a_synthetic_file_for_every_suite():
 def test_a_figure_says_where_it_comes_from_and_is_the_same_every_time(tmp_path, suite):
     path = synthetic.MAKERS[suite](tmp_path)
     fig = draw(suite, path)
-    assert "NVIDIA H100, kernel sm90a · podattn bench suite" in texts(fig)
+    assert "NVIDIA H100, kernel sm90a · commit 0123abc · podattn bench suite" in texts(fig)
     svg, png = look.save(fig, tmp_path, suite)
     assert png.read_bytes()[:4] == b"\x89PNG"
     first = svg.read_bytes()

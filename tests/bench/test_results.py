@@ -13,6 +13,7 @@ def test_comments_columns_and_rows_are_told_apart(tmp_path):
     assert found.rows == [{"case": "x", "us": "5"}]
     assert found.left_out == ["y: no memory"]
     assert found.machine == "NVIDIA H100, kernel sm90a"
+    assert found.commit == "0123abc"
     assert found.command == "podattn bench suite"
 
 
