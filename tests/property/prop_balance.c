@@ -161,14 +161,18 @@ static int balance_case(test_rng *rng, void *context) {
     return failed;
 }
 
-int main(void) {
-    static const char *const files[] = {"arxiv_sample.csv", "azure_conv_2023.csv", "mooncake_conversation_head.jsonl"};
-    for (int i = 0; i < 3; i++) {
-        char path[1024];
-        snprintf(path, sizeof path, "%s/%s", POD_TEST_TRACES, files[i]);
-        trace trace = trace_read(path, TRACE_REQUESTS);
-        if (trace.num_requests > 0 && check_devices(files[i], &trace)) return EXIT_FAILURE;
-        trace_free(&trace);
+static int check_file(const char *path) {
+    trace trace = trace_read(path, TRACE_REQUESTS);
+    PROPERTY(trace.num_requests > 0, "no requests in %s", path);
+    int failed = check_devices(path, &trace);
+    trace_free(&trace);
+    return failed;
+}
+
+/** Arguments are files of real traces, in any of the formats that `podattn replay` reads. */
+int main(int argc, char **argv) {
+    for (int i = 1; i < argc; i++) {
+        if (check_file(argv[i])) return EXIT_FAILURE;
     }
     return property_run("balance", 2, balance_case, NULL);
 }
