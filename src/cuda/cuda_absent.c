@@ -6,5 +6,6 @@
 pod_status pod__cuda_open(const char *argument, pod_device **device) {
     (void)argument;
     *device = NULL;
-    return pod__fail(POD_E_NO_DEVICE, "this build has no GPU backend: nvcc was not there when it was configured");
+    return pod__fail(POD_E_NO_DEVICE,
+                     "this build has no GPU backend: it was configured with PODATTN_CUDA=OFF or without nvcc");
 }
