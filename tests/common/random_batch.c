@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "random_batch.h"
 
+#include "families/choice.h"
+
 #include <stdlib.h>
 
 static int32_t min32(int32_t a, int32_t b) {
@@ -26,7 +28,7 @@ pod_limits random_limits(test_rng *rng, int32_t max_requests, int32_t max_q_toke
 }
 
 void random_gpu_elements(test_rng *rng, pod_limits *limits) {
-    limits->head_dim = rng_chance(rng, 75) ? 64 : 128;
+    limits->head_dim = pod__variants[rng_range(rng, 0, POD_NUM_VARIANTS - 1)].tiles->head_dim;
     limits->q_dtype = limits->kv_dtype = limits->out_dtype = rng_chance(rng, 50) ? POD_BF16 : POD_F16;
 }
 

@@ -29,7 +29,7 @@ typedef struct test_batch {
 /** Heads, head_dim and dtypes within [1..64] heads and head_dim 8..256; the maxima as given. */
 pod_limits random_limits(test_rng *rng, int32_t max_requests, int32_t max_q_tokens, int32_t max_kv_len);
 
-/** Changes head_dim and dtypes to some that every kernel family of a GPU takes. */
+/** Changes head_dim to that of a GPU kernel, any row of variants.def, and dtypes to one that GPUs take. */
 void random_gpu_elements(test_rng *rng, pod_limits *limits);
 
 /** Room for a batch within the limits. Returns 0 if there is no memory. */

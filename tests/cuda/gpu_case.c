@@ -177,8 +177,7 @@ static void random_case_limits(pod_limits *l, test_rng *rng, const gpu_case_boun
     *l = pod_limits_init();
     l->kv_heads = rng_pick(rng, kv_heads, 6);
     l->q_heads = l->kv_heads * rng_pick(rng, groups, 9);
-    l->head_dim = rng_chance(rng, 70) ? 128 : 64;
-    l->q_dtype = l->kv_dtype = l->out_dtype = rng_chance(rng, 60) ? POD_BF16 : POD_F16;
+    random_gpu_elements(rng, l);
     int32_t part = mix == MIX_BESIDE ? 4 : INT32_MAX;
     l->max_requests = rng_log_range(rng, 1 + bounds->max_requests / part, bounds->max_requests);
     l->max_q_tokens = rng_log_range(rng, 1 + bounds->max_q_tokens / part, bounds->max_q_tokens);

@@ -591,8 +591,8 @@ static int test_refusals(context *t) {
     limits.kv_dtype = POD_F8E4M3;
     wrong |= refuses_limits(t, limits, "kv_dtype f8e4m3");
     limits = c.limits;
-    limits.head_dim = 96;
-    wrong |= refuses_limits(t, limits, "head_dim = 96");
+    limits.head_dim = 8;
+    wrong |= refuses_limits(t, limits, "head_dim = 8 ");
     limits = c.limits;
     limits.v_head_dim = 64;
     wrong |= refuses_limits(t, limits, "v_head_dim = 64");

@@ -189,8 +189,8 @@ static void sim_refuses_limits(void **state) {
     } cases[] = {
         {"sim:h100", POD_BF16, POD_BF16, POD_BF16, 256, 16,
          "head_dim = 256 is not supported by the sm80 kernels; 64 and 128 are"},
-        {"sim:a100", POD_F16, POD_F16, POD_F16, 96, 1,
-         "head_dim = 96 is not supported by the sm80 kernels; 64 and 128 are"},
+        {"sim:a100", POD_F16, POD_F16, POD_F16, 8, 1,
+         "head_dim = 8 is not supported by the sm80 kernels; 64 and 128 are"},
         {"sim:sms=7", POD_F32, POD_F32, POD_F32, 128, 16,
          "q_dtype f32 is not supported by the sm80 kernels; bf16 and f16 are"},
         {"sim:h100", POD_BF16, POD_F8E4M3, POD_BF16, 128, 16,

@@ -10,6 +10,7 @@ enum { CHUNK_ELEMENTS = 8, CHUNK_BYTES = 16 }; /* every copy moves 16 bytes */
 
 /** Byte offset of a chunk in a tile of rows of ROW_BYTES. */
 template <int ROW_BYTES> static __device__ __forceinline__ uint32_t swizzle_chunk(int row, int chunk) {
+    static_assert(ROW_BYTES % (8 * CHUNK_BYTES) == 0, "the swizzle would move chunks out of their row");
     return row * ROW_BYTES + ((chunk ^ (row & 7)) * CHUNK_BYTES);
 }
 

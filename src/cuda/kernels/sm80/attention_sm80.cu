@@ -16,6 +16,9 @@ template <int JOB, int HEAD_DIM, int CTAS_PER_SM> struct shape_sm80;
         static constexpr int THREADS = THREADS_, SMEM_BYTES = SMEM;                                                    \
         static constexpr int M_TILES = ROWS / (PREFILL_THREADS / 2), TILE_TOKENS = KEYS;                               \
         static constexpr int DECODE_STAGE_TOKENS = STAGE, DECODE_RING = RING, DECODE_N_TILES = DROWS / 8;              \
+        static_assert(ROWS % (PREFILL_THREADS / 2) == 0 && DROWS % 8 == 0, "whole m-tiles and n-tiles");               \
+        static_assert((KEYS & (KEYS - 1)) == 0, "a window is a power of two of tiles");                                \
+        static_assert(DKEYS == DECODE_TILE_TOKENS, "decode's kernel and its plan count the same tiles");               \
     };
 #include "families/sm80_tiles.def"
 

@@ -43,7 +43,9 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct decode_sm80 {
     static constexpr int ROW_STEP = 32 / ROW_CHUNKS;  /* a lane copies a chunk of every ROW_STEP-th key */
     static constexpr int RUN_COPIES = 16 / ROW_STEP;  /* of a lane, of 16 keys */
     static constexpr uint32_t STAGE_BYTES = STAGE_TOKENS * ROW_BYTES;
-    static_assert(DECODE_TILE_TOKENS % STAGE_TOKENS == 0, "a slice begins with a stage");
+    static_assert(32 % ROW_CHUNKS == 0, "all lanes copy whole rows");
+    static_assert(K_STEPS % 2 == 0, "scores take two steps at a time");
+    static_assert(STAGE_TOKENS % 16 == 0 && DECODE_TILE_TOKENS % STAGE_TOKENS == 0, "a slice begins with a stage");
 
     const pod_kernel_params &params;
     smem_type &smem; /* the warp's own */

@@ -35,7 +35,9 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct prefill_sm80 {
     static constexpr uint32_t TILE_BYTES = TILE_TOKENS * ROW_BYTES;
     static constexpr int ROW_STEP = PREFILL_THREADS / ROW_CHUNKS, COPIES = TILE_TOKENS / ROW_STEP; /* of a thread */
     static_assert(ROW_CHUNKS >= 8, "the swizzle needs eight chunks per row");
-    static_assert(ROW_STEP <= 16 && TILE_TOKENS % 16 == 0, "a copy stays inside a run");
+    static_assert(PREFILL_THREADS % ROW_CHUNKS == 0 && 32 % ROW_CHUNKS == 0, "all threads copy whole rows");
+    static_assert(ROW_STEP % 8 == 0, "the swizzle of a thread's chunk is the same in all of its rows");
+    static_assert(16 % ROW_STEP == 0 && TILE_TOKENS % 16 == 0, "a copy stays inside a run");
     static_assert(WINDOW_RUNS <= PREFILL_THREADS && WINDOW_RUNS >= TILE_TOKENS, "one thread looks one run up");
 
     const pod_kernel_params &params;
