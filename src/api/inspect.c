@@ -18,7 +18,8 @@ typedef struct plan_view {
 static pod_status open_view(const pod_plan *plan, int32_t mask, plan_view *view) {
     POD_TRY(pod__validate_built(plan));
     if (mask < 0 || mask >= plan->num_masks) {
-        return pod__fail(POD_E_ARGUMENT, "mask = %d is outside [0, %d), the masks of the batch", mask, plan->num_masks);
+        pod__fail(POD_E_ARGUMENT, "mask = %d is outside [0, %d), the masks of the batch", mask, plan->num_masks);
+        return POD_E_ARGUMENT; /* the analyser does not know that pod__fail() returns it */
     }
     const pod_backend *backend = plan->device->backend;
     view->tiling = &plan->choice.tiling;

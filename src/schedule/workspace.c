@@ -106,6 +106,11 @@ pod_status pod__layout_add_batch(const pod_limits *limits, pod_layout *layout) {
     return POD_OK;
 }
 
+/** A part of scratch memory, which a plan need not have before attention runs. */
+static float *scratch_at(char *scratch, size_t offset) {
+    return scratch == NULL ? NULL : (float *)(void *)(scratch + offset);
+}
+
 pod_schedule pod__layout_place(const pod_layout *layout, const pod_workspace *workspace, int32_t mask) {
     char *plan = workspace->plan, *scratch = workspace->scratch;
     char *base = plan + (size_t)mask * layout->mask_bytes;
@@ -120,10 +125,10 @@ pod_schedule pod__layout_place(const pod_layout *layout, const pod_workspace *wo
         .sm_tickets = (uint32_t *)(void *)(base + layout->sm_tickets),
         .slice_counters = (uint32_t *)(void *)(base + layout->slice_counters),
         .part_counters = (uint32_t *)(void *)(base + layout->part_counters),
-        .decode_partial_out = (float *)(void *)(scratch + layout->decode_partial_out),
-        .decode_partial_sum = (float *)(void *)(scratch + layout->decode_partial_sum),
-        .prefill_partial_out = (float *)(void *)(scratch + layout->prefill_partial_out),
-        .prefill_partial_sum = (float *)(void *)(scratch + layout->prefill_partial_sum),
+        .decode_partial_out = scratch_at(scratch, layout->decode_partial_out),
+        .decode_partial_sum = scratch_at(scratch, layout->decode_partial_sum),
+        .prefill_partial_out = scratch_at(scratch, layout->prefill_partial_out),
+        .prefill_partial_sum = scratch_at(scratch, layout->prefill_partial_sum),
     };
     return schedule;
 }

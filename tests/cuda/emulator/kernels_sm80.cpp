@@ -7,8 +7,7 @@
 #include "cuda/kernels/sm80/attention_sm80.cu"
 
 #undef KERNEL_SM80
-#define KERNEL_SM80(NAME, JOB, DTYPE, HEAD_DIM, CTAS)                                                                  \
-    {#NAME, 1, shape_sm80<JOB_##JOB, HEAD_DIM, CTAS>::THREADS, NAME},
+#define KERNEL_SM80(NAME, JOB, DTYPE, HEAD_DIM, CTAS) {#NAME, 1, shape_sm80<JOB_##JOB, HEAD_DIM, CTAS>::THREADS, NAME},
 
 const std::vector<emulated_kernel> emulated_sm80 = {
 #define POD_VARIANT(FAMILY, JOB, DTYPE, HEAD_DIM, CTAS)                                                                \

@@ -7,8 +7,7 @@
 #include "cuda/kernels/sm90/attention_sm90.cu"
 
 #undef KERNEL_sm90_fused
-#define KERNEL_sm90_fused(NAME, DTYPE, HEAD_DIM, CTAS)                                                                 \
-    {#NAME, CLUSTER_CTAS, shape_sm90<HEAD_DIM>::THREADS, NAME},
+#define KERNEL_sm90_fused(NAME, DTYPE, HEAD_DIM, CTAS) {#NAME, CLUSTER_CTAS, shape_sm90<HEAD_DIM>::THREADS, NAME},
 
 const std::vector<emulated_kernel> emulated_sm90 = {
 #define POD_VARIANT(FAMILY, JOB, DTYPE, HEAD_DIM, CTAS)                                                                \
