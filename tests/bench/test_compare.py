@@ -262,7 +262,7 @@ def fake_calls(clock):
 def test_no_paused_call_finds_the_layer_of_the_one_before():
     """Its keys and values would still be in the L2 cache: only the first way of a turn would read memory."""
     seen = []
-    calls = {name: seen.append for name in ("one", "two", "three")}
+    calls = dict.fromkeys(("one", "two", "three"), seen.append)
     times = {name: timing.Times() for name in calls}
     timing.measure_paused(timing.Host(), calls, 4, 5, times)
     paused = seen[-15:]
