@@ -64,7 +64,9 @@ pod_status pod_reference_attention(const pod_limits *limits, const pod_batch *ba
     }
     given.out = out;
     given.lse = NULL;
+    given.out_tokens = 0;
     POD_TRY(pod__take_tensors(&filled, &job.batch, &given, &job.tensors));
+    POD_TRY(pod__validate_tokens(&job.batch, &job.tensors));
     POD_TRY(pod__take_cache(&filled, cache, &job.cache));
     job.limits = filled;
     job.mask = masks[job.tensors.mask];

@@ -320,6 +320,10 @@ static pod_status check_part_of_workspace(const char *name, const void *memory, 
 pod_status pod__validate_workspace(const pod_workspace *workspace, const pod_layout *layout) {
     POD_TRY(check_part_of_workspace("plan", workspace->plan, workspace->plan_bytes, layout->plan_bytes));
     POD_TRY(check_part_of_workspace("scratch", workspace->scratch, workspace->scratch_bytes, layout->scratch_bytes));
+    uintptr_t plan = (uintptr_t)workspace->plan, scratch = (uintptr_t)workspace->scratch;
+    if (plan < scratch + layout->scratch_bytes && scratch < plan + layout->plan_bytes) {
+        return pod__fail(POD_E_WORKSPACE, "workspace.plan and workspace.scratch overlap");
+    }
     if ((uintptr_t)workspace->bad_request % sizeof(int32_t) == 0) return POD_OK;
     return pod__fail(POD_E_WORKSPACE, "workspace.bad_request is not aligned to its word");
 }

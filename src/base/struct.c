@@ -5,6 +5,9 @@
 
 enum { MAX_LAYOUTS = sizeof((pod_struct_layouts *)0)->sizes / sizeof(size_t) };
 
+/* No version will have a larger struct: such a size was never set, and its bytes are not the caller's. */
+enum { MAX_STRUCT_BYTES = 1 << 16 };
+
 static size_t newest_size(const pod_struct_layouts *layouts) {
     size_t newest = 0;
     for (int i = 0; i < MAX_LAYOUTS && layouts->sizes[i] != 0; i++) newest = layouts->sizes[i];
@@ -16,7 +19,7 @@ static int is_known(const pod_struct_layouts *layouts, size_t size) {
     for (int i = 0; i < MAX_LAYOUTS; i++) {
         if (layouts->sizes[i] != 0 && layouts->sizes[i] == size) return 1;
     }
-    return size > newest_size(layouts);
+    return size > newest_size(layouts) && size <= MAX_STRUCT_BYTES;
 }
 
 static pod_status read_size(const pod_struct_layouts *layouts, const void *given, size_t *size) {

@@ -138,6 +138,12 @@ static void a_workspace_is_checked(void **state) {
     wrong = given;
     wrong.bad_request = (int32_t *)(void *)((char *)given.plan + 1);
     assert_attach_refused(&call, wrong, "workspace.bad_request is not aligned to its word");
+    wrong = given;
+    wrong.scratch = given.plan;
+    assert_attach_refused(&call, wrong, "workspace.plan and workspace.scratch overlap");
+    wrong = given;
+    wrong.plan = (char *)given.scratch + (given.scratch_bytes - 1) / 256 * 256;
+    assert_attach_refused(&call, wrong, "workspace.plan and workspace.scratch overlap");
     assert_fails(pod_plan_attach(call.plan, NULL), POD_E_ARGUMENT, "workspace is NULL");
     call_close(&call);
 }

@@ -281,9 +281,23 @@ static void one_request_of_many(void **state) {
     assert_memory_equal(one.out + 2 * DIM, out + 2 * DIM, 2 * DIM * sizeof(double));
 }
 
+/** q_tokens bounds the queries that are read; out_tokens is of the tensor that the oracle does not write. */
+static void queries_that_are_not_there_are_refused(void **state) {
+    (void)state;
+    one_request one;
+    make(&one, 3, 9, 2, 1, 2);
+    one.tensors.q_tokens = 2;
+    assert_fails(pod_reference_attention(&one.limits, &one.batch, &one.tensors, &one.cache, -1, one.out, one.lse),
+                 POD_E_ARGUMENT, "q_tokens = 2 is smaller than the 3 query tokens of the batch");
+    one.tensors.q_tokens = 3;
+    one.tensors.out_tokens = 1;
+    run(&one);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(two_keys_by_hand),
+        cmocka_unit_test(queries_that_are_not_there_are_refused),
         cmocka_unit_test(scale_zero_is_one_over_the_root_of_the_head_dim),
         cmocka_unit_test(one_key_is_its_value),
         cmocka_unit_test(ones_stay_ones),

@@ -54,6 +54,21 @@ static void a_newer_struct_is_taken_if_it_uses_nothing_new(void **state) {
     assert_fails(pod__take_struct(&layouts, &newer, &taken), POD_E_UNSUPPORTED, message);
 }
 
+/** As of a struct that was never initialised: nothing after it is read or written. */
+static void a_size_beyond_any_struct_is_refused(void **state) {
+    (void)state;
+    char message[160];
+    const size_t sizes[] = {((size_t)1 << 16) + 1, (size_t)1 << 40, SIZE_MAX};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        thing_v2 given = {sizes[i], 1, 2, NULL}, other = {0};
+        snprintf(message, sizeof message,
+                 "thing.struct_size = %zu is not a size of this struct (%zu); start from pod_thing_init()", sizes[i],
+                 sizeof(thing_v2));
+        assert_fails(pod__take_struct(&layouts, &given, &other), POD_E_ARGUMENT, message);
+        assert_fails(pod__give_struct(&layouts, &other, &given), POD_E_ARGUMENT, message);
+    }
+}
+
 static void a_size_that_no_version_had_is_refused(void **state) {
     (void)state;
     char message[160];
@@ -233,6 +248,7 @@ int main(void) {
         cmocka_unit_test(an_older_struct_is_taken),
         cmocka_unit_test(a_newer_struct_is_taken_if_it_uses_nothing_new),
         cmocka_unit_test(a_size_that_no_version_had_is_refused),
+        cmocka_unit_test(a_size_beyond_any_struct_is_refused),
         cmocka_unit_test(a_struct_is_filled_as_far_as_it_reaches),
         cmocka_unit_test(limits_of_0_1_are_taken),
         cmocka_unit_test(fields_keep_their_places),
