@@ -281,24 +281,38 @@ static void upload_batch(const gpu_case *c, const gpu *gpu) {
     }
 }
 
-/** Plan and two layers, captured. Global mode: an allocation or a wait on any thread would break the capture. */
-static CUgraphExec capture(const gpu_case *c, const gpu *gpu, CUstream stream) {
+/** Global mode: an allocation or a wait on any thread would break the capture. */
+static void begin_capture(const gpu *gpu, CUstream stream) {
+    GPU_CHECK(gpu, stream_begin_capture(stream, CU_STREAM_CAPTURE_MODE_GLOBAL));
+}
+
+/** What was captured, ready to be launched. */
+static CUgraphExec end_capture(const gpu *gpu, CUstream stream) {
     CUgraph graph;
     CUgraphExec executable;
-    GPU_CHECK(gpu, stream_begin_capture(stream, CU_STREAM_CAPTURE_MODE_GLOBAL));
-    gpu_case_plan(c, POD_MEMORY_DEVICE, stream);
-    gpu_case_run(c, stream);
-    gpu_case_run(c, stream);
     GPU_CHECK(gpu, stream_end_capture(stream, &graph));
     GPU_CHECK(gpu, graph_instantiate(&executable, graph, 0));
     GPU_CHECK(gpu, graph_destroy(graph));
     return executable;
 }
 
+static void launch_and_wait(const gpu *gpu, CUgraphExec executable, CUstream stream) {
+    GPU_CHECK(gpu, graph_launch(executable, stream));
+    GPU_CHECK(gpu, stream_synchronize(stream));
+}
+
+/** Plan and two layers, captured. */
+static CUgraphExec capture(const gpu_case *c, const gpu *gpu, CUstream stream) {
+    begin_capture(gpu, stream);
+    gpu_case_plan(c, POD_MEMORY_DEVICE, stream);
+    gpu_case_run(c, stream);
+    gpu_case_run(c, stream);
+    return end_capture(gpu, stream);
+}
+
 static int replay(context *t, gpu_case *c, CUgraphExec executable, CUstream stream) {
     gpu_case_poison(c, &t->gpu, 0);
-    GPU_CHECK(&t->gpu, graph_launch(executable, stream));
-    GPU_CHECK(&t->gpu, stream_synchronize(stream));
+    launch_and_wait(&t->gpu, executable, stream);
     REQUIRE_OK(pod_plan_check(c->plan, stream));
     gpu_case_download(c, &t->gpu);
     REQUIRE(gpu_case_check(c, NULL, &t->errors), "a replay differs from the oracle");
@@ -336,22 +350,17 @@ static int outside_batch(test_rng *rng, void *argument) {
     context *t = argument;
     gpu_case c;
     CUstream stream;
-    CUgraph graph;
-    CUgraphExec executable;
     gpu_case_random(&c, rng, &small_bounds);
     gpu_case_upload(&c, &t->gpu, t->devices[rng_range(rng, 0, t->num_devices - 1)]);
     GPU_CHECK(&t->gpu, stream_create(&stream, CU_STREAM_NON_BLOCKING));
     gpu_case_plan(&c, POD_MEMORY_DEVICE, stream);
-    GPU_CHECK(&t->gpu, stream_begin_capture(stream, CU_STREAM_CAPTURE_MODE_GLOBAL));
+    begin_capture(&t->gpu, stream);
     gpu_case_run(&c, stream);
-    GPU_CHECK(&t->gpu, stream_end_capture(stream, &graph));
-    GPU_CHECK(&t->gpu, graph_instantiate(&executable, graph, 0));
-    GPU_CHECK(&t->gpu, graph_destroy(graph));
+    CUgraphExec executable = end_capture(&t->gpu, stream);
     for (int i = 0; i < 3; i++) {
         gpu_case_poison(&c, &t->gpu, 1);
         gpu_case_plan(&c, POD_MEMORY_DEVICE, stream);
-        GPU_CHECK(&t->gpu, graph_launch(executable, stream));
-        GPU_CHECK(&t->gpu, stream_synchronize(stream));
+        launch_and_wait(&t->gpu, executable, stream);
         gpu_case_download(&c, &t->gpu);
         REQUIRE(gpu_case_check(&c, NULL, &t->errors), "replay %d after a build of its own", i);
         change_lengths(&c, rng);
@@ -418,7 +427,7 @@ static int test_capture_host(context *t) {
     make_shape(&c, &rng, &s, 128);
     gpu_case_upload(&c, &t->gpu, t->devices[0]);
     GPU_CHECK(&t->gpu, stream_create(&stream, CU_STREAM_NON_BLOCKING));
-    GPU_CHECK(&t->gpu, stream_begin_capture(stream, CU_STREAM_CAPTURE_MODE_GLOBAL));
+    begin_capture(&t->gpu, stream);
     pod_status status = pod_plan_build(c.plan, &c.batch.batch, stream);
     GPU_CHECK(&t->gpu, stream_end_capture(stream, &graph));
     REQUIRE(status == POD_E_UNSUPPORTED, "%s", pod_status_name(status));
@@ -441,7 +450,7 @@ static int test_view(context *t) {
     make_shape(&c, &rng, &s, 128);
     gpu_case_upload(&c, &t->gpu, t->devices[0]);
     GPU_CHECK(&t->gpu, stream_create(&stream, CU_STREAM_NON_BLOCKING));
-    GPU_CHECK(&t->gpu, stream_begin_capture(stream, CU_STREAM_CAPTURE_MODE_GLOBAL));
+    begin_capture(&t->gpu, stream);
     gpu_case_plan(&c, POD_MEMORY_DEVICE, stream);
     pod_status while_capturing = pod_plan_get_info(c.plan, 0, &info);
     int names_capture = strstr(pod_error_message(), "captured") != NULL;
