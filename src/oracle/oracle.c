@@ -36,16 +36,24 @@ static int thread_count(void) {
 #endif
 }
 
-/** Copies the keys and values of one request and KV head out of their pages; every dtype widens to float exactly. */
+/** First key that the query at `position` of its context sees. */
+static int32_t window_begin(const pod_mask *mask, int32_t position) {
+    return mask->window_tokens > 0 && position >= mask->window_tokens ? position - mask->window_tokens + 1 : 0;
+}
+
+/** Copies the keys and values of one request and KV head that its queries see out of their pages; every dtype widens to
+ * float exactly. */
 static void gather(const reference_job *job, int32_t request, int32_t kv_head) {
     const pod_limits *limits = &job->given->limits;
     const pod_batch *batch = &job->given->batch;
     const pod_cache *c = &job->given->cache;
     int32_t page_size = limits->page_size, head_dim = limits->head_dim;
+    int32_t q_len = batch->q_start[request + 1] - batch->q_start[request];
+    int32_t begin = window_begin(&job->given->mask, batch->kv_len[request] - q_len);
     float k_scale = c->k_scale != NULL ? c->k_scale[kv_head * c->scale_stride] : 1.0f;
     float v_scale = c->v_scale != NULL ? c->v_scale[kv_head * c->scale_stride] : 1.0f;
 #pragma omp parallel for schedule(static)
-    for (int32_t key = 0; key < batch->kv_len[request]; key++) {
+    for (int32_t key = begin; key < batch->kv_len[request]; key++) {
         int64_t page = request, slot = key % page_size;
         if (batch->page_table != NULL) page = batch->page_table[request * batch->page_table_stride + key / page_size];
         int64_t k_row = page * c->k_page_stride + slot * c->k_token_stride + kv_head * c->k_head_stride;
@@ -73,8 +81,7 @@ static void reference_row(const reference_job *job, int32_t request, int32_t tok
     int32_t q_begin = job->given->batch.q_start[request], q_len = job->given->batch.q_start[request + 1] - q_begin;
     int32_t kv_len = job->given->batch.kv_len[request], position = kv_len - q_len + token;
     int is_causal = mask->causal_per_request != NULL ? mask->causal_per_request[request] : mask->causal;
-    int32_t end = is_causal ? position + 1 : kv_len, begin = 0, window = mask->window_tokens;
-    if (window > 0 && position >= window) begin = position - window + 1;
+    int32_t end = is_causal ? position + 1 : kv_len, begin = window_begin(mask, position);
 
     double q[256], out[256], *scores = job->scores + (int64_t)thread_index() * job->max_kv_len;
     for (int32_t i = 0; i < head_dim; i++) {

@@ -2,6 +2,7 @@
 /* What pod_plan_build() and the oracle refuse of a batch, and with which words; nothing is written then. */
 #include "call_fixture.h"
 
+#include <math.h>
 #include <stdio.h>
 
 /** Build and oracle refuse the batch, the plan counts as not built, and no byte was written. */
@@ -107,7 +108,6 @@ static void the_page_table(void **state) {
     REFUSES(page_table[0] = INT32_MAX, POD_E_ARGUMENT, "page_table[0][0] = 2147483647 is outside [0, 6)");
     REFUSES(batch.num_pages = 0, POD_E_ARGUMENT, "page_table[0][0] = 5 is outside [0, 0)");
     REFUSES(batch.max_pages = 2, POD_E_ARGUMENT, "kv_len[2] = 9 needs 3 pages of 4 tokens, but max_pages = 2");
-    REFUSES(kv_len[1] = 1, POD_E_ARGUMENT, "page_table[1][0] = -1 is outside [0, 6)");
 }
 
 static void a_contiguous_cache(void **state) {
@@ -144,8 +144,58 @@ static void entries_that_are_not_read_may_be_anything(void **state) {
     call_open(&call, "cpu:1");
     call.page_table[3] = INT32_MIN;
     call.page_table[2 * 4 + 3] = INT32_MAX;
+    call.kv_len[1] = 1; /* without a query */
     assert_ok(call_build(&call));
     assert_ok(call_attention(&call));
+    call_close(&call);
+}
+
+/** The queries of request 0 are at positions 4 to 6, those of request 2 at 7 and 8; pages hold 4 tokens. */
+static void entries_before_every_window_may_be_anything(void **state) {
+    (void)state;
+    static const int32_t marks[] = {-1, INT32_MIN, INT32_MAX, CALL_NUM_PAGES};
+    for (int i = 0; i < 4; i++) {
+        call_fixture call;
+        double out[CALL_Q_ELEMENTS];
+        call_open(&call, "cpu:1");
+        call.mask.window_tokens = 1;
+        call.page_table[0] = call.page_table[2 * 4] = marks[i];
+        assert_ok(call_build(&call));
+        assert_ok(call_attention(&call));
+        assert_ok(pod_reference_attention(&call.limits, &call.batch, &call.tensors, &call.cache, -1, out, NULL));
+        for (int e = 0; e < CALL_Q_ELEMENTS; e++) assert_true(fabs((double)call.out[e] - out[e]) < 1e-5);
+        call_close(&call);
+    }
+    REFUSES(page_table[0] = (call.mask.window_tokens = 2, -1), POD_E_ARGUMENT,
+            "page_table[0][0] = -1 is outside [0, 6)");
+    REFUSES(page_table[2 * 4] = (call.mask.window_tokens = 5, -1), POD_E_ARGUMENT,
+            "page_table[2][0] = -1 is outside [0, 6)");
+    REFUSES(page_table[2 * 4 + 1] = (call.mask.window_tokens = 4, -1), POD_E_ARGUMENT,
+            "page_table[2][1] = -1 is outside [0, 6)");
+}
+
+static void the_widest_of_the_masks_says_which_pages_are_needed(void **state) {
+    (void)state;
+    call_fixture call;
+    pod_plan *plan;
+    test_workspace workspace;
+    pod_mask masks[2];
+    call_open(&call, "cpu:1");
+    call.limits.max_masks = 2;
+    assert_ok(test_workspace_plan(call.device, &call.limits, CALL_POISON, &workspace, &plan));
+    masks[0] = masks[1] = call.mask;
+    call.batch.num_masks = 2;
+    call.batch.masks = masks;
+    call.page_table[2 * 4] = -1;
+    masks[0].window_tokens = 1;
+    masks[1].window_tokens = 4; /* the query at position 7 sees from 4 on */
+    assert_ok(pod_plan_build(plan, &call.batch, NULL));
+    masks[1].window_tokens = 5;
+    assert_fails(pod_plan_build(plan, &call.batch, NULL), POD_E_ARGUMENT, "page_table[2][0] = -1 is outside [0, 6)");
+    masks[1].window_tokens = 0;
+    assert_fails(pod_plan_build(plan, &call.batch, NULL), POD_E_ARGUMENT, "page_table[2][0] = -1 is outside [0, 6)");
+    test_workspace_free(&workspace);
+    pod_plan_destroy(plan);
     call_close(&call);
 }
 
@@ -171,6 +221,8 @@ int main(void) {
         cmocka_unit_test(a_contiguous_cache),
         cmocka_unit_test(device_memory_needs_a_device),
         cmocka_unit_test(entries_that_are_not_read_may_be_anything),
+        cmocka_unit_test(entries_before_every_window_may_be_anything),
+        cmocka_unit_test(the_widest_of_the_masks_says_which_pages_are_needed),
         cmocka_unit_test(no_request_at_all_is_a_batch),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
