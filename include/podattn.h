@@ -232,8 +232,9 @@ typedef struct pod_batch {
     const int32_t *kv_len;     /**< [n] context tokens, each >= its q_len if causal, 0 allowed for an empty request */
     const int32_t *page_table; /**< [n, page_table_stride] page numbers; NULL: request r has the one page r */
     int64_t page_table_stride; /**< int32 entries from one request's row to the next */
-    int32_t max_pages;         /**< entries of a row that may be read: the first ceil(kv_len / page_size) are */
-    int32_t num_pages;         /**< pages of the cache: every page number is in [0, num_pages). May change per build */
+    int32_t max_pages;         /**< entries of a row that may be read: the first ceil(kv_len / page_size) are, but for
+                                  pages before all windows, whose entries may be anything */
+    int32_t num_pages;         /**< pages of the cache: page numbers are in [0, num_pages). May change per build */
     int32_t num_q_tokens;      /**< tokens that q, out and lse will have; q_start may not exceed it. 0: max_q_tokens */
     int32_t num_masks;         /**< 0 to max_masks; 0: one mask, causal without a window */
     const pod_mask *masks;     /**< [num_masks] in host memory, each as long as masks[0].struct_size */

@@ -47,18 +47,20 @@ typedef struct pod_key_range {
     int32_t begin, end;
 } pod_key_range;
 
+/** First key that the query at `position` of its context sees through a window (0: there is none). */
+POD_CORE_FN int32_t pod_core_window_begin(int32_t window_tokens, int32_t position) {
+    return window_tokens > 0 && position >= window_tokens ? position - window_tokens + 1 : 0;
+}
+
 /** Keys that any of a request's query tokens [token_begin, token_end) sees. */
 POD_CORE_FN pod_key_range pod_core_visible(const pod_shape *shape, const pod_request *request, int32_t token_begin,
                                            int32_t token_end) {
     int32_t first_position = request->kv_len - request->q_len + token_begin;
     int32_t end = request->is_causal ? request->kv_len - request->q_len + token_end : request->kv_len;
-    int32_t begin = 0;
-    if (shape->window_tokens > 0 && first_position >= shape->window_tokens)
-        begin = first_position - shape->window_tokens + 1;
     if (end < 0) end = 0;
     pod_key_range keys;
     keys.end = end;
-    keys.begin = pod_core_min(begin, end);
+    keys.begin = pod_core_min(pod_core_window_begin(shape->window_tokens, first_position), end);
     return keys;
 }
 
