@@ -72,8 +72,11 @@ static int make_batch(attention_case *made, test_rng *rng) {
     batch_mix mix = rng_chance(rng, 75) ? MIX_HYBRID : (batch_mix)rng_range(rng, 0, MIX_COUNT - 1);
     test_batch_fill(&made->batch, rng, &made->limits, mix);
     made->num_q_tokens = made->batch.q_start[made->batch.batch.num_requests];
+    made->tensors.mask = rng_range(rng, 0, made->batch.batch.num_masks - 1);
     if (made->limits.page_size == made->limits.max_kv_len && rng_chance(rng, 80)) return 1;
-    return test_batch_add_pages(&made->batch, rng, &made->limits);
+    if (!test_batch_add_pages(&made->batch, rng, &made->limits)) return 0;
+    test_batch_poison_pages(&made->batch, rng, &made->limits);
+    return 1;
 }
 
 static int make_q(attention_case *made, test_rng *rng) {
@@ -92,27 +95,40 @@ static int make_q(attention_case *made, test_rng *rng) {
     return 1;
 }
 
-/** Writes one key or value of every KV head. */
-static void fill_token(const attention_case *made, test_rng *rng, void *cache, int64_t row, int64_t head_stride) {
+/** Writes one key or value of every KV head: numbers, or `poison` if it is not 0. */
+static void fill_token(const attention_case *made, test_rng *rng, float poison, void *cache, int64_t row,
+                       int64_t head_stride) {
     for (int32_t head = 0; head < made->limits.kv_heads; head++) {
         for (int32_t i = 0; i < made->limits.head_dim; i++) {
-            pod__store(cache, made->limits.kv_dtype, row + head * head_stride + i, rng_normal(rng));
+            float value = poison != 0 ? poison : rng_normal(rng);
+            pod__store(cache, made->limits.kv_dtype, row + head * head_stride + i, value);
         }
     }
 }
 
-/** Keys and values of the tokens that requests have; all other tokens stay NaN. */
-static void fill_cache(attention_case *made, test_rng *rng, void *k, void *v) {
+void attention_case_set_key(const attention_case *made, test_rng *rng, int32_t request, int32_t key, float poison_k,
+                            float poison_v) {
     const pod_batch *batch = &made->batch.batch;
     const pod_cache *t = &made->cache;
-    int32_t page_size = made->limits.page_size;
+    int32_t page = request, slot = key % made->limits.page_size;
+    if (batch->page_table != NULL) {
+        page = batch->page_table[request * batch->page_table_stride + key / made->limits.page_size];
+    }
+    if (page < 0 || page >= batch->num_pages) return; /* a poisoned entry */
+    fill_token(made, rng, poison_k, t->k, page * t->k_page_stride + slot * t->k_token_stride, t->k_head_stride);
+    fill_token(made, rng, poison_v, t->v, page * t->v_page_stride + slot * t->v_token_stride, t->v_head_stride);
+}
+
+/** Keys and values that some query sees under the case's mask. Those before are poisoned; all others stay NaN. */
+static void fill_cache(attention_case *made, test_rng *rng) {
+    static const float poison[] = {NAN, INFINITY, -INFINITY};
+    const pod_batch *batch = &made->batch.batch;
     for (int32_t r = 0; r < batch->num_requests; r++) {
+        int32_t first = test_batch_first_key(&made->batch, r, made->tensors.mask);
         for (int32_t key = 0; key < batch->kv_len[r]; key++) {
-            int32_t page =
-                batch->page_table == NULL ? r : batch->page_table[r * batch->page_table_stride + key / page_size];
-            int32_t slot = key % page_size;
-            fill_token(made, rng, k, page * t->k_page_stride + slot * t->k_token_stride, t->k_head_stride);
-            fill_token(made, rng, v, page * t->v_page_stride + slot * t->v_token_stride, t->v_head_stride);
+            float k = key < first ? poison[rng_range(rng, 0, 2)] : 0,
+                  v = key < first ? poison[rng_range(rng, 0, 2)] : 0;
+            attention_case_set_key(made, rng, r, key, k, v);
         }
     }
 }
@@ -138,9 +154,9 @@ static int make_cache(attention_case *made, test_rng *rng) {
         v = alloc_elements(&made->v, pages * t->v_page_stride, rng_range(rng, 0, 3), element_bytes);
     }
     if (k == NULL || v == NULL) return 0;
-    fill_cache(made, rng, k, v);
     t->k = k;
     t->v = v;
+    fill_cache(made, rng);
     return 1;
 }
 
@@ -171,7 +187,6 @@ static int make_options(attention_case *made, test_rng *rng) {
         made->slopes[h] = 0.01f * rng_normal(rng);
     }
     for (int32_t h = 0; h < 2 * kv_heads; h++) made->k_scale[h] = 0.25f + 0.125f * (float)rng_range(rng, 0, 12);
-    t->mask = rng_range(rng, 0, made->batch.batch.num_masks - 1);
     if (rng_chance(rng, 30)) t->scale = 0.02f * (float)rng_range(rng, -20, 20);
     if (rng_chance(rng, 30)) t->softcap = (float)rng_range(rng, 1, 60);
     if (rng_chance(rng, 30)) t->sinks = made->sinks;

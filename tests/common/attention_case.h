@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One random attention call with its tensors. Everything that must not be read is NaN: gaps between strides, tokens
- * behind kv_len, pages of nobody. Everything that must not be written has to stay as it was. */
+/* One random attention call with its tensors. Everything that must not count is NaN or infinite: gaps between strides,
+ * tokens behind kv_len and before a window, pages of nobody. Everything that must not be written has to stay as it was.
+ */
 #ifndef POD_TEST_ATTENTION_CASE_H
 #define POD_TEST_ATTENTION_CASE_H
 
@@ -23,6 +24,10 @@ typedef struct attention_case {
 /** A case of at most about `max_work` multiply-adds. Returns 0 if there is no memory. */
 int attention_case_make(attention_case *made, test_rng *rng, int64_t max_work);
 void attention_case_free(attention_case *made);
+
+/** Writes a key and its value in all KV heads: random numbers, or what is given if that is not 0. */
+void attention_case_set_key(const attention_case *made, test_rng *rng, int32_t request, int32_t key, float poison_k,
+                            float poison_v);
 
 /** Fills `out` and `lse` with NaN. */
 void attention_case_poison(attention_case *made);

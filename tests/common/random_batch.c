@@ -113,6 +113,17 @@ int test_batch_is_causal(const test_batch *batch, int32_t r) {
     return causal;
 }
 
+int32_t test_batch_first_key(const test_batch *batch, int32_t r, int32_t m) {
+    int32_t kv_len = batch->kv_len[r], position = kv_len - (batch->q_start[r + 1] - batch->q_start[r]);
+    if (position == kv_len) return kv_len;
+    int32_t first = kv_len, begin = m < 0 ? 0 : m, end = m < 0 ? batch->batch.num_masks : m + 1;
+    for (int32_t i = begin; i < end; i++) {
+        int32_t window = batch->masks[i].window_tokens, key = position - window + 1;
+        first = min32(first, window == 0 || key < 0 ? 0 : key);
+    }
+    return first;
+}
+
 void test_batch_fill(test_batch *batch, test_rng *rng, const pod_limits *limits, batch_mix mix) {
     pod_batch *b = &batch->batch;
     b->num_requests = mix == MIX_EDGE ? limits->max_requests : rng_range(rng, 0, limits->max_requests);
@@ -170,4 +181,17 @@ int test_batch_add_pages(test_batch *batch, test_rng *rng, const pod_limits *lim
     free(order);
     b->page_table = batch->page_table;
     return 1;
+}
+
+void test_batch_poison_pages(test_batch *batch, test_rng *rng, const pod_limits *limits) {
+    pod_batch *b = &batch->batch;
+    int32_t nobodys = b->num_pages++;
+    const int32_t poison[] = {-1, INT32_MAX, INT32_MIN, b->num_pages, b->num_pages + 7, nobodys};
+    for (int32_t r = 0; r < b->num_requests; r++) {
+        int32_t *row = batch->page_table + r * b->page_table_stride;
+        int32_t keys = test_batch_first_key(batch, r, -1); /* that are not needed */
+        int32_t pages = (batch->kv_len[r] + limits->page_size - 1) / limits->page_size;
+        int32_t unneeded = keys == batch->kv_len[r] ? pages : keys / limits->page_size;
+        for (int32_t p = 0; p < unneeded; p++) row[p] = rng_pick(rng, poison, 6);
+    }
 }

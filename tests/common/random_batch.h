@@ -43,8 +43,16 @@ void test_batch_fill(test_batch *batch, test_rng *rng, const pod_limits *limits,
 /** Whether some mask of the batch is causal for request r: then it has a key for each of its queries. */
 int test_batch_is_causal(const test_batch *batch, int32_t r);
 
+/** First key that some query of request r sees under mask m, or under any mask if m is -1; its kv_len if it has no
+ * query. What is before, and what is behind kv_len, must not be read. */
+int32_t test_batch_first_key(const test_batch *batch, int32_t r, int32_t m);
+
 /** Gives each request shuffled pages of its own; unused entries are poisoned with page numbers that do not exist.
  * Returns 0 if there is no memory. */
 int test_batch_add_pages(test_batch *batch, test_rng *rng, const pod_limits *limits);
+
+/** Poisons the entries of pages that no query sees under any mask: numbers that do not exist, or that of one more page,
+ * which nobody fills and all requests may share. */
+void test_batch_poison_pages(test_batch *batch, test_rng *rng, const pod_limits *limits);
 
 #endif
