@@ -11,15 +11,6 @@ if(PODATTN_SANITIZE)
   add_link_options(-fsanitize=${PODATTN_SANITIZE})
 endif()
 
-if(PODATTN_SANITIZE STREQUAL "thread")
-  # Without libarcher, by which clang's OpenMP runtime tells the sanitizer what its barriers order, every parallel loop is
-  # reported. The runtime looks it up by name, for which only an old-style rpath of the program serves.
-  cmake_path(GET OpenMP_omp_LIBRARY PARENT_PATH libomp_folder)
-  find_library(PODATTN_ARCHER archer HINTS ${libomp_folder} REQUIRED)
-  cmake_path(GET PODATTN_ARCHER PARENT_PATH archer_folder)
-  add_link_options(-Wl,--disable-new-dtags,-rpath,${archer_folder})
-endif()
-
 if(PODATTN_FUZZ)
   add_compile_options(-fsanitize=fuzzer-no-link)
 endif()

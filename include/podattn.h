@@ -30,8 +30,11 @@
  * Threads. A pod_device may be shared by any number of threads. A pod_plan and its workspace belong to one thread at a
  * time; several plans on one device run side by side.
  *
+ * A CPU device has threads of its own, which start with the first call that needs them. Where the system gives fewer, a
+ * call is slower and not wrong. In a forked child they start anew, and plans of the CPU go on; those of a GPU do not.
+ *
  * Memory. The caller owns all of it. pod_plan_build() and pod_attention() allocate nothing, wait for nothing and read
- * nothing back from a GPU.
+ * nothing back from a GPU. On a CPU the first calls allocate what the threads need.
  *
  * Structs. Each begins with `struct_size`; start from pod_<struct>_init(), which sets it and zeros the rest. Zero is
  * the default of every field. A library accepts the smaller struct of an older header (fields that it lacks are zero)
@@ -354,8 +357,8 @@ typedef struct pod_tensors {
  * out = softmax(score(q, k)) v for every request of the planned batch, one launch on `stream`. Every element of out and
  * lse that belongs to a query token of a request is written, no other.
  * Errors: POD_E_ARGUMENT, POD_E_UNSUPPORTED (names the field), POD_E_STATE (plan not built), POD_E_WORKSPACE,
- * POD_E_DEVICE. On the first four nothing was written. On the CPU the calling thread computes too and needs 1 MiB of
- * stack.
+ * POD_E_NO_MEMORY, POD_E_DEVICE. On all but the last nothing was written. On a CPU the calling thread computes too, and
+ * 64 KiB of stack are enough.
  */
 POD_API pod_status pod_attention(pod_plan *plan, const pod_tensors *tensors, const pod_cache *cache, pod_stream stream);
 

@@ -53,8 +53,8 @@ cmake_version() {
 }
 
 need_demo() {
-    need gcc "C compiler" compiles cc -fopenmp
-    need libc6-dev "C library headers" compiles cc -fopenmp
+    need gcc "C compiler" compiles cc
+    need libc6-dev "C library headers" compiles cc
     need cmake "build system" have cmake
     need ninja-build "runs the build" have ninja
     need pkg-config "finds libraries" have pkg-config
@@ -73,7 +73,6 @@ need_lint() {
     need "clang-format-$LLVM_PINNED" "formatting" have "clang-format-$LLVM_PINNED"
     need "clang-tidy-$LLVM_PINNED" "static analysis" have "clang-tidy-$LLVM_PINNED"
     need "clang-$LLVM_PINNED" "static analysis" have "clang-$LLVM_PINNED"
-    need "libomp-$LLVM_PINNED-dev" "OpenMP of clang" compiles "clang-$LLVM_PINNED" -fopenmp
     need cppcheck "static analysis" have cppcheck
     need shellcheck "lint of the scripts" have shellcheck
     need python3 "reads the compile commands" have python3
@@ -81,9 +80,9 @@ need_lint() {
 }
 
 need_python() {
-    need gcc "C compiler" compiles cc -fopenmp
+    need gcc "C compiler" compiles cc
     need g++ "compiles for torch.compile" have c++
-    need libc6-dev "C library headers" compiles cc -fopenmp
+    need libc6-dev "C library headers" compiles cc
     need cmake "build system" have cmake
     need ninja-build "runs the build" have ninja
     need python3-venv "a private place for Python packages" python3 -c 'import ensurepip'

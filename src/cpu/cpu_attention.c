@@ -2,10 +2,9 @@
 /* Executes a plan: threads take tickets of the prefill and the decode queue; whoever finishes the last part of split
  * work merges it. Which thread computes what never changes a result: an item's arithmetic is fixed by the plan, and
  * parts are merged in their order. */
+#include "base/status.h"
 #include "cpu/cpu_kernels.h"
 #include "schedule/merge_core.h"
-
-#include <omp.h>
 
 /** Where the parts of a split item meet. */
 typedef struct cpu_split {
@@ -146,28 +145,29 @@ static void drain_decode(const cpu_team *team, cpu_scratch *scratch) {
 }
 
 /** Odd threads begin with decodes, so that computing and streaming overlap; each helps with what is left. */
-static void work(const cpu_team *team, int thread) {
-    cpu_scratch scratch;
-    if (thread % 2 == 1) drain_decode(team, &scratch);
-    drain_prefill(team, &scratch);
-    drain_decode(team, &scratch);
+static void work(void *context, int32_t thread, void *scratch) {
+    const cpu_team *team = context;
+    if (thread % 2 == 1) drain_decode(team, scratch);
+    drain_prefill(team, scratch);
+    drain_decode(team, scratch);
 }
 
-void pod__cpu_attention(const pod_call *call, const cpu_kernels *kernels, int32_t num_threads) {
+pod_status pod__cpu_attention(const cpu_device *cpu, const pod_call *call) {
     pod_schedule_header *header = call->schedule->header;
     int64_t num_tickets = (int64_t)pod_core_num_prefill_tickets(call->shape, header) + header->num_slices;
-    if (num_tickets == 0) return;
+    if (num_tickets == 0) return POD_OK;
     int32_t head_dim = call->plan->limits.head_dim;
-    const cpu_team team = {.job = {.plan = call->plan,
-                                   .shape = call->shape,
-                                   .schedule = call->schedule,
-                                   .tensors = &call->tensors,
-                                   .cache = &call->cache,
-                                   .head_dim = head_dim,
-                                   .dim_stride = (head_dim + 15) / 16 * 16},
-                           .kernels = kernels};
-#pragma omp parallel num_threads(num_threads < num_tickets ? num_threads : (int32_t)num_tickets)
-    work(&team, omp_get_thread_num());
+    cpu_team team = {.job = {.plan = call->plan,
+                             .shape = call->shape,
+                             .schedule = call->schedule,
+                             .tensors = &call->tensors,
+                             .cache = &call->cache,
+                             .head_dim = head_dim,
+                             .dim_stride = (head_dim + 15) / 16 * 16},
+                     .kernels = cpu->kernels};
+    int32_t num_threads = cpu->num_threads < num_tickets ? cpu->num_threads : (int32_t)num_tickets;
+    POD_TRY(pod__pool_run(cpu->pool, num_threads, work, &team));
     header->prefill_ticket = 0;
     header->decode_ticket = 0;
+    return POD_OK;
 }

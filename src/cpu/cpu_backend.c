@@ -4,17 +4,8 @@
 #include "cpu/cpu_kernels.h"
 
 #include <errno.h>
-#include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
-
-enum { MAX_THREADS = 1024 };
-
-typedef struct cpu_device {
-    pod_device base;
-    const cpu_kernels *kernels;
-    int32_t num_threads;
-} cpu_device;
 
 static pod_status cpu_choose(const pod_device *device, const pod_limits *limits, pod_choice *choice) {
     return pod__choose_cpu(((const cpu_device *)device)->kernels->name, limits, choice);
@@ -26,15 +17,12 @@ static pod_status cpu_check_call(const pod_call *call) {
 }
 
 static pod_status cpu_attention(const pod_call *call) {
-    const cpu_device *cpu = (const cpu_device *)call->plan->device;
-    pod__cpu_attention(call, cpu->kernels, cpu->num_threads);
-    return POD_OK;
+    return pod__cpu_attention((const cpu_device *)call->plan->device, call);
 }
 
 static pod_status cpu_merge(const pod_device *device, const pod_parts *parts, pod_stream stream) {
     (void)stream;
-    pod__cpu_merge(parts, ((const cpu_device *)device)->num_threads);
-    return POD_OK;
+    return pod__cpu_merge((const cpu_device *)device, parts);
 }
 
 /** The processor's own name, or "unknown processor". */
@@ -77,11 +65,11 @@ static void cpu_visit_kernels(const pod_device *device, int (*visit)(void *conte
 }
 
 static pod_status cpu_measure_peak(const pod_device *device, pod_device_peak *peak) {
-    const cpu_device *cpu = (const cpu_device *)device;
-    return pod__cpu_measure_peak(cpu->kernels, cpu->num_threads, peak);
+    return pod__cpu_measure_peak((const cpu_device *)device, peak);
 }
 
 static void cpu_close(pod_device *device) {
+    pod__pool_destroy(((cpu_device *)device)->pool);
     free(device);
 }
 
@@ -103,8 +91,9 @@ static pod_status parse_argument(const char *argument, int32_t *num_threads, con
         char *end;
         errno = 0;
         long threads = *rest >= '0' && *rest <= '9' ? strtol(rest, &end, 10) : 0;
-        if (threads < 1 || threads > MAX_THREADS || errno != 0 || (*end != '\0' && *end != ',')) {
-            return pod__fail(POD_E_ARGUMENT, "cpu threads \"%.32s\" is no number from 1 to %d", argument, MAX_THREADS);
+        if (threads < 1 || threads > CPU_MAX_THREADS || errno != 0 || (*end != '\0' && *end != ',')) {
+            return pod__fail(POD_E_ARGUMENT, "cpu threads \"%.32s\" is no number from 1 to %d", argument,
+                             CPU_MAX_THREADS);
         }
         *num_threads = (int32_t)threads;
         rest = end + (*end == ',');
@@ -119,13 +108,18 @@ static pod_status parse_argument(const char *argument, int32_t *num_threads, con
 }
 
 pod_status pod__cpu_open(const char *argument, pod_device **device) {
-    int32_t num_threads = pod_core_min(omp_get_num_procs(), MAX_THREADS);
+    int32_t num_threads = pod_core_min(pod__pool_num_cores(), CPU_MAX_THREADS);
     const char *isa = "";
     const cpu_kernels *kernels;
     POD_TRY(parse_argument(argument, &num_threads, &isa));
     POD_TRY(pod__cpu_kernels_find(isa, &kernels));
     cpu_device *cpu = calloc(1, sizeof *cpu);
     if (cpu == NULL) return pod__fail(POD_E_NO_MEMORY, "no memory for a device");
+    pod_status status = pod__pool_create(num_threads, sizeof(cpu_scratch), &cpu->pool);
+    if (status != POD_OK) {
+        free(cpu);
+        return status;
+    }
     cpu->base.backend = &cpu_backend;
     cpu->kernels = kernels;
     cpu->num_threads = num_threads;

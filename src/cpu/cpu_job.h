@@ -33,8 +33,8 @@ typedef struct cpu_item {
     int32_t kv_begin, kv_end;      /**< of their keys, those that any of the rows sees */
 } cpu_item;
 
-/** A thread's working memory, on its stack: calls from several host threads share nothing. Only what head_dim needs is
- * touched. Rows are those of the item, counted from 0; `out`, `max` and `sum` are a partial as in merge_core.h. */
+/** A thread's working memory: calls from several host threads share nothing. Only what head_dim needs is touched. Rows
+ * are those of the item, counted from 0; `out`, `max` and `sum` are a partial as in merge_core.h. */
 typedef struct cpu_scratch {
     _Alignas(64) float out[CPU_TILE_ROWS * CPU_MAX_DIM];        /**< [row][dim_stride] */
     _Alignas(64) float query[CPU_TILE_ROWS * CPU_MAX_DIM];      /**< [row][word]: a float, or a pair of bf16 */

@@ -3,7 +3,10 @@
 #ifndef POD_CPU_KERNELS_H
 #define POD_CPU_KERNELS_H
 
+#include "base/pool.h"
 #include "cpu/cpu_job.h"
+
+enum { CPU_MAX_THREADS = 1024 };
 
 typedef struct cpu_kernels {
     const char *name; /**< "avx512-bf16", "avx512", "avx2" or "generic" */
@@ -26,6 +29,14 @@ extern const cpu_kernels pod__cpu_kernels_avx512;
 extern const cpu_kernels pod__cpu_kernels_avx512_bf16;
 #endif
 
+/** The open device: its kernels, and the threads that run them, the caller's being one. */
+typedef struct cpu_device {
+    pod_device base;
+    const cpu_kernels *kernels;
+    pod_pool *pool; /**< whose scratch is a cpu_scratch */
+    int32_t num_threads;
+} cpu_device;
+
 /** The best kernels that this processor runs if `name` is "", else those of that name. POD_E_ARGUMENT (no such name),
  * POD_E_NO_DEVICE (the processor lacks them). */
 pod_status pod__cpu_kernels_find(const char *name, const cpu_kernels **kernels);
@@ -33,13 +44,13 @@ pod_status pod__cpu_kernels_find(const char *name, const cpu_kernels **kernels);
 /** The `index`-th set of kernels, best first; NULL if this processor lacks it. Returns 0 after the last. */
 int pod__cpu_kernels_at(int32_t index, const cpu_kernels **kernels);
 
-/** Reading and multiplying on so many threads; takes 1 GiB meanwhile. */
-pod_status pod__cpu_measure_peak(const cpu_kernels *kernels, int32_t num_threads, pod_device_peak *peak);
+/** Reading and multiplying; takes 1 GiB meanwhile. */
+pod_status pod__cpu_measure_peak(const cpu_device *cpu, pod_device_peak *peak);
 
-/** Executes the plan on up to `num_threads` threads. */
-void pod__cpu_attention(const pod_call *call, const cpu_kernels *kernels, int32_t num_threads);
+/** Executes the plan. */
+pod_status pod__cpu_attention(const cpu_device *cpu, const pod_call *call);
 
-/** Merges partial results on up to `num_threads` threads. */
-void pod__cpu_merge(const pod_parts *parts, int32_t num_threads);
+/** Merges partial results. */
+pod_status pod__cpu_merge(const cpu_device *cpu, const pod_parts *parts);
 
 #endif

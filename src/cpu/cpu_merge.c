@@ -4,7 +4,10 @@
 #include "cpu/cpu_kernels.h"
 #include "schedule/merge_core.h"
 
-#include <omp.h>
+enum {
+    TICKET_TOKENS = 16, /* that a thread takes at a time */
+    MIN_TOKENS = 64     /* more of them are worth a second thread */
+};
 
 /** One row of all parts: a query token's head. */
 static void merge_row(const pod_parts *parts, int64_t token, int64_t head) {
@@ -26,9 +29,27 @@ static void merge_row(const pod_parts *parts, int64_t token, int64_t head) {
     parts->lse[token * parts->lse_token_stride + head * parts->lse_head_stride] = pod_merge_total(max, sum);
 }
 
-void pod__cpu_merge(const pod_parts *parts, int32_t num_threads) {
-#pragma omp parallel for schedule(static) num_threads(num_threads) if (parts->num_tokens > 64)
-    for (int32_t token = 0; token < parts->num_tokens; token++) {
-        for (int32_t head = 0; head < parts->q_heads; head++) merge_row(parts, token, head);
+typedef struct merge_team {
+    const pod_parts *parts;
+    int32_t next_token;
+} merge_team;
+
+static void merge_tokens(void *context, int32_t thread, void *scratch) {
+    merge_team *team = context;
+    const pod_parts *parts = team->parts;
+    int32_t begin;
+    (void)thread;
+    (void)scratch;
+    while ((begin = __atomic_fetch_add(&team->next_token, TICKET_TOKENS, __ATOMIC_RELAXED)) < parts->num_tokens) {
+        int32_t end = pod_core_min(begin + TICKET_TOKENS, parts->num_tokens);
+        for (int32_t token = begin; token < end; token++) {
+            for (int32_t head = 0; head < parts->q_heads; head++) merge_row(parts, token, head);
+        }
     }
+}
+
+pod_status pod__cpu_merge(const cpu_device *cpu, const pod_parts *parts) {
+    merge_team team = {parts, 0};
+    int32_t num_threads = parts->num_tokens > MIN_TOKENS ? cpu->num_threads : 1;
+    return pod__pool_run(cpu->pool, num_threads, merge_tokens, &team);
 }

@@ -4,64 +4,57 @@
 #include "oracle/oracle.h"
 
 #include "base/dtype.h"
+#include "base/pool.h"
 #include "base/status.h"
 
 #include <math.h>
 #include <stdlib.h>
 
-#ifdef _OPENMP
-#include <omp.h>
-#endif
+enum {
+    TICKET_KEYS = 64, /* that a thread takes at a time */
+    TICKET_ROWS = 4
+};
+#define MIN_WORK 2e6 /* multiply-adds of a request and KV head that are worth a second thread */
 
 typedef struct reference_job {
     const pod_oracle_job *given;
     float *keys, *values; /* one request and KV head, gathered: [kv_len][head_dim] */
-    double *scores;       /* [threads][kv_len] */
-    int32_t max_kv_len;   /* of the batch */
+    pod_pool *pool;       /* whose scratch is the scores of a row: [kv_len] */
+    int32_t num_threads;
+    int32_t request, kv_head;
+    int32_t next_key, next_row;
 } reference_job;
-
-static int thread_index(void) {
-#ifdef _OPENMP
-    return omp_get_thread_num();
-#else
-    return 0;
-#endif
-}
-
-static int thread_count(void) {
-#ifdef _OPENMP
-    return omp_get_max_threads();
-#else
-    return 1;
-#endif
-}
 
 /** First key that the query at `position` of its context sees. */
 static int32_t window_begin(const pod_mask *mask, int32_t position) {
     return mask->window_tokens > 0 && position >= mask->window_tokens ? position - mask->window_tokens + 1 : 0;
 }
 
-/** Copies the keys and values of one request and KV head that its queries see out of their pages; every dtype widens to
- * float exactly. */
-static void gather(const reference_job *job, int32_t request, int32_t kv_head) {
+/** Copies a key and its value out of their page; every dtype widens to float exactly. */
+static void gather_key(const reference_job *job, int32_t key) {
     const pod_limits *limits = &job->given->limits;
     const pod_batch *batch = &job->given->batch;
     const pod_cache *c = &job->given->cache;
-    int32_t page_size = limits->page_size, head_dim = limits->head_dim;
-    int32_t q_len = batch->q_start[request + 1] - batch->q_start[request];
-    int32_t begin = window_begin(&job->given->mask, batch->kv_len[request] - q_len);
+    int32_t page_size = limits->page_size, head_dim = limits->head_dim, request = job->request, kv_head = job->kv_head;
     float k_scale = c->k_scale != NULL ? c->k_scale[kv_head * c->scale_stride] : 1.0f;
     float v_scale = c->v_scale != NULL ? c->v_scale[kv_head * c->scale_stride] : 1.0f;
-#pragma omp parallel for schedule(static)
-    for (int32_t key = begin; key < batch->kv_len[request]; key++) {
-        int64_t page = request, slot = key % page_size;
-        if (batch->page_table != NULL) page = batch->page_table[request * batch->page_table_stride + key / page_size];
-        int64_t k_row = page * c->k_page_stride + slot * c->k_token_stride + kv_head * c->k_head_stride;
-        int64_t v_row = page * c->v_page_stride + slot * c->v_token_stride + kv_head * c->v_head_stride;
-        for (int32_t i = 0; i < head_dim; i++) {
-            job->keys[(int64_t)key * head_dim + i] = k_scale * pod__load(c->k, limits->kv_dtype, k_row + i);
-            job->values[(int64_t)key * head_dim + i] = v_scale * pod__load(c->v, limits->kv_dtype, v_row + i);
-        }
+    int64_t page = request, slot = key % page_size;
+    if (batch->page_table != NULL) page = batch->page_table[request * batch->page_table_stride + key / page_size];
+    int64_t k_row = page * c->k_page_stride + slot * c->k_token_stride + kv_head * c->k_head_stride;
+    int64_t v_row = page * c->v_page_stride + slot * c->v_token_stride + kv_head * c->v_head_stride;
+    for (int32_t i = 0; i < head_dim; i++) {
+        job->keys[(int64_t)key * head_dim + i] = k_scale * pod__load(c->k, limits->kv_dtype, k_row + i);
+        job->values[(int64_t)key * head_dim + i] = v_scale * pod__load(c->v, limits->kv_dtype, v_row + i);
+    }
+}
+
+static void gather(void *context, int32_t thread, void *scratch) {
+    reference_job *job = context;
+    int32_t begin, kv_len = job->given->batch.kv_len[job->request];
+    (void)thread;
+    (void)scratch;
+    while ((begin = __atomic_fetch_add(&job->next_key, TICKET_KEYS, __ATOMIC_RELAXED)) < kv_len) {
+        for (int32_t key = begin; key < kv_len && key < begin + TICKET_KEYS; key++) gather_key(job, key);
     }
 }
 
@@ -73,17 +66,17 @@ static double dot(const double *a, const float *b, int32_t count) {
 }
 
 /** One query token and head against all keys that it sees. */
-static void reference_row(const reference_job *job, int32_t request, int32_t token, int32_t head) {
+static void reference_row(const reference_job *job, int32_t token, int32_t head, double *scores) {
     const pod_tensors *t = &job->given->tensors;
     const pod_mask *mask = &job->given->mask;
     const pod_limits *limits = &job->given->limits;
-    int32_t head_dim = limits->head_dim;
+    int32_t head_dim = limits->head_dim, request = job->request;
     int32_t q_begin = job->given->batch.q_start[request], q_len = job->given->batch.q_start[request + 1] - q_begin;
     int32_t kv_len = job->given->batch.kv_len[request], position = kv_len - q_len + token;
     int is_causal = mask->causal_per_request != NULL ? mask->causal_per_request[request] : mask->causal;
     int32_t end = is_causal ? position + 1 : kv_len, begin = window_begin(mask, position);
 
-    double q[256], out[256], *scores = job->scores + (int64_t)thread_index() * job->max_kv_len;
+    double q[256], out[256];
     for (int32_t i = 0; i < head_dim; i++) {
         q[i] = (double)pod__load(t->q, limits->q_dtype,
                                  (q_begin + token) * t->q_token_stride + head * t->q_head_stride + i);
@@ -110,18 +103,37 @@ static void reference_row(const reference_job *job, int32_t request, int32_t tok
     if (job->given->lse != NULL) job->given->lse[row] = sum > 0 ? max + log(sum) : -INFINITY;
 }
 
-static void reference_request(const reference_job *job, int32_t request) {
+static int32_t q_len_of(const reference_job *job, int32_t request) {
+    return job->given->batch.q_start[request + 1] - job->given->batch.q_start[request];
+}
+
+static void reference_rows(void *context, int32_t thread, void *scratch) {
+    reference_job *job = context;
     const pod_limits *limits = &job->given->limits;
-    int32_t q_len = job->given->batch.q_start[request + 1] - job->given->batch.q_start[request];
-    int32_t group = limits->q_heads / limits->kv_heads;
-    if (q_len == 0) return;
-    for (int32_t kv_head = 0; kv_head < limits->kv_heads; kv_head++) {
-        gather(job, request, kv_head);
-#pragma omp parallel for schedule(dynamic, 4)
-        for (int32_t row = 0; row < q_len * group; row++) {
-            reference_row(job, request, row / group, kv_head * group + row % group);
+    int32_t group = limits->q_heads / limits->kv_heads, begin, num_rows = q_len_of(job, job->request) * group;
+    (void)thread;
+    while ((begin = __atomic_fetch_add(&job->next_row, TICKET_ROWS, __ATOMIC_RELAXED)) < num_rows) {
+        for (int32_t row = begin; row < num_rows && row < begin + TICKET_ROWS; row++) {
+            reference_row(job, row / group, job->kv_head * group + row % group, scratch);
         }
     }
+}
+
+static pod_status reference_request(reference_job *job, int32_t request) {
+    const pod_limits *limits = &job->given->limits;
+    int32_t q_len = q_len_of(job, request), kv_len = job->given->batch.kv_len[request];
+    int32_t group = limits->q_heads / limits->kv_heads;
+    double work = 2.0 * q_len * group * kv_len * limits->head_dim;
+    int32_t num_threads = work > MIN_WORK ? job->num_threads : 1;
+    if (q_len == 0) return POD_OK;
+    job->request = request;
+    for (job->kv_head = 0; job->kv_head < limits->kv_heads; job->kv_head++) {
+        job->next_key = window_begin(&job->given->mask, kv_len - q_len);
+        job->next_row = 0;
+        POD_TRY(pod__pool_run(job->pool, num_threads, gather, job));
+        POD_TRY(pod__pool_run(job->pool, num_threads, reference_rows, job));
+    }
+    return POD_OK;
 }
 
 pod_status pod__oracle(const pod_oracle_job *given, int32_t request) {
@@ -129,15 +141,17 @@ pod_status pod__oracle(const pod_oracle_job *given, int32_t request) {
     int32_t begin = request < 0 ? 0 : request, end = request < 0 ? batch->num_requests : request + 1, longest = 1;
     for (int32_t r = begin; r < end; r++) longest = batch->kv_len[r] > longest ? batch->kv_len[r] : longest;
     size_t elements = (size_t)longest * (size_t)given->limits.head_dim;
-    reference_job job = {.given = given, .max_kv_len = longest};
+    size_t scratch_bytes = ((size_t)longest * sizeof(double) + 63) / 64 * 64;
+    reference_job job = {.given = given, .num_threads = pod__pool_num_cores()};
     job.keys = malloc(elements * sizeof(float));
     job.values = malloc(elements * sizeof(float));
-    job.scores = malloc((size_t)thread_count() * (size_t)longest * sizeof(double));
-    int has_memory = job.keys != NULL && job.values != NULL && job.scores != NULL;
-    for (int32_t r = begin; has_memory && r < end; r++) reference_request(&job, r);
+    pod_status status = pod__pool_create(job.num_threads, scratch_bytes, &job.pool);
+    if (job.keys == NULL || job.values == NULL) {
+        status = pod__fail(POD_E_NO_MEMORY, "no memory for the oracle's %d keys", longest);
+    }
+    for (int32_t r = begin; status == POD_OK && r < end; r++) status = reference_request(&job, r);
+    pod__pool_destroy(job.pool);
     free(job.keys);
     free(job.values);
-    free(job.scores);
-    if (!has_memory) return pod__fail(POD_E_NO_MEMORY, "no memory for the oracle's %d keys", longest);
-    return POD_OK;
+    return status;
 }

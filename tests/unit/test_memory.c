@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Who allocates, and what happens when there is no memory. The linker leads the library's malloc, calloc and realloc
- * here (--wrap). */
+/* Who allocates, and what happens when there is no memory. The linker leads the library's malloc, calloc, realloc
+ * and aligned_alloc here (--wrap). */
 #include "call_fixture.h"
 
 #include <stdlib.h>
@@ -9,9 +9,11 @@
 void *__real_malloc(size_t bytes);
 void *__real_calloc(size_t count, size_t bytes);
 void *__real_realloc(void *memory, size_t bytes);
+void *__real_aligned_alloc(size_t alignment, size_t bytes);
 void *__wrap_malloc(size_t bytes);
 void *__wrap_calloc(size_t count, size_t bytes);
 void *__wrap_realloc(void *memory, size_t bytes);
+void *__wrap_aligned_alloc(size_t alignment, size_t bytes);
 /* NOLINTEND(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp) */
 
 static int num_allocations; /**< since it was set to 0 */
@@ -33,6 +35,10 @@ void *__wrap_realloc(void *memory, size_t bytes) {
     return fails_now() ? NULL : __real_realloc(memory, bytes);
 }
 
+void *__wrap_aligned_alloc(size_t alignment, size_t bytes) {
+    return fails_now() ? NULL : __real_aligned_alloc(alignment, bytes);
+}
+
 static void fail_allocation(int index) {
     num_allocations = 0;
     failing = index;
@@ -44,10 +50,12 @@ static void a_step_allocates_nothing(void **state) {
     for (int i = 0; i < 2; i++) {
         call_fixture call;
         call_open(&call, names[i]);
-        num_allocations = 0;
-        assert_ok(call_build(&call));
-        assert_ok(call_attention(&call));
-        assert_int_equal(num_allocations, 0);
+        for (int step = i == 0 ? 1 : 0; step < 3; step++) { /* the first of several threads starts them */
+            num_allocations = 0;
+            assert_ok(call_build(&call));
+            assert_ok(call_attention(&call));
+            if (step > 0) assert_int_equal(num_allocations, 0);
+        }
         call_close(&call);
     }
 }
@@ -66,6 +74,20 @@ static void opening_a_device_without_memory(void **state) {
     }
 }
 
+/** Helpers have no memory: the caller computes alone. */
+static void a_call_without_memory_for_its_threads(void **state) {
+    (void)state;
+    call_fixture call;
+    call_open(&call, "cpu:3");
+    assert_ok(call_build(&call));
+    fail_allocation(0);
+    pod_status status = call_attention(&call);
+    fail_allocation(-1);
+    assert_int_equal(status, POD_OK);
+    assert_false(call_outputs_untouched(&call));
+    call_close(&call);
+}
+
 /** The call fails for the first allocation, then for the second, ... until it needs no more. */
 static void assert_survives_each_failure(pod_status (*attempt)(void *context), void *context) {
     pod_status status = POD_E_NO_MEMORY;
@@ -78,6 +100,14 @@ static void assert_survives_each_failure(pod_status (*attempt)(void *context), v
         assert_int_equal(status, was_reached ? POD_E_NO_MEMORY : POD_OK);
     }
     assert_true(index > 1);
+}
+
+static pod_status attempt_device(void *context) {
+    pod_device *device = context;
+    pod_status status = pod_device_open("cpu:3", &device);
+    if (status != POD_OK) assert_null(device);
+    pod_device_close(device);
+    return status;
 }
 
 static pod_status attempt_plan(void *context) {
@@ -100,10 +130,11 @@ static pod_status attempt_oracle(void *context) {
     return status;
 }
 
-static void plans_and_oracle_without_memory(void **state) {
+static void device_plans_and_oracle_without_memory(void **state) {
     (void)state;
     call_fixture call;
     call_open(&call, "cpu:1");
+    assert_survives_each_failure(attempt_device, call.device);
     assert_survives_each_failure(attempt_plan, &call);
     assert_survives_each_failure(attempt_oracle, &call);
     call_close(&call);
@@ -113,7 +144,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_step_allocates_nothing),
         cmocka_unit_test(opening_a_device_without_memory),
-        cmocka_unit_test(plans_and_oracle_without_memory),
+        cmocka_unit_test(a_call_without_memory_for_its_threads),
+        cmocka_unit_test(device_plans_and_oracle_without_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Attention on the CPU from where a thread library could fail: a forked child, a thread with a small stack. */
+#include "call_fixture.h"
+
+#include <pthread.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { SMALL_STACK_BYTES = 128 << 10 };
+
+/** Computes again; 1 if it is the same as before. */
+static int computes_the_same(call_fixture *call) {
+    float before[CALL_Q_ELEMENTS];
+    memcpy(before, call->out, sizeof before);
+    memset(call->out, CALL_POISON, sizeof call->out);
+    if (call_build(call) != POD_OK || call_attention(call) != POD_OK) return 0;
+    return memcmp(before, call->out, sizeof before) == 0;
+}
+
+static void a_forked_child_computes(void **state) {
+    (void)state;
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+    skip(); /* it allows no threads after a fork */
+#endif
+#endif
+    call_fixture call;
+    call_open(&call, "cpu:3");
+    assert_ok(call_build(&call));
+    assert_ok(call_attention(&call));
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        alarm(60); /* instead of hanging */
+        int is_same = computes_the_same(&call);
+        pod_plan_destroy(call.plan);
+        pod_device_close(call.device);
+        _exit(!is_same);
+    }
+    int status = -1;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    assert_true(computes_the_same(&call));
+    call_close(&call);
+}
+
+static void *compute_in_thread(void *context) {
+    return computes_the_same(context) ? NULL : context;
+}
+
+static void a_small_stack_is_enough(void **state) {
+    (void)state;
+    static const char *const names[] = {"cpu:1", "cpu:3"};
+    for (int i = 0; i < 2; i++) {
+        call_fixture call;
+        pthread_attr_t attributes;
+        pthread_t thread;
+        void *failed;
+        call_open(&call, names[i]);
+        assert_ok(call_build(&call));
+        assert_ok(call_attention(&call));
+        assert_int_equal(pthread_attr_init(&attributes), 0);
+        assert_int_equal(pthread_attr_setstacksize(&attributes, SMALL_STACK_BYTES), 0);
+        assert_int_equal(pthread_create(&thread, &attributes, compute_in_thread, &call), 0);
+        pthread_join(thread, &failed);
+        assert_null(failed);
+        pthread_attr_destroy(&attributes);
+        call_close(&call);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_forked_child_computes),
+        cmocka_unit_test(a_small_stack_is_enough),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
