@@ -121,8 +121,9 @@ typedef struct pod_device pod_device;
  *                kernels that the processor runs but these: avx512-bf16, avx512, avx2 or generic
  *   "cuda:0"     the GPU of that ordinal, through its primary context
  *   "sim:h100"   plans as that device would, in a workspace of that size, refuses what it would, and computes nothing;
- *                also "sim:a100", "sim:cpu" and "sim:sms=N" (an H100 with N SMs, 1..1024)
- * A GPU's name, real or simulated, may go on with options, for comparing, as in "cuda:0,kernel=sm80,ctas=4":
+ *                also "sim:a100", "sim:cpu" and "sim:sms=N" (an H100 with N SMs, 1..1024). Its batches are in host
+ *                memory; with batch_memory = POD_MEMORY_DEVICE it tells sizes and builds nothing
+ * A GPU's name, real or simulated, may go on with options, each once, for comparing, as in "cuda:0,kernel=sm80,ctas=4":
  *   "fusion=sm|hfuse"           the two kinds of work meet on an SM (default), or in one CTA, warps split statically
  *   "policy=proportional|half"  an SM's CTAs alternate as the two kinds of work do in length (default), or one to one
  *   "ctas=auto|2|4"             CTAs per SM; auto is 2, but 4 smaller ones where an SM does not hold two of the large
@@ -234,7 +235,7 @@ typedef struct pod_batch {
     const int32_t *q_start;    /**< [n + 1] query tokens; q_start[0] = 0, never decreasing */
     const int32_t *kv_len;     /**< [n] context tokens, each >= its q_len if causal, 0 allowed for an empty request */
     const int32_t *page_table; /**< [n, page_table_stride] page numbers; NULL: request r has the one page r */
-    int64_t page_table_stride; /**< int32 entries from one request's row to the next */
+    int64_t page_table_stride; /**< int32 entries from one request's row to the next; does not count if n is 1 */
     int32_t max_pages;         /**< entries of a row that may be read: the first ceil(kv_len / page_size) are, but for
                                   pages before all windows, whose entries may be anything */
     int32_t num_pages;         /**< pages of the cache: page numbers are in [0, num_pages). May change per build */
@@ -316,10 +317,12 @@ POD_API pod_status pod_plan_attach(pod_plan *plan, const pod_workspace *workspac
 /* ---------------------------------------------------------------------------------------------------------------- */
 
 /**
- * One layer's keys and values, of kv_dtype. The innermost dimension is always dense. A stride of 0 means packed: head
- * stride head_dim, token stride kv_heads * head_dim, page stride page_size * token stride (NHD). Element (page p, token
- * t, head h, i) of k is k[p * k_page_stride + t * k_token_stride + h * k_head_stride + i]; paged NHD and HND,
- * interleaved K|V and per-layer slices of a larger tensor are all a matter of strides.
+ * One layer's keys and values, of kv_dtype. The innermost dimension is always dense. A stride of 0 means packed, so
+ * that no dimension can be broadcast: head stride head_dim, token stride kv_heads * head_dim, page stride page_size *
+ * token stride (NHD). The stride of a dimension of one element (one KV head, page_size 1, num_pages 1) does not count;
+ * the others are not negative, and reach no further than addresses do. Element (page p, token t, head h, i) of k is k[p
+ * * k_page_stride + t * k_token_stride + h * k_head_stride + i]; paged NHD and HND, interleaved K|V and per-layer
+ * slices of a larger tensor are all a matter of strides.
  */
 typedef struct pod_cache {
     size_t struct_size;
@@ -334,13 +337,17 @@ typedef struct pod_cache {
 
 /**
  * One layer's queries, results and options. Strides of 0 mean packed: q and out token stride q_heads * head_dim, head
- * stride head_dim; lse token stride q_heads, head stride 1.
+ * stride head_dim; lse token stride q_heads, head stride 1. As in a cache, that of one token or one head does not
+ * count.
+ *
+ * out and lse overlap no input, not each other, not the workspace and not themselves: one of an output's two strides
+ * steps over all that the other reaches. What overlaps for certain is refused; arrays may lie in one another's gaps.
  */
 typedef struct pod_tensors {
     size_t struct_size;
     const void *q; /**< [q_tokens, q_heads, head_dim] of q_dtype */
     int64_t q_token_stride, q_head_stride;
-    void *out; /**< [out_tokens, q_heads, v_head_dim] of out_dtype; overlaps no input */
+    void *out; /**< [out_tokens, q_heads, v_head_dim] of out_dtype */
     int64_t out_token_stride, out_head_stride;
     float *lse; /**< NULL, or [out_tokens, q_heads]: natural-log sum of exponentials of the scores, sinks included */
     int64_t lse_token_stride, lse_head_stride;
@@ -365,7 +372,8 @@ POD_API pod_status pod_attention(pod_plan *plan, const pod_tensors *tensors, con
 /** Most parts that one pod_merge() joins. */
 #define POD_MAX_PARTS 16
 
-/** Partial results of the same query rows over disjoint sets of keys, and where their merged result goes. */
+/** Partial results of the same query rows over disjoint sets of keys, and where their merged result goes. Strides as in
+ * pod_tensors. out and lse overlap nothing else, unless they are a part: the same address, dtype and strides. */
 typedef struct pod_parts {
     size_t struct_size;
     int32_t num_parts; /**< 1..POD_MAX_PARTS */
@@ -378,7 +386,7 @@ typedef struct pod_parts {
     const float *const *part_lses;               /**< host array [num_parts] of [num_tokens, q_heads], natural log */
     int64_t part_token_stride, part_head_stride; /**< of every part_outs; 0: packed */
     int64_t part_lse_token_stride, part_lse_head_stride; /**< of every part_lses; 0: packed */
-    void *out; /**< [num_tokens, q_heads, head_dim]; may be one of the parts if dtype and strides are the same */
+    void *out; /**< [num_tokens, q_heads, head_dim]; may be one of the parts */
     int64_t out_token_stride, out_head_stride;
     float *lse; /**< NULL, or [num_tokens, q_heads]; may be one of the parts' */
     int64_t lse_token_stride, lse_head_stride;

@@ -40,12 +40,15 @@ pod_status pod_device_open(const char *name, pod_device **device) {
     const char *argument = name[word_length] == ':' ? name + word_length + 1 : "";
     for (size_t i = 0; i < sizeof backends / sizeof backends[0]; i++) {
         if (strlen(backends[i].word) == word_length && memcmp(backends[i].word, name, word_length) == 0) {
+            if (name[word_length] == ':' && *argument == '\0') {
+                return pod__fail(POD_E_ARGUMENT, "name = \"%.64s\": nothing follows the colon", name);
+            }
             return backends[i].open(argument, device);
         }
     }
     return pod__fail(POD_E_ARGUMENT,
-                     "name = \"%.64s\" is no device; known are auto, cpu[:threads], cuda:N, "
-                     "sim:TARGET",
+                     "name = \"%.64s\" is no device; known are auto, cpu, cpu:THREADS, cpu:isa=NAME, "
+                     "cuda:N, sim:TARGET",
                      name);
 }
 

@@ -119,6 +119,10 @@ pod_status pod_plan_build(pod_plan *plan, const pod_batch *batch, pod_stream str
     if (backend->plan_build == NULL && taken.memory == POD_MEMORY_DEVICE) {
         return pod__fail(POD_E_UNSUPPORTED, "memory = POD_MEMORY_DEVICE is not supported by a device on the host");
     }
+    if (taken.memory == POD_MEMORY_HOST && plan->limits.batch_memory == POD_MEMORY_DEVICE) {
+        return pod__fail(POD_E_UNSUPPORTED, "memory = POD_MEMORY_HOST is not supported by a plan whose limits have "
+                                            "batch_memory = POD_MEMORY_DEVICE");
+    }
     plan->batch = taken;
     plan->batch.masks = NULL; /* the caller's array may be gone after this call */
     plan->stream = stream;

@@ -8,6 +8,9 @@
 #include <math.h>
 #include <stdio.h>
 
+/** What the widest addresses of a processor or a GPU reach. */
+#define MOST_BYTES (INT64_C(1) << 57)
+
 static pod_status check_range(const char *field, int64_t value, int64_t low, int64_t high) {
     if (value >= low && value <= high) return POD_OK;
     return pod__fail(POD_E_ARGUMENT, "%s = %lld is outside [%lld, %lld]", field, (long long)value, (long long)low,
@@ -23,6 +26,28 @@ static pod_status check_head_dim(const char *field, int32_t head_dim) {
     POD_TRY(check_range(field, head_dim, 8, 256));
     if (head_dim % 8 == 0) return POD_OK;
     return pod__fail(POD_E_ARGUMENT, "%s = %d is not a multiple of 8", field, head_dim);
+}
+
+static pod_status check_pointer(const char *field, const void *pointer, size_t alignment) {
+    if (pointer == NULL) return pod__fail(POD_E_ARGUMENT, "%s is NULL", field);
+    if ((uintptr_t)pointer % alignment == 0) return POD_OK;
+    return pod__fail(POD_E_ARGUMENT, "%s is not aligned to its element of %zu bytes", field, alignment);
+}
+
+/** The same for an array that need not be there. */
+static pod_status check_optional(const char *field, const void *pointer, size_t alignment) {
+    return pointer != NULL ? check_pointer(field, pointer, alignment) : POD_OK;
+}
+
+/** The last of `extent` places must be where addresses go: then no product of a number in range and a stride overflows
+ * 64 bits. */
+static pod_status check_reach(const char *field, int64_t stride, int64_t extent, size_t element_bytes) {
+    int64_t reach;
+    if (!__builtin_mul_overflow(stride, (extent - 1) * (int64_t)element_bytes, &reach) && reach <= MOST_BYTES) {
+        return POD_OK;
+    }
+    return pod__fail(POD_E_ARGUMENT, "%s = %lld reaches past the %lld bytes that addresses count", field,
+                     (long long)stride, (long long)MOST_BYTES);
 }
 
 static pod_status check_memory(const char *field, pod_memory memory) {
@@ -134,11 +159,20 @@ static pod_status check_request(const pod_limits *limits, const pod_batch *batch
 /** The batch's masks into `masks`, one causal one if it names none. */
 static pod_status take_masks(const pod_limits *limits, pod_batch *batch, pod_mask *masks) {
     POD_TRY(check_range("num_masks", batch->num_masks, 0, limits->max_masks));
-    if (batch->num_masks > 0 && batch->masks == NULL) return pod__fail(POD_E_ARGUMENT, "masks is NULL");
+    if (batch->num_masks > 0) POD_TRY(check_pointer("masks", batch->masks, _Alignof(pod_mask)));
     for (int32_t m = 0; m < batch->num_masks; m++) {
         /* The first mask says how long each is. */
-        const char *given = (const char *)batch->masks + (size_t)m * batch->masks->struct_size;
-        POD_TRY(pod__take_struct(&pod__mask_layouts, (const pod_mask *)(const void *)given, &masks[m]));
+        const size_t each = batch->masks->struct_size;
+        const pod_mask *given = (const pod_mask *)(const void *)((const char *)batch->masks + (size_t)m * each);
+        char field[48];
+        snprintf(field, sizeof field, "masks[%d]", m);
+        POD_TRY(pod__take_struct_of(&pod__mask_layouts, field, given, &masks[m]));
+        if (given->struct_size != each) {
+            return pod__fail(POD_E_ARGUMENT, "%s.struct_size = %zu is not that of masks[0], %zu", field,
+                             given->struct_size, each);
+        }
+        snprintf(field, sizeof field, "masks[%d].causal_per_request", m);
+        POD_TRY(check_optional(field, masks[m].causal_per_request, sizeof(int32_t)));
         if (masks[m].causal != 0 && masks[m].causal != 1) {
             return pod__fail(POD_E_ARGUMENT, "masks[%d].causal = %d is outside [0, 1]", m, masks[m].causal);
         }
@@ -153,6 +187,18 @@ static pod_status take_masks(const pod_limits *limits, pod_batch *batch, pod_mas
     }
     batch->masks = masks;
     return POD_OK;
+}
+
+/** The table's form. A stride leads from row to row, so one row has none. */
+static pod_status take_page_table(pod_batch *batch) {
+    POD_TRY(check_pointer("page_table", batch->page_table, sizeof(int32_t)));
+    if (batch->max_pages < 0) return pod__fail(POD_E_ARGUMENT, "max_pages = %d is negative", batch->max_pages);
+    if (batch->num_requests <= 1) batch->page_table_stride = batch->max_pages;
+    if (batch->page_table_stride < batch->max_pages) {
+        return pod__fail(POD_E_ARGUMENT, "page_table_stride = %lld is smaller than max_pages = %d",
+                         (long long)batch->page_table_stride, batch->max_pages);
+    }
+    return check_reach("page_table_stride", batch->page_table_stride, batch->num_requests, sizeof(int32_t));
 }
 
 pod_status pod__take_batch(const pod_limits *limits, const pod_batch *given, pod_batch *batch, pod_mask *masks) {
@@ -175,15 +221,9 @@ pod_status pod__take_batch(const pod_limits *limits, const pod_batch *given, pod
                          limits->max_q_tokens);
     }
     if (batch->num_q_tokens == 0) batch->num_q_tokens = limits->max_q_tokens;
-    if (batch->q_start == NULL) return pod__fail(POD_E_ARGUMENT, "q_start is NULL");
-    if (batch->kv_len == NULL && batch->num_requests > 0) return pod__fail(POD_E_ARGUMENT, "kv_len is NULL");
-    if (batch->page_table != NULL) {
-        if (batch->max_pages < 0) return pod__fail(POD_E_ARGUMENT, "max_pages = %d is negative", batch->max_pages);
-        if (batch->page_table_stride < batch->max_pages) {
-            return pod__fail(POD_E_ARGUMENT, "page_table_stride = %lld is smaller than max_pages = %d",
-                             (long long)batch->page_table_stride, batch->max_pages);
-        }
-    }
+    POD_TRY(check_pointer("q_start", batch->q_start, sizeof(int32_t)));
+    if (batch->num_requests > 0) POD_TRY(check_pointer("kv_len", batch->kv_len, sizeof(int32_t)));
+    if (batch->page_table != NULL) POD_TRY(take_page_table(batch));
     if (batch->memory == POD_MEMORY_DEVICE) return POD_OK;
     if (batch->q_start[0] != 0) return pod__fail(POD_E_ARGUMENT, "q_start[0] = %d is not 0", batch->q_start[0]);
     for (int32_t r = 0; r < batch->num_requests; r++) POD_TRY(check_request(limits, batch, r));
@@ -191,38 +231,25 @@ pod_status pod__take_batch(const pod_limits *limits, const pod_batch *given, pod
     return POD_OK;
 }
 
-static pod_status check_pointer(const char *field, const void *pointer, size_t alignment) {
-    if (pointer == NULL) return pod__fail(POD_E_ARGUMENT, "%s is NULL", field);
-    if ((uintptr_t)pointer % alignment != 0) {
-        return pod__fail(POD_E_ARGUMENT, "%s is not aligned to its element of %zu bytes", field, alignment);
-    }
-    return POD_OK;
-}
-
-static pod_status fill_stride(const char *field, int64_t *stride, int64_t packed) {
+/** The stride of a dimension of `extent`: packed if it is 0. Nothing is reached through that of a single element, so it
+ * may be anything, and becomes the packed one. */
+static pod_status fill_stride(const char *field, int64_t *stride, int64_t packed, int64_t extent,
+                              size_t element_bytes) {
+    if (extent <= 1 || *stride == 0) *stride = packed;
     if (*stride < 0) return pod__fail(POD_E_ARGUMENT, "%s = %lld is negative", field, (long long)*stride);
-    if (*stride == 0) *stride = packed;
-    return POD_OK;
+    return extent <= 1 ? POD_OK : check_reach(field, *stride, extent, element_bytes);
 }
 
-/** The page stride follows from the token stride, which may be anything. */
-static pod_status fill_page_stride(const char *field, int64_t *stride, int64_t token_stride, int32_t page_size) {
-    int64_t packed = 0;
-    if (*stride == 0 && __builtin_mul_overflow(token_stride, (int64_t)page_size, &packed)) {
-        return pod__fail(POD_E_ARGUMENT, "%s: %lld elements a token times page_size = %d is more than 64 bits count",
-                         field, (long long)token_stride, page_size);
-    }
-    return fill_stride(field, stride, packed);
-}
-
-static pod_status fill_row_strides(const pod_limits *limits, pod_tensors *t) {
-    int64_t heads = limits->q_heads;
-    POD_TRY(fill_stride("q_head_stride", &t->q_head_stride, limits->head_dim));
-    POD_TRY(fill_stride("q_token_stride", &t->q_token_stride, heads * limits->head_dim));
-    POD_TRY(fill_stride("out_head_stride", &t->out_head_stride, limits->v_head_dim));
-    POD_TRY(fill_stride("out_token_stride", &t->out_token_stride, heads * limits->v_head_dim));
-    POD_TRY(fill_stride("lse_head_stride", &t->lse_head_stride, 1));
-    return fill_stride("lse_token_stride", &t->lse_token_stride, heads);
+static pod_status fill_row_strides(const pod_limits *limits, int64_t tokens, pod_tensors *t) {
+    int64_t heads = limits->q_heads, dim = limits->head_dim, v_dim = limits->v_head_dim;
+    size_t q_bytes = pod_dtype_size(limits->q_dtype), out_bytes = pod_dtype_size(limits->out_dtype);
+    POD_TRY(fill_stride("q_head_stride", &t->q_head_stride, dim, heads, q_bytes));
+    POD_TRY(fill_stride("q_token_stride", &t->q_token_stride, heads * dim, tokens, q_bytes));
+    POD_TRY(fill_stride("out_head_stride", &t->out_head_stride, v_dim, heads, out_bytes));
+    POD_TRY(fill_stride("out_token_stride", &t->out_token_stride, heads * v_dim, tokens, out_bytes));
+    if (t->lse == NULL) return POD_OK;
+    POD_TRY(fill_stride("lse_head_stride", &t->lse_head_stride, 1, heads, sizeof(float)));
+    return fill_stride("lse_token_stride", &t->lse_token_stride, heads, tokens, sizeof(float));
 }
 
 pod_status pod__take_tensors(const pod_limits *limits, const pod_batch *batch, const pod_tensors *given,
@@ -230,7 +257,9 @@ pod_status pod__take_tensors(const pod_limits *limits, const pod_batch *batch, c
     POD_TRY(pod__take_struct(&pod__tensors_layouts, given, tensors));
     POD_TRY(check_pointer("q", tensors->q, pod_dtype_size(limits->q_dtype)));
     POD_TRY(check_pointer("out", tensors->out, pod_dtype_size(limits->out_dtype)));
-    if (tensors->lse != NULL) POD_TRY(check_pointer("lse", tensors->lse, sizeof(float)));
+    POD_TRY(check_optional("lse", tensors->lse, sizeof(float)));
+    POD_TRY(check_optional("sinks", tensors->sinks, sizeof(float)));
+    POD_TRY(check_optional("alibi_slopes", tensors->alibi_slopes, sizeof(float)));
     if (tensors->q_tokens < 0) return pod__fail(POD_E_ARGUMENT, "q_tokens = %d is negative", tensors->q_tokens);
     if (tensors->out_tokens < 0) return pod__fail(POD_E_ARGUMENT, "out_tokens = %d is negative", tensors->out_tokens);
     if (tensors->mask < 0 || tensors->mask >= batch->num_masks) {
@@ -243,7 +272,7 @@ pod_status pod__take_tensors(const pod_limits *limits, const pod_batch *batch, c
     if (!isfinite(tensors->softcap) || tensors->softcap < 0) {
         return pod__fail(POD_E_ARGUMENT, "softcap = %g is not a finite number from 0 up", (double)tensors->softcap);
     }
-    POD_TRY(fill_row_strides(limits, tensors));
+    POD_TRY(fill_row_strides(limits, batch->num_q_tokens, tensors));
     if (tensors->scale == 0) tensors->scale = 1.0f / sqrtf((float)limits->head_dim);
     return POD_OK;
 }
@@ -260,29 +289,59 @@ pod_status pod__validate_tokens(const pod_batch *batch, const pod_tensors *tenso
     return POD_OK;
 }
 
-pod_status pod__take_cache(const pod_limits *limits, const pod_cache *given, pod_cache *cache) {
-    int64_t heads = limits->kv_heads;
+/** K's or V's. */
+typedef struct stride_fields {
+    const char *page, *token, *head;
+} stride_fields;
+
+/** A packed page follows from its tokens, also where it has one. */
+static pod_status fill_cache_strides(const pod_limits *limits, int64_t num_pages, int64_t dim,
+                                     const stride_fields *fields, int64_t *page, int64_t *token, int64_t *head) {
+    int64_t heads = limits->kv_heads, page_size = limits->page_size;
+    int64_t given_token = *token > 0 ? *token : heads * dim;
+    size_t bytes = pod_dtype_size(limits->kv_dtype);
+    POD_TRY(fill_stride(fields->head, head, dim, heads, bytes));
+    POD_TRY(fill_stride(fields->token, token, heads * dim, page_size, bytes));
+    return fill_stride(fields->page, page, given_token * page_size, num_pages, bytes);
+}
+
+pod_status pod__take_cache(const pod_limits *limits, const pod_batch *batch, const pod_cache *given, pod_cache *cache) {
+    static const stride_fields k_fields = {"k_page_stride", "k_token_stride", "k_head_stride"};
+    static const stride_fields v_fields = {"v_page_stride", "v_token_stride", "v_head_stride"};
+    int64_t pages = batch->num_pages;
     POD_TRY(pod__take_struct(&pod__cache_layouts, given, cache));
     POD_TRY(check_pointer("k", cache->k, pod_dtype_size(limits->kv_dtype)));
     if (cache->v == NULL && limits->v_head_dim < limits->head_dim) {
         return pod__fail(POD_E_UNSUPPORTED, "v = NULL (values in the first v_head_dim elements of k) is not supported");
     }
     POD_TRY(check_pointer("v", cache->v, pod_dtype_size(limits->kv_dtype)));
-    if (cache->k_scale != NULL) POD_TRY(check_pointer("k_scale", cache->k_scale, sizeof(float)));
-    if (cache->v_scale != NULL) POD_TRY(check_pointer("v_scale", cache->v_scale, sizeof(float)));
-    POD_TRY(fill_stride("k_head_stride", &cache->k_head_stride, limits->head_dim));
-    POD_TRY(fill_stride("k_token_stride", &cache->k_token_stride, heads * limits->head_dim));
-    POD_TRY(fill_page_stride("k_page_stride", &cache->k_page_stride, cache->k_token_stride, limits->page_size));
-    POD_TRY(fill_stride("v_head_stride", &cache->v_head_stride, limits->v_head_dim));
-    POD_TRY(fill_stride("v_token_stride", &cache->v_token_stride, heads * limits->v_head_dim));
-    POD_TRY(fill_page_stride("v_page_stride", &cache->v_page_stride, cache->v_token_stride, limits->page_size));
-    return fill_stride("scale_stride", &cache->scale_stride, 0);
+    POD_TRY(check_optional("k_scale", cache->k_scale, sizeof(float)));
+    POD_TRY(check_optional("v_scale", cache->v_scale, sizeof(float)));
+    POD_TRY(fill_cache_strides(limits, pages, limits->head_dim, &k_fields, &cache->k_page_stride,
+                               &cache->k_token_stride, &cache->k_head_stride));
+    POD_TRY(fill_cache_strides(limits, pages, limits->v_head_dim, &v_fields, &cache->v_page_stride,
+                               &cache->v_token_stride, &cache->v_head_stride));
+    return fill_stride("scale_stride", &cache->scale_stride, 0, limits->kv_heads, sizeof(float));
 }
 
 static pod_status check_part_dtype(const char *field, pod_dtype dtype) {
     POD_TRY(check_dtype(field, dtype));
     if (dtype != POD_F8E4M3) return POD_OK;
     return pod__fail(POD_E_UNSUPPORTED, "%s f8e4m3 is not supported; f32, f16 and bf16 are", field);
+}
+
+static pod_status fill_part_strides(pod_parts *p) {
+    int64_t dim = p->head_dim, heads = p->q_heads, tokens = p->num_tokens;
+    size_t part_bytes = pod_dtype_size(p->part_dtype), out_bytes = pod_dtype_size(p->out_dtype);
+    POD_TRY(fill_stride("part_head_stride", &p->part_head_stride, dim, heads, part_bytes));
+    POD_TRY(fill_stride("part_token_stride", &p->part_token_stride, heads * dim, tokens, part_bytes));
+    POD_TRY(fill_stride("part_lse_head_stride", &p->part_lse_head_stride, 1, heads, sizeof(float)));
+    POD_TRY(fill_stride("part_lse_token_stride", &p->part_lse_token_stride, heads, tokens, sizeof(float)));
+    POD_TRY(fill_stride("out_head_stride", &p->out_head_stride, dim, heads, out_bytes));
+    POD_TRY(fill_stride("out_token_stride", &p->out_token_stride, heads * dim, tokens, out_bytes));
+    if (p->lse == NULL) return POD_OK;
+    POD_TRY(fill_stride("lse_head_stride", &p->lse_head_stride, 1, heads, sizeof(float)));
+    return fill_stride("lse_token_stride", &p->lse_token_stride, heads, tokens, sizeof(float));
 }
 
 pod_status pod__take_parts(const pod_parts *given, pod_parts *parts) {
@@ -293,8 +352,8 @@ pod_status pod__take_parts(const pod_parts *given, pod_parts *parts) {
     POD_TRY(check_head_dim("head_dim", parts->head_dim));
     POD_TRY(check_part_dtype("part_dtype", parts->part_dtype));
     POD_TRY(check_part_dtype("out_dtype", parts->out_dtype));
-    if (parts->part_outs == NULL) return pod__fail(POD_E_ARGUMENT, "part_outs is NULL");
-    if (parts->part_lses == NULL) return pod__fail(POD_E_ARGUMENT, "part_lses is NULL");
+    POD_TRY(check_pointer("part_outs", parts->part_outs, sizeof(void *)));
+    POD_TRY(check_pointer("part_lses", parts->part_lses, sizeof(void *)));
     for (int32_t p = 0; p < parts->num_parts; p++) {
         char field[32];
         snprintf(field, sizeof field, "part_outs[%d]", p);
@@ -303,16 +362,12 @@ pod_status pod__take_parts(const pod_parts *given, pod_parts *parts) {
         POD_TRY(check_pointer(field, parts->part_lses[p], sizeof(float)));
     }
     POD_TRY(check_pointer("out", parts->out, pod_dtype_size(parts->out_dtype)));
-    if (parts->lse != NULL) POD_TRY(check_pointer("lse", parts->lse, sizeof(float)));
-    int64_t dim = parts->head_dim, heads = parts->q_heads;
-    POD_TRY(fill_stride("part_head_stride", &parts->part_head_stride, dim));
-    POD_TRY(fill_stride("part_token_stride", &parts->part_token_stride, heads * dim));
-    POD_TRY(fill_stride("part_lse_head_stride", &parts->part_lse_head_stride, 1));
-    POD_TRY(fill_stride("part_lse_token_stride", &parts->part_lse_token_stride, heads));
-    POD_TRY(fill_stride("out_head_stride", &parts->out_head_stride, dim));
-    POD_TRY(fill_stride("out_token_stride", &parts->out_token_stride, heads * dim));
-    POD_TRY(fill_stride("lse_head_stride", &parts->lse_head_stride, 1));
-    return fill_stride("lse_token_stride", &parts->lse_token_stride, heads);
+    POD_TRY(check_optional("lse", parts->lse, sizeof(float)));
+    return fill_part_strides(parts);
+}
+
+pod_status pod__check_doubles(const char *field, const double *array) {
+    return check_pointer(field, array, sizeof(double));
 }
 
 static pod_status check_part_of_workspace(const char *name, const void *memory, size_t bytes, size_t needed_bytes) {

@@ -19,13 +19,16 @@ pod_status pod__take_tensors(const pod_limits *limits, const pod_batch *batch, c
                              pod_tensors *tensors);
 
 /** Strides are filled in. */
-pod_status pod__take_cache(const pod_limits *limits, const pod_cache *given, pod_cache *cache);
+pod_status pod__take_cache(const pod_limits *limits, const pod_batch *batch, const pod_cache *given, pod_cache *cache);
 
 /** Strides are filled in. */
 pod_status pod__take_parts(const pod_parts *given, pod_parts *parts);
 
 /** q and out have the tokens that the batch needs, as far as they say how many they have. */
 pod_status pod__validate_tokens(const pod_batch *batch, const pod_tensors *tensors);
+
+/** An array of doubles: not NULL, and aligned. */
+pod_status pod__check_doubles(const char *field, const double *array);
 
 /** Pointers, alignment, sizes. */
 pod_status pod__validate_workspace(const pod_workspace *workspace, const pod_layout *layout);

@@ -22,24 +22,23 @@ static int is_known(const pod_struct_layouts *layouts, size_t size) {
     return size > newest_size(layouts) && size <= MAX_STRUCT_BYTES;
 }
 
-static pod_status read_size(const pod_struct_layouts *layouts, const void *given, size_t *size) {
-    const char *name = layouts->name;
-    if (given == NULL) return pod__fail(POD_E_ARGUMENT, "%s is NULL", name);
+static pod_status read_size(const pod_struct_layouts *layouts, const char *field, const void *given, size_t *size) {
+    if (given == NULL) return pod__fail(POD_E_ARGUMENT, "%s is NULL", field);
     memcpy(size, given, sizeof *size);
     if (is_known(layouts, *size)) return POD_OK;
     return pod__fail(POD_E_ARGUMENT,
-                     "%s.struct_size = %zu is not a size of this struct (%zu); start from pod_%s_init()", name, *size,
-                     newest_size(layouts), name);
+                     "%s.struct_size = %zu is not a size of this struct (%zu); start from pod_%s_init()", field, *size,
+                     newest_size(layouts), layouts->name);
 }
 
-pod_status pod__take_struct(const pod_struct_layouts *layouts, const void *given, void *copy) {
+pod_status pod__take_struct_of(const pod_struct_layouts *layouts, const char *field, const void *given, void *copy) {
     size_t size = 0, known = newest_size(layouts);
-    POD_TRY(read_size(layouts, given, &size));
+    POD_TRY(read_size(layouts, field, given, &size));
     for (size_t i = known; i < size; i++) {
         if (((const char *)given)[i] == 0) continue;
         return pod__fail(POD_E_UNSUPPORTED,
-                         "%s sets a field at byte %zu that podattn %s does not know (its %s has %zu bytes)",
-                         layouts->name, i, POD_VERSION_STRING, layouts->name, known);
+                         "%s sets a field at byte %zu that podattn %s does not know (its %s has %zu bytes)", field, i,
+                         POD_VERSION_STRING, layouts->name, known);
     }
     memset(copy, 0, known);
     memcpy(copy, given, size < known ? size : known);
@@ -47,9 +46,13 @@ pod_status pod__take_struct(const pod_struct_layouts *layouts, const void *given
     return POD_OK;
 }
 
+pod_status pod__take_struct(const pod_struct_layouts *layouts, const void *given, void *copy) {
+    return pod__take_struct_of(layouts, layouts->name, given, copy);
+}
+
 pod_status pod__give_struct(const pod_struct_layouts *layouts, const void *made, void *given) {
     size_t size = 0, known = newest_size(layouts);
-    POD_TRY(read_size(layouts, given, &size));
+    POD_TRY(read_size(layouts, layouts->name, given, &size));
     memcpy(given, made, size < known ? size : known);
     if (size > known) memset((char *)given + known, 0, size - known);
     memcpy(given, &size, sizeof size);

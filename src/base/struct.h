@@ -18,6 +18,9 @@ typedef struct pod_struct_layouts {
  */
 pod_status pod__take_struct(const pod_struct_layouts *layouts, const void *given, void *copy);
 
+/** The same for a struct that errors call otherwise: "masks[1]". */
+pod_status pod__take_struct_of(const pod_struct_layouts *layouts, const char *field, const void *given, void *copy);
+
 /**
  * Fills a caller's struct in from `made`, which is of this library's size: as far as the caller's reaches, and zeros
  * where it reaches further. Its struct_size stays. Errors: as pod__take_struct(), but for POD_E_UNSUPPORTED.

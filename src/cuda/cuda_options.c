@@ -7,6 +7,10 @@ enum { MAX_ORDINAL = 9999 };
 
 static pod_status parse_ordinal(const char *text, size_t length, int32_t *ordinal) {
     *ordinal = 0; /* "cuda" is "cuda:0" */
+    if (length == 0 && *text != '\0') {
+        return pod__fail(POD_E_ARGUMENT, "\"%.64s\" does not begin with the number of a GPU; write cuda:0%.64s", text,
+                         text);
+    }
     for (size_t i = 0; i < length; i++) {
         if (text[i] < '0' || text[i] > '9' || *ordinal > MAX_ORDINAL) {
             return pod__fail(POD_E_ARGUMENT, "\"%.*s\" is no number of a GPU; write cuda:0 for the first",

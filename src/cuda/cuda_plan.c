@@ -60,10 +60,6 @@ static pod_status copy_batch(const pod_cuda_device *cuda, pod_plan *plan) {
                                             "captured: a replay reads the arrays from the GPU's memory "
                                             "(POD_MEMORY_DEVICE)");
     }
-    if (plan->limits.batch_memory != POD_MEMORY_HOST) {
-        return pod__fail(POD_E_UNSUPPORTED, "memory = POD_MEMORY_HOST is not supported by a plan whose limits have "
-                                            "batch_memory = POD_MEMORY_DEVICE");
-    }
     const pod_layout *layout = &plan->layout;
     pod_batch *batch = &plan->batch;
     size_t requests = (size_t)batch->num_requests;

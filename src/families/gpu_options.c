@@ -76,11 +76,24 @@ static pod_status parse_option(const char *text, size_t length, pod_gpu_options 
                      length < 64 ? (int)length : 64, text, families);
 }
 
+/** Whether an earlier option of `all` has the key of the one at `text`: nobody could tell which of the two counts. */
+static int is_repeated(const char *all, const char *text) {
+    size_t key_length = strcspn(text, "=") + 1;
+    for (const char *other = all + 1; other < text; other += strcspn(other, ",") + 1) {
+        if (strncmp(other, text, key_length) == 0) return 1;
+    }
+    return 0;
+}
+
 pod_status pod__gpu_options_parse(const char *text, pod_gpu_options *options) {
+    const char *all = text;
     *options = (pod_gpu_options){.policy = POD_POLICY_ANY};
     while (*text == ',') {
         size_t length = strcspn(++text, ",");
         POD_TRY(parse_option(text, length, options));
+        if (is_repeated(all, text)) {
+            return pod__fail(POD_E_ARGUMENT, "\"%.*s\" is a second option for the same choice", (int)length, text);
+        }
         text += length;
     }
     return POD_OK;

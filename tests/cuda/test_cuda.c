@@ -584,6 +584,8 @@ static int test_refusals(context *t) {
     wrong |= refuses_device("cuda:99", POD_E_NO_DEVICE, "cuda:99");
     wrong |= refuses_device("cuda:x", POD_E_ARGUMENT, "\"x\"");
     wrong |= refuses_device("cuda:-1", POD_E_ARGUMENT, "\"-1\"");
+    wrong |= refuses_device("cuda:,ctas=2", POD_E_ARGUMENT, "write cuda:0,ctas=2");
+    wrong |= refuses_device("cuda:0,ctas=2,ctas=4", POD_E_ARGUMENT, "\"ctas=4\" is a second");
     wrong |= refuses_device("cuda:99999999999999", POD_E_ARGUMENT, "9999");
     wrong |= refuses_device("cuda:0,fuse=1", POD_E_ARGUMENT, "\"fuse=1\"");
     wrong |= refuses_device("cuda:0,ctas=3", POD_E_ARGUMENT, "\"ctas=3\"");

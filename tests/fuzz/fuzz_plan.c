@@ -69,7 +69,10 @@ static void read_batch(fuzz_input *input, fuzz_batch *made) {
     }
     batch->num_pages = flags & 8 ? 256 : fuzz_number(input, 0, 300);
     batch->max_pages = flags & 16 ? stride : fuzz_number(input, 0, stride);
-    if (batch->max_pages > stride) stride = 0;
+    if (batch->max_pages > stride) {
+        if (n == 1) batch->max_pages = 0; /* the stride of a single row does not count */
+        stride = 0;
+    }
     batch->page_table_stride = stride;
     int has_table = (flags & 32) != 0, fits = (flags & 64) != 0;
     int32_t most_q_len = usual_q_len(&made->limits, n, fits), most_kv_len = usual_kv_len(&made->limits, fits);

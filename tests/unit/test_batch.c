@@ -29,6 +29,10 @@ static void assert_batch_refused(call_fixture *call, const pod_batch *batch, pod
         call_close(&call);                                                                                             \
     } while (0)
 
+static const int32_t *misaligned(const int32_t *array) {
+    return (const int32_t *)(const void *)((const char *)array + 2);
+}
+
 static void the_struct(void **state) {
     (void)state;
     call_fixture call;
@@ -53,6 +57,15 @@ static void the_struct(void **state) {
     REFUSES(batch.max_pages = -1, POD_E_ARGUMENT, "max_pages = -1 is negative");
     REFUSES(batch.page_table_stride = 3, POD_E_ARGUMENT, "page_table_stride = 3 is smaller than max_pages = 4");
     REFUSES(batch.page_table_stride = -4, POD_E_ARGUMENT, "page_table_stride = -4 is smaller than max_pages = 4");
+    REFUSES(batch.page_table_stride = INT64_C(1) << 62, POD_E_ARGUMENT,
+            "page_table_stride = 4611686018427387904 reaches past the 144115188075855872 bytes that addresses count");
+    REFUSES(batch.page_table_stride = INT64_C(1) << 55, POD_E_ARGUMENT,
+            "page_table_stride = 36028797018963968 reaches past the 144115188075855872 bytes that addresses count");
+    REFUSES(batch.q_start = misaligned(call.q_start), POD_E_ARGUMENT,
+            "q_start is not aligned to its element of 4 bytes");
+    REFUSES(batch.kv_len = misaligned(call.kv_len), POD_E_ARGUMENT, "kv_len is not aligned to its element of 4 bytes");
+    REFUSES(batch.page_table = misaligned(call.page_table), POD_E_ARGUMENT,
+            "page_table is not aligned to its element of 4 bytes");
 }
 
 static void the_masks(void **state) {
@@ -62,13 +75,55 @@ static void the_masks(void **state) {
     REFUSES(batch.num_masks = 2, POD_E_ARGUMENT, "num_masks = 2 is outside [0, 1]");
     REFUSES(batch.masks = NULL, POD_E_ARGUMENT, "masks is NULL");
     snprintf(message, sizeof message,
-             "mask.struct_size = 7 is not a size of this struct (%zu); start from pod_mask_init()", sizeof(pod_mask));
+             "masks[0].struct_size = 7 is not a size of this struct (%zu); start from pod_mask_init()",
+             sizeof(pod_mask));
     REFUSES(mask.struct_size = 7, POD_E_ARGUMENT, message);
     REFUSES(mask.causal = 2, POD_E_ARGUMENT, "masks[0].causal = 2 is outside [0, 1]");
     REFUSES(mask.causal = -1, POD_E_ARGUMENT, "masks[0].causal = -1 is outside [0, 1]");
     REFUSES(mask.window_tokens = -1, POD_E_ARGUMENT, "masks[0].window_tokens = -1 is negative");
+    REFUSES(mask.causal_per_request = misaligned(call.q_start), POD_E_ARGUMENT,
+            "masks[0].causal_per_request is not aligned to its element of 4 bytes");
+    REFUSES(batch.masks = (const pod_mask *)(const void *)((const char *)&call.mask + 4), POD_E_ARGUMENT,
+            "masks is not aligned to its element of 8 bytes");
     static const int32_t causal[] = {0, 1, 2};
     REFUSES(mask.causal_per_request = causal, POD_E_ARGUMENT, "masks[0].causal_per_request[2] = 2 is neither 0 nor 1");
+}
+
+/** Each mask of an array is named by its place, and is as long as the first. */
+static void the_second_mask(void **state) {
+    (void)state;
+    struct {
+        pod_mask mask;
+        size_t of_newer; /* zero, so that a longer mask is one of a newer header */
+    } masks[2] = {{pod_mask_init(), 0}, {pod_mask_init(), 0}};
+    call_fixture call;
+    char message[128];
+    call_open(&call, "cpu:1");
+    pod_plan *plan;
+    test_workspace workspace;
+    call.limits.max_masks = 2;
+    assert_ok(test_workspace_plan(call.device, &call.limits, CALL_POISON, &workspace, &plan));
+    call.batch.num_masks = 2;
+    call.batch.masks = &masks[0].mask;
+    masks[0].mask.struct_size = sizeof masks[0];
+    masks[1].mask.struct_size = 7;
+    snprintf(message, sizeof message,
+             "masks[1].struct_size = 7 is not a size of this struct (%zu); start from pod_mask_init()",
+             sizeof(pod_mask));
+    assert_fails(pod_plan_build(plan, &call.batch, NULL), POD_E_ARGUMENT, message);
+    masks[1].mask.struct_size = sizeof(pod_mask);
+    snprintf(message, sizeof message, "masks[1].struct_size = %zu is not that of masks[0], %zu", sizeof(pod_mask),
+             sizeof masks[0]);
+    assert_fails(pod_plan_build(plan, &call.batch, NULL), POD_E_ARGUMENT, message);
+    masks[1].mask.struct_size = sizeof masks[0];
+    masks[1].mask.causal_per_request = misaligned(call.q_start);
+    assert_fails(pod_plan_build(plan, &call.batch, NULL), POD_E_ARGUMENT,
+                 "masks[1].causal_per_request is not aligned to its element of 4 bytes");
+    masks[1].mask.causal_per_request = NULL;
+    assert_ok(pod_plan_build(plan, &call.batch, NULL));
+    pod_plan_destroy(plan);
+    test_workspace_free(&workspace);
+    call_close(&call);
 }
 
 static void causal_per_request_says_who_needs_keys(void **state) {
@@ -199,6 +254,20 @@ static void the_widest_of_the_masks_says_which_pages_are_needed(void **state) {
     call_close(&call);
 }
 
+static void one_row_of_pages_has_no_stride(void **state) {
+    (void)state;
+    static const int64_t strides[] = {0, -1, 3, INT64_C(1) << 62};
+    for (size_t i = 0; i < sizeof strides / sizeof strides[0]; i++) {
+        call_fixture call;
+        call_open(&call, "cpu:1");
+        call.batch.num_requests = 1;
+        call.batch.page_table_stride = strides[i];
+        assert_ok(call_build(&call));
+        assert_ok(call_attention(&call));
+        call_close(&call);
+    }
+}
+
 static void no_request_at_all_is_a_batch(void **state) {
     (void)state;
     call_fixture call;
@@ -215,6 +284,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_struct),
         cmocka_unit_test(the_masks),
+        cmocka_unit_test(the_second_mask),
         cmocka_unit_test(causal_per_request_says_who_needs_keys),
         cmocka_unit_test(the_lengths),
         cmocka_unit_test(the_page_table),
@@ -223,6 +293,7 @@ int main(void) {
         cmocka_unit_test(entries_that_are_not_read_may_be_anything),
         cmocka_unit_test(entries_before_every_window_may_be_anything),
         cmocka_unit_test(the_widest_of_the_masks_says_which_pages_are_needed),
+        cmocka_unit_test(one_row_of_pages_has_no_stride),
         cmocka_unit_test(no_request_at_all_is_a_batch),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -262,7 +262,7 @@ static void strides_are_checked(void **state) {
     REFUSES(cache.v_page_stride = -1, POD_E_ARGUMENT, "v_page_stride = -1 is negative");
     REFUSES(cache.v_token_stride = -1, POD_E_ARGUMENT, "v_token_stride = -1 is negative");
     REFUSES(cache.k_token_stride = INT64_MAX, POD_E_ARGUMENT,
-            "k_page_stride: 9223372036854775807 elements a token times page_size = 4 is more than 64 bits count");
+            "k_token_stride = 9223372036854775807 reaches past the 144115188075855872 bytes that addresses count");
     REFUSES(cache.v_head_stride = INT64_MIN, POD_E_ARGUMENT, "v_head_stride = -9223372036854775808 is negative");
     REFUSES(tensors.out_token_stride = -1, POD_E_ARGUMENT, "out_token_stride = -1 is negative");
     REFUSES(tensors.out_head_stride = -1, POD_E_ARGUMENT, "out_head_stride = -1 is negative");

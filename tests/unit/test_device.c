@@ -24,7 +24,7 @@ static pod_device_info open_and_describe(const char *name) {
 
 static void unknown_names_are_refused(void **state) {
     (void)state;
-    static const char known[] = "is no device; known are auto, cpu[:threads], cuda:N, sim:TARGET";
+    static const char known[] = "is no device; known are auto, cpu, cpu:THREADS, cpu:isa=NAME, cuda:N, sim:TARGET";
     static const char *const names[] = {"", "gpu", "CPU", "cpu4", "sim h100", ":"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         char message[256];
@@ -34,13 +34,20 @@ static void unknown_names_are_refused(void **state) {
     assert_refused(NULL, POD_E_ARGUMENT, "name is NULL");
     assert_fails(pod_device_open("cpu", NULL), POD_E_ARGUMENT, "device is NULL");
     assert_refused("auto:1", POD_E_ARGUMENT, "name = \"auto:1\": auto takes no argument");
+    static const char *const empty[] = {"auto:", "cpu:", "cuda:", "sim:"};
+    for (size_t i = 0; i < sizeof empty / sizeof empty[0]; i++) {
+        char message[256];
+        snprintf(message, sizeof message, "name = \"%s\": nothing follows the colon", empty[i]);
+        assert_refused(empty[i], POD_E_ARGUMENT, message);
+    }
 }
 
 static void sim_targets(void **state) {
     (void)state;
-    static const char *const bad[] = {"",         "h200",   "sms=",   "sms=0", "sms=1025",
-                                      "sms=12x",  "sms=-1", "sms= 1", "H100",  "sms=99999999999999999999",
-                                      "h100 more"};
+    assert_refused("sim", POD_E_ARGUMENT, "sim target \"\" is none of h100, a100, cpu, sms=N (N from 1 to 1024)");
+    static const char *const bad[] = {
+        "h200",     "sms=", "sms=0", "sms=1025", "sms=12x", "sms=-1", "sms= 1", "H100", "sms=99999999999999999999",
+        "h100 more"};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         char name[64], message[256];
         snprintf(name, sizeof name, "sim:%s", bad[i]);
@@ -75,6 +82,10 @@ static void sim_options(void **state) {
         snprintf(message, sizeof message, "\"%s\" %s", bad[i], known);
         assert_refused(name, POD_E_ARGUMENT, message);
     }
+    assert_refused("sim:h100,ctas=2,kernel=auto,ctas=4", POD_E_ARGUMENT,
+                   "\"ctas=4\" is a second option for the same choice");
+    assert_refused("sim:h100,kernel=sm80,kernel=sm80", POD_E_ARGUMENT,
+                   "\"kernel=sm80\" is a second option for the same choice");
     assert_refused("sim:cpu,kernel=sm80", POD_E_ARGUMENT, "sim:cpu takes no options");
     assert_refused("sim:a100,kernel=sm90", POD_E_NO_DEVICE,
                    "this library has no kernel of that name's options for a100,kernel=sm90 (compute capability 8.0)");

@@ -164,6 +164,30 @@ static void slices_are_what_the_definition_says(void **state) {
     }
 }
 
+/** As the GPU that it plays: a plan without room for copies takes no arrays of the host. */
+static void a_simulated_gpu_refuses_host_arrays_it_has_no_room_for(void **state) {
+    (void)state;
+    static const int32_t q_start[] = {0, 1}, kv_len[] = {1};
+    pod_limits limits = one_head_limits(1, 8, 40);
+    pod_device *device = NULL;
+    pod_plan *plan;
+    test_workspace workspace;
+    limits.batch_memory = POD_MEMORY_DEVICE;
+    assert_ok(pod_device_open("sim:h100", &device));
+    assert_ok(test_workspace_plan(device, &limits, 0xcd, &workspace, &plan));
+    pod_batch batch = pod_batch_init();
+    batch.num_requests = batch.num_pages = 1;
+    batch.q_start = q_start;
+    batch.kv_len = kv_len;
+    assert_fails(pod_plan_build(plan, &batch, NULL), POD_E_UNSUPPORTED,
+                 "memory = POD_MEMORY_HOST is not supported by a plan whose limits have batch_memory = "
+                 "POD_MEMORY_DEVICE");
+    assert_true(test_workspace_untouched(&workspace, 0xcd));
+    test_workspace_free(&workspace);
+    pod_plan_destroy(plan);
+    pod_device_close(device);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_empty_batch_has_no_work),
@@ -174,6 +198,7 @@ int main(void) {
         cmocka_unit_test(enough_row_tiles_are_not_split),
         cmocka_unit_test(the_longest_context_is_planned),
         cmocka_unit_test(slices_are_what_the_definition_says),
+        cmocka_unit_test(a_simulated_gpu_refuses_host_arrays_it_has_no_room_for),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
