@@ -4,6 +4,7 @@
 #include "bench/commit.h"
 #include "bench/suites.h"
 #include "commands.h"
+#include "input/csv_name.h"
 #include "input/number.h"
 #include "input/options.h"
 #include "output/json_writer.h"
@@ -64,43 +65,42 @@ static void print_command(const bench *bench, const bench_suite *suite, FILE *fi
     fputc('\n', file);
 }
 
-static cli_exit print_identity(const bench *bench, const bench_suite *suite, char **text, cli_error *error) {
-    size_t bytes;
+static void print_identity(const bench *bench, const bench_suite *suite, FILE *file) {
     const pod_device_info *info = &bench->device.info;
-    FILE *file = open_memstream(text, &bytes);
-    if (file == NULL) return cli_fail_memory(error);
     fprintf(file, "# podattn %s, %s: %s\n", pod_version(), bench->suite, suite->title);
     fprintf(file, "# device: %s: %s, kernel %s, CTAs: %d", info->backend, info->name, info->kernel, info->num_ctas);
     if (info->num_threads > 0) fprintf(file, ", threads: %d", info->num_threads);
     fprintf(file, "\n# commit: %s\n", bench_commit());
     print_command(bench, suite, file);
-    return fclose(file) == 0 ? CLI_OK : cli_fail_memory(error);
 }
 
-static void print_state(const bench *bench, char *text, size_t bytes) {
+static void print_heading(const bench *bench, const bench_suite *suite, char *text, size_t bytes) {
     char date[32] = "", gpu[256];
     time_t now = time(NULL);
     struct tm utc;
     if (gmtime_r(&now, &utc) != NULL) strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%SZ", &utc);
     gpu_state_print(&bench->nvml, gpu, sizeof gpu);
-    snprintf(text, bytes, "# date: %s\n# state: %s\n# turns: %d timed after %d; times in microseconds%s\n", date, gpu,
-             bench->repeat, bench->warmup, bench->is_gpu ? "" : "; tokens / 16, decodes / 4");
+    snprintf(text, bytes, "# date: %s\n# state: %s\n# turns: %d timed after %d; times in microseconds%s\n%s\n", date,
+             gpu, bench->repeat, bench->warmup, bench->is_gpu ? "" : "; tokens / 16, decodes / 4", suite->columns);
 }
 
 /* ---- one suite ---- */
 
 static cli_exit open_file(bench *bench, const bench_suite *suite, cli_error *error) {
     const bench_options *options = bench->options;
-    char *identity = NULL, state[512];
+    char heading[1024];
+    text_buffer identity;
     bench_file_mode mode = options->overwrites ? BENCH_FILE_OVERWRITE
                            : options->resumes  ? BENCH_FILE_RESUME
                                                : BENCH_FILE_NEW;
-    cli_exit code = print_identity(bench, suite, &identity, error);
-    print_state(bench, state, sizeof state);
+    CLI_TRY(text_begin(&identity, error));
+    print_identity(bench, suite, identity.file);
+    print_heading(bench, suite, heading, sizeof heading);
+    cli_exit code = text_end(&identity, error);
     if (code == CLI_OK) {
-        code = bench_file_open(&bench->file, mode, options->out, suite->name, identity, state, suite->columns, error);
+        code = bench_file_open(&bench->file, mode, options->out, suite->name, identity.data, heading, error);
     }
-    free(identity);
+    text_free(&identity);
     return code;
 }
 
@@ -114,11 +114,10 @@ static const char *why_not(const bench *bench, const bench_suite *suite) {
 /** A suite that fails leaves what it has; the others go on. */
 static void end_suite(bench *bench, cli_exit code, const cli_error *reason, suite_result *result) {
     char comment[300];
-    cli_error ignored;
     if (bench->is_gpu) {
         size_t used = (size_t)snprintf(comment, sizeof comment, "state at the end: ");
         gpu_state_print(&bench->nvml, comment + used, sizeof comment - used);
-        bench_file_comment(&bench->file, comment, &ignored);
+        bench_file_comment(&bench->file, comment);
     }
     if (code != CLI_OK) bench_leave_out(bench, bench->suite, reason->line);
     snprintf(result->path, sizeof result->path, "%s", bench->file.path);
@@ -254,9 +253,12 @@ static const char *device_name(const bench *bench) {
 static cli_exit read_files(bench *bench, cli_error *error) {
     const bench_options *options = bench->options;
     for (int32_t f = 0; f < options->num_batch_files; f++) {
+        CLI_TRY(csv_name_check("--batches", options->batch_files[f], error)); /* which the cases and the heading name */
         CLI_TRY(batch_file_read(options->batch_files[f], &bench->batches[f], error));
     }
-    return options->trace != NULL ? trace_read(options->trace, &bench->trace, error) : CLI_OK;
+    if (options->trace == NULL) return CLI_OK;
+    CLI_TRY(csv_name_check("--trace", options->trace, error));
+    return trace_read(options->trace, &bench->trace, error);
 }
 
 static cli_exit bench_on_device(bench *bench, const bench_suite *const chosen[], int32_t count, cli_error *error) {
@@ -315,5 +317,7 @@ cli_exit cmd_bench(int argc, char **argv, cli_error *error) {
     CLI_TRY(choose_suites(&line, chosen, &count, error));
     if (count == 0) return cli_fail(error, "no SUITE is given; podattn bench --help lists them");
     if (options.resumes && options.overwrites) return cli_fail(error, "--resume and --overwrite are both given");
+    if (options.launch != NULL && count > 1)
+        return cli_fail(error, "--launch is for one SUITE, but %d are given", count);
     return bench_with_options(&options, chosen, count, error);
 }

@@ -3,7 +3,7 @@
 #include "commands.h"
 #include "input/batch_args.h"
 #include "input/batch_arrays.h"
-#include "input/file.h"
+#include "output/file_writer.h"
 #include "output/format.h"
 #include "output/plan_report.h"
 #include "output/svg.h"
@@ -52,11 +52,14 @@ static cli_exit write_svg(const plan_report *report, const char *path, cli_error
     snprintf(title, sizeof title, "%s request%s of %s", format_count(report->spec->num_requests).text,
              report->spec->num_requests == 1 ? "" : "s",
              report->spec->model[0] != '\0' ? report->spec->model : "a model");
-    file_writer writer;
-    CLI_TRY(file_write_begin(&writer, path, error));
+    text_buffer text;
+    CLI_TRY(text_begin(&text, error));
     svg_caption caption = {title, report->target, &report->machine};
-    svg_write(&report->timeline, report->spec, &caption, writer.file);
-    return file_write_end(&writer, error);
+    svg_write(&report->timeline, report->spec, &caption, text.file);
+    cli_exit code = text_end(&text, error);
+    if (code == CLI_OK) code = file_write(path, &text, error);
+    text_free(&text);
+    return code;
 }
 
 static cli_exit report_plan(const plan_options *options, plan_report *report, cli_error *error) {

@@ -54,13 +54,12 @@ static int32_t open_device(rig *rig, const batch_variant *variant) {
     int32_t found = find_device(rig, variant->option), d = rig->num_devices;
     if (found >= 0) return found;
     char comment[400];
-    cli_error ignored;
     if (d < BATCH_MAX_DEVICES && open_with(rig->bench, variant->option, &rig->devices[d]) == POD_OK) {
         rig->options[d] = variant->option;
         return rig->num_devices++;
     }
     snprintf(comment, sizeof comment, "without the variant %s: %s", variant->name, pod_error_message());
-    if (rig->bench->file.file != NULL) bench_file_comment(&rig->bench->file, comment, &ignored);
+    if (rig->bench->file.is_open) bench_file_comment(&rig->bench->file, comment);
     return -1;
 }
 
@@ -193,9 +192,9 @@ static void free_problem(const rig *rig, problem *p) {
 
 static cli_exit write_case(rig *rig, const batch_row *row, cli_error *error) {
     bench_file *to = &rig->bench->file;
-    FILE *file = bench_file_begin_case(to);
-    cli_exit code = file != NULL ? batch_row_write(rig->bench, rig->suite, row, file, error) : CLI_OK;
-    return bench_file_end_case(to, code, error);
+    FILE *file = bench_file_begin_case(to, error);
+    if (file == NULL) return CLI_BAD_INPUT;
+    return bench_file_end_case(to, batch_row_write(rig->bench, rig->suite, row, file, error), error);
 }
 
 /** `*measured` tells a case that failed from a file that cannot be written. */

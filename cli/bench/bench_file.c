@@ -2,6 +2,7 @@
 #include "bench/bench_file.h"
 
 #include "input/file.h"
+#include "output/file_writer.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -105,110 +106,120 @@ static cli_exit copy_lines(bench_file *file, char *data, FILE *to, char *const *
     return CLI_OK;
 }
 
-static cli_exit rewrite(bench_file *file, char *data, cli_error *error) {
+/** What stays of a file that is gone on with. */
+static cli_exit keep_lines(bench_file *file, char *data, const char *identity, FILE *to, cli_error *error) {
     char **left_out = NULL;
     int32_t num_left_out = 0;
-    file_writer writer;
-    cli_exit code = find_left_out(data, &left_out, &num_left_out, error);
-    if (code == CLI_OK) code = file_write_begin(&writer, file->path, error);
-    if (code == CLI_OK) {
-        code = copy_lines(file, data, writer.file, left_out, num_left_out, error);
-        cli_exit end = file_write_end(&writer, error);
-        if (code == CLI_OK) code = end;
-    }
-    free_names(left_out, num_left_out);
-    return code;
-}
-
-static cli_exit resume(bench_file *file, const char *identity, cli_error *error) {
-    char *data;
-    size_t size;
-    CLI_TRY(file_read(file->path, &data, &size, error));
-    char *text = realloc(data, size + 1);
-    if (text == NULL) {
-        free(data);
-        return cli_fail_memory(error);
-    }
-    text[size] = '\0';
-    cli_exit code;
-    if (strncmp(text, identity, strlen(identity)) != 0) {
-        code = cli_fail(error, "%.200s is of another command, device or commit; give another --out, or --overwrite",
+    if (strncmp(data, identity, strlen(identity)) != 0) {
+        return cli_fail(error, "%.200s is of another command, device or commit; give another --out, or --overwrite",
                         file->path);
-    } else {
-        code = rewrite(file, text, error);
     }
-    free(text);
+    cli_exit code = find_left_out(data, &left_out, &num_left_out, error);
+    if (code == CLI_OK) code = copy_lines(file, data, to, left_out, num_left_out, error);
+    free_names(left_out, num_left_out);
     return code;
 }
 
 /* ---- writing ---- */
 
-static cli_exit check_written(const bench_file *file, cli_error *error) {
-    if (fflush(file->file) == 0 && !ferror(file->file)) return CLI_OK;
-    return cli_fail(error, "%.200s: %s", file->path, strerror(errno));
+/** Adds text, or, where the disk is full, nothing of it. What failed first is kept until the file is closed. */
+static cli_exit add(bench_file *file, const char *text, cli_error *error) {
+    off_t begin = lseek(file->descriptor, 0, SEEK_END);
+    for (size_t left = strlen(text); left > 0;) {
+        ssize_t written = write(file->descriptor, text, left);
+        if (written < 0 && errno != EINTR) {
+            cli_exit code = cli_fail(error, "%.200s: %s", file->path, strerror(errno));
+            if (file->failure.line[0] == '\0') file->failure = *error;
+            return ftruncate(file->descriptor, begin) == 0 ? code : CLI_BAD_INPUT;
+        }
+        if (written > 0) text += written, left -= (size_t)written;
+    }
+    return CLI_OK;
+}
+
+/** What the file begins with, of what was there and what is asked for. An empty one was never begun. */
+static cli_exit print_beginning(bench_file *file, bench_file_mode mode, char *data, const char *identity,
+                                const char *heading, FILE *to, cli_error *error) {
+    if (data[0] != '\0' && mode == BENCH_FILE_NEW) {
+        return cli_fail(error, "%.200s exists; give --resume, --overwrite or another --out", file->path);
+    }
+    if (data[0] != '\0' && mode == BENCH_FILE_RESUME) return keep_lines(file, data, identity, to, error);
+    fprintf(to, "%s%s", identity, heading);
+    return CLI_OK;
+}
+
+static cli_exit begin(bench_file *file, bench_file_mode mode, const char *identity, const char *heading,
+                      cli_error *error) {
+    char *data;
+    size_t size;
+    text_buffer text;
+    CLI_TRY(file_read(file->path, &data, &size, error));
+    cli_exit code = text_begin(&text, error);
+    if (code == CLI_OK) code = print_beginning(file, mode, data, identity, heading, text.file, error);
+    if (code == CLI_OK) code = text_end(&text, error);
+    if (code == CLI_OK) code = file_write_and_keep(file->path, &text, &file->descriptor, error);
+    file->is_open = code == CLI_OK;
+    text_free(&text);
+    free(data);
+    return code;
 }
 
 cli_exit bench_file_open(bench_file *file, bench_file_mode mode, const char *folder, const char *suite,
-                         const char *identity, const char *state, const char *columns, cli_error *error) {
-    *file = (bench_file){.file = NULL};
+                         const char *identity, const char *heading, cli_error *error) {
+    int lock;
+    struct stat status;
+    *file = (bench_file){.is_open = 0};
     if (snprintf(file->path, sizeof file->path, "%s/%s.csv", folder, suite) >= (int)sizeof file->path) {
         return cli_fail(error, "--out is too long");
     }
-    int is_there = access(file->path, F_OK) == 0;
-    if (is_there && mode == BENCH_FILE_NEW) {
-        return cli_fail(error, "%.200s exists; give --resume, --overwrite or another --out", file->path);
-    }
-    int resumes = is_there && mode == BENCH_FILE_RESUME;
-    if (resumes) CLI_TRY(resume(file, identity, error));
-    file->file = fopen(file->path, resumes ? "a" : "w");
-    if (file->file == NULL) return cli_fail(error, "%.200s: %s", file->path, strerror(errno));
-    if (resumes) return CLI_OK;
-    fprintf(file->file, "%s%s%s\n", identity, state, columns);
-    return check_written(file, error);
+    CLI_TRY(file_lock(file->path, &lock, error));
+    cli_exit code = begin(file, mode, identity, heading, error);
+    if (code != CLI_OK && fstat(lock, &status) == 0 && status.st_size == 0) unlink(file->path);
+    close(lock);
+    return code;
 }
 
 int bench_file_has(const bench_file *file, const char *case_name) {
     return is_in(file->kept_cases, file->num_kept, case_name, strlen(case_name));
 }
 
-FILE *bench_file_begin_case(bench_file *file) {
-    file->case_lines = NULL;
-    file->case_file = open_memstream(&file->case_lines, &file->case_bytes);
-    return file->case_file;
+FILE *bench_file_begin_case(bench_file *file, cli_error *error) {
+    return text_begin(&file->case_lines, error) == CLI_OK ? file->case_lines.file : NULL;
 }
 
 cli_exit bench_file_end_case(bench_file *file, cli_exit code, cli_error *error) {
-    if (file->case_file == NULL) return cli_fail_memory(error);
-    if (fclose(file->case_file) != 0) code = cli_fail_memory(error);
-    if (code == CLI_OK && file->case_bytes > 0) {
-        fputs(file->case_lines, file->file);
-        file->num_done++;
-        code = check_written(file, error);
+    if (code == CLI_OK) code = text_end(&file->case_lines, error);
+    if (code == CLI_OK && file->case_lines.size > 0) {
+        code = add(file, file->case_lines.data, error);
+        file->num_done += code == CLI_OK;
     }
-    free(file->case_lines);
+    text_free(&file->case_lines);
     return code;
 }
 
-cli_exit bench_file_comment(bench_file *file, const char *comment, cli_error *error) {
-    fprintf(file->file, "# %s\n", comment);
-    return check_written(file, error);
+void bench_file_comment(bench_file *file, const char *comment) {
+    char line[1024];
+    cli_error kept_in_file;
+    snprintf(line, sizeof line, "# %.1000s\n", comment);
+    add(file, line, &kept_in_file);
 }
 
 void bench_file_leave_out(bench_file *file, const char *case_name, const char *reason) {
+    char comment[960];
     if (file->num_left_out++ == 0) snprintf(file->first_reason, sizeof file->first_reason, "%s", reason);
-    fprintf(file->file, "%s%s: %s\n", left_out_prefix, case_name, reason);
-    fflush(file->file);
+    snprintf(comment, sizeof comment, "%s%s: %s", left_out_prefix + strlen("# "), case_name, reason);
+    bench_file_comment(file, comment);
 }
 
 cli_exit bench_file_close(bench_file *file, cli_error *error) {
-    cli_exit code = CLI_OK;
-    if (file->file != NULL) {
-        if (file->num_left_out == 0) fputs(done_line, file->file);
-        code = check_written(file, error);
-        fclose(file->file);
+    if (file->is_open) {
+        if (file->num_left_out == 0) add(file, done_line, error);
+        close(file->descriptor);
     }
     free_names(file->kept_cases, file->num_kept);
-    file->file = NULL;
+    file->is_open = 0;
     file->kept_cases = NULL;
-    return code;
+    if (file->failure.line[0] == '\0') return CLI_OK;
+    *error = file->failure;
+    return CLI_BAD_INPUT;
 }

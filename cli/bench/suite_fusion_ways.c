@@ -31,8 +31,8 @@ static void print_row(const char *name, int iterations, const char *variant, con
 static cli_exit write_case(bench *bench, const char *name, int iterations, const double *took_us, double *ideal_us,
                            double *scratch, cli_error *error) {
     int32_t repeat = bench->repeat;
-    FILE *file = bench_file_begin_case(&bench->file);
-    if (file == NULL) return cli_fail_memory(error);
+    FILE *file = bench_file_begin_case(&bench->file, error);
+    if (file == NULL) return CLI_BAD_INPUT;
     for (int32_t i = 0; i < repeat; i++) {
         ideal_us[i] = fmax(took_us[FUSION_COMPUTE * repeat + i], took_us[FUSION_MEMORY * repeat + i]);
     }

@@ -3,8 +3,8 @@
 
 static cli_exit write_rate(bench *bench, const char *name, const pod_device_rate *rate, cli_error *error) {
     const double values[] = {rate->tflops, rate->gb_per_s, rate->clock_mhz, rate->power_watts};
-    FILE *file = bench_file_begin_case(&bench->file);
-    if (file == NULL) return cli_fail_memory(error);
+    FILE *file = bench_file_begin_case(&bench->file, error);
+    if (file == NULL) return CLI_BAD_INPUT;
     fputs(name, file);
     for (size_t i = 0; i < sizeof values / sizeof values[0]; i++) {
         fputc(';', file);

@@ -79,8 +79,8 @@ static cli_exit replay_case(bench *bench, const trace_case *c, const char *name,
                                     .chunk_tokens = c->chunk_tokens,
                                     .kv_tokens = (int64_t)kv_tokens,
                                     .skips_too_long = 1};
-    FILE *file = bench_file_begin_case(&bench->file);
-    if (file == NULL) return cli_fail_memory(error);
+    FILE *file = bench_file_begin_case(&bench->file, error);
+    if (file == NULL) return CLI_BAD_INPUT;
     cli_exit code = replay_make(&bench->device, &options, trace, &replay, error);
     if (code == CLI_OK) code = compute_steps(bench, &replay, c, name, file, error);
     replay_free(&replay);

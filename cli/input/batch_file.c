@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "input/batch_file.h"
 
+#include "input/csv_name.h"
 #include "input/file.h"
 #include "input/number.h"
 
@@ -41,6 +42,7 @@ static cli_exit read_name(const batch_list *list, const char *text, place *place
         return cli_fail(error, "%s \"%.100s\" is not of 1 to %d characters without \"/\" and \": \"",
                         place_of(place, "name"), text, BATCH_NAME_CHARS - 1);
     }
+    CLI_TRY(csv_name_check(place_of(place, "name"), text, error));
     for (int32_t i = 0; i < list->count; i++) {
         if (strcmp(list->batches[i].name, text) != 0) continue;
         return cli_fail(error, "%s \"%s\" is given twice", place_of(place, "name"), text);

@@ -2,7 +2,8 @@
 #include "output/replay_batches.h"
 
 #include "input/batch_file.h"
-#include "input/file.h"
+#include "input/csv_name.h"
+#include "output/file_writer.h"
 #include "output/format.h"
 #include "output/json_writer.h"
 
@@ -54,13 +55,16 @@ static cli_exit write_steps(replay *replay, replay_batches *batches, FILE *file,
 }
 
 cli_exit replay_batches_write(replay *replay, replay_batches *batches, cli_error *error) {
-    file_writer writer;
+    text_buffer text;
     CLI_TRY(check_spec(replay->options.spec, error));
+    CLI_TRY(csv_name_check("TRACE", replay->options.trace_name, error)); /* which the heading names */
     if (access(batches->path, F_OK) == 0) return cli_fail(error, "--write-batches: %.300s exists", batches->path);
-    CLI_TRY(file_write_begin(&writer, batches->path, error));
-    if (write_steps(replay, batches, writer.file, error) == CLI_OK) return file_write_end(&writer, error);
-    file_write_cancel(&writer);
-    return CLI_BAD_INPUT;
+    CLI_TRY(text_begin(&text, error));
+    cli_exit code = write_steps(replay, batches, text.file, error);
+    if (code == CLI_OK) code = text_end(&text, error);
+    if (code == CLI_OK) code = file_write(batches->path, &text, error);
+    text_free(&text);
+    return code;
 }
 
 void replay_batches_text(const replay_batches *batches, FILE *file) {
