@@ -12,7 +12,7 @@ typedef enum cli_exit {
 
 /** What went wrong, as main() prints it after "podattn: ". */
 typedef struct cli_error {
-    char line[512];
+    char line[1024];
 } cli_error;
 
 /** Writes the line, without control characters, and returns CLI_BAD_INPUT. */

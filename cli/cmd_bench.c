@@ -214,16 +214,11 @@ static cli_exit run_suites(bench *bench, const bench_suite *const chosen[], int3
     double limit_us = options->time_limit_s > 0 ? (double)options->time_limit_s * 1e6 : HUGE_VAL;
     double end_us = stopwatch_us() + limit_us;
     CLI_TRY(bench_file_make_folder(options->out, error));
-    bench->progress = progress_begin();
     for (int32_t i = 0; i < count; i++) {
         bench->deadline_us = next_deadline_us(end_us, count - i);
-        cli_exit code = run_suite(bench, chosen[i], &results[i], error);
-        if (code != CLI_OK) {
-            progress_end(&bench->progress);
-            return code;
-        }
+        CLI_TRY(run_suite(bench, chosen[i], &results[i], error));
     }
-    progress_end(&bench->progress);
+    progress_wipe();
     if (options->is_json) {
         print_json(results, count);
     } else {
@@ -254,11 +249,11 @@ static cli_exit read_files(bench *bench, cli_error *error) {
     const bench_options *options = bench->options;
     for (int32_t f = 0; f < options->num_batch_files; f++) {
         CLI_TRY(csv_name_check("--batches", options->batch_files[f], error)); /* which the cases and the heading name */
-        CLI_TRY(batch_file_read(options->batch_files[f], &bench->batches[f], error));
+        CLI_TRY(file_parse(options->batch_files[f], batch_file_parse, &bench->batches[f], error));
     }
     if (options->trace == NULL) return CLI_OK;
     CLI_TRY(csv_name_check("--trace", options->trace, error));
-    return trace_read(options->trace, &bench->trace, error);
+    return file_parse(options->trace, trace_parse, &bench->trace, error);
 }
 
 static cli_exit bench_on_device(bench *bench, const bench_suite *const chosen[], int32_t count, cli_error *error) {
@@ -304,6 +299,7 @@ cli_exit cmd_bench(int argc, char **argv, cli_error *error) {
     command_line line = {
         .usage = "podattn bench SUITE... [--out DIR] [--device NAME] [--short] [--time-limit S] [--resume] [--json]",
         .summary = "Measures sweeps, each into DIR/SUITE.csv. What is there is valid whenever the program stops.",
+        .example = "podattn bench chunk_waves sweep --short --out bench/out --time-limit 300",
         .groups = &group,
         .num_groups = 1,
         .operand_name = "SUITE",

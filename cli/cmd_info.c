@@ -162,6 +162,7 @@ cli_exit cmd_info(int argc, char **argv, cli_error *error) {
         .summary =
             "Lists the devices of this machine with their kernels, the limits of this build, and the models known "
             "by name.",
+        .example = "podattn info --json",
         .groups = &group,
         .num_groups = 1,
     };

@@ -5,6 +5,7 @@
 #include "output/device_report.h"
 #include "output/table.h"
 #include "podattn.h"
+#include "run/progress.h"
 
 #include <math.h>
 
@@ -113,7 +114,9 @@ static cli_exit measure(const char *name, peak_report *report, cli_error *error)
     report->peak = pod_device_peak_init();
     if (pod_device_open(name, &device) != POD_OK) return cli_fail(error, "--device: %s", pod_error_message());
     pod_status status = pod_device_get_info(device, &report->device);
+    progress_stage("reading and multiplying, some seconds");
     if (status == POD_OK) status = pod_device_measure_peak(device, &report->peak);
+    progress_wipe();
     pod_device_close(device);
     return status == POD_OK ? CLI_OK : cli_fail_library(error);
 }
@@ -126,6 +129,7 @@ cli_exit cmd_peak(int argc, char **argv, cli_error *error) {
         .summary =
             "Measures what a device can do at most: reading memory, multiplying, and on a GPU both at once, with\n"
             "clock and power where they are known. Takes some seconds; nothing else should run meanwhile.",
+        .example = "podattn peak --device cpu",
         .groups = &group,
         .num_groups = 1,
     };

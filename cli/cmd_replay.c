@@ -8,6 +8,7 @@
 #include "output/replay_batches.h"
 #include "output/replay_report.h"
 #include "run/progress.h"
+#include "run/stopwatch.h"
 
 #include <stdlib.h>
 
@@ -40,7 +41,7 @@ static const cli_option replay_option_rows[] = {
      FIELD(kv_tokens), 1, INT32_MAX},
     {"--skip-too-long", NULL, "leave requests out that the cache cannot hold", option_set_switch, FIELD(skips_too_long),
      1, 0},
-    {"--device", "NAME", "cpu (default), cpu:N with N threads, cuda:N or auto", option_set_text, FIELD(device), 0, 0},
+    {"--device", "NAME", "auto (default), cpu, cpu:N with N threads, or cuda:N", option_set_text, FIELD(device), 0, 0},
     {"--check", "K", "compare each K-th step and the last with the oracle", option_set_int32, FIELD(check_every), 1,
      INT32_MAX},
     {"--write-batches", "FILE", "write the steps as a batch file; compute nothing", option_set_text,
@@ -69,7 +70,7 @@ static cli_exit load_trace(const command_options *options, const char *path, int
         return synthetic_make(options->synthetic, options->num_requests, seed, trace, error);
     }
     if (path == NULL) return cli_fail(error, "no TRACE and no --synthetic is given");
-    return trace_read(path, trace, error);
+    return file_parse(path, trace_parse, trace, error);
 }
 
 /* ---- steps ---- */
@@ -86,6 +87,7 @@ static cli_exit reserve_step(replay_report *report, cli_error *error) {
 
 static cli_exit check_step(replay_state *state, cli_error *error) {
     pod_errors errors;
+    progress_update("step %s: checking", format_count(state->report.num_steps).text);
     CLI_TRY(replay_check(&state->replay, &errors, error));
     state->report.errors = pod__larger_errors(state->report.errors, errors);
     state->report.num_checked_steps++;
@@ -105,16 +107,17 @@ static cli_exit compute_step(replay_state *state, int is_last, cli_error *error)
 static cli_exit compute_steps(replay_state *state, cli_error *error) {
     int64_t max_steps = state->options->max_steps;
     const scheduler *scheduler = &state->replay.scheduler;
-    progress progress = progress_begin();
+    int64_t num_steps = progress_is_shown() ? replay_count_steps(&state->replay, max_steps) : 0;
+    double begin_us = stopwatch_us();
     cli_exit code = CLI_OK;
     while (code == CLI_OK && state->report.num_steps < max_steps && replay_next(&state->replay)) {
-        progress_update(&progress, "step %s: %d requests, %s of %s finished",
-                        format_count(state->report.num_steps + 1).text, scheduler->batch.num_requests,
-                        format_count(scheduler->num_finished).text, format_count(state->trace.num_requests).text);
+        progress_update("step %s of %s: requests %d%s", format_count(state->report.num_steps + 1).text,
+                        format_count(num_steps).text, scheduler->batch.num_requests,
+                        progress_left(begin_us, (double)state->report.num_steps, (double)num_steps).text);
         int is_last = scheduler_is_last(scheduler) || state->report.num_steps + 1 == max_steps;
         code = compute_step(state, is_last, error);
     }
-    progress_end(&progress);
+    progress_wipe();
     return code;
 }
 
@@ -122,6 +125,7 @@ static cli_exit compute_steps(replay_state *state, cli_error *error) {
 
 static cli_exit replay_trace(replay_state *state, const replay_options *options, cli_error *error) {
     replay_report *report = &state->report;
+    progress_stage("making tensors");
     CLI_TRY(replay_make(&state->device, options, &state->trace, &state->replay, error));
     CLI_TRY(compute_steps(state, error));
     report->num_skipped = state->replay.num_skipped;
@@ -191,7 +195,7 @@ static cli_exit replay_with_options(const command_options *options, const char *
 cli_exit cmd_replay(int argc, char **argv, cli_error *error) {
     batch_spec spec = batch_spec_default();
     spec.page_size = 16;
-    command_options options = {.device = "cpu", .num_requests = 64, .chunk_tokens = 512, .max_steps = NUMBER_MAX};
+    command_options options = {.device = "auto", .num_requests = 64, .chunk_tokens = 512, .max_steps = NUMBER_MAX};
     const option_group groups[] = {
         {"replay", replay_option_rows, OPTION_COUNT(replay_option_rows), &options},
         batch_args_shape(&spec),
@@ -201,6 +205,7 @@ cli_exit cmd_replay(int argc, char **argv, cli_error *error) {
         .summary = "Runs a request trace through a chunked-prefill scheduler and computes the attention of every step\n"
                    "for one layer, fused and serial, over random data. All requests wait from the beginning; arrival\n"
                    "times in the trace are not looked at.",
+        .example = "podattn replay --synthetic chat --requests 12 --steps 100 --check 50",
         .groups = groups,
         .num_groups = OPTION_COUNT(groups),
         .operand_name = "TRACE",

@@ -3,6 +3,7 @@
 #include "commands.h"
 #include "input/batch_args.h"
 #include "input/batch_arrays.h"
+#include "output/format.h"
 #include "output/run_report.h"
 #include "run/compute_device.h"
 #include "run/engine.h"
@@ -26,7 +27,7 @@ typedef struct run_options {
 #define FIELD(field) .offset = offsetof(run_options, field)
 
 static const cli_option run_option_rows[] = {
-    {"--device", "NAME", "cpu (default), cpu:N with N threads, cuda:N or auto", option_set_text, FIELD(device), 0, 0},
+    {"--device", "NAME", "auto (default), cpu, cpu:N with N threads, or cuda:N", option_set_text, FIELD(device), 0, 0},
     {"--repeat", "N", "timed runs of each call (5; 30 on a GPU)", option_set_int32, FIELD(repeat), 1, 1000000},
     {"--warmup", "N", "runs before them (1)", option_set_int32, FIELD(warmup), 0, 1000000},
     {"--check", NULL, "compare with the double-precision oracle", option_set_switch, FIELD(has_check), 1, 0},
@@ -74,10 +75,11 @@ static cli_exit set_up(run_state *run, const batch_spec *spec, cli_error *error)
     run->limits = batch_spec_limits(spec);
     int64_t num_pages = batch_spec_pages(spec);
     CLI_TRY(check_memory(run, spec, num_pages, error));
-    CLI_TRY(batch_arrays_make(spec, &run->limits, &run->arrays, error));
+    CLI_TRY(batch_arrays_make(spec, &run->limits, PAGES_SCATTERED, &run->arrays, error));
     CLI_TRY(engine_make(run->device.device, run->device.memory, &run->limits, &run->engine, error));
     CLI_TRY(engine_plan(&run->engine, &run->arrays.batch, error)); /* all of the input is validated here */
     if (run_row_exists(RUN_HFUSE, is_gpu)) CLI_TRY(set_up_hfuse(run, error));
+    progress_stage("making tensors of %s", format_bytes(run->report.tensor_bytes).text);
     return tensor_set_make(spec, &run->limits, num_pages, run->device.memory, &run->tensors, error);
 }
 
@@ -108,9 +110,12 @@ static cli_exit check_rows(run_state *run, cli_error *error) {
     run_report *report = &run->report;
     report->has_check = report->passes = 1;
     report->tolerance = pod__errors_allowed(run->limits.out_dtype);
+    progress_stage("checking: the oracle computes");
     cli_exit code = check_reference_make(&run->limits, &run->arrays.batch, &run->tensors.host, &reference, error);
     for (int row = 0; row < NUM_WHOLE_RUN_ROWS && code == CLI_OK; row++) {
-        if (run_row_exists((run_row)row, report->is_gpu)) code = check_row(run, (run_row)row, &reference, error);
+        if (!run_row_exists((run_row)row, report->is_gpu)) continue;
+        progress_stage("checking: call %d of %d", row + 1, NUM_WHOLE_RUN_ROWS);
+        code = check_row(run, (run_row)row, &reference, error);
     }
     check_reference_free(&reference);
     return code;
@@ -131,9 +136,8 @@ static cli_exit time_calls(run_state *run, cli_error *error) {
         variant->engine = row_engine(run, (run_row)row, &variant->way);
         variant->layer = run->tensors.placed;
     }
-    progress progress = progress_begin();
-    CLI_TRY(lineup_time(lineup, &progress, error));
-    progress_end(&progress);
+    lineup->shows_progress = 1;
+    CLI_TRY(lineup_time(lineup, error));
     for (int32_t v = 0; v < lineup->num_variants; v++) {
         double *took_us = lineup->took_us + (int64_t)v * lineup->repeat;
         report->median_us[rows[v]] = quantile(took_us, (size_t)lineup->repeat, 0.5);
@@ -154,6 +158,7 @@ static cli_exit run_batch(run_state *run, const batch_spec *spec, cli_error *err
     if (run->options->has_check) CLI_TRY(check_rows(run, error));
     CLI_TRY(time_calls(run, error));
     count_work(run);
+    progress_wipe();
     run->report.plan = run->engine.info;
     run->report.plan_us = run->engine.plan_us;
     if (run->options->is_json) {
@@ -182,7 +187,7 @@ static cli_exit run_with_options(const run_options *options, batch_spec *spec, c
 }
 
 static cli_exit run_with_spec(int argc, char **argv, batch_spec *spec, cli_error *error) {
-    run_options options = {.device = "cpu", .warmup = 1};
+    run_options options = {.device = "auto", .warmup = 1};
     const option_group groups[] = {
         batch_args_requests(spec),
         batch_args_shape(spec),
@@ -193,6 +198,7 @@ static cli_exit run_with_spec(int argc, char **argv, batch_spec *spec, cli_error
         .summary = "Computes the attention of one hybrid batch of random data: fused in one call, serial as a prefill\n"
                    "call and then a decode call, and each side alone; on a GPU also with the two calls on two\n"
                    "streams. Prints medians and, with --check, errors.",
+        .example = "podattn run --model llama-3-8b --prefill 512@4096 --decode 32@2048 --page-size 16 --check",
         .groups = groups,
         .num_groups = OPTION_COUNT(groups),
     };

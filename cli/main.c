@@ -2,6 +2,7 @@
 /* podattn: finds the command, runs it, and turns what it returns into one line and an exit code. */
 #include "commands.h"
 #include "podattn.h"
+#include "run/progress.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -27,15 +28,20 @@ static const struct {
     {"replay", cmd_replay}, {"peak", cmd_peak}, {"bench", cmd_bench},
 };
 
+static int is_help(const char *word) {
+    return strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0 || strcmp(word, "help") == 0;
+}
+
 static cli_exit run_command(int argc, char **argv, cli_error *error) {
     if (argc < 2) return cli_fail(error, "no command is given; podattn --help lists them");
     const char *name = argv[1];
-    if (strcmp(name, "--help") == 0 || strcmp(name, "help") == 0) {
-        fputs(usage, stdout);
-        return CLI_OK;
-    }
-    if (strcmp(name, "--version") == 0) {
-        printf("podattn %s\n", pod_version());
+    if (is_help(name) || strcmp(name, "--version") == 0) {
+        if (argc > 2) return cli_fail(error, "unexpected argument \"%.64s\" after %s", argv[2], name);
+        if (is_help(name)) {
+            fputs(usage, stdout);
+        } else {
+            printf("podattn %s\n", pod_version());
+        }
         return CLI_OK;
     }
     for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
@@ -48,6 +54,7 @@ static cli_exit run_command(int argc, char **argv, cli_error *error) {
 int main(int argc, char **argv) {
     cli_error error = {""};
     cli_exit code = run_command(argc, argv, &error);
+    progress_wipe();
     if (code != CLI_BAD_INPUT && (fflush(stdout) != 0 || ferror(stdout))) {
         code = cli_fail(&error, "standard output: %s", strerror(errno));
     }

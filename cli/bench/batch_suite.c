@@ -154,7 +154,7 @@ static cli_exit make_problem(rig *rig, problem *p, cli_error *error) {
     CLI_TRY(arena_check(&rig->bench->arena, case_need(rig->bench, c), error));
     CLI_TRY(arena_reserve(&rig->bench->arena, case_need(rig->bench, c), error));
     p->limits = batch_spec_limits(&c->spec);
-    CLI_TRY(batch_arrays_make(&c->spec, &p->limits, &p->arrays, error));
+    CLI_TRY(batch_arrays_make(&c->spec, &p->limits, PAGES_SCATTERED, &p->arrays, error));
     CLI_TRY(open_kernel(rig, p, error));
     for (int32_t d = 0; d < rig->num_devices; d++) {
         pod_device *device = d == 0 && p->device != NULL ? p->device : rig->devices[d];
@@ -204,7 +204,7 @@ static cli_exit measure_case(rig *rig, const bench_case *c, int *measured, cli_e
     cli_exit code = make_problem(rig, &p, error);
     if (code == CLI_OK) {
         line_up(rig, &p);
-        code = lineup_time(&p.row.lineup, NULL, error);
+        code = lineup_time(&p.row.lineup, error);
     }
     *measured = code == CLI_OK;
     if (code == CLI_OK) code = write_case(rig, &p.row, error);
@@ -217,7 +217,7 @@ static cli_exit measure_cases(rig *rig, const bench_cases *cases, cli_error *err
     for (int32_t i = 0; i < cases->count; i++) {
         int measured;
         const bench_case *c = &cases->cases[i];
-        progress_update(&bench->progress, "%s: %d of %d: %s", bench->suite, i + 1, cases->count, c->name);
+        progress_update("%s: %d of %d: %s", bench->suite, i + 1, cases->count, c->name);
         if (bench_file_has(&bench->file, c->name) || bench_is_late(bench, c->name)) continue;
         cli_exit code = measure_case(rig, c, &measured, error);
         if (code != CLI_OK && measured) return code;

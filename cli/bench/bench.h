@@ -35,8 +35,7 @@ typedef struct bench {
     batch_list batches[BENCH_MAX_FILES]; /**< of --batches, file by file */
     trace trace;                         /**< of --trace; empty without */
     pod_device_peak peak;                /**< of the device, where a suite needs it */
-    progress progress;
-    double deadline_us; /**< of the current suite, on the stopwatch */
+    double deadline_us;                  /**< of the current suite, on the stopwatch */
     bench_file file;
 } bench;
 

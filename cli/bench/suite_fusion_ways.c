@@ -53,7 +53,7 @@ static cli_exit measure_case(bench *bench, fusion *fusion, const char *name, int
         contexts[s] = (player){fusion, (fusion_strategy)s};
         players[s] = (turn_player){queue_player, &contexts[s], took_us + (int64_t)s * repeat};
     }
-    const turns turns = {bench->device.memory, players, NUM_FUSION_STRATEGIES, bench->warmup, repeat, NULL};
+    const turns turns = {bench->device.memory, players, NUM_FUSION_STRATEGIES, bench->warmup, repeat, 0};
     fusion->params.iterations = iterations;
     CLI_TRY(turns_play(&turns, error));
     double *ideal_us = took_us + (int64_t)NUM_FUSION_STRATEGIES * repeat;
@@ -65,7 +65,7 @@ static cli_exit measure(bench *bench, fusion *fusion, double *took_us, cli_error
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i += 1 + (size_t)bench->is_short) {
         char name[32];
         snprintf(name, sizeof name, "iterations=%d", all[i]);
-        progress_update(&bench->progress, "fusion_ways: %s", name);
+        progress_update("fusion_ways: %s", name);
         if (bench_file_has(&bench->file, name) || bench_is_late(bench, name)) continue;
         CLI_TRY(measure_case(bench, fusion, name, all[i], took_us, error));
     }

@@ -17,6 +17,7 @@ static cli_exit write_rate(bench *bench, const char *name, const pod_device_rate
 cli_exit run_peak(bench *bench, cli_error *error) {
     pod_device_peak peak = pod_device_peak_init();
     if (bench_file_has(&bench->file, "read") || bench_is_late(bench, "read")) return CLI_OK;
+    progress_stage("peak: reading and multiplying, some seconds");
     if (pod_device_measure_peak(bench->device.device, &peak) != POD_OK) return cli_fail_library(error);
     CLI_TRY(write_rate(bench, "read", &peak.read, error));
     CLI_TRY(write_rate(bench, "math", &peak.math, error));

@@ -57,8 +57,7 @@ static cli_exit compute_steps(bench *bench, replay *replay, const trace_case *c,
                               cli_error *error) {
     while (replay->num_steps < c->num_steps && replay_next(replay)) {
         replay_step step;
-        progress_update(&bench->progress, "trace: %s: step %lld of %d", name, (long long)replay->num_steps + 1,
-                        c->num_steps);
+        progress_update("trace: %s: step %lld of %d", name, (long long)replay->num_steps + 1, c->num_steps);
         if (bench_is_late(bench, name)) return CLI_OK;
         CLI_TRY(replay_compute(replay, &step, error));
         print_step(replay, name, &step, file);

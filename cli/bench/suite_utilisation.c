@@ -3,6 +3,7 @@
 
 cli_exit utilisation_begin(bench *bench, cli_error *error) {
     bench->peak = pod_device_peak_init();
+    progress_stage("%s: the device's peak, some seconds", bench->suite);
     return pod_device_measure_peak(bench->device.device, &bench->peak) == POD_OK ? CLI_OK : cli_fail_library(error);
 }
 

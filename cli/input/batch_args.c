@@ -2,10 +2,9 @@
 #include "input/batch_args.h"
 
 #include "input/batch_json.h"
-#include "input/file.h"
 #include "input/number.h"
 
-#include <stdlib.h>
+#include <stdio.h>
 
 static cli_exit set_model(const cli_option *option, void *target, const char *text, cli_error *error) {
     return batch_spec_set_model(target, option->name, text, error);
@@ -71,12 +70,7 @@ static cli_exit add_decode(const cli_option *option, void *target, const char *t
 
 static cli_exit read_batch(const cli_option *option, void *target, const char *text, cli_error *error) {
     (void)option;
-    char *data;
-    size_t size;
-    CLI_TRY(file_read(text, &data, &size, error));
-    cli_exit code = batch_json_parse(data, size, text, target, error);
-    free(data);
-    return code;
+    return file_parse(text, batch_json_parse, target, error);
 }
 
 #define FIELD(field) .offset = offsetof(batch_spec, field)

@@ -12,8 +12,16 @@ double batch_arrays_bytes(const batch_spec *spec, const pod_limits *limits) {
     return per_request * (spec->num_requests + 1);
 }
 
+static void deal_in_order(const batch_spec *spec, batch_arrays *arrays) {
+    int32_t next = 0;
+    for (int32_t r = 0; r < spec->num_requests; r++) {
+        int32_t *row = arrays->page_table + r * arrays->batch.page_table_stride;
+        for (int32_t p = 0; p < batch_pages(arrays->kv_len[r], spec->page_size); p++) row[p] = next++;
+    }
+}
+
 /** Fills the table's rows with the pages of a shuffled pool. */
-static cli_exit deal_pages(const batch_spec *spec, batch_arrays *arrays, cli_error *error) {
+static cli_exit deal_scattered(const batch_spec *spec, batch_arrays *arrays, cli_error *error) {
     int32_t *pool = malloc((size_t)arrays->batch.num_pages * sizeof *pool);
     if (pool == NULL) return cli_fail_memory(error);
     pod_prng random = pod__prng_seed((uint64_t)spec->seed);
@@ -27,8 +35,8 @@ static cli_exit deal_pages(const batch_spec *spec, batch_arrays *arrays, cli_err
     return CLI_OK;
 }
 
-static cli_exit make_page_table(const batch_spec *spec, const pod_limits *limits, batch_arrays *arrays,
-                                cli_error *error) {
+static cli_exit make_page_table(const batch_spec *spec, const pod_limits *limits, page_order order,
+                                batch_arrays *arrays, cli_error *error) {
     int64_t num_pages = batch_spec_pages(spec);
     if (num_pages > INT32_MAX) {
         return cli_fail(error, "the batch's %lld pages are more than 32 bits count", (long long)num_pages);
@@ -40,10 +48,13 @@ static cli_exit make_page_table(const batch_spec *spec, const pod_limits *limits
     arrays->batch.page_table_stride = max_pages;
     arrays->batch.max_pages = max_pages;
     arrays->batch.num_pages = (int32_t)num_pages;
-    return num_pages > 0 ? deal_pages(spec, arrays, error) : CLI_OK;
+    if (num_pages > 0 && order == PAGES_SCATTERED) return deal_scattered(spec, arrays, error);
+    deal_in_order(spec, arrays);
+    return CLI_OK;
 }
 
-cli_exit batch_arrays_make(const batch_spec *spec, const pod_limits *limits, batch_arrays *arrays, cli_error *error) {
+cli_exit batch_arrays_make(const batch_spec *spec, const pod_limits *limits, page_order order, batch_arrays *arrays,
+                           cli_error *error) {
     *arrays = (batch_arrays){.batch = pod_batch_init()};
     CLI_TRY(host_memory_check("the page table", batch_arrays_bytes(spec, limits), error));
     arrays->q_start = malloc(((size_t)spec->num_requests + 1) * sizeof(int32_t));
@@ -64,7 +75,7 @@ cli_exit batch_arrays_make(const batch_spec *spec, const pod_limits *limits, bat
     arrays->mask.window_tokens = spec->window_tokens;
     batch->num_masks = 1;
     batch->masks = &arrays->mask;
-    return spec->page_size > 0 ? make_page_table(spec, limits, arrays, error) : CLI_OK;
+    return spec->page_size > 0 ? make_page_table(spec, limits, order, arrays, error) : CLI_OK;
 }
 
 void batch_arrays_free(batch_arrays *arrays) {

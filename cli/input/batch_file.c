@@ -2,7 +2,6 @@
 #include "input/batch_file.h"
 
 #include "input/csv_name.h"
-#include "input/file.h"
 #include "input/number.h"
 
 #include <stdlib.h>
@@ -148,22 +147,13 @@ static cli_exit parse_lines(char *text, const char *name, batch_list *list, cli_
     return list->count > 0 ? CLI_OK : cli_fail(error, "%.200s: there is no batch", name);
 }
 
-cli_exit batch_file_parse(const char *data, size_t size, const char *name, batch_list *list, cli_error *error) {
+cli_exit batch_file_parse(const char *data, size_t size, const char *name, void *list, cli_error *error) {
     if (size > 0 && memchr(data, '\0', size) != NULL) return cli_fail(error, "%.200s: is not text", name);
     char *text = calloc(size + 1, 1);
     if (text == NULL) return cli_fail_memory(error);
     if (size > 0) memcpy(text, data, size);
     cli_exit code = parse_lines(text, name, list, error);
     free(text);
-    return code;
-}
-
-cli_exit batch_file_read(const char *path, batch_list *list, cli_error *error) {
-    char *data;
-    size_t size;
-    CLI_TRY(file_read(path, &data, &size, error));
-    cli_exit code = batch_file_parse(data, size, path, list, error);
-    free(data);
     return code;
 }
 

@@ -10,8 +10,8 @@
 #define CLI_BATCH_FILE_H
 
 #include "input/batch_spec.h"
+#include "input/file.h"
 
-#include <stddef.h>
 #include <stdio.h>
 
 #define BATCH_FILE_HEADING "name;q_heads;kv_heads;head_dim;window;requests"
@@ -28,12 +28,8 @@ typedef struct batch_list {
     int32_t count, capacity;
 } batch_list;
 
-/** Reads `size` bytes, which need not be text, into an empty list. `name` is what errors call the document; they name
- * the line. Free the list also on error. */
-cli_exit batch_file_parse(const char *data, size_t size, const char *name, batch_list *list, cli_error *error);
-
-/** batch_file_parse() of a file. */
-cli_exit batch_file_read(const char *path, batch_list *list, cli_error *error);
+/** Reads a document into an empty batch_list. Errors name the line. Free the list also on error. */
+file_parser batch_file_parse;
 void batch_list_free(batch_list *list);
 
 /** The requests as the last field says them. */

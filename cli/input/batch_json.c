@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "input/batch_json.h"
 
+#include "input/json_check.h"
 #include "input/number.h"
 
-#include <cJSON.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 /** Where an error is: "batch.json: requests[3].q_len". */
 typedef struct json_place {
-    char text[256];
+    char text[480];
 } json_place;
 
 static json_place place_of(const char *name, const char *field) {
     json_place place;
-    snprintf(place.text, sizeof place.text, "%.128s: %.100s", name, field);
+    snprintf(place.text, sizeof place.text, "%.300s: %.160s", name, field);
     return place;
 }
 
@@ -57,6 +57,7 @@ static cli_exit read_request(const char *name, int index, const cJSON *object, b
         char field[128];
         snprintf(field, sizeof field, "%.40s.%.64s", where, value->string);
         json_place at = place_of(name, field);
+        if (json_is_repeated(value)) return cli_fail(error, "%s is given twice", at.text);
         if (strcmp(value->string, "q_len") == 0) {
             CLI_TRY(read_int(&at, value, 0, BATCH_MAX_TOKENS, &q_len, error));
         } else if (strcmp(value->string, "kv_len") == 0) {
@@ -73,7 +74,7 @@ static cli_exit read_request(const char *name, int index, const cJSON *object, b
 }
 
 static cli_exit read_requests(const char *name, const cJSON *array, batch_spec *spec, cli_error *error) {
-    if (!cJSON_IsArray(array)) return cli_fail(error, "%s: requests is not an array", name);
+    if (!cJSON_IsArray(array)) return cli_fail(error, "%.300s: requests is not an array", name);
     int index = 0;
     for (const cJSON *object = array->child; object != NULL; object = object->next) {
         CLI_TRY(read_request(name, index++, object, spec, error));
@@ -106,13 +107,17 @@ static cli_exit read_field(const char *name, const cJSON *value, batch_spec *spe
     if (strcmp(field, "page_size") == 0) return read_int32(&at, value, 0, BATCH_MAX_TOKENS, &spec->page_size, error);
     if (strcmp(field, "window") == 0) return read_int32(&at, value, 0, BATCH_MAX_TOKENS, &spec->window_tokens, error);
     if (strcmp(field, "seed") == 0) return read_int(&at, value, 0, NUMBER_MAX, &spec->seed, error);
-    int32_t *shape = strcmp(field, "q_heads") == 0    ? &spec->q_heads
+    if (strcmp(field, "head_dim") == 0) {
+        int64_t head_dim = 0;
+        CLI_TRY(read_int(&at, value, 8, 256, &head_dim, error));
+        return batch_spec_set_head_dim(spec, at.text, head_dim, error);
+    }
+    int32_t *heads = strcmp(field, "q_heads") == 0    ? &spec->q_heads
                      : strcmp(field, "kv_heads") == 0 ? &spec->kv_heads
-                     : strcmp(field, "head_dim") == 0 ? &spec->head_dim
                                                       : NULL;
-    if (shape == NULL) return cli_fail(error, "%s is unknown", at.text);
+    if (heads == NULL) return cli_fail(error, "%s is unknown", at.text);
     spec->model[0] = '\0';
-    return read_int32(&at, value, 1, 1024, shape, error);
+    return read_int32(&at, value, 1, BATCH_MAX_HEADS, heads, error);
 }
 
 /** The line that byte `offset` is in, from 1 up. */
@@ -122,15 +127,23 @@ static int line_of(const char *data, size_t offset) {
     return line;
 }
 
-cli_exit batch_json_parse(const char *data, size_t size, const char *name, batch_spec *spec, cli_error *error) {
-    const char *end = data;
-    cJSON *root = cJSON_ParseWithLengthOpts(data, size, &end, 0);
-    if (root == NULL) return cli_fail(error, "%.200s:%d: not JSON", name, line_of(data, (size_t)(end - data)));
-    cli_exit code = CLI_OK;
-    if (!cJSON_IsObject(root)) code = cli_fail(error, "%.200s: not a JSON object", name);
-    for (const cJSON *value = root->child; value != NULL && code == CLI_OK; value = value->next) {
-        code = read_field(name, value, spec, error);
+static cli_exit read_root(const char *name, const cJSON *root, batch_spec *spec, cli_error *error) {
+    if (!cJSON_IsObject(root)) return cli_fail(error, "%.300s: not a JSON object", name);
+    for (const cJSON *value = root->child; value != NULL; value = value->next) {
+        if (json_is_repeated(value)) return cli_fail(error, "%.300s: %.160s is given twice", name, value->string);
+        CLI_TRY(read_field(name, value, spec, error));
     }
+    if (spec->model[0] != '\0') return CLI_OK;
+    return batch_spec_set_heads(spec, name, spec->q_heads, spec->kv_heads, error); /* which fit only together */
+}
+
+cli_exit batch_json_parse(const char *data, size_t size, const char *name, void *target, cli_error *error) {
+    size_t offset;
+    const char *fault = json_find_fault(data, size, &offset);
+    if (fault != NULL) return cli_fail(error, "%.300s:%d: not JSON: %s", name, line_of(data, offset), fault);
+    cJSON *root = cJSON_ParseWithLength(data, size);
+    if (root == NULL) return cli_fail(error, "%.300s: not JSON", name);
+    cli_exit code = read_root(name, root, target, error);
     cJSON_Delete(root);
     return code;
 }

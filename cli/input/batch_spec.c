@@ -35,10 +35,10 @@ cli_exit batch_spec_set_model(batch_spec *spec, const char *name, const char *te
 
 cli_exit batch_spec_set_heads(batch_spec *spec, const char *name, int64_t q_heads, int64_t kv_heads, cli_error *error) {
     if (q_heads < 1 || q_heads > BATCH_MAX_HEADS || kv_heads < 1 || kv_heads > q_heads) {
-        return cli_fail(error, "%.256s: needs %d >= Q >= KV >= 1", name, BATCH_MAX_HEADS);
+        return cli_fail(error, "%.480s: needs %d >= Q >= KV >= 1", name, BATCH_MAX_HEADS);
     }
     if (q_heads % kv_heads != 0) {
-        return cli_fail(error, "%.256s: %lld query heads are not a multiple of %lld KV heads", name, (long long)q_heads,
+        return cli_fail(error, "%.480s: %lld query heads are not a multiple of %lld KV heads", name, (long long)q_heads,
                         (long long)kv_heads);
     }
     spec->model[0] = '\0';
@@ -48,7 +48,7 @@ cli_exit batch_spec_set_heads(batch_spec *spec, const char *name, int64_t q_head
 }
 
 cli_exit batch_spec_set_head_dim(batch_spec *spec, const char *name, int64_t head_dim, cli_error *error) {
-    if (head_dim % 8 != 0) return cli_fail(error, "%.256s %lld is not a multiple of 8", name, (long long)head_dim);
+    if (head_dim % 8 != 0) return cli_fail(error, "%.480s %lld is not a multiple of 8", name, (long long)head_dim);
     spec->model[0] = '\0';
     spec->head_dim = (int32_t)head_dim;
     return CLI_OK;
@@ -67,7 +67,7 @@ cli_exit batch_spec_set_dtype(batch_spec *spec, const char *name, const char *te
 static cli_exit check_range(const char *name, const char *what, int64_t value, int64_t low, int64_t high,
                             cli_error *error) {
     if (value >= low && value <= high) return CLI_OK;
-    return cli_fail(error, "%.256s: %s is outside [%lld, %lld]", name, what, (long long)low, (long long)high);
+    return cli_fail(error, "%.480s: %s is outside [%lld, %lld]", name, what, (long long)low, (long long)high);
 }
 
 static cli_exit reserve(batch_spec *spec, int64_t num_requests, cli_error *error) {
@@ -84,7 +84,7 @@ cli_exit batch_spec_add(batch_spec *spec, const char *name, int64_t count, int64
                         cli_error *error) {
     CLI_TRY(check_range(name, "the number of requests", count, 1, BATCH_MAX_REQUESTS, error));
     if (count > BATCH_MAX_REQUESTS - spec->num_requests) {
-        return cli_fail(error, "%.256s: the batch would have more than %d requests", name, BATCH_MAX_REQUESTS);
+        return cli_fail(error, "%.480s: the batch would have more than %d requests", name, BATCH_MAX_REQUESTS);
     }
     CLI_TRY(check_range(name, "the number of query tokens", q_len, 0, BATCH_MAX_TOKENS, error));
     CLI_TRY(check_range(name, "the number of context tokens", kv_len, 0, BATCH_MAX_TOKENS, error));

@@ -2,6 +2,7 @@
 #include "input/file.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -45,5 +46,14 @@ cli_exit file_read(const char *path, char **data, size_t *size, cli_error *error
         free(*data);
         *data = NULL;
     }
+    return code;
+}
+
+cli_exit file_parse(const char *path, file_parser *parse, void *target, cli_error *error) {
+    char *data;
+    size_t size;
+    CLI_TRY(file_read(path, &data, &size, error));
+    cli_exit code = parse(data, size, path, target, error);
+    free(data);
     return code;
 }

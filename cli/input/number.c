@@ -38,7 +38,11 @@ cli_exit number_parse_float(const char *name, const char *text, float *value, cl
 
 cli_exit number_check(const char *name, double number, int64_t low, int64_t high, int64_t *value, cli_error *error) {
     if (!(number >= (double)low && number <= (double)high)) {
-        return cli_fail(error, "%s = %.15g is outside [%" PRId64 ", %" PRId64 "]", name, number, low, high);
+        int is_whole = number == floor(number) && fabs(number) < 1e18; /* then all digits are shown */
+        return cli_fail(error,
+                        is_whole ? "%s = %.0f is outside [%" PRId64 ", %" PRId64 "]"
+                                 : "%s = %.15g is outside [%" PRId64 ", %" PRId64 "]",
+                        name, number, low, high);
     }
     if (number != floor(number)) return cli_fail(error, "%s = %.15g is not a whole number", name, number);
     *value = (int64_t)number;

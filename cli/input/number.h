@@ -7,8 +7,8 @@
 
 #include <stdint.h>
 
-/** What option numbers without another bound may reach: every JSON reader holds it exactly. */
-#define NUMBER_MAX ((int64_t)1 << 53)
+/** What option numbers without another bound may reach. Beyond it a JSON reader may take a number for its neighbour. */
+#define NUMBER_MAX (((int64_t)1 << 53) - 1)
 
 /** Reads a decimal number at `*cursor` and moves it past the last digit. Returns 0 where there is no digit. A number
  * that does not fit is clamped to INT64_MIN or INT64_MAX, which every bound of this program rejects. */

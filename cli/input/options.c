@@ -66,6 +66,7 @@ static cli_exit parse_option(const command_line *line, int argc, char **argv, in
         if (*index + 1 >= argc) return cli_fail(error, "%s needs a value: %s", option->name, option->argument);
         text = argv[++*index];
     }
+    if (*text == '\0') return cli_fail(error, "%s is empty; it needs %s", option->name, option->argument);
     return option->set(option, target, text, error);
 }
 
@@ -82,6 +83,7 @@ static void print_help(const command_line *line) {
             printf("  %-26s %s\n", head, option->help);
         }
     }
+    printf("\nexample\n  %s\n", line->example);
 }
 
 cli_exit options_parse(command_line *line, int argc, char **argv, cli_error *error) {
@@ -90,7 +92,7 @@ cli_exit options_parse(command_line *line, int argc, char **argv, cli_error *err
     int max_operands = line->operand_name == NULL ? 0 : line->max_operands > 0 ? line->max_operands : 1;
     line->wants_help = 0;
     for (int i = 0; i < argc; i++) {
-        if (strcmp(argv[i], "--help") == 0) {
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
             print_help(line);
             line->wants_help = 1;
             return CLI_OK;
@@ -100,6 +102,7 @@ cli_exit options_parse(command_line *line, int argc, char **argv, cli_error *err
             continue;
         }
         if (line->num_operands == max_operands) return cli_fail(error, "unexpected argument \"%.64s\"", argv[i]);
+        if (argv[i][0] == '\0') return cli_fail(error, "%s is empty", line->operand_name);
         line->operands[line->num_operands++] = argv[i];
         line->operands[line->num_operands] = NULL;
     }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A command's options as rows of a table. Long names only, `--name value` or `--name=value`, applied from left to
- * right; a name may not be abbreviated. Own code, since argp's and getopt's complaints take two lines and other exit
+/* A command's options as rows of a table. Long names only (but -h), `--name value` or `--name=value`, applied from left
+ * to right; a name may not be abbreviated. Own code, since argp's and getopt's complaints take two lines and other exit
  * codes than ours. */
 #ifndef CLI_OPTIONS_H
 #define CLI_OPTIONS_H
@@ -43,13 +43,14 @@ enum { OPTION_MAX_OPERANDS = 16 };
 typedef struct command_line {
     const char *usage;   /**< "podattn run [batch] [options]" */
     const char *summary; /**< what the command does, a few lines */
+    const char *example; /**< a command line */
     const option_group *groups;
     size_t num_groups;
     const char *operand_name;                      /**< of arguments that are no options; NULL: takes none */
     int max_operands;                              /**< 0 is one */
     const char *operands[OPTION_MAX_OPERANDS + 1]; /**< out: NULL after the last */
     int num_operands;                              /**< out */
-    int wants_help;                                /**< out: --help was given; what follows it was not read */
+    int wants_help;                                /**< out: --help or -h was given; what follows it was not read */
 } command_line;
 
 /** Sets what the options say. Prints the help that --help asks for: then the command has nothing more to do. */

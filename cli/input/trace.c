@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "input/trace.h"
 
-#include "input/file.h"
 #include "input/trace_lines.h"
 
 #include <math.h>
@@ -80,7 +79,8 @@ static cli_exit detect_format(text_span first, const trace_place *place, trace_f
                     place->name, place->line);
 }
 
-cli_exit trace_parse(const char *data, size_t size, const char *name, trace *trace, cli_error *error) {
+cli_exit trace_parse(const char *data, size_t size, const char *name, void *target, cli_error *error) {
+    trace *trace = target;
     if (size == 0) return cli_fail(error, "%.200s: the trace is empty", name);
     text_span document = {data, data + size};
     if (size >= 3 && memcmp(data, "\xef\xbb\xbf", 3) == 0) document.begin += 3; /* a byte order mark */
@@ -101,13 +101,4 @@ cli_exit trace_parse(const char *data, size_t size, const char *name, trace *tra
     }
     if (trace->num_requests == 0) return cli_fail(error, "%.200s: the trace is empty", name);
     return CLI_OK;
-}
-
-cli_exit trace_read(const char *path, trace *trace, cli_error *error) {
-    char *data;
-    size_t size;
-    CLI_TRY(file_read(path, &data, &size, error));
-    cli_exit code = trace_parse(data, size, path, trace, error);
-    free(data);
-    return code;
 }

@@ -8,9 +8,8 @@
 #ifndef CLI_TRACE_H
 #define CLI_TRACE_H
 
-#include "cli_error.h"
+#include "input/file.h"
 
-#include <stddef.h>
 #include <stdint.h>
 
 enum { TRACE_MAX_TOKENS = 1 << 29 /**< of a prompt, and of what is generated */ };
@@ -29,12 +28,8 @@ typedef struct trace {
     trace_request *requests;
 } trace;
 
-/** Reads `size` bytes, which need not be text, into an empty trace. `name` is what errors call the document; they name
- * the line. Free the trace also on error. */
-cli_exit trace_parse(const char *data, size_t size, const char *name, trace *trace, cli_error *error);
-
-/** trace_parse() of a file. */
-cli_exit trace_read(const char *path, trace *trace, cli_error *error);
+/** Reads a document into an empty trace. Errors name the line. Free the trace also on error. */
+file_parser trace_parse;
 
 cli_exit trace_add(trace *trace, trace_request request, cli_error *error);
 void trace_free(trace *trace);

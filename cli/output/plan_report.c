@@ -36,7 +36,9 @@ typedef struct item_printer {
 
 static int print_item(void *context, const pod_work_item *item) {
     const item_printer *printer = context;
-    if (item->kind != printer->kind || item->ticket >= printer->max_tickets) return 0;
+    if (item->kind < printer->kind) return 0;
+    if (item->kind > printer->kind || item->ticket >= printer->max_tickets)
+        return 1; /* there is nothing more to list */
     char rows[32], keys[32], part[32];
     snprintf(rows, sizeof rows, "%d..%d", item->row_begin, item->row_end);
     snprintf(keys, sizeof keys, "%d..%d", item->kv_begin, item->kv_end);

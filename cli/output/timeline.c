@@ -41,7 +41,8 @@ typedef struct simulation {
     job_queue queues[NUM_KINDS];
     row *rows;
     int32_t num_rows;
-    timeline *result; /**< NULL: only the makespan is wanted */
+    int32_t *winners; /**< [2 * num_rows], a tree: each inner node has the row below it whose next item ends first */
+    timeline *result; /**< where bars go; NULL: only the makespan is wanted */
 } simulation;
 
 /* ---- items and their costs ---- */
@@ -165,12 +166,25 @@ static void advance_row(simulation *simulation, int32_t row_idx) {
     set_next_event(simulation, row);
 }
 
-static int32_t earliest_row(const simulation *simulation) {
-    int32_t earliest = 0;
-    for (int32_t r = 1; r < simulation->num_rows; r++) {
-        if (simulation->rows[r].next_us < simulation->rows[earliest].next_us) earliest = r;
-    }
-    return earliest;
+/** Of two rows the one whose next item ends first, and of equals the first one. */
+static int32_t earlier_row(const simulation *simulation, int32_t a, int32_t b) {
+    double a_us = simulation->rows[a].next_us, b_us = simulation->rows[b].next_us;
+    return a_us < b_us || (a_us == b_us && a < b) ? a : b;
+}
+
+static void play_node(simulation *simulation, int32_t node) {
+    int32_t *winners = simulation->winners;
+    winners[node] = earlier_row(simulation, winners[2 * node], winners[2 * node + 1]);
+}
+
+/** Row r is the leaf num_rows + r, and node 1 the root; a tree of one row is its leaf. */
+static void plant_tree(simulation *simulation) {
+    for (int32_t r = 0; r < simulation->num_rows; r++) simulation->winners[simulation->num_rows + r] = r;
+    for (int32_t node = simulation->num_rows - 1; node > 0; node--) play_node(simulation, node);
+}
+
+static void update_tree(simulation *simulation, int32_t row_idx) {
+    for (int32_t node = (simulation->num_rows + row_idx) / 2; node > 0; node /= 2) play_node(simulation, node);
 }
 
 /** Runs the queues whose kinds are set in `kinds` until all rows are idle; returns when the last ends. */
@@ -185,10 +199,13 @@ static double simulate(simulation *simulation, unsigned kinds) {
         for (int32_t r = 0; r < simulation->num_rows; r++) take_ticket(simulation, &simulation->rows[r], l);
     }
     for (int32_t r = 0; r < simulation->num_rows; r++) set_next_event(simulation, &simulation->rows[r]);
+    plant_tree(simulation);
     double end_us = 0;
-    for (int32_t r = earliest_row(simulation); simulation->rows[r].next_us < HUGE_VAL; r = earliest_row(simulation)) {
+    const int32_t *earliest = &simulation->winners[1];
+    for (int32_t r = *earliest; simulation->rows[r].next_us < HUGE_VAL; r = *earliest) {
         end_us = simulation->rows[r].next_us;
         advance_row(simulation, r);
+        update_tree(simulation, r);
     }
     return end_us;
 }
@@ -220,30 +237,32 @@ static int compare_bars(const void *left, const void *right) {
     return (a->begin_us > b->begin_us) - (a->begin_us < b->begin_us);
 }
 
-cli_exit timeline_simulate(const pod_plan *plan, const batch_spec *spec, const machine *machine, timeline *result,
-                           cli_error *error) {
+cli_exit timeline_simulate(const pod_plan *plan, const batch_spec *spec, const machine *machine, int wants_bars,
+                           timeline *result, cli_error *error) {
     *result = (timeline){.num_lanes = machine->kernel.num_lanes};
     pod_plan_info info = pod_plan_info_init();
     if (pod_plan_get_info(plan, 0, &info) != POD_OK) return cli_fail_library(error);
     int64_t num_items = info.num_prefill_items + info.num_decode_items;
-    CLI_TRY(host_memory_check("the timeline", (double)num_items * (sizeof(timeline_bar) + sizeof(job)), error));
+    size_t item_bytes = sizeof(job) + (wants_bars ? sizeof(timeline_bar) : 0);
+    CLI_TRY(host_memory_check("the timeline", (double)num_items * (double)item_bytes, error));
 
     simulation simulation = {.machine = machine, .num_rows = info.num_ctas / machine->kernel.ctas_per_row};
     result->num_rows = simulation.num_rows;
-    result->bars = malloc((size_t)(num_items + 1) * sizeof(timeline_bar));
+    if (wants_bars) result->bars = malloc((size_t)(num_items + 1) * sizeof(timeline_bar));
     simulation.rows = calloc((size_t)simulation.num_rows, sizeof(row));
-    cli_exit code = result->bars != NULL && simulation.rows != NULL
-                        ? collect_jobs(&simulation, plan, &info, spec, error)
-                        : cli_fail_memory(error);
+    simulation.winners = calloc(2 * (size_t)simulation.num_rows, sizeof(int32_t));
+    int has_memory = simulation.rows != NULL && simulation.winners != NULL && (result->bars != NULL || !wants_bars);
+    cli_exit code = has_memory ? collect_jobs(&simulation, plan, &info, spec, error) : cli_fail_memory(error);
     if (code == CLI_OK) {
         result->prefill_alone_us = simulate(&simulation, 1u << POD_WORK_PREFILL);
         result->decode_alone_us = simulate(&simulation, 1u << POD_WORK_DECODE);
-        simulation.result = result;
+        simulation.result = wants_bars ? result : NULL;
         result->makespan_us = simulate(&simulation, 1u << POD_WORK_PREFILL | 1u << POD_WORK_DECODE);
         summarise_rows(&simulation, result);
-        qsort(result->bars, (size_t)result->num_bars, sizeof(timeline_bar), compare_bars);
+        if (wants_bars) qsort(result->bars, (size_t)result->num_bars, sizeof(timeline_bar), compare_bars);
     }
     free(simulation.rows);
+    free(simulation.winners);
     for (int kind = 0; kind < NUM_KINDS; kind++) free(simulation.queues[kind].jobs);
     return code;
 }

@@ -18,7 +18,7 @@ typedef struct timeline_bar {
 typedef struct timeline {
     int32_t num_rows, num_lanes;
     int64_t num_bars;
-    timeline_bar *bars; /**< by row, lane and time */
+    timeline_bar *bars; /**< by row, lane and time; NULL where they are not wanted */
     double makespan_us;
     double prefill_alone_us, decode_alone_us; /**< the same queues, the other one empty */
     double mean_end_us;                       /**< when a row's last work ends, on average */
@@ -27,9 +27,10 @@ typedef struct timeline {
     double share_us; /**< what each row would take if all were shared equally: the co-run law on the sums */
 } timeline;
 
-/** Simulates a built plan of `spec`. The caller frees the timeline, also on error. */
-cli_exit timeline_simulate(const pod_plan *plan, const batch_spec *spec, const machine *machine, timeline *result,
-                           cli_error *error);
+/** Simulates a built plan of `spec`; bars are kept only where they are wanted. The caller frees the timeline, also on
+ * error. */
+cli_exit timeline_simulate(const pod_plan *plan, const batch_spec *spec, const machine *machine, int wants_bars,
+                           timeline *result, cli_error *error);
 void timeline_free(timeline *timeline);
 
 #endif

@@ -47,9 +47,9 @@ static void add_sides(lineup *lineup) {
     }
 }
 
-cli_exit lineup_time(lineup *lineup, progress *progress, cli_error *error) {
+cli_exit lineup_time(lineup *lineup, cli_error *error) {
     turn_player players[LINEUP_MAX_VARIANTS];
-    turns turns = {lineup->memory, players, 0, lineup->warmup, lineup->repeat, progress};
+    turns turns = {lineup->memory, players, 0, lineup->warmup, lineup->repeat, lineup->shows_progress};
     lineup->took_us = calloc((size_t)lineup->num_variants * (size_t)lineup->repeat, sizeof(double));
     if (lineup->took_us == NULL) return cli_fail_memory(error);
     for (int32_t v = 0; v < lineup->num_variants; v++) {

@@ -4,7 +4,6 @@
 #define CLI_LINEUP_H
 
 #include "run/engine.h"
-#include "run/progress.h"
 
 enum { LINEUP_MAX_VARIANTS = 16 };
 
@@ -22,6 +21,7 @@ typedef struct lineup {
     lineup_variant variants[LINEUP_MAX_VARIANTS];
     int32_t num_variants;
     int32_t warmup, repeat;
+    int shows_progress;
     double *took_us; /**< [num_variants][repeat] */
 } lineup;
 
@@ -29,7 +29,7 @@ typedef struct lineup {
 int lineup_is_computed(const device_memory *memory, engine_way way);
 
 /** Times the variants by turns. Whoever has nothing to do takes no time. The caller frees took_us, also on error. */
-cli_exit lineup_time(lineup *lineup, progress *progress, cli_error *error);
+cli_exit lineup_time(lineup *lineup, cli_error *error);
 
 /** The variant's times, and NULL of one that is not there. */
 const double *lineup_times(const lineup *lineup, int32_t variant);

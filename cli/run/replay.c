@@ -142,6 +142,16 @@ int replay_next(replay *replay) {
     return scheduler_next(&replay->scheduler);
 }
 
+int64_t replay_count_steps(const replay *replay, int64_t max_steps) {
+    int64_t count = 0;
+    cli_error ignored;
+    scheduler scheduler;
+    cli_exit code = scheduler_make(&replay->config, replay->trace, replay->limits.max_kv_len, &scheduler, &ignored);
+    while (code == CLI_OK && count < max_steps && scheduler_next(&scheduler)) count++;
+    scheduler_free(&scheduler);
+    return count;
+}
+
 /** Fused goes first in every other step, since the next one may find warmer caches. */
 static cli_exit time_step(replay *replay, replay_step *step, cli_error *error) {
     static const engine_way orders[][NUM_WAYS] = {{WAY_FUSED, WAY_PREFILL, WAY_DECODE, WAY_SERIAL, WAY_STREAMS},
@@ -153,7 +163,7 @@ static cli_exit time_step(replay *replay, replay_step *step, cli_error *error) {
         lineup.variants[v] =
             (lineup_variant){.engine = &replay->engine, .way = order[v], .layer = replay->tensors.placed};
     }
-    cli_exit code = lineup_time(&lineup, NULL, error);
+    cli_exit code = lineup_time(&lineup, error);
     for (int v = 0; v < NUM_WAYS && code == CLI_OK; v++) took_us[order[v]] = lineup.took_us[v];
     free(lineup.took_us);
     if (code != CLI_OK) return code;

@@ -50,6 +50,9 @@ void replay_free(replay *replay);
 /** Forms the next step. Returns 0 when all requests are finished. */
 int replay_next(replay *replay);
 
+/** Steps that replay_next() will form, at most `max_steps`; 0 where there is no memory to find out. */
+int64_t replay_count_steps(const replay *replay, int64_t max_steps);
+
 /** Plans and times the step that replay_next() formed. */
 cli_exit replay_compute(replay *replay, replay_step *step, cli_error *error);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "run/turns.h"
 
+#include "run/progress.h"
 #include "run/stopwatch.h"
 
 enum { MAX_QUEUED_CALLS = 512 };
@@ -44,10 +45,17 @@ static cli_exit play_block(const turns *turns, int32_t begin, int32_t end, cli_e
 cli_exit turns_play(const turns *turns, cli_error *error) {
     int32_t at_once = device_memory_is_host(turns->memory) ? 1 : turns_at_once(turns);
     CLI_TRY(device_memory_reserve_marks(turns->memory, 2 * turns->num_players * at_once, error));
-    for (int32_t t = 0; t < turns->warmup; t++) CLI_TRY(play_untimed(turns, t, error));
+    for (int32_t t = 0; t < turns->warmup; t++) {
+        if (turns->shows_progress) progress_update("warm-up %d of %d", t + 1, turns->warmup);
+        CLI_TRY(play_untimed(turns, t, error));
+    }
+    double begin_us = stopwatch_us();
     for (int32_t begin = 0; begin < turns->repeat; begin += at_once) {
         int32_t end = turns->repeat - begin > at_once ? begin + at_once : turns->repeat;
-        if (turns->progress != NULL) progress_update(turns->progress, "turn %d of %d", begin + 1, turns->repeat);
+        if (turns->shows_progress) {
+            progress_update("turn %d of %d%s", begin + 1, turns->repeat,
+                            progress_left(begin_us, begin, turns->repeat).text);
+        }
         /* Reading marks leaves a GPU idle: it gets something to do while the host queues. */
         if (at_once > 1 && (begin > 0 || turns->warmup == 0)) CLI_TRY(play_untimed(turns, begin, error));
         CLI_TRY(play_block(turns, begin, end, error));

@@ -4,7 +4,6 @@
 #define CLI_TURNS_H
 
 #include "run/device_memory.h"
-#include "run/progress.h"
 
 /** Something that can be computed again and again. */
 typedef struct turn_player {
@@ -18,7 +17,7 @@ typedef struct turns {
     const turn_player *players;
     int32_t num_players;
     int32_t warmup, repeat; /**< turns before the timed ones, and timed turns, in each of which everyone plays once */
-    progress *progress;     /**< NULL: shows nothing */
+    int shows_progress;
 } turns;
 
 /** Fills the players' times. A GPU is given many turns at the same time and never waits for the host between the marks

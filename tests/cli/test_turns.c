@@ -32,7 +32,7 @@ static cli_exit play_all(int32_t warmup, int32_t repeat, double *took_us, cli_er
     const pod_device_info info = {.struct_size = sizeof info, .backend = "cpu"};
     device_memory *memory;
     assert_int_equal(device_memory_open("cpu", &info, &memory, error), CLI_OK);
-    const turns turns = {memory, players, 3, warmup, repeat, NULL};
+    const turns turns = {memory, players, 3, warmup, repeat, 0};
     cli_exit code = turns_play(&turns, error);
     device_memory_close(memory);
     return code;

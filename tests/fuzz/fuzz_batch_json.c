@@ -23,7 +23,7 @@ static void plan(const batch_spec *spec) {
     batch_arrays arrays = {0};
     cli_error error = {""};
     pod_plan *plan = NULL;
-    FUZZ_CHECK(batch_arrays_make(spec, &limits, &arrays, &error) == CLI_OK, "%s", error.line);
+    FUZZ_CHECK(batch_arrays_make(spec, &limits, PAGES_SCATTERED, &arrays, &error) == CLI_OK, "%s", error.line);
     FUZZ_CHECK(pod_plan_create(device, &limits, &plan) == POD_OK, "%s", pod_error_message());
     FUZZ_CHECK(pod_plan_attach(plan, &workspace) == POD_OK, "%s", pod_error_message());
     FUZZ_CHECK(pod_plan_build(plan, &arrays.batch, NULL) == POD_OK, "%s", pod_error_message());
