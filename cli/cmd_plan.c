@@ -68,7 +68,7 @@ static cli_exit report_plan(const plan_options *options, plan_report *report, cl
     if (pod_plan_get_info(report->plan, 0, &report->info) != POD_OK) return cli_fail_library(error);
     report->machine = machine_find(report->device, report->target, report->info.kernel);
     progress_stage("simulating");
-    CLI_TRY(timeline_simulate(report->plan, report->spec, &report->machine, options->svg_path != NULL,
+    CLI_TRY(timeline_simulate(report->plan, &report->info, report->spec, &report->machine, options->svg_path != NULL,
                               &report->timeline, error));
     if (options->svg_path != NULL) CLI_TRY(write_svg(report, options->svg_path, error));
     progress_wipe();

@@ -237,22 +237,20 @@ static int compare_bars(const void *left, const void *right) {
     return (a->begin_us > b->begin_us) - (a->begin_us < b->begin_us);
 }
 
-cli_exit timeline_simulate(const pod_plan *plan, const batch_spec *spec, const machine *machine, int wants_bars,
-                           timeline *result, cli_error *error) {
+cli_exit timeline_simulate(const pod_plan *plan, const pod_plan_info *info, const batch_spec *spec,
+                           const machine *machine, int wants_bars, timeline *result, cli_error *error) {
     *result = (timeline){.num_lanes = machine->kernel.num_lanes};
-    pod_plan_info info = pod_plan_info_init();
-    if (pod_plan_get_info(plan, 0, &info) != POD_OK) return cli_fail_library(error);
-    int64_t num_items = info.num_prefill_items + info.num_decode_items;
+    int64_t num_items = info->num_prefill_items + info->num_decode_items;
     size_t item_bytes = sizeof(job) + (wants_bars ? sizeof(timeline_bar) : 0);
     CLI_TRY(host_memory_check("the timeline", (double)num_items * (double)item_bytes, error));
 
-    simulation simulation = {.machine = machine, .num_rows = info.num_ctas / machine->kernel.ctas_per_row};
+    simulation simulation = {.machine = machine, .num_rows = info->num_ctas / machine->kernel.ctas_per_row};
     result->num_rows = simulation.num_rows;
     if (wants_bars) result->bars = malloc((size_t)(num_items + 1) * sizeof(timeline_bar));
     simulation.rows = calloc((size_t)simulation.num_rows, sizeof(row));
     simulation.winners = calloc(2 * (size_t)simulation.num_rows, sizeof(int32_t));
     int has_memory = simulation.rows != NULL && simulation.winners != NULL && (result->bars != NULL || !wants_bars);
-    cli_exit code = has_memory ? collect_jobs(&simulation, plan, &info, spec, error) : cli_fail_memory(error);
+    cli_exit code = has_memory ? collect_jobs(&simulation, plan, info, spec, error) : cli_fail_memory(error);
     if (code == CLI_OK) {
         result->prefill_alone_us = simulate(&simulation, 1u << POD_WORK_PREFILL);
         result->decode_alone_us = simulate(&simulation, 1u << POD_WORK_DECODE);

@@ -27,10 +27,10 @@ typedef struct timeline {
     double share_us; /**< what each row would take if all were shared equally: the co-run law on the sums */
 } timeline;
 
-/** Simulates a built plan of `spec`; bars are kept only where they are wanted. The caller frees the timeline, also on
- * error. */
-cli_exit timeline_simulate(const pod_plan *plan, const batch_spec *spec, const machine *machine, int wants_bars,
-                           timeline *result, cli_error *error);
+/** Simulates a built plan of `spec`, which `info` is of; bars are kept only where they are wanted. The caller frees the
+ * timeline, also on error. */
+cli_exit timeline_simulate(const pod_plan *plan, const pod_plan_info *info, const batch_spec *spec,
+                           const machine *machine, int wants_bars, timeline *result, cli_error *error);
 void timeline_free(timeline *timeline);
 
 #endif

@@ -5,7 +5,7 @@
 
 #include "cli_error.h"
 
-/** Bytes that are free, or soon could be, on this machine and within the process's memory cgroup; HUGE_VAL where
+/** Bytes that are free, or soon could be, on this machine and within the process's control groups; HUGE_VAL where
  * nothing says. */
 double host_memory_available(void);
 
