@@ -3,6 +3,8 @@
 #ifndef CLI_ERROR_H
 #define CLI_ERROR_H
 
+#include "podattn.h"
+
 /** The program's exit codes; every function that may fail returns one. */
 typedef enum cli_exit {
     CLI_OK = 0,
@@ -15,13 +17,20 @@ typedef struct cli_error {
     char line[1024];
 } cli_error;
 
-/** Writes the line, without control characters, and returns CLI_BAD_INPUT. */
-cli_exit cli_fail(cli_error *error, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/** Writes the line, without control characters. */
+void cli_set_line(cli_error *error, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/** The library's own message about its last failure on this thread. Returns CLI_BAD_INPUT. */
-cli_exit cli_fail_library(cli_error *error);
+/** The same, and is CLI_BAD_INPUT: a macro, so that analysers see that it never is CLI_OK. */
+#define cli_fail(error, ...) (cli_set_line(error, __VA_ARGS__), CLI_BAD_INPUT)
 
-cli_exit cli_fail_memory(cli_error *error);
+/** The library's own message about its last failure on this thread. */
+static inline cli_exit cli_fail_library(cli_error *error) {
+    return cli_fail(error, "%s", pod_error_message());
+}
+
+static inline cli_exit cli_fail_memory(cli_error *error) {
+    return cli_fail(error, "out of memory");
+}
 
 /** Hands a failure on to the caller. */
 #define CLI_TRY(call)                                                                                                  \

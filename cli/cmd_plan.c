@@ -39,8 +39,9 @@ static cli_exit open_target(const char *target, pod_device **device, cli_error *
 
 /** Builds several times, unless that is long: the first touches fresh memory, and the best says what planning costs. */
 static cli_exit build_plan(planner *planner, const pod_batch *batch, double *best_us, cli_error *error) {
-    double first_us = stopwatch_us(), begin_us = first_us;
-    for (int i = 0; i < NUM_BUILDS && begin_us - first_us < LONG_US; i++, begin_us = stopwatch_us()) {
+    double first_us = stopwatch_us();
+    for (int i = 0; i < NUM_BUILDS && (i == 0 || stopwatch_us() - first_us < LONG_US); i++) {
+        double begin_us = stopwatch_us();
         CLI_TRY(planner_build(planner, batch, error));
         double took_us = stopwatch_us() - begin_us;
         if (i == 0 || took_us < *best_us) *best_us = took_us;

@@ -18,7 +18,7 @@ static int fail(scanner *s, const char *fault) {
 }
 
 static void skip_blanks(scanner *s) {
-    while (s->cursor < s->end && memchr(" \t\r\n", *s->cursor, 4) != NULL) s->cursor++;
+    while (s->cursor < s->end && *s->cursor != '\0' && strchr(" \t\r\n", *s->cursor) != NULL) s->cursor++;
 }
 
 /** The next character, if it is this one. */
@@ -111,13 +111,13 @@ static int scan_value(scanner *s) {
     int depth = 0;
     do {
         skip_blanks(s);
-        char closer = take(s, '{') ? '}' : take(s, '[') ? ']' : '\0';
+        int closer = take(s, '{') ? '}' : take(s, '[') ? ']' : '\0';
         if (closer == '\0') {
             if (!scan_scalar(s) || !scan_ends(s, closers, &depth)) return 0;
             continue;
         }
         if (depth == MAX_DEPTH) return fail(s, "more brackets inside one another than 64");
-        closers[depth++] = closer;
+        closers[depth++] = (char)closer;
         skip_blanks(s);
         if (s->cursor < s->end && *s->cursor == closer) {
             if (!scan_ends(s, closers, &depth)) return 0;

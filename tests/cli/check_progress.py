@@ -57,7 +57,7 @@ def main(arguments):
     assert "check: PASS" in printed
     lines, _ = show(podattn, f"replay --synthetic chat --requests 4 --steps 60 --chunk 256 --check 30 {heads}")
     expect(lines, "making tensors", r"step \d+ of 60: requests \d+, \d+ s left")
-    narrow, _ = show(podattn, f"bench trace --out out --repeat 1 --device cpu:1", columns=12)
+    narrow, _ = show(podattn, f"run --decode 4@64 {heads}", columns=12)
     assert narrow and all(len(line) < 12 for line in narrow), narrow
     lines, _ = show(podattn, "plan --decode 4@4096")
     expect(lines, "planning", "simulating")
