@@ -80,35 +80,35 @@ pod_status pod__take_limits(const pod_limits *given, pod_limits *limits) {
     return check_memory("batch_memory", limits->batch_memory);
 }
 
-/** The first of request `r`'s pages that some query sees under some mask of the batch; `pages` if it has no query. */
-static int32_t first_page(const pod_limits *limits, const pod_batch *batch, int32_t r, int32_t pages) {
-    int32_t kv_len = batch->kv_len[r], q_len = batch->q_start[r + 1] - batch->q_start[r], first_key = kv_len;
-    if (q_len == 0) return pages;
-    for (int32_t m = 0; m < batch->num_masks; m++) {
-        first_key = pod_core_min(first_key, pod_core_window_begin(batch->masks[m].window_tokens, kv_len - q_len));
+/** The window through which the most is seen under any mask of the batch. */
+static int32_t widest_window(const pod_batch *batch) {
+    int32_t widest = batch->masks[0].window_tokens;
+    for (int32_t m = 1; m < batch->num_masks; m++) {
+        widest = pod_core_wider_window(widest, batch->masks[m].window_tokens);
     }
-    return first_key / limits->page_size;
+    return widest;
 }
 
 /** The page table's row of request `r`: long enough, and every page that is read exists. */
 static pod_status check_pages(const pod_limits *limits, const pod_batch *batch, int32_t r) {
-    int32_t page_size = limits->page_size, pages = pod_core_num_pages(batch->kv_len[r], page_size);
+    int32_t page_size = limits->page_size, q_len = batch->q_start[r + 1] - batch->q_start[r];
+    pod_page_range pages = pod_core_needed_pages(q_len, batch->kv_len[r], widest_window(batch), page_size);
     if (batch->page_table == NULL) {
-        if (pages > 1) {
+        if (pages.end > 1) {
             return pod__fail(POD_E_ARGUMENT, "kv_len[%d] = %d exceeds page_size = %d without a page_table", r,
                              batch->kv_len[r], page_size);
         }
-        if (pages == 1 && r >= batch->num_pages) {
+        if (pages.end == 1 && r >= batch->num_pages) {
             return pod__fail(POD_E_ARGUMENT, "request %d needs page %d, but num_pages = %d", r, r, batch->num_pages);
         }
         return POD_OK;
     }
-    if (pages > batch->max_pages) {
+    if (pages.end > batch->max_pages) {
         return pod__fail(POD_E_ARGUMENT, "kv_len[%d] = %d needs %d pages of %d tokens, but max_pages = %d", r,
-                         batch->kv_len[r], pages, page_size, batch->max_pages);
+                         batch->kv_len[r], pages.end, page_size, batch->max_pages);
     }
     const int32_t *row = batch->page_table + r * batch->page_table_stride;
-    for (int32_t p = first_page(limits, batch, r, pages); p < pages; p++) {
+    for (int32_t p = pages.begin; p < pages.end; p++) {
         if (!pod_core_is_page(row[p], batch->num_pages)) {
             return pod__fail(POD_E_ARGUMENT, "page_table[%d][%d] = %d is outside [0, %d)", r, p, row[p],
                              batch->num_pages);

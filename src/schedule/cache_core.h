@@ -22,6 +22,19 @@ POD_CORE_FN int32_t pod_core_num_pages(int32_t kv_len, int32_t page_size) {
     return pod_core_ceil_div(kv_len, page_size);
 }
 
+/** Entries [begin, end) of a request's row of the page table that its queries need, where they see as far back as
+ * through a window of `window_tokens` (0: all): the others may be anything. */
+typedef struct pod_page_range {
+    int32_t begin, end;
+} pod_page_range;
+
+POD_CORE_FN pod_page_range pod_core_needed_pages(int32_t q_len, int32_t kv_len, int32_t window_tokens,
+                                                 int32_t page_size) {
+    pod_page_range pages = {0, pod_core_num_pages(kv_len, page_size)};
+    pages.begin = q_len == 0 ? pages.end : pod_core_window_begin(window_tokens, kv_len - q_len) / page_size;
+    return pages;
+}
+
 /** Whether a page number of the page table names one of the cache's pages. */
 POD_CORE_FN int pod_core_is_page(int32_t page, int32_t num_pages) {
     return (uint32_t)page < (uint32_t)num_pages;

@@ -52,6 +52,11 @@ POD_CORE_FN int32_t pod_core_window_begin(int32_t window_tokens, int32_t positio
     return window_tokens > 0 && position >= window_tokens ? position - window_tokens + 1 : 0;
 }
 
+/** The window of two through which more is seen. */
+POD_CORE_FN int32_t pod_core_wider_window(int32_t a, int32_t b) {
+    return a == 0 || b == 0 ? 0 : pod_core_max(a, b);
+}
+
 /** Keys that any of a request's query tokens [token_begin, token_end) sees. */
 POD_CORE_FN pod_key_range pod_core_visible(const pod_shape *shape, const pod_request *request, int32_t token_begin,
                                            int32_t token_end) {

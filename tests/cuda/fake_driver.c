@@ -83,14 +83,17 @@ static uint32_t check_pages(const pod_plan_params *p, int32_t r) {
     pod_shape shape = p->shapes[0];
     shape.causal = 0;
     shape.causal_per_request = NULL;
-    int32_t kv_len = pod_core_request(&shape, r).kv_len;
-    int32_t pages = pod_core_num_pages(kv_len, p->page_size);
-    if (p->page_table == NULL) return pages > 1 ? 2 : (uint32_t)(pages == 1 && !pod_core_is_page(r, p->num_pages));
-    for (int32_t i = 0; i < pages; i++) {
-        if (i >= p->max_pages) return (uint32_t)i + 1;
+    pod_request request = pod_core_request(&shape, r);
+    int32_t window = shape.window_tokens;
+    for (int32_t m = 1; m < p->num_masks; m++) window = pod_core_wider_window(window, p->shapes[m].window_tokens);
+    pod_page_range pages = pod_core_needed_pages(request.q_len, request.kv_len, window, p->page_size);
+    if (p->page_table == NULL) {
+        return pages.end > 1 ? 2 : (uint32_t)(pages.end == 1 && !pod_core_is_page(r, p->num_pages));
+    }
+    for (int32_t i = pages.begin; i < pages.end && i < p->max_pages; i++) {
         if (!pod_core_is_page(p->page_table[r * p->page_table_stride + i], p->num_pages)) return (uint32_t)i + 1;
     }
-    return 0;
+    return pages.end > p->max_pages ? (uint32_t)p->max_pages + 1 : 0;
 }
 
 /* ---- tensor maps ---- */

@@ -94,22 +94,32 @@ static_assert(sizeof(plan_smem) <= 48 << 10, "static shared memory");
 static_assert(2 * POD_MAX_SHARES + POD_MAX_SHARES <= MAX_VALUES && POD_NUM_COUNTS <= MAX_VALUES, "collectives");
 static_assert(POD_PLAN_THREADS <= WARP_LANES * WARP_LANES, "a warp holds one value of every warp");
 
+/** The window through which the most is seen under any mask. */
+static __device__ int32_t widest_window(const pod_plan_params &params) {
+    int32_t widest = params.shapes[0].window_tokens;
+    for (int32_t m = 1; m < params.num_masks; m++) {
+        widest = pod_core_wider_window(widest, params.shapes[m].window_tokens);
+    }
+    return widest;
+}
+
 /** First entry of the request's page table row that is missing or names no page, INT32_MAX if none; this lane's part.
- * The lengths are checked ones, whatever the masks are, so that a request with wrong lengths reads nothing. */
-static __device__ int32_t first_bad_page(const pod_plan_params &params, int32_t r) {
+ * Entries that no query needs may be anything, and cost nothing. The lengths are checked ones, whatever the masks are,
+ * so that a request with wrong lengths reads nothing. */
+static __device__ int32_t first_bad_page(const pod_plan_params &params, int32_t r, int32_t window_tokens) {
     pod_shape shape = params.shapes[0];
     shape.causal = 0;
     shape.causal_per_request = nullptr;
-    int32_t kv_len = pod_core_request(&shape, r).kv_len;
-    int32_t pages = pod_core_num_pages(kv_len, params.page_size);
+    pod_request request = pod_core_request(&shape, r);
+    pod_page_range pages = pod_core_needed_pages(request.q_len, request.kv_len, window_tokens, params.page_size);
     if (params.page_table == nullptr) {
-        if (pages > 1) return 1;
-        return pages == 1 && !pod_core_is_page(r, params.num_pages) ? 0 : INT32_MAX;
+        if (pages.end > 1) return 1;
+        return pages.end == 1 && !pod_core_is_page(r, params.num_pages) ? 0 : INT32_MAX;
     }
     const int32_t *row = params.page_table + r * params.page_table_stride;
-    int32_t readable = pod_core_min(pages, params.max_pages);
-    int32_t bad = pages > params.max_pages ? params.max_pages : INT32_MAX;
-    for (int32_t p = threadIdx.x; p < readable; p += POD_PLAN_THREADS) {
+    int32_t end = pod_core_min(pages.end, params.max_pages);
+    int32_t bad = pages.end > params.max_pages ? params.max_pages : INT32_MAX;
+    for (int32_t p = pages.begin + threadIdx.x; p < end; p += POD_PLAN_THREADS) {
         if (!pod_core_is_page(row[p], params.num_pages)) bad = pod_core_min(bad, p);
     }
     return bad;
@@ -123,8 +133,9 @@ static __device__ void tell_bad_request(const pod_plan_params &params, int32_t r
 /** CTA `checker` of `num_checkers`. */
 static __device__ void check_pages(const pod_plan_params &params, const pod_team &team, int32_t checker,
                                    int32_t num_checkers) {
+    int32_t window_tokens = widest_window(params);
     for (int32_t r = checker; r < params.shapes[0].num_requests; r += num_checkers) {
-        int32_t from_last = INT32_MAX - first_bad_page(params, r);
+        int32_t from_last = INT32_MAX - first_bad_page(params, r, window_tokens);
         pod_team_reduce(&team, 0, nullptr, 1, &from_last);
         if (team.lane != 0) continue;
         bool is_bad = from_last != 0;
