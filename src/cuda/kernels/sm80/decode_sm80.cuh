@@ -44,6 +44,7 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct decode_sm80 {
     static constexpr int RUN_COPIES = 16 / ROW_STEP;  /* of a lane, of 16 keys */
     static constexpr uint32_t STAGE_BYTES = STAGE_TOKENS * ROW_BYTES;
     static_assert(32 % ROW_CHUNKS == 0, "all lanes copy whole rows");
+    static_assert(RING >= 2, "the first stage's K and V are loaded before the loop");
     static_assert(K_STEPS % 2 == 0, "scores take two steps at a time");
     static_assert(STAGE_TOKENS % 16 == 0 && DECODE_TILE_TOKENS % STAGE_TOKENS == 0, "a slice begins with a stage");
 
@@ -104,8 +105,8 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct decode_sm80 {
         }
     }
 
-    /** The same where runs are single keys or only `keys_left` of the stage's keys exist; the others become zeros. */
-    __device__ __forceinline__ void copy_keys(const key_source &at, bool is_value, int first_run, int keys_left,
+    /** The same where runs are single keys or only keys [begin, end) of the stage are seen; the others become zeros. */
+    __device__ __forceinline__ void copy_keys(const key_source &at, bool is_value, int first_run, int begin, int end,
                                               uint32_t to_smem) {
         uint32_t chunk_of_run = is_value ? at.place.v_chunk : at.place.k_chunk;
         int64_t stride = is_value ? params.v_token_stride : params.k_token_stride;
@@ -118,21 +119,24 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct decode_sm80 {
             uint32_t chunk_of_key = chunk_in_run(of_run, row, at.run_shift, (uint32_t)(stride / CHUNK_ELEMENTS));
             const char *from = smem.work.heads[is_value] + (uint64_t)(chunk_of_key + chunk) * CHUNK_BYTES;
             ptx_cp_async_16_or_zeros_policy(to_smem + swizzle_chunk<ROW_BYTES>(row, chunk), from,
-                                            row < keys_left ? CHUNK_BYTES : 0, policy);
+                                            row >= begin && row < end ? CHUNK_BYTES : 0, policy);
         }
     }
 
-    /** Starts the copies of a stage of K or of V; every call commits one group, also after the end. */
+    /** Starts the copies of a stage of K or of V; every call commits one group, also after the end. FIRST: it may be
+     * the first stage, part of which may be before a window, where the cache and the page table hold anything. */
+    template <bool FIRST>
     __device__ __forceinline__ void load(key_source &at, int stage, int num_stages, bool is_value, uint32_t to_smem) {
         if (stage < num_stages) {
             int first_run = (stage * STAGE_TOKENS >> at.run_shift) % 32;
             if (!is_value && first_run == 0) {
                 move_window(at, stage * STAGE_TOKENS >> at.run_shift >> 5);
             }
-            if (at.run_shift > 0 && stage < at.num_full_stages)
+            int unseen = FIRST && stage == 0 ? smem.work.unseen_keys : 0;
+            if (at.run_shift > 0 && stage < at.num_full_stages && unseen == 0)
                 copy_runs(at, is_value, first_run, to_smem);
             else
-                copy_keys(at, is_value, first_run, at.num_keys - stage * STAGE_TOKENS, to_smem);
+                copy_keys(at, is_value, first_run, unseen, at.num_keys - stage * STAGE_TOKENS, to_smem);
         }
         ptx_cp_async_commit();
     }
@@ -326,7 +330,7 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct decode_sm80 {
             unmasked_end = smem.work.unmasked.end - smem.work.first_key;
 #pragma unroll 1
         for (int n = 0; n < RING; n++) {
-            load(at, n / 2, num_stages, n & 1, first_slot + n * STAGE_BYTES);
+            load<true>(at, n / 2, num_stages, n & 1, first_slot + n * STAGE_BYTES);
         }
         load_q<N_TILES>(q);
 
@@ -338,7 +342,7 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct decode_sm80 {
             __syncwarp();
             scores<N_TILES>(s, q, slot);
             __syncwarp();
-            load(at, stage + RING / 2, num_stages, RING & 1, slot);
+            load<false>(at, stage + RING / 2, num_stages, RING & 1, slot);
             slot = slot == last_slot ? first_slot : slot + STAGE_BYTES;
 
             if (params.softcap_log2 > 0.0f) softcap<N_TILES>(s);
@@ -353,7 +357,7 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct decode_sm80 {
             __syncwarp();
             accumulate<N_TILES>(acc, s, slot);
             __syncwarp();
-            load(at, stage + (RING + 1) / 2, num_stages, (RING + 1) & 1, slot);
+            load<false>(at, stage + (RING + 1) / 2, num_stages, (RING + 1) & 1, slot);
             slot = slot == last_slot ? first_slot : slot + STAGE_BYTES;
         }
         ptx_cp_async_wait<0>();
@@ -447,7 +451,7 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct decode_sm80 {
         int32_t position = pod_core_slice_begin(header, slice);
         int32_t slice_end = pod_core_slice_begin(header, slice + 1);
         while (position < slice_end) {
-            decode_work work = find_decode(params, position, slice, slice_end, lane);
+            decode_work work = find_decode<STAGE_TOKENS>(params, position, slice, slice_end, lane);
             if (lane == 0) smem.work = work;
             __syncwarp();
             if (MAX_N_TILES == 1 || smem.work.num_rows <= 8)

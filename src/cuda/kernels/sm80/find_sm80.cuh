@@ -68,9 +68,10 @@ static __device__ prefill_work find_prefill(const pod_kernel_params &params, int
     work.first_key = work.item.entry.tile_begin * TILE_TOKENS;
     int32_t last_row = work.item.entry.row_begin + work.num_rows - 1;
     work.zero = 0;
-    pod_key_range unmasked = unmasked_keys(params, work.request, place_row(params, work.item.entry.row_begin).token,
-                                           place_row(params, last_row).token);
+    int32_t first_token = place_row(params, work.item.entry.row_begin).token;
+    pod_key_range unmasked = unmasked_keys(params, work.request, first_token, place_row(params, last_row).token);
     tile_range tiles = unmasked_tiles(unmasked, work.first_key, TILE_TOKENS);
+    work.unseen_keys = max(0, visible_keys(params, work.request, first_token).begin - work.first_key);
     work.num_keys = max(0, work.request.kv_len - work.first_key);
     work.run_shift = run_shift(params, work.request.kv_len);
     work.range.num_tiles = work.item.entry.num_tiles;
@@ -85,7 +86,8 @@ static __device__ prefill_work find_prefill(const pod_kernel_params &params, int
     return work;
 }
 
-/** The item of `slice` that begins at `position` on the decode line. */
+/** The item of `slice` that begins at `position` on the decode line. Stages before a window are left out. */
+template <int STAGE_TOKENS>
 static __device__ decode_work find_decode(const pod_kernel_params &params, int32_t position, int32_t slice,
                                           int32_t slice_end, int lane) {
     decode_work work;
@@ -97,8 +99,11 @@ static __device__ decode_work find_decode(const pod_kernel_params &params, int32
     pod_core_decode_item_of(&params.shape, &params.tiling, &schedule, place, request, position, slice, slice_end,
                             &work.item);
     work.num_rows = work.request.q_len * params.shape.group;
-    work.first_key = work.item.tile_begin * DECODE_TILE_TOKENS;
-    work.end_key = min(work.first_key + work.item.num_tiles * DECODE_TILE_TOKENS, work.request.kv_len);
+    int32_t first_tile_key = work.item.tile_begin * DECODE_TILE_TOKENS;
+    int32_t first_seen = visible_keys(params, work.request, 0).begin;
+    work.first_key = max(first_tile_key, first_seen / STAGE_TOKENS * STAGE_TOKENS);
+    work.end_key = min(first_tile_key + work.item.num_tiles * DECODE_TILE_TOKENS, work.request.kv_len);
+    work.unseen_keys = max(0, first_seen - work.first_key);
     work.unmasked = unmasked_keys(params, work.request, 0, work.request.q_len - 1);
     work.heads[0] = (const char *)((const uint16_t *)params.k + work.item.kv_head * params.k_head_stride);
     work.heads[1] = (const char *)((const uint16_t *)params.v + work.item.kv_head * params.v_head_stride);

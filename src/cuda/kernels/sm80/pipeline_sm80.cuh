@@ -41,12 +41,13 @@ enum { WINDOW_RUNS = 64 };
 struct prefill_work {
     pod_request request;
     pod_prefill_item item;
-    int32_t num_rows;  /* of this tile */
-    int32_t first_key; /* of the first KV tile */
-    int32_t num_keys;  /* from there on that exist */
-    int32_t run_shift; /* log2 of a run's keys */
-    uint32_t is_last;  /* this CTA finished the last part of its tile */
-    uint32_t zero;     /* see new_zero() */
+    int32_t num_rows;    /* of this tile */
+    int32_t first_key;   /* of the first KV tile */
+    int32_t unseen_keys; /* from there on that no row sees: a window is not as far back */
+    int32_t num_keys;    /* from there on that exist */
+    int32_t run_shift;   /* log2 of a run's keys */
+    uint32_t is_last;    /* this CTA finished the last part of its tile */
+    uint32_t zero;       /* see new_zero() */
     prefill_range range;
     prefill_source sources[2]; /* of K, of V */
 };
@@ -70,6 +71,7 @@ struct decode_work {
     pod_decode_item item;
     int32_t num_rows;
     int32_t first_key, end_key;
+    int32_t unseen_keys;    /* from first_key on that no row sees: a window is not as far back. Less than a stage */
     pod_key_range unmasked; /* keys that no row masks */
     const char *heads[2];   /* of K, of V */
 };

@@ -116,9 +116,9 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct prefill_sm80 {
         return is_run;
     }
 
-    /** Copies any other tile, if there is one: where runs are single keys or not all keys exist. Those that do not
-     * become zeros. */
-    __device__ __forceinline__ void copy_keys(int is_value, int tile) {
+    /** Copies any other tile, if there is one: where runs are single keys or not all keys exist. Those that do not, and
+     * those before `first_key`, become zeros. */
+    __device__ __forceinline__ void copy_keys(int is_value, int tile, int first_key = 0) {
         if (tile >= smem.work.range.num_tiles) return;
         const prefill_source source = smem.work.sources[is_value];
         int t = own_thread(), chunk = t % ROW_CHUNKS, shift = smem.work.run_shift;
@@ -130,12 +130,21 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct prefill_sm80 {
             uint32_t from = chunk_in_run(of_run, key, shift, source.token_chunks) + chunk;
             ptx_cp_async_16_or_zeros(to + swizzle_chunk<ROW_BYTES>(row, chunk),
                                      ptx_mad_wide(from, CHUNK_BYTES, source.head),
-                                     key < smem.work.num_keys ? CHUNK_BYTES : 0);
+                                     key >= first_key && key < smem.work.num_keys ? CHUNK_BYTES : 0);
         }
     }
 
     __device__ __forceinline__ void copy_tile(int is_value, int tile) {
         if (!copy_runs<0, COPIES>(is_value, tile, 0)) copy_keys(is_value, tile);
+    }
+
+    /** The first tile: before a window, the cache and the page table may hold anything, also NaN. */
+    __device__ __forceinline__ void copy_first_tile(int is_value) {
+        int32_t unseen = smem.work.unseen_keys;
+        if (unseen > 0)
+            copy_keys(is_value, 0, unseen);
+        else
+            copy_tile(is_value, 0);
     }
 
     /* A thread looks one run of a window up: first its page, which comes to shared memory by itself, two windows later
@@ -357,9 +366,9 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct prefill_sm80 {
         }
         find_positions();
         sync();
-        copy_tile(0, 0);
+        copy_first_tile(0);
         ptx_cp_async_commit();
-        copy_tile(1, 0);
+        copy_first_tile(1);
         ptx_cp_async_commit();
         copy_tile(0, 1);
         ptx_cp_async_commit();
