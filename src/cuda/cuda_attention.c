@@ -6,9 +6,16 @@
 #include "cuda/kernels/params.h"
 #include "schedule/merge_core.h"
 
+#include <float.h>
+
 /** Exponent of a power of two, -1 for any other number. */
 static int32_t power_of_two_log2(int32_t number) {
     return (number & (number - 1)) == 0 ? __builtin_ctz((unsigned)number) : -1;
+}
+
+/** A positive number as a float; a larger one than there is becomes the largest. */
+static float to_float(double number) {
+    return number < (double)FLT_MAX ? (float)number : FLT_MAX;
 }
 
 static pod_kernel_params make_params(const pod_call *call, int32_t policy) {
@@ -43,8 +50,9 @@ static pod_kernel_params make_params(const pod_call *call, int32_t policy) {
         .out_head_stride = t->out_head_stride,
         .lse_token_stride = t->lse_token_stride,
         .lse_head_stride = t->lse_head_stride,
-        .softcap_log2 = has_softcap ? t->softcap * POD_LOG2_E : 0,
-        .softcap_argument = has_softcap ? t->scale / t->softcap : 0,
+        .softcap_log2 = has_softcap ? to_float((double)t->softcap * (double)POD_LOG2_E) : 0,
+        .softcap_argument = has_softcap ? to_float((double)t->scale / (double)t->softcap) : 0,
+        .softcap_slope = has_softcap ? t->scale * POD_LOG2_E : 0,
         .score_scale = has_softcap ? 1 : t->scale * POD_LOG2_E,
         .policy = policy == POD_POLICY_ANY ? POD_POLICY_PROPORTIONAL : policy,
     };

@@ -277,7 +277,7 @@ static void run_request(const pod_kernel_params *p, const pod_variant *variant, 
     c.k_page_stride = p->k_page_stride, c.k_token_stride = p->k_token_stride, c.k_head_stride = p->k_head_stride;
     c.v_page_stride = p->v_page_stride, c.v_token_stride = p->v_token_stride, c.v_head_stride = p->v_head_stride;
     t.softcap = p->softcap_log2 / POD_LOG2_E;
-    t.scale = p->softcap_log2 > 0 ? p->softcap_argument * t.softcap : p->score_scale / POD_LOG2_E;
+    t.scale = (p->softcap_log2 > 0 ? p->softcap_slope : p->score_scale) / POD_LOG2_E;
     size_t rows = (size_t)request.q_len * (size_t)q_heads;
     double *out = calloc(rows * (size_t)p->head_dim + 1, sizeof *out), *lse = calloc(rows + 1, sizeof *lse);
     if (!is_bad && pod_reference_attention(&limits, &batch, &t, &c, -1, out, lse) != POD_OK) {

@@ -36,8 +36,9 @@ typedef struct pod_kernel_params {
     int64_t out_token_stride, out_head_stride;
     int64_t lse_token_stride, lse_head_stride;
 
-    float softcap_log2;     /**< softcap * log2(e); 0: off */
-    float softcap_argument; /**< scale / softcap; 0 without a softcap */
+    float softcap_log2;     /**< softcap * log2(e), or the largest float; 0: off */
+    float softcap_argument; /**< scale / softcap, or the largest float; 0 without a softcap */
+    float softcap_slope;    /**< scale * log2(e): of scores far below the softcap; 0 without one */
     float score_scale;      /**< scores to log2 units: scale * log2(e), or 1 with a softcap */
     int32_t policy;         /**< a pod_policy; sm80 alone */
 

@@ -11,9 +11,14 @@
 
 /** Score in log2 units from the raw dot product; with a softcap: cap * tanh(scale * dot / cap). */
 static __device__ __forceinline__ float softcap_score(const pod_kernel_params &params, float dot) {
-    /* tanh(x) = 1 - 2 / (2^(2 x log2(e)) + 1), right at both infinities */
-    float power = ptx_ex2(2.0f * POD_LOG2_E * params.softcap_argument * dot);
-    return params.softcap_log2 * (1.0f - __fdividef(2.0f, power + 1.0f));
+    /* tanh(x) = 1 - 2 / (2^(2 x log2(e)) + 1), right at both infinities. Near 0, where that cancels, x times a
+     * polynomial; and x times the cap is the score without a cap, which is exact for caps of any size. */
+    float x = params.softcap_argument * dot, score = params.softcap_slope * dot, square = x * x;
+    float p = fmaf(fmaf(-0.047796711f, square, 0.13277549f), square, -0.33331865f); /* within 2^-23 below 0.4 */
+    float near = fmaf(score * square, p, score);
+    float power = ptx_ex2(2.0f * POD_LOG2_E * x);
+    float far = params.softcap_log2 * (1.0f - __fdividef(2.0f, power + 1.0f));
+    return fabsf(x) < 0.4f ? near : far;
 }
 
 /* A row's *origin* is what its exponents count from, in log2 units. It rises only where a probability would come out
