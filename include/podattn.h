@@ -221,7 +221,8 @@ typedef struct pod_mask {
  * The requests of one step, in any order: prefills, decodes, and empty ones as padding.
  *
  * Queries are packed: request r owns query tokens [q_start[r], q_start[r+1]). Its token i (of q_len) is at position
- * kv_len - q_len + i of its context (bottom-right aligned). A row that sees no key has output 0 and LSE -inf.
+ * kv_len - q_len + i of its context (bottom-right aligned). A row that sees no key has output 0 and LSE -inf. So has
+ * one whose scores are all -inf; a score of NaN or +inf makes a row's output and LSE NaN.
  *
  * Layers that mask differently (windows in every second layer, say) share one plan: name all masks here, and each
  * layer's in pod_tensors.mask. They are planned by one launch.
@@ -354,7 +355,7 @@ typedef struct pod_tensors {
     int32_t q_tokens;   /**< tokens of q; 0: not told. Told, it is refused if smaller than the batch's num_q_tokens */
     int32_t out_tokens; /**< the same of out and lse */
     int32_t mask;       /**< which of the batch's masks */
-    float scale;        /**< score = scale * <q, k>; 0: 1 / sqrt(head_dim) */
+    float scale;        /**< score = scale * <q, k>, of at most 2e38; 0: 1 / sqrt(head_dim) */
     float softcap;      /**< c > 0: score = c * tanh(score / c); 0: off */
     const float *sinks; /**< NULL, or [q_heads]: a score that joins each row's softmax without a value */
     const float *alibi_slopes; /**< NULL, or [q_heads]: score += slope * (key position - query position) */

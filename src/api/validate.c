@@ -10,6 +10,9 @@
 
 /** What the widest addresses of a processor or a GPU reach. */
 #define MOST_BYTES (INT64_C(1) << 57)
+#define MAX_SCALE 2e38f /* times log2(e), a float can still hold it */
+/** Larger caps count as this one, with which nothing overflows or underflows: it changes no score of less than 2^88. */
+#define MAX_CAP 0x1p100f
 
 static pod_status check_range(const char *field, int64_t value, int64_t low, int64_t high) {
     if (value >= low && value <= high) return POD_OK;
@@ -269,11 +272,16 @@ pod_status pod__take_tensors(const pod_limits *limits, const pod_batch *batch, c
     if (!isfinite(tensors->scale)) {
         return pod__fail(POD_E_ARGUMENT, "scale = %g is not finite", (double)tensors->scale);
     }
+    if (fabsf(tensors->scale) > MAX_SCALE) {
+        return pod__fail(POD_E_ARGUMENT, "scale = %g is outside [-%g, %g]", (double)tensors->scale, (double)MAX_SCALE,
+                         (double)MAX_SCALE);
+    }
     if (!isfinite(tensors->softcap) || tensors->softcap < 0) {
         return pod__fail(POD_E_ARGUMENT, "softcap = %g is not a finite number from 0 up", (double)tensors->softcap);
     }
     POD_TRY(fill_row_strides(limits, batch->num_q_tokens, tensors));
     if (tensors->scale == 0) tensors->scale = 1.0f / sqrtf((float)limits->head_dim);
+    if (tensors->softcap > MAX_CAP) tensors->softcap = MAX_CAP;
     return POD_OK;
 }
 

@@ -98,14 +98,17 @@ static inline __attribute__((always_inline)) void decode_item(const cpu_job *job
                                                               cpu_scratch *scratch, pod_dtype kv_dtype, int pairs) {
     float factor = score_factor(job, item);
     cpu_tile tiles[2];
+    cpu_hidden hidden;
     rows_load(job, item, DECODE_ROWS, pairs, scratch);
     int is_seen = tile_locate(job, item, item->tile_begin, &tiles[0]);
     for (int32_t i = 0; is_seen; i++) {
-        const cpu_tile *tile = &tiles[i % 2];
-        cpu_tile *next = &tiles[(i + 1) % 2];
+        cpu_tile *tile = &tiles[i % 2], *next = &tiles[(i + 1) % 2];
         is_seen = i + 1 < item->num_tiles && tile_locate(job, item, item->tile_begin + i + 1, next);
         decode_scores(job, item, tile, factor, kv_dtype, pairs, scratch);
-        softmax_tile(job, item, tile, 0, scratch);
+        int is_masked = tile_is_masked(job, item, tile);
+        softmax_tile(job, item, tile, is_masked, 0, scratch);
+        hide_values(job, item, is_masked, kv_dtype, tile, &hidden);
         decode_accumulate(job, item, tile, is_seen ? next : NULL, kv_dtype, scratch);
+        add_hidden(job, item, tile, &hidden, 0, scratch);
     }
 }

@@ -6,6 +6,8 @@
 #include "schedule/cache_core.h"
 #include "schedule/merge_core.h"
 
+#include <float.h>
+
 #ifdef __clang__
 #define CPU_UNROLL _Pragma("clang loop unroll(full)")
 #else
@@ -13,6 +15,8 @@
 #endif
 
 #include "cpu/cpu_tile.inc.h"
+
+#include "cpu/cpu_hidden.inc.h"
 
 #include "cpu/cpu_rows.inc.h"
 

@@ -129,13 +129,17 @@ static inline __attribute__((always_inline)) void prefill_item(const cpu_job *jo
                                                                cpu_scratch *scratch, pod_dtype kv_dtype, int pairs) {
     float factor = score_factor(job, item);
     cpu_tile tile;
+    cpu_hidden hidden;
     rows_load(job, item, MMA_ROWS, pairs, scratch);
     for (int32_t i = 0; i < item->num_tiles; i++) {
         if (!tile_locate(job, item, item->tile_begin + i, &tile)) continue;
         pack_keys(job, &tile, kv_dtype, pairs, scratch);
         score_tile(job, item, factor, pairs, scratch);
-        softmax_tile(job, item, &tile, pairs, scratch);
+        int is_masked = tile_is_masked(job, item, &tile);
+        softmax_tile(job, item, &tile, is_masked, pairs, scratch);
+        hide_values(job, item, is_masked, kv_dtype, &tile, &hidden);
         pack_values(job, &tile, kv_dtype, pairs, scratch);
         accumulate_tile(job, item, pairs, scratch);
+        add_hidden(job, item, &tile, &hidden, pairs, scratch);
     }
 }

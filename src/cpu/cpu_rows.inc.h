@@ -52,13 +52,15 @@ static inline vec mma_step(vec acc, vec a, vec b, int pairs) {
     return vec_fma(a, b, acc);
 }
 
-/** What <q, k> is multiplied by: the score in log2 units, or the argument of the softcap's tanh. */
+/** What <q, k> is multiplied by: the score in log2 units, or the argument of the softcap's tanh. Finite, so that a
+ * product of 0 stays 0. */
 static inline float score_factor(const cpu_job *job, const cpu_item *item) {
     const pod_tensors *t = job->tensors;
     double factor = t->scale;
     const pod_cache *c = job->cache;
     if (c->k_scale != NULL) factor *= (double)c->k_scale[item->kv_head * c->scale_stride];
-    return (float)(t->softcap > 0 ? factor / (double)t->softcap : factor * 1.4426950408889634);
+    factor = t->softcap > 0 ? factor / (double)t->softcap : factor * 1.4426950408889634;
+    return (float)fmax(-FLT_MAX, fmin(factor, FLT_MAX));
 }
 
 /** Starts empty partials and copies the queries to scratch as float, or as they are for `pairs`. Rows up to a multiple
@@ -150,11 +152,10 @@ static inline float softmax_row(float *scores, int is_masked, int32_t begin, int
     return factor;
 }
 
-/** All rows' scores of a tile become weights; scratch->factor, max and sum follow. */
-static inline void softmax_tile(const cpu_job *job, const cpu_item *item, const cpu_tile *tile, int pairs,
-                                cpu_scratch *scratch) {
+/** All rows' scores of a tile become weights; scratch->factor, max and sum follow. `is_masked` as tile_is_masked(). */
+static inline void softmax_tile(const cpu_job *job, const cpu_item *item, const cpu_tile *tile, int is_masked,
+                                int pairs, cpu_scratch *scratch) {
     int is_bent = job->tensors->softcap > 0 || job->tensors->alibi_slopes != NULL;
-    int is_masked = tile_is_masked(job, item, tile);
     for (int32_t row = 0; row < item->num_rows; row++) {
         float *scores = scratch->scores + row * CPU_TILE_TOKENS;
         pod_key_range keys = {0, CPU_TILE_TOKENS};

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The keys of one KV tile: where they are in the cache, and which of them a query row sees. */
 
-/** Keys [first, end) of the tile are seen by some row of the item; only these may be read for the result. The pointers
- * of the others repeat key `first`, so that kernels may read whole blocks. */
+/** What stands for a value that is not there, in any dtype. */
+static const char tile_no_value[CPU_MAX_DIM * sizeof(float)];
+
+/** Keys [first, end) of the tile are seen by some row of the item; only these may be read for the result. The others
+ * repeat key `first` and have values of 0, so that kernels may read whole blocks. */
 typedef struct cpu_tile {
     int32_t key_begin; /**< position of the tile's first key in the context */
     int32_t first, end;
@@ -40,7 +43,7 @@ static inline int tile_locate(const cpu_job *job, const cpu_item *item, int32_t 
     for (int32_t i = 0; i < CPU_TILE_TOKENS; i++) {
         if (i >= tile->first && i < tile->end) continue;
         tile->key[i] = tile->key[tile->first];
-        tile->value[i] = tile->value[tile->first];
+        tile->value[i] = tile_no_value;
     }
     return 1;
 }

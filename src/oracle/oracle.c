@@ -65,6 +65,11 @@ static double dot(const double *a, const float *b, int32_t count) {
     return sum;
 }
 
+/** A score of -inf weighs nothing, beside others of -inf too; NaN and +inf make the sum NaN. */
+static double weight_of(double score, double max) {
+    return score == -INFINITY ? 0 : exp(score - max);
+}
+
 /** One query token and head against all keys that it sees. */
 static void reference_row(const reference_job *job, int32_t token, int32_t head, double *scores) {
     const pod_tensors *t = &job->given->tensors;
@@ -90,17 +95,20 @@ static void reference_row(const reference_job *job, int32_t token, int32_t head,
         scores[key] = score;
         if (score > max) max = score;
     }
-    double sum = t->sinks != NULL && max > -INFINITY ? exp((double)t->sinks[head] - max) : 0;
+    double sum = 0;
+    if (t->sinks != NULL) sum = weight_of((double)t->sinks[head], max);
+    if (t->sinks != NULL && t->sinks[head] == INFINITY) sum = 1; /* takes all */
     for (int32_t key = begin; key < end; key++) {
-        double weight = exp(scores[key] - max);
+        double weight = weight_of(scores[key], max);
         const float *value = job->values + (int64_t)key * head_dim;
         sum += weight;
 #pragma omp simd
         for (int32_t i = 0; i < head_dim; i++) out[i] += weight * (double)value[i];
     }
     int64_t row = (int64_t)(q_begin + token) * limits->q_heads + head;
-    for (int32_t i = 0; i < head_dim; i++) job->given->out[row * head_dim + i] = sum > 0 ? out[i] / sum : 0;
-    if (job->given->lse != NULL) job->given->lse[row] = sum > 0 ? max + log(sum) : -INFINITY;
+    double factor = sum == 0 ? 0 : 1 / sum;
+    for (int32_t i = 0; i < head_dim; i++) job->given->out[row * head_dim + i] = out[i] * factor;
+    if (job->given->lse != NULL) job->given->lse[row] = sum == 0 ? -INFINITY : max + log(sum);
 }
 
 static int32_t q_len_of(const reference_job *job, int32_t request) {

@@ -39,27 +39,27 @@ POD_MERGE_FN pod_merge_factors pod_merge_part(float *max, float *sum, float part
     return factors;
 }
 
-/** Joins a sink: a score that takes part in the sum but has no value. `sink` in natural-log units. Returns the factor
- * for `out`. */
+/** Joins a sink: a score that takes part in the sum but has no value. `sink` in natural-log units; an infinite one takes
+ * all. Returns the factor for `out`. */
 POD_MERGE_FN float pod_merge_sink(float *max, float *sum, float sink) {
     float sink_log2 = sink * POD_LOG2_E;
     if (sink_log2 == -INFINITY) return 1.0f;
     float new_max = *max > sink_log2 ? *max : sink_log2;
     float factor = pod_merge_factor(*max, new_max);
-    *sum = *sum * factor + exp2f(sink_log2 - new_max);
+    *sum = *sum * factor + (sink_log2 == new_max ? 1.0f : exp2f(sink_log2 - new_max));
     *max = new_max;
     return factor;
 }
 
-/** What `out` is multiplied by at the end; 0 for a row that saw nothing. */
+/** What `out` is multiplied by at the end; 0 for a row that saw nothing. A NaN stays. */
 POD_MERGE_FN float pod_merge_normaliser(float sum) {
-    return sum > 0.0f ? 1.0f / sum : 0.0f;
+    return sum == 0.0f ? 0.0f : 1.0f / sum;
 }
 
-/** Natural-log LSE of a finished row. */
+/** Natural-log LSE of a finished row; -inf for one that saw nothing. A NaN stays. */
 POD_MERGE_FN float pod_merge_lse(float max, float sum) {
     /* cppcheck-suppress invalidFunctionArg ; sum is not 0 there */
-    return sum > 0.0f ? (max + log2f(sum)) * POD_LN_2 : -INFINITY;
+    return sum == 0.0f ? -INFINITY : (max + log2f(sum)) * POD_LN_2;
 }
 
 /* Finished parts (outputs that were divided, with their natural-log LSEs) merge in three passes over the parts: the

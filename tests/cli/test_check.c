@@ -82,6 +82,27 @@ static void test_empty_row_must_be_zero(void **state) {
     assert_false(passes(&fixture));
 }
 
+static void test_a_reference_that_is_no_number_needs_one_that_is_none(void **state) {
+    (void)state;
+    fixture fixture = make_fixture();
+    fixture.out[9] = NAN;
+    assert_false(passes(&fixture));
+    fixture.given_out[9] = 0;
+    assert_false(passes(&fixture));
+    fixture.given_out[9] = NAN;
+    assert_true(passes(&fixture));
+    fixture.out[9] = INFINITY; /* that of a sum in another order */
+    assert_true(passes(&fixture));
+    fixture.given_out[9] = 1e30f;
+    assert_false(passes(&fixture));
+    fixture.out[9] = fixture.given_out[9] = 0;
+    fixture.lse[1] = NAN;
+    fixture.given_lse[1] = -INFINITY;
+    assert_false(passes(&fixture));
+    fixture.given_lse[1] = NAN;
+    assert_true(passes(&fixture));
+}
+
 static void test_nan_is_the_worst(void **state) {
     (void)state;
     pod_errors good = {1e-9, 1e-9, 1e-9}, bad = {NAN, 1, 1};
@@ -146,11 +167,16 @@ static void small_and_large_floats_become_the_nearest_half(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(halves_survive_a_round_trip), cmocka_unit_test(small_and_large_floats_become_the_nearest_half),
-        cmocka_unit_test(test_equal_passes),           cmocka_unit_test(test_wrong_output_fails),
-        cmocka_unit_test(test_wrong_lse_fails),        cmocka_unit_test(test_empty_row_must_be_zero),
-        cmocka_unit_test(test_nan_is_the_worst),       cmocka_unit_test(test_quantiles),
+        cmocka_unit_test(halves_survive_a_round_trip),
+        cmocka_unit_test(small_and_large_floats_become_the_nearest_half),
+        cmocka_unit_test(test_equal_passes),
+        cmocka_unit_test(test_wrong_output_fails),
+        cmocka_unit_test(test_wrong_lse_fails),
+        cmocka_unit_test(test_empty_row_must_be_zero),
+        cmocka_unit_test(test_nan_is_the_worst),
+        cmocka_unit_test(test_quantiles),
         cmocka_unit_test(test_elements_round_trip),
+        cmocka_unit_test(test_a_reference_that_is_no_number_needs_one_that_is_none),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

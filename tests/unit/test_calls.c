@@ -274,6 +274,7 @@ static void numbers_are_checked(void **state) {
     (void)state;
     REFUSES(tensors.scale = INFINITY, POD_E_ARGUMENT, "scale = inf is not finite");
     REFUSES(tensors.scale = NAN, POD_E_ARGUMENT, "scale = nan is not finite");
+    REFUSES(tensors.scale = -2.1e38f, POD_E_ARGUMENT, "scale = -2.1e+38 is outside [-2e+38, 2e+38]");
     REFUSES(tensors.softcap = -1, POD_E_ARGUMENT, "softcap = -1 is not a finite number from 0 up");
     REFUSES(tensors.softcap = NAN, POD_E_ARGUMENT, "softcap = nan is not a finite number from 0 up");
     REFUSES(tensors.softcap = INFINITY, POD_E_ARGUMENT, "softcap = inf is not a finite number from 0 up");

@@ -261,6 +261,46 @@ static void softcap_bounds_the_scores(void **state) {
     assert_near(one.lse[0], log(exp(3) + 1));
 }
 
+/** Token 1 of 2 sees keys 0 to 4, token 0 all but the last. */
+static void a_score_that_is_no_number_makes_its_rows_nan(void **state) {
+    (void)state;
+    one_request one;
+    make(&one, 2, 5, 1, 1, 16);
+    one.k[4 * DIM] = NAN;
+    run(&one);
+    assert_true(isfinite(one.lse[0]) && isnan(one.lse[1]));
+    for (int32_t i = 0; i < DIM; i++) assert_true(isfinite(one.out[i]) && isnan(one.out[DIM + i]));
+    one.k[4 * DIM] = one.q[DIM] > 0 ? INFINITY : -INFINITY; /* a score of inf */
+    run(&one);
+    assert_true(isfinite(one.lse[0]) && isnan(one.lse[1]));
+}
+
+static void a_score_of_minus_infinity_weighs_nothing(void **state) {
+    (void)state;
+    one_request with, without;
+    make(&with, 1, 5, 1, 1, 17);
+    make(&without, 1, 4, 1, 1, 17);
+    with.k[4 * DIM] = with.q[0] > 0 ? -INFINITY : INFINITY;
+    run(&with);
+    run(&without);
+    assert_same_results(&with, &without, 1);
+    for (int32_t key = 0; key < 4; key++) with.k[key * DIM] = with.k[4 * DIM];
+    run(&with);
+    assert_true(with.lse[0] == -INFINITY && with.out[0] == 0);
+}
+
+static void an_infinite_sink_takes_all(void **state) {
+    (void)state;
+    one_request one;
+    make(&one, 1, 5, 2, 1, 18);
+    one.sinks[0] = INFINITY;
+    one.sinks[1] = NAN;
+    one.tensors.sinks = one.sinks;
+    run(&one);
+    assert_true(one.lse[0] == INFINITY && one.out[0] == 0);
+    assert_true(isnan(one.lse[1]) && isnan(one.out[DIM]));
+}
+
 static void one_request_of_many(void **state) {
     (void)state;
     one_request one;
@@ -311,6 +351,9 @@ int main(void) {
         cmocka_unit_test(alibi_is_a_slope_per_distance),
         cmocka_unit_test(scales_multiply_keys_and_values),
         cmocka_unit_test(softcap_bounds_the_scores),
+        cmocka_unit_test(a_score_that_is_no_number_makes_its_rows_nan),
+        cmocka_unit_test(a_score_of_minus_infinity_weighs_nothing),
+        cmocka_unit_test(an_infinite_sink_takes_all),
         cmocka_unit_test(one_request_of_many),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
