@@ -262,7 +262,7 @@ typedef void *pod_stream;
  * Plans one step into the attached workspace. A batch in host memory is validated completely first. Of one in device
  * memory nothing is read on the host: a request whose lengths or pages are wrong yields zeros (nothing, where its
  * q_start is wrong), the others are computed; pod_workspace.bad_request and pod_plan_check() tell. If this fails, the
- * plan has to be built again before pod_attention().
+ * plan has to be built again before pod_attention(). So has every other plan in whose plan part this one is built.
  * Errors: POD_E_ARGUMENT (names field, index, values), POD_E_LIMIT, POD_E_STATE (no workspace attached),
  * POD_E_UNSUPPORTED, POD_E_DEVICE.
  *
@@ -428,10 +428,10 @@ typedef struct pod_plan_info {
 } pod_plan_info;
 
 /**
- * For a plan built on a GPU this waits for the stream of the build and copies the plan to the host: do not call it
- * every step. In a CUDA graph it describes the last replay, which must have finished. Errors: POD_E_ARGUMENT (`mask` is
- * not one of the batch's), POD_E_STATE (not built, the stream is being captured, or the GPU has not planned yet),
- * POD_E_NO_MEMORY, POD_E_DEVICE.
+ * For a plan built on a GPU this waits for the stream of the build, which must still exist, and copies the plan to the
+ * host: do not call it every step. In a CUDA graph it describes the last replay, which must have finished. Errors:
+ * POD_E_ARGUMENT (`mask` is not one of the batch's), POD_E_STATE (not built, the stream is being captured, or the GPU
+ * has not planned yet), POD_E_WORKSPACE (overwritten since), POD_E_NO_MEMORY, POD_E_DEVICE.
  */
 POD_API pod_status pod_plan_get_info(const pod_plan *plan, int32_t mask, pod_plan_info *info);
 
@@ -439,8 +439,8 @@ POD_API pod_status pod_plan_get_info(const pod_plan *plan, int32_t mask, pod_pla
  * Whether every request of the built plan is in order. A batch in host memory was validated by pod_plan_build(); one in
  * device memory is checked by the device, and this call waits until `stream` has reached the plan. For debugging, and
  * after pod_workspace.bad_request was found set; not for every step.
- * Errors: POD_E_ARGUMENT names the first bad request, its field and values; POD_E_STATE (not built, or `stream` is
- * being captured), POD_E_DEVICE.
+ * Errors: POD_E_ARGUMENT names the first bad request, its field and values; POD_E_STATE (not built, `stream` is being
+ * captured, or the GPU has not planned yet), POD_E_WORKSPACE (overwritten since), POD_E_DEVICE.
  */
 POD_API pod_status pod_plan_check(const pod_plan *plan, pod_stream stream);
 

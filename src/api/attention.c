@@ -2,18 +2,19 @@
 /* The calls that compute: attention of a planned batch, merging of partial results, and the oracle's attention. Each
  * validates, fills in defaults and hands over. */
 #include "api/overlap.h"
+#include "api/plan_parts.h"
 #include "api/structs.h"
 #include "api/validate.h"
 #include "backend/backend.h"
 #include "base/status.h"
 #include "oracle/oracle.h"
 
-/** Whether the workspace still holds what the last build put there; only the host can look. */
-static pod_status check_schedule(const pod_plan *plan, int32_t mask) {
+/** Whether the workspace still holds what the last build put there. A GPU's memory the host cannot look at without
+ * waiting: there it knows of its own builds alone. */
+static pod_status check_workspace(const pod_plan *plan, int32_t mask) {
+    POD_TRY(pod__plan_parts_check(plan));
     if (plan->device->backend->plan_build != NULL) return POD_OK;
-    if (plan->schedules[mask].header->signature == plan->signature) return POD_OK;
-    return pod__fail(POD_E_WORKSPACE,
-                     "workspace.plan was overwritten, or is another plan's, since this plan was built");
+    return pod__check_schedule(plan, mask, &plan->schedules[mask]);
 }
 
 pod_status pod_attention(pod_plan *plan, const pod_tensors *tensors, const pod_cache *cache, pod_stream stream) {
@@ -26,7 +27,7 @@ pod_status pod_attention(pod_plan *plan, const pod_tensors *tensors, const pod_c
     call.shape = &plan->shapes[call.tensors.mask];
     call.schedule = &plan->schedules[call.tensors.mask];
     POD_TRY(plan->device->backend->check_call(&call));
-    POD_TRY(check_schedule(plan, call.tensors.mask));
+    POD_TRY(check_workspace(plan, call.tensors.mask));
     return plan->device->backend->attention(&call);
 }
 

@@ -15,6 +15,10 @@ typedef struct plan_view {
     int is_copy;
 } plan_view;
 
+static void close_view(plan_view *view) {
+    if (view->is_copy) free(view->schedule.header);
+}
+
 static pod_status open_view(const pod_plan *plan, int32_t mask, plan_view *view) {
     POD_TRY(pod__validate_built(plan));
     if (mask < 0 || mask >= plan->num_masks) {
@@ -25,12 +29,11 @@ static pod_status open_view(const pod_plan *plan, int32_t mask, plan_view *view)
     view->tiling = &plan->choice.tiling;
     view->shape = &plan->shapes[mask];
     view->schedule = plan->schedules[mask];
+    if (backend->plan_read != NULL) POD_TRY(backend->plan_read(plan, mask, &view->schedule));
     view->is_copy = backend->plan_read != NULL;
-    return view->is_copy ? backend->plan_read(plan, mask, &view->schedule) : POD_OK;
-}
-
-static void close_view(plan_view *view) {
-    if (view->is_copy) free(view->schedule.header);
+    pod_status status = pod__check_schedule(plan, mask, &view->schedule);
+    if (status != POD_OK) close_view(view);
+    return status;
 }
 
 static int visit_prefill(const plan_view *view, int (*visit)(void *, const pod_work_item *), void *context) {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The life of a plan: made for limits, given a workspace, built for each step's batch. */
+#include "api/plan_parts.h"
 #include "api/structs.h"
 #include "api/validate.h"
 #include "backend/backend.h"
@@ -61,12 +62,14 @@ pod_status pod_plan_create(pod_device *device, const pod_limits *limits, pod_pla
     made->layout = layout;
     made->signature = make_signature(&layout);
     made->sort_digits = digits;
+    pod__plan_parts_add(made);
     *plan = made;
     return POD_OK;
 }
 
 void pod_plan_destroy(pod_plan *plan) {
     if (plan == NULL) return;
+    pod__plan_parts_remove(plan);
     free(plan->sort_digits);
     free(plan);
 }
@@ -76,8 +79,7 @@ pod_status pod_plan_attach(pod_plan *plan, const pod_workspace *workspace) {
     pod_workspace taken;
     POD_TRY(pod__take_struct(&pod__workspace_layouts, workspace, &taken));
     POD_TRY(pod__validate_workspace(&taken, &plan->layout));
-    plan->workspace = taken;
-    plan->is_attached = 1;
+    pod__plan_parts_attach(plan, &taken);
     plan->is_built = 0;
     return POD_OK;
 }
@@ -131,6 +133,7 @@ pod_status pod_plan_build(pod_plan *plan, const pod_batch *batch, pod_stream str
         plan->shapes[m] = make_shape(plan, &masks[m]);
         plan->schedules[m] = pod__layout_place(&plan->layout, &plan->workspace, m);
     }
+    pod__plan_parts_claim(plan);
     if (backend->plan_build != NULL) {
         POD_TRY(backend->plan_build(plan));
     } else {
@@ -143,5 +146,7 @@ pod_status pod_plan_build(pod_plan *plan, const pod_batch *batch, pod_stream str
 pod_status pod_plan_check(const pod_plan *plan, pod_stream stream) {
     POD_TRY(pod__validate_built(plan));
     const pod_backend *backend = plan->device->backend;
-    return backend->plan_check != NULL ? backend->plan_check(plan, stream) : POD_OK;
+    if (backend->plan_check != NULL) return backend->plan_check(plan, stream);
+    for (int32_t m = 0; m < plan->num_masks; m++) POD_TRY(pod__check_schedule(plan, m, &plan->schedules[m]));
+    return POD_OK;
 }

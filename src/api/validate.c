@@ -4,6 +4,7 @@
 #include "api/structs.h"
 #include "base/status.h"
 #include "schedule/cache_core.h"
+#include "schedule/soundness.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -399,6 +400,18 @@ pod_status pod__validate_workspace(const pod_workspace *workspace, const pod_lay
     }
     if ((uintptr_t)workspace->bad_request % sizeof(int32_t) == 0) return POD_OK;
     return pod__fail(POD_E_WORKSPACE, "workspace.bad_request is not aligned to its word");
+}
+
+pod_status pod__check_schedule(const pod_plan *plan, int32_t mask, const pod_schedule *schedule) {
+    const pod_shape *shape = &plan->shapes[mask];
+    const pod_tiling *tiling = &plan->choice.tiling;
+    if (schedule->header->signature == plan->signature &&
+        pod__schedule_has_sound_counts(shape, tiling, &plan->layout, schedule->header) &&
+        pod__schedule_is_sound(shape, tiling, &plan->layout, schedule)) {
+        return POD_OK;
+    }
+    return pod__fail(POD_E_WORKSPACE,
+                     "workspace.plan was overwritten, or is another plan's, since this plan was built");
 }
 
 pod_status pod__validate_built(const pod_plan *plan) {

@@ -33,6 +33,9 @@ pod_status pod__check_doubles(const char *field, const double *array);
 /** Pointers, alignment, sizes. */
 pod_status pod__validate_workspace(const pod_workspace *workspace, const pod_layout *layout);
 
+/** Whether one of the plan's schedules, which the host can read, is what the last build put there. */
+pod_status pod__check_schedule(const pod_plan *plan, int32_t mask, const pod_schedule *schedule);
+
 /** Not NULL, and built. */
 pod_status pod__validate_built(const pod_plan *plan);
 

@@ -57,6 +57,8 @@ struct pod_plan {
     pod_layout layout;
     uint64_t signature; /**< of the layout and of this plan: no other plan's schedule has it */
     int is_attached, is_built;
+    int is_overwritten; /**< another plan was built in its workspace since; set by other threads too */
+    pod_plan *next;     /**< in the list of all plans */
     pod_workspace workspace;
     pod_batch batch; /**< of the last build; its arrays are the workspace's copies where there are some */
     pod_stream stream;

@@ -55,11 +55,17 @@ pod_status pod__cuda_check_call(const pod_call *call) {
     return check_absent("alibi_slopes", t->alibi_slopes);
 }
 
+/** Where kernels of the current context find the memory: nowhere, if it is the host's alone or another GPU's that gives
+ * no peer access. Memory of the host that is registered may be found elsewhere, where the kernels do not look. */
 pod_status pod__cuda_check_pointer(const pod_cuda_device *cuda, const char *field, const void *pointer) {
-    CUmemorytype type;
+    const CUdeviceptr address = (CUdeviceptr)(uintptr_t)pointer;
+    CUdeviceptr found = 0;
     if (pointer == NULL || cuda->reads_pageable_memory) return POD_OK;
-    CUresult result =
-        cuda->driver.pointer_get_attribute(&type, CU_POINTER_ATTRIBUTE_MEMORY_TYPE, (CUdeviceptr)(uintptr_t)pointer);
-    if (result != CUDA_ERROR_INVALID_VALUE) return pod__cuda_check(&cuda->driver, result, "looking a pointer up");
-    return pod__fail(POD_E_ARGUMENT, "%s is no memory that %s can reach; allocate it on the GPU", field, cuda->name);
+    CUresult result = cuda->driver.pointer_get_attribute(&found, CU_POINTER_ATTRIBUTE_DEVICE_POINTER, address);
+    if (result == CUDA_SUCCESS && found == address) return POD_OK;
+    if (result != CUDA_SUCCESS && result != CUDA_ERROR_INVALID_VALUE) {
+        return pod__cuda_check(&cuda->driver, result, "looking a pointer up");
+    }
+    return pod__fail(POD_E_ARGUMENT, "%s is no memory that cuda:%d, %s, can reach; allocate it there", field,
+                     cuda->number, cuda->name);
 }

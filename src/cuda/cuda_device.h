@@ -39,8 +39,9 @@ void pod__cuda_leave(const pod_cuda_device *cuda, int pushed);
 pod_status pod__cuda_in_context(const pod_device *device,
                                 pod_status (*work)(const pod_cuda_device *cuda, void *argument), void *argument);
 
-/** POD_E_ARGUMENT for a pointer that the GPU cannot reach: the commonest mistake, caught before it becomes a fault that
- * ends the process's context. NULL passes. Call it inside the context. */
+/** POD_E_ARGUMENT for a pointer that the GPU cannot reach, of the host or of another GPU: the commonest mistake, caught
+ * before it becomes a fault that ends the process's context. NULL passes, and so does everything where the GPU follows
+ * any pointer of the host. Call it inside the context. */
 pod_status pod__cuda_check_pointer(const pod_cuda_device *cuda, const char *field, const void *pointer);
 /** POD_E_UNSUPPORTED for a pointer, or a stride of elements of `element_bytes`, that is not a multiple of 16 bytes. */
 pod_status pod__cuda_check_aligned(const char *field, const void *pointer);

@@ -2,6 +2,7 @@
 /* Looking at a plan that the device made: copied to the host, or what is wrong with its batch put in words. */
 #include "base/status.h"
 #include "cuda/cuda_device.h"
+#include "schedule/soundness.h"
 
 #include <stdlib.h>
 
@@ -28,12 +29,15 @@ static pod_status check_not_capturing(const pod_cuda_device *cuda, CUstream stre
     return pod__fail(POD_E_STATE, "the stream is being captured; ask about the plan after a replay");
 }
 
-/** A captured plan is made by the first replay; before that the workspace holds anything. */
-static pod_status check_made(const pod_plan *plan, const pod_schedule_header *header) {
-    int is_made = header->signature == plan->signature && header->num_requests == plan->batch.num_requests;
-    is_made &= header->num_prefill_entries >= 0 && header->num_prefill_entries <= plan->layout.max_entries;
-    is_made &= header->num_slices >= 0 && header->num_slices <= plan->choice.tiling.max_slices;
-    if (is_made) return POD_OK;
+/** Reads the header of a mask's schedule. A captured plan is made by the first replay; before that the workspace holds
+ * anything. */
+static pod_status read_header(const pod_cuda_device *cuda, const pod_plan *plan, int32_t mask, CUstream stream,
+                              pod_schedule_header *header) {
+    POD_TRY(read_back(cuda, header, plan->schedules[mask].header, sizeof *header, stream));
+    if (header->signature == plan->signature &&
+        pod__schedule_has_sound_counts(&plan->shapes[mask], &plan->choice.tiling, &plan->layout, header)) {
+        return POD_OK;
+    }
     return pod__fail(POD_E_STATE, "the GPU has not made this plan yet, or the workspace was overwritten since");
 }
 
@@ -74,8 +78,7 @@ static pod_status read_plan(const pod_cuda_device *cuda, void *argument) {
     pod_schedule_header header;
     CUstream stream = (CUstream)plan->stream;
     POD_TRY(check_not_capturing(cuda, stream));
-    POD_TRY(read_back(cuda, &header, from->header, sizeof header, stream));
-    POD_TRY(check_made(plan, &header));
+    POD_TRY(read_header(cuda, plan, job->mask, stream, &header));
     POD_TRY(allocate(&header, job->copy));
     pod_status status = read_arrays(cuda, from, stream, job->copy);
     if (status != POD_OK) free(job->copy->header);
@@ -94,6 +97,7 @@ enum { REQUESTS_PER_COPY = 256 };
 static pod_status name_q_start(const pod_cuda_device *cuda, const pod_plan *plan, int32_t r, CUstream stream) {
     int32_t ends[2];
     POD_TRY(read_back(cuda, ends, plan->batch.q_start + r, sizeof ends, stream));
+    if (r == 0 && ends[0] != 0) return pod__fail(POD_E_ARGUMENT, "q_start[0] = %d is not 0", ends[0]);
     return pod__fail(POD_E_ARGUMENT, "q_start[%d] = %d and q_start[%d] = %d do not ascend within [0, %d]", r, ends[0],
                      r + 1, ends[1], plan->batch.num_q_tokens);
 }
@@ -156,8 +160,12 @@ typedef struct check_job {
 
 static pod_status check_plan(const pod_cuda_device *cuda, void *argument) {
     const check_job *job = argument;
+    pod_schedule_header header;
     POD_TRY(check_not_capturing(cuda, job->stream));
-    for (int32_t m = 0; m < job->plan->num_masks; m++) POD_TRY(find_bad_request(cuda, job->plan, m, job->stream));
+    for (int32_t m = 0; m < job->plan->num_masks; m++) {
+        POD_TRY(read_header(cuda, job->plan, m, job->stream, &header));
+        POD_TRY(find_bad_request(cuda, job->plan, m, job->stream));
+    }
     return POD_OK;
 }
 

@@ -24,7 +24,8 @@ POD_CORE_FN pod_request pod_core_bad_q_start(void) {
 POD_CORE_FN pod_request pod_core_request(const pod_shape *shape, int32_t r) {
     pod_request request = {shape->q_start[r], 0, shape->kv_len[r], POD_REQUEST_OK, 0};
     int32_t q_end = shape->q_start[r + 1];
-    if (request.q_begin < 0 || q_end < request.q_begin || q_end > shape->max_q_tokens) return pod_core_bad_q_start();
+    int is_begun = r == 0 ? request.q_begin == 0 : request.q_begin >= 0;
+    if (!is_begun || q_end < request.q_begin || q_end > shape->max_q_tokens) return pod_core_bad_q_start();
     request.q_len = q_end - request.q_begin;
     int32_t causal = shape->causal_per_request != 0 ? shape->causal_per_request[r] : shape->causal;
     request.is_causal = (int16_t)(causal != 0);

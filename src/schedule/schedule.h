@@ -65,7 +65,8 @@ typedef struct pod_shape {
 /** Why a request is not computed. */
 enum {
     POD_REQUEST_OK = 0,
-    POD_REQUEST_Q_START = 1, /**< q_start decreases, leaves [0, max_q_tokens] or overlaps: nothing is written */
+    POD_REQUEST_Q_START = 1, /**< q_start does not begin with 0, decreases, leaves [0, max_q_tokens] or overlaps:
+                                nothing is written */
     POD_REQUEST_KV_LEN = 2,  /**< kv_len outside [0, max_kv_len], or < q_len if causal: zeros are written */
     POD_REQUEST_PAGE = 3     /**< a page number is out of range: zeros are written */
 };

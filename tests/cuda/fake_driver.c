@@ -555,7 +555,10 @@ EXPORT CUresult cuLaunchKernel(CUfunction function, unsigned int grid_x, unsigne
 
 /* ---- memory ---- */
 
-static struct { char *begin, *end; } allocations[MAX_ALLOCATIONS];
+static struct {
+    char *begin, *end;
+    int is_others; /**< another GPU's, which gives no peer access */
+} allocations[MAX_ALLOCATIONS];
 
 EXPORT CUresult cuMemAlloc_v2(CUdeviceptr *address, size_t bytes) {
     FAKE("cuMemAlloc");
@@ -567,6 +570,7 @@ EXPORT CUresult cuMemAlloc_v2(CUdeviceptr *address, size_t bytes) {
     if (i < MAX_ALLOCATIONS) {
         allocations[i].begin = memory;
         allocations[i].end = memory + bytes;
+        allocations[i].is_others = setting("FAKE_CUDA_OTHER_GPU", 0);
     }
     pthread_mutex_unlock(&lock);
     if (i == MAX_ALLOCATIONS) return CUDA_ERROR_OUT_OF_MEMORY;
@@ -595,12 +599,14 @@ EXPORT CUresult cuMemFree_v2(CUdeviceptr address) {
 
 EXPORT CUresult cuPointerGetAttribute(void *value, CUpointer_attribute attribute, CUdeviceptr address) {
     FAKE("cuPointerGetAttribute");
-    if (attribute != CU_POINTER_ATTRIBUTE_MEMORY_TYPE) return CUDA_ERROR_NOT_SUPPORTED;
+    if (attribute != CU_POINTER_ATTRIBUTE_DEVICE_POINTER) return CUDA_ERROR_NOT_SUPPORTED;
     pthread_mutex_lock(&lock);
     int i = find_allocation(address);
+    int is_reached = i >= 0 && !allocations[i].is_others;
     pthread_mutex_unlock(&lock);
-    *(CUmemorytype *)value = CU_MEMORYTYPE_DEVICE;
-    return i >= 0 ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+    if (!is_reached) return CUDA_ERROR_INVALID_VALUE;
+    *(CUdeviceptr *)value = address;
+    return CUDA_SUCCESS;
 }
 
 static CUresult copy(uintptr_t to, uintptr_t from, size_t bytes) {

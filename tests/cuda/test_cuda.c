@@ -5,6 +5,7 @@
  *
  * PODATTN_COUNT and PODATTN_SEED set how many random batches and which; PODATTN_CUDA_DEVICE tests one device name
  * instead of every kernel variant. Exit code 77: there is no GPU. */
+#include "backend/backend.h"
 #include "gpu_case.h"
 #include "gpu_merge.h"
 #include "gpu_plan.h"
@@ -173,6 +174,7 @@ typedef enum fault {
     FAULT_KV_SHORT,
     FAULT_PAGE,
     FAULT_Q_START,
+    FAULT_Q_BEGIN,
     FAULT_COUNT
 } fault;
 
@@ -180,7 +182,9 @@ typedef enum fault {
 static int32_t pick_victim(const gpu_case *c, test_rng *rng, fault kind) {
     const pod_batch *b = &c->batch.batch;
     if (b->num_requests == 0) return -1;
-    int32_t r = kind == FAULT_Q_START ? b->num_requests - 1 : rng_range(rng, 0, b->num_requests - 1);
+    int32_t r = rng_range(rng, 0, b->num_requests - 1);
+    if (kind == FAULT_Q_START) r = b->num_requests - 1;
+    if (kind == FAULT_Q_BEGIN) r = 0;
     const pod_mask *mask = &c->batch.masks[c->host.mask];
     int causal = mask->causal_per_request != NULL ? mask->causal_per_request[r] : mask->causal;
     if (kind == FAULT_KV_SHORT && (!causal || b->q_start[r + 1] - b->q_start[r] < 1)) return -1;
@@ -209,6 +213,11 @@ static void plant(const gpu_case *c, const gpu *gpu, test_rng *rng, fault kind, 
         value = c->limits.max_q_tokens + 1 + rng_range(rng, 0, 1000);
         snprintf(word, 64, "q_start[%d] = %d", r + 1, value);
     }
+    if (kind == FAULT_Q_BEGIN) { /* a first value within what request 0 has, or behind, or before */
+        target = c->device_batch.q_start;
+        value = rng_chance(rng, 20) ? -1 : rng_range(rng, 1, c->limits.max_q_tokens);
+        snprintf(word, 64, "q_start[0] = %d is not 0", value);
+    }
     gpu_upload(gpu, (void *)(uintptr_t)target, &value, sizeof value);
 }
 
@@ -216,7 +225,7 @@ static void plant(const gpu_case *c, const gpu *gpu, test_rng *rng, fault kind, 
 static int run_with_fault(context *t, gpu_case *c, test_rng *rng, fault kind, int32_t victim, gpu_expect *expect) {
     char word[64];
     plant(c, &t->gpu, rng, kind, victim, word);
-    expect[victim] = kind == FAULT_Q_START ? EXPECT_UNTOUCHED : EXPECT_ZERO;
+    expect[victim] = kind == FAULT_Q_START || kind == FAULT_Q_BEGIN ? EXPECT_UNTOUCHED : EXPECT_ZERO;
     gpu_case_plan(c, POD_MEMORY_DEVICE, NULL);
     gpu_case_run(c, NULL);
     pod_status status = pod_plan_check(c->plan, NULL);
@@ -471,6 +480,47 @@ static int test_view(context *t) {
     return 0;
 }
 
+/** What a plan's part holds is noticed not to be the plan: where the host looks at it, and where another plan of the
+ * process was built there. */
+static int test_overwritten(context *t) {
+    test_rng rng = {29};
+    gpu_case c;
+    pod_plan *other;
+    pod_plan_info info = pod_plan_info_init();
+    static const shape s = {8, 2, 16, 1, 40, 100, 3, 1, 90};
+    make_shape(&c, &rng, &s, 128);
+    gpu_case_upload(&c, &t->gpu, t->devices[0]);
+    gpu_case_plan(&c, POD_MEMORY_DEVICE, NULL);
+    REQUIRE_OK(pod_plan_check(c.plan, NULL));
+    gpu_fill(&t->gpu, c.plan->schedules[0].entries, 0x7f, sizeof(pod_prefill_entry));
+    pod_status status = pod_plan_get_info(c.plan, 0, &info);
+    REQUIRE(status == POD_E_WORKSPACE, "entries: %s", pod_status_name(status));
+    gpu_fill(&t->gpu, c.plan->schedules[0].header, 0xff, sizeof(pod_schedule_header));
+    status = pod_plan_get_info(c.plan, 0, &info);
+    REQUIRE(status == POD_E_STATE, "header: %s", pod_status_name(status));
+    status = pod_plan_check(c.plan, NULL);
+    REQUIRE(status == POD_E_STATE, "header: %s of pod_plan_check()", pod_status_name(status));
+
+    gpu_case_plan(&c, POD_MEMORY_DEVICE, NULL);
+    REQUIRE_OK(pod_plan_create(t->devices[0], &c.limits, &other));
+    REQUIRE_OK(pod_plan_attach(other, &c.workspace));
+    gpu_case_run(&c, NULL);
+    REQUIRE_OK(pod_plan_build(other, &c.device_batch, NULL));
+    status = pod_attention(c.plan, &c.device, &c.device_cache, NULL);
+    REQUIRE(status == POD_E_WORKSPACE, "another plan's: %s", pod_status_name(status));
+    status = pod_plan_get_info(c.plan, 0, &info);
+    REQUIRE(status == POD_E_STATE, "another plan's: %s of pod_plan_get_info()", pod_status_name(status));
+    REQUIRE_OK(pod_attention(other, &c.device, &c.device_cache, NULL));
+    gpu_case_plan(&c, POD_MEMORY_DEVICE, NULL);
+    gpu_case_run(&c, NULL);
+    GPU_CHECK(&t->gpu, ctx_synchronize());
+    gpu_case_download(&c, &t->gpu);
+    REQUIRE(gpu_case_check(&c, NULL, &t->errors), "after a build of its own");
+    pod_plan_destroy(other);
+    gpu_case_free(&c, &t->gpu);
+    return 0;
+}
+
 /* ---- streams and threads ---- */
 
 /** Several batches at once on several streams, many times over, all on one device object. */
@@ -690,6 +740,7 @@ static const struct {
     {"graph", test_graph},
     {"capture_host", test_capture_host},
     {"view", test_view},
+    {"overwritten", test_overwritten},
     {"streams", test_streams},
     {"threads", test_threads},
     {"graph_outside", test_graph_outside},

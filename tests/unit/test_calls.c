@@ -6,7 +6,8 @@
 #include <stdio.h>
 
 static const char NOT_BUILT[] = "pod_plan_build() has not succeeded on this plan yet";
-static const char OTHERS_PLAN[] = "workspace.plan was overwritten, or is another plan's, since this plan was built";
+static const char OTHERS_PLAN[] =
+    "another plan was built in this plan's workspace.plan since; every plan needs a plan part of its own";
 
 static void assert_attention_refused(call_fixture *call, pod_status status, const char *message) {
     assert_fails(call_attention(call), status, message);
@@ -184,6 +185,10 @@ static void a_plan_part_is_one_plans(void **state) {
     assert_ok(pod_plan_attach(other, &call.workspace.given));
     assert_ok(pod_plan_build(other, &call.batch, NULL));
     assert_attention_refused(&call, POD_E_WORKSPACE, OTHERS_PLAN);
+    assert_ok(pod_attention(other, &call.tensors, &call.cache, NULL));
+    assert_ok(call_build(&call));
+    assert_ok(call_attention(&call));
+    assert_fails(pod_attention(other, &call.tensors, &call.cache, NULL), POD_E_WORKSPACE, OTHERS_PLAN);
 
     test_workspace own;
     assert_ok(test_workspace_make(call.device, &call.limits, CALL_POISON, &own));
