@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # The front doors. Each first installs what it needs and says so (tools/setup.sh), then hands over to CMake.
 # CONTRIBUTING.md has the presets behind them.
 export PATH := $(CURDIR)/.cache/tools/bin:$(PATH)
@@ -8,10 +9,10 @@ BENCH_PRESET = $(if $(wildcard /dev/nvidia[0-9]*),bench,demo)
 BENCH_OUT ?= bench/out
 BENCH_FLAGS ?= --short --overwrite --time-limit 240
 
-.PHONY: help demo test lint bench install clean
+.PHONY: help demo test lint bench install uninstall clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
 
 demo: ## build, then replay a synthetic chat at Llama-3-8B shape on the CPU, checked against the oracle
 	@tools/setup.sh demo
@@ -32,7 +33,7 @@ lint: ## formatting and static analysis of everything
 	tools/lint.sh build/clang
 
 bench: ## the short suites of podattn bench and their figures, into bench/out; on a CPU also PyTorch beside it
-	@tools/setup.sh demo
+	@tools/setup.sh bench
 	cmake --preset $(BENCH_PRESET)
 	cmake --build --preset $(BENCH_PRESET)
 	build/$(BENCH_PRESET)/cli/podattn bench all --out $(BENCH_OUT) --batches bench/batches/llama_3_8b_84.csv $(BENCH_FLAGS)
@@ -46,13 +47,23 @@ ifeq ($(BENCH_PRESET),demo)
 endif
 	@for python in "$$(bench/venv.sh)" $(PYTHON); do \
 	    if "$$python" -c 'import matplotlib' 2>/dev/null; then exec "$$python" bench/plot.py $(BENCH_OUT); fi; \
-	done; echo 'bench: no figures: they need matplotlib'
+	done; echo 'bench: no figures: they need matplotlib, which bench/venv.sh gets from the network; then' \
+	    'bench/plot.py $(BENCH_OUT) draws them'
 
+# In a folder of its own, so that what root builds there is in nobody's way; sudo's user owns it afterwards.
 install: ## build and install into PREFIX (default /usr/local; DESTDIR is honoured)
 	@tools/setup.sh demo
-	cmake --preset release -DPODATTN_TESTS=OFF
-	cmake --build --preset release
-	cmake --install build/release --prefix $(PREFIX)
+	@mkdir -p "$(DESTDIR)$(PREFIX)" 2>/dev/null && [ -w "$(DESTDIR)$(PREFIX)" ] || { echo 'install: $(DESTDIR)$(PREFIX)' \
+	    'is not yours to write: sudo make install, or make install PREFIX=a folder of yours' >&2; exit 1; }
+	cmake --preset install
+	cmake --build --preset install
+	cmake --install build/install --prefix $(PREFIX)
+	@if [ -n "$$SUDO_UID" ]; then chown -R "$$SUDO_UID:$$SUDO_GID" build; fi
+	@if [ "$$(id -u)" = 0 ] && [ -z "$(DESTDIR)" ]; then ldconfig; fi
+
+uninstall: ## remove what make install put into PREFIX
+	@[ -f build/install/install_manifest.txt ] || { echo 'uninstall: make install was not run here' >&2; exit 1; }
+	@sed 's|^|$(DESTDIR)|' build/install/install_manifest.txt | xargs -d '\n' rm -fv
 
 clean: ## remove everything that was built
 	rm -rf build

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Makes .cache/bench, a virtual environment with what bench/requirements.txt pins, and prints its Python. Silent and
 # without a network once that is done.
 #
@@ -9,8 +10,8 @@ cd "$(dirname "$0")/.."
 readonly venv=$PWD/.cache/bench wanted=bench/requirements.txt
 if ! cmp -s "$wanted" "$venv/installed.txt"; then
     echo "bench: putting what $wanted names into .cache/bench" >&2
-    python3 -m venv "$venv"
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$wanted" >&2
+    python3 -m venv "$venv" >&2
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes --requirement "$wanted" >&2
     cp "$wanted" "$venv/installed.txt"
 fi
 echo "$venv/bin/python"

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Warnings, sanitizers and coverage for the fuzzers, for every target of the project.
 add_compile_options(-Wall -Wextra -Wpedantic)
 if(PODATTN_WERROR)

@@ -1,4 +1,5 @@
-# Header, library, pkg-config file and CMake package. The command line installs itself in cli/.
+# SPDX-License-Identifier: Apache-2.0
+# Header, library, pkg-config file, CMake package and documentation. The command line installs itself in cli/.
 include(CMakePackageConfigHelpers)
 
 install(FILES include/podattn.h TYPE INCLUDE)
@@ -14,3 +15,7 @@ cmake_path(RELATIVE_PATH CMAKE_INSTALL_PREFIX BASE_DIRECTORY ${CMAKE_INSTALL_FUL
            OUTPUT_VARIABLE prefix_from_pc)
 configure_file(cmake/podattn.pc.in podattn.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/podattn.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+
+install(FILES LICENSE NOTICE README.md CHANGELOG.md TYPE DOC)
+install(DIRECTORY docs TYPE DOC)
+install(DIRECTORY examples TYPE DOC PATTERN CMakeLists.txt EXCLUDE)

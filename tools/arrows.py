@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Who includes whom: fails, with file and line, for an include that points upward or does not say its folder."""
 import fnmatch
 import pathlib

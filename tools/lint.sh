@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Formatting and static analysis of every tracked file. Needs a configured build folder for the compile commands.
 #
 #   tools/lint.sh BUILD_DIR
@@ -8,7 +9,9 @@ build_dir=${1:?usage: tools/lint.sh BUILD_DIR}
 jobs=$(nproc)
 
 mapfile -t formatted < <(git ls-files '*.c' '*.h' '*.cu' '*.cuh' '*.cpp')
-mapfile -t scripts < <(git ls-files '*.sh' .ci/run)
+mapfile -t scripts < <(git ls-files '*.sh' .ci/run cli/podattn.bash-completion)
+mapfile -t licensed < <(git ls-files '*.[ch]' '*.cu' '*.cuh' '*.[ch]pp' '*.def' '*.in' '*.py' '*.sh' '*.cmake' '*CMakeLists.txt' \
+    Makefile pyproject.toml .ci/run cli/podattn.1 cli/podattn.bash-completion)
 # Only what the build compiles has flags to be analysed with. Kernels are nvcc's, also where the emulator includes them.
 mapfile -t analysed < <(python3 - "$build_dir/compile_commands.json" <<'PYTHON'
 import json, os, sys
@@ -30,6 +33,26 @@ tidy() { # without its count of what it hides in system headers
         2> >(grep -v ' warnings\? generated' >&2)
 }
 
+licences() { # in the first lines of every source
+    local without
+    without=$(grep -L 'SPDX-License-Identifier: Apache-2.0' "${licensed[@]}" | grep -v '/requirements\.in$')
+    [ -z "$without" ] || { printf 'no SPDX line:\n%s\n' "$without" && return 1; }
+}
+
+pins() { # what is asked for is what is pinned; tools/pin.sh makes it so
+    local list line missing=0
+    for list in python bench tools; do
+        while read -r line; do
+            grep -qiF -- "${line%%;*}" <(tr _ - <"$list/requirements.txt") && continue
+            echo "$list/requirements.txt does not have $line; run tools/pin.sh"
+            missing=1
+        done < <(grep -v '^#' "$list/requirements.in" | tr _ -)
+    done
+    return $missing
+}
+
+check licences licences
+check pins pins
 check clang-format clang-format-14 --dry-run -Werror "${formatted[@]}"
 check arrows tools/arrows.py
 check shellcheck shellcheck "${scripts[@]}"

@@ -1,15 +1,17 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Installs what one front door of the Makefile needs, on Debian and Ubuntu. Says what it installs and why; does nothing,
 # and needs no network, when everything is there. Elsewhere it names what is missing and stops.
 #
-#   tools/setup.sh demo|test|lint|python|ci
+#   tools/setup.sh demo|test|lint|bench|python|ci
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# Debian 12's cmake, for distributions whose own is older than the build needs.
-readonly CMAKE_MINIMUM=3.25 CMAKE_PINNED=3.25.2
+# For distributions whose own cmake is older, tools/requirements.txt has one.
+readonly CMAKE_MINIMUM=3.25
 # What formats and what lints must not change with the distribution.
 readonly LLVM_PINNED=14
+readonly LLVM_DISTRIBUTIONS="Debian 12, Ubuntu 22.04 and 24.04"
 
 packages=() # to install by apt
 reasons=()  # one line each
@@ -79,6 +81,11 @@ need_lint() {
     need libcmocka-dev "test library" pkg-config --exists cmocka
 }
 
+need_bench() {
+    need_demo
+    need python3-venv "a private place for the Python packages of the figures" python3 -c 'import ensurepip'
+}
+
 need_python() {
     need gcc "C compiler" compiles cc
     need g++ "compiles for torch.compile" have c++
@@ -100,36 +107,53 @@ need_ci() {
     need python3-venv "private places for Python packages" python3 -c 'import ensurepip'
 }
 
-install_packages() {
-    if [ ${#packages[@]} -eq 0 ]; then return; fi
-    echo "setup: '$door' needs ${#packages[@]} packages that are not installed:"
-    printf '  %s\n' "${reasons[@]}"
-    have apt-get >/dev/null || fail "this is neither Debian nor Ubuntu; please install the above yourself"
-    local as_root=()
-    if [ "$(id -u)" -ne 0 ]; then
-        have sudo >/dev/null || fail "run this as root, or install sudo"
-        as_root=(sudo)
-    fi
-    echo "setup: installing them with apt-get"
+as_root=()
+apt_get() { # ARGUMENTS...: says something only where it fails
     local log
     log=$(mktemp)
-    if ! { "${as_root[@]}" apt-get update &&
-        "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
-            apt-get -y --no-install-recommends install "${packages[@]}"; } >"$log" 2>&1; then
+    if ! "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get "$@" >"$log" 2>&1; then
         cat "$log" >&2
         fail "apt-get failed, as said above"
     fi
     rm "$log"
 }
 
+# Nothing is installed where some of it is not to be had.
+check_packages() {
+    local package
+    for package in "${packages[@]}"; do
+        if [ -n "$(apt-cache madison "$package" 2>/dev/null)" ]; then continue; fi
+        case $package in
+        *"-$LLVM_PINNED"*)
+            fail "'$door' needs $package, which this distribution does not have; $LLVM_DISTRIBUTIONS do" ;;
+        *) fail "'$door' needs $package, which this distribution does not have" ;;
+        esac
+    done
+}
+
+install_packages() {
+    if [ ${#packages[@]} -eq 0 ]; then return; fi
+    echo "setup: '$door' needs ${#packages[@]} packages that are not installed:"
+    printf '  %s\n' "${reasons[@]}"
+    have apt-get >/dev/null || fail "this is neither Debian nor Ubuntu; please install the above yourself"
+    if [ "$(id -u)" -ne 0 ]; then
+        have sudo >/dev/null || fail "run this as root, or install sudo"
+        as_root=(sudo)
+    fi
+    echo "setup: installing them with apt-get"
+    apt_get update
+    check_packages
+    apt_get -y --no-install-recommends install "${packages[@]}"
+}
+
 install_cmake() {
     if cmake_is_new "$(cmake_version)"; then return; fi
-    echo "setup: cmake $(cmake_version) is older than $CMAKE_MINIMUM; putting cmake $CMAKE_PINNED into .cache/tools"
+    echo "setup: cmake $(cmake_version) is older than $CMAKE_MINIMUM; putting the one of tools/requirements.txt into .cache/tools"
     packages=() reasons=()
     need python3-venv "a private place for cmake" python3 -c 'import ensurepip'
     install_packages
     python3 -m venv .cache/tools
-    .cache/tools/bin/pip -q install "cmake==$CMAKE_PINNED"
+    .cache/tools/bin/pip -q install --require-hashes -r tools/requirements.txt
     hash -r
     cmake_is_new "$(cmake_version)" || fail "cmake $(cmake_version) is still older than $CMAKE_MINIMUM"
 }
@@ -141,14 +165,14 @@ install_python_packages() {
     echo "setup: putting PyTorch and the tools for Python into $place, as $list says"
     rm -rf "$place"
     python3 -m venv "$place"
-    "$place/bin/pip" -q install -r "$list"
+    "$place/bin/pip" -q install --require-hashes -r "$list"
     cp "$list" "$place/"
 }
 
 door=${1:-}
 case $door in
-demo | test | lint | python | ci) ;;
-*) fail "usage: tools/setup.sh demo|test|lint|python|ci" ;;
+demo | test | lint | bench | python | ci) ;;
+*) fail "usage: tools/setup.sh demo|test|lint|bench|python|ci" ;;
 esac
 PATH="$PWD/.cache/tools/bin:$PATH"
 "need_$door"

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Lints the Python package, builds its wheel and tests it as installed: alone with NumPy, then with PyTorch.
 # Leaves the wheel in build/python/dist.
 #
@@ -26,6 +27,8 @@ if ! auditwheel repair --wheel-dir "$OUT/dist" "$OUT"/built/*.whl >"$OUT/auditwh
     exit 1
 fi
 wheel=$(echo "$OUT"/dist/podattn-*-py3-none-manylinux_*.whl)
+# A library that auditwheel had put in would need its own licence's text there.
+if python -m zipfile -l "$wheel" | grep -F podattn.libs/; then exit 1; fi
 echo "wheel: ${wheel##*/}, $(stat -c %s "$wheel") bytes"
 
 echo "alone: a new environment that has the wheel and what it depends on"

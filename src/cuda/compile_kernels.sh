@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # compile_kernels.sh FATBIN NVCC ARGUMENTS...: compiles, writes dependencies to FATBIN.d and the compiler's report on
 # registers, shared memory and spills to FATBIN.txt, which the test cuda_resources reads. What the compiler only notes
 # in passing, but what undoes a kernel's design, is an error: serialised wgmma, and registers that do not change hands.

@@ -20,11 +20,10 @@ static int parse_line(const char *line, trace_request *request) {
 }
 
 trace trace_read(const char *path, size_t max_requests) {
-    trace trace = {NULL, 0};
-    FILE *file = fopen(path, "r");
-    if (file == NULL) return trace;
     static char line[1 << 16];
-    trace.requests = malloc(max_requests * sizeof *trace.requests);
+    FILE *file = fopen(path, "r");
+    if (file == NULL) return (trace){NULL, 0};
+    trace trace = {malloc(max_requests * sizeof(trace_request)), 0};
     while (trace.requests != NULL && trace.num_requests < max_requests && fgets(line, sizeof line, file) != NULL) {
         trace.num_requests += (size_t)parse_line(line, &trace.requests[trace.num_requests]);
     }

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Builds and runs the consumer with nothing but a compiler and pkg-config.
 #
 #   pkg_config.sh LIBDIR CC

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Fails where a kernel spills or uses local memory, or where the library exceeds its size.
 #   cmake -DREPORTS=folder of *.fatbin.txt -DLIBRARY=file -P check_resources.cmake
 set(max_library_bytes 30000000)

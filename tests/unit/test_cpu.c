@@ -74,12 +74,12 @@ static void equal_scores_of_any_size_give_the_mean(void **state) {
 
 static void a_sink_far_above_takes_all_and_far_below_nothing(void **state) {
     (void)state;
-    float sinks[CALL_Q_HEADS] = {1e4f, -1e4f, 1e4f, -INFINITY}, score = 0;
+    float sinks[CALL_Q_HEADS] = {1e4f, -1e4f, 1e4f, -INFINITY}, score[] = {0};
     call_fixture with, without;
     call_open(&with, "cpu:1");
     call_open(&without, "cpu:1");
-    set_scores(&with, &score, 1);
-    set_scores(&without, &score, 1);
+    set_scores(&with, score, 1);
+    set_scores(&without, score, 1);
     with.tensors.sinks = sinks;
     run(&with);
     run(&without);
