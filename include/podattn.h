@@ -117,8 +117,9 @@ typedef struct pod_device pod_device;
 /**
  * Opens a device by name:
  *   "auto"       the first GPU if it works, otherwise the CPU; pod_device_info.note says why
- *   "cpu"        all cores that the process may use; "cpu:4" four threads (1..1024); "cpu:4,isa=avx2" not the best
- *                kernels that the processor runs but these: avx512-bf16, avx512, avx2 or generic
+ *   "cpu"        all cores that the process may use; "cpu:4" four threads (1..1024); "cpu:4,isa=avx2" not the
+ *                kernels that are the fastest on this processor, by a trial of a millisecond once per process, but
+ *                these: avx512-bf16, avx512, avx2 or generic
  *   "cuda:0"     the GPU of that ordinal, through its primary context
  *   "sim:h100"   plans as that device would, in a workspace of that size, refuses what it would, and computes nothing;
  *                also "sim:a100", "sim:cpu" and "sim:sms=N" (an H100 with N SMs, 1..1024). Its batches are in host

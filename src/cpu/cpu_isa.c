@@ -24,7 +24,7 @@ static int has_any(void) {
     return 1;
 }
 
-/** The best first. */
+/** Those of the most special instructions first. */
 static const struct {
     const cpu_kernels *kernels;
     int (*is_present)(void);
@@ -37,6 +37,7 @@ static const struct {
     {&pod__cpu_kernels_generic, has_any},
 };
 enum { NUM_SETS = sizeof sets / sizeof sets[0] };
+_Static_assert((int)NUM_SETS <= (int)CPU_MAX_SETS, "one time each");
 
 int pod__cpu_kernels_at(int32_t index, const cpu_kernels **kernels) {
     if (index >= NUM_SETS) return 0;
@@ -45,15 +46,17 @@ int pod__cpu_kernels_at(int32_t index, const cpu_kernels **kernels) {
 }
 
 pod_status pod__cpu_kernels_find(const char *name, const cpu_kernels **kernels) {
+    if (*name == '\0') {
+        *kernels = pod__cpu_fastest_kernels();
+        return POD_OK;
+    }
     for (int32_t i = 0; i < NUM_SETS; i++) {
-        int is_asked = strcmp(sets[i].kernels->name, name) == 0, is_present = sets[i].is_present();
-        if (is_asked && !is_present) {
+        if (strcmp(sets[i].kernels->name, name) != 0) continue;
+        if (!sets[i].is_present()) {
             return pod__fail(POD_E_NO_DEVICE, "isa=%s: this processor does not have it", name);
         }
-        if (is_asked || (*name == '\0' && is_present)) {
-            *kernels = sets[i].kernels;
-            return POD_OK;
-        }
+        *kernels = sets[i].kernels;
+        return POD_OK;
     }
     return pod__fail(POD_E_ARGUMENT, "isa=%.32s is none of avx512-bf16, avx512, avx2, generic", name);
 }

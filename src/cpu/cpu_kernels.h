@@ -6,7 +6,7 @@
 #include "base/pool.h"
 #include "cpu/cpu_job.h"
 
-enum { CPU_MAX_THREADS = 1024 };
+enum { CPU_MAX_THREADS = 1024, CPU_MAX_SETS = 4 };
 
 typedef struct cpu_kernels {
     const char *name; /**< "avx512-bf16", "avx512", "avx2" or "generic" */
@@ -37,11 +37,14 @@ typedef struct cpu_device {
     int32_t num_threads;
 } cpu_device;
 
-/** The best kernels that this processor runs if `name` is "", else those of that name. POD_E_ARGUMENT (no such name),
+/** The fastest kernels that this processor runs, by a trial: the same throughout the process. */
+const cpu_kernels *pod__cpu_fastest_kernels(void);
+
+/** The fastest kernels that this processor runs if `name` is "", else those of that name. POD_E_ARGUMENT (no such name),
  * POD_E_NO_DEVICE (the processor lacks them). */
 pod_status pod__cpu_kernels_find(const char *name, const cpu_kernels **kernels);
 
-/** The `index`-th set of kernels, best first; NULL if this processor lacks it. Returns 0 after the last. */
+/** The `index`-th set of kernels, that of the most special instructions first; NULL if this processor lacks it. Returns 0 after the last. */
 int pod__cpu_kernels_at(int32_t index, const cpu_kernels **kernels);
 
 /** Reading and multiplying; takes 1 GiB meanwhile. */

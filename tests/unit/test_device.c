@@ -251,6 +251,11 @@ static void cpu_threads(void **state) {
     assert_string_equal(info.note, "");
     assert_true(open_and_describe("cpu").num_threads >= 1);
     assert_string_equal(open_and_describe("cpu:2,isa=generic").kernel, "generic");
+    char chosen[64], name[80];
+    snprintf(chosen, sizeof chosen, "%s", open_and_describe("cpu").kernel);
+    snprintf(name, sizeof name, "cpu:3,isa=%s", chosen);
+    assert_string_equal(open_and_describe("cpu:1").kernel, chosen);
+    assert_string_equal(open_and_describe(name).kernel, chosen);
 }
 
 static void every_device_has_the_cpus_schedule_on_the_cpu(void **state) {
