@@ -28,7 +28,8 @@
  * cache; a contiguous cache is a cache with one page per request. All strides count elements, never bytes.
  *
  * Threads. A pod_device may be shared by any number of threads. A pod_plan and its workspace belong to one thread at a
- * time; several plans on one device run side by side.
+ * time, and on a GPU to one stream: launches of one plan never overlap in time, or results are wrong without a word.
+ * Several plans on one device run side by side.
  *
  * A CPU device has threads of its own, which start with the first call that needs them. Where the system gives fewer, a
  * call is slower and not wrong. In a forked child they start anew, and plans of the CPU go on; those of a GPU do not.
@@ -40,6 +41,8 @@
  * the default of every field. A library accepts the smaller struct of an older header (fields that it lacks are zero)
  * and the larger one of a newer header if the fields that it does not know are zero. A struct that the library fills in
  * is filled as far as the caller's struct_size reaches.
+ *
+ * docs/operation.md says how to run it: streams, other work on the GPU, several GPUs, fork, and failures.
  *
  * Source: the fused schedule follows POD-Attention (ASPLOS 2025, arXiv 2410.18038); docs/architecture.md says where
  * this library goes its own way.

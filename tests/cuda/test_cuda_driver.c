@@ -68,13 +68,8 @@ static void test_auto(void) {
     unsetenv("FAKE_CUDA_FAIL");
 }
 
-/** Failures of the calls that run. The host arrays serve as device memory. */
-static void test_calls(void) {
-    static uint16_t tensor[4 * 128 * 64];
-    static int32_t q_start[] = {0, 2}, kv_len[] = {40};
-    pod_device *device;
-    pod_plan *plan;
-    pod_workspace workspace = pod_workspace_init();
+/** Of one request with two tokens. */
+static pod_limits small_limits(void) {
     pod_limits limits = pod_limits_init();
     limits.q_heads = limits.kv_heads = 1;
     limits.head_dim = 128;
@@ -83,6 +78,17 @@ static void test_calls(void) {
     limits.max_requests = 1;
     limits.max_q_tokens = 2;
     limits.max_kv_len = 64;
+    return limits;
+}
+
+/** Failures of the calls that run. The host arrays serve as device memory. */
+static void test_calls(void) {
+    static uint16_t tensor[4 * 128 * 64];
+    static int32_t q_start[] = {0, 2}, kv_len[] = {40};
+    pod_device *device;
+    pod_plan *plan;
+    pod_workspace workspace = pod_workspace_init();
+    pod_limits limits = small_limits();
     pod_batch batch = pod_batch_init();
     batch.num_requests = batch.num_pages = 1;
     batch.q_start = q_start;
@@ -115,6 +121,69 @@ static void test_calls(void) {
     pod_device_close(device);
 }
 
+static void expect_ok(pod_status status, const char *what) {
+    if (status == POD_OK) return;
+    fprintf(stderr, "%s: %s \"%s\"\n", what, pod_status_name(status), pod_error_message());
+    failures++;
+}
+
+static void *allocate(const pod_driver_functions *driver, size_t bytes) {
+    CUdeviceptr memory = 0;
+    if (driver->mem_alloc(&memory, bytes) != 0) exit(EXIT_FAILURE);
+    return (void *)(uintptr_t)memory;
+}
+
+/** A launch that the driver does not take leaves a plan that may go on, a failed build one that has to be built. */
+static void test_failed_launches(void) {
+    enum { ELEMENTS = 64 * 128 };
+    static const int32_t q_start[] = {0, 2}, kv_len[] = {40};
+    pod_driver_functions driver;
+    pod_device *device;
+    pod_plan *plan;
+    pod_workspace workspace = pod_workspace_init();
+    pod_limits limits = small_limits();
+    if (pod__driver_functions_load(&driver) != NULL) exit(EXIT_FAILURE);
+    expect_ok(pod_device_open("cuda:0", &device), "opening");
+    expect_ok(pod_plan_create(device, &limits, &plan), "creating");
+    expect_ok(pod_workspace_size(device, &limits, &workspace), "sizes");
+    workspace.plan = allocate(&driver, workspace.plan_bytes);
+    workspace.scratch = allocate(&driver, workspace.scratch_bytes);
+    memset(workspace.plan, 0xff, workspace.plan_bytes);
+    uint16_t *memory = allocate(&driver, 3 * ELEMENTS * sizeof *memory), before[2 * 128];
+    memset(memory, 0, 3 * ELEMENTS * sizeof *memory);
+    pod_batch batch = pod_batch_init();
+    batch.num_requests = batch.num_pages = 1;
+    batch.q_start = q_start;
+    batch.kv_len = kv_len;
+    pod_tensors t = pod_tensors_init();
+    pod_cache cache = pod_cache_init();
+    t.q = memory;
+    t.out = memory + 2 * 128;
+    cache.k = memory + ELEMENTS;
+    cache.v = memory + 2 * ELEMENTS;
+    expect_ok(pod_plan_attach(plan, &workspace), "attaching");
+    expect_ok(pod_plan_build(plan, &batch, NULL), "building");
+    memset(t.out, 0xff, sizeof before);
+    memset(before, 0xff, sizeof before);
+    setenv("FAKE_CUDA_FAIL", "cuLaunchKernel=1", 1);
+    expect(pod_attention(plan, &t, &cache, NULL), POD_E_DEVICE, "launching the attention kernel", "attention");
+    unsetenv("FAKE_CUDA_FAIL");
+    if (memcmp(t.out, before, sizeof before) != 0) failures++;
+    expect_ok(pod_attention(plan, &t, &cache, NULL), "attention after a launch that failed");
+    if (memcmp(t.out, memory, sizeof before) != 0) failures++; /* zeros, as are the values */
+    setenv("FAKE_CUDA_FAIL", "cuLaunchKernel=1", 1);
+    expect(pod_plan_build(plan, &batch, NULL), POD_E_DEVICE, "launching the planning kernel", "build");
+    unsetenv("FAKE_CUDA_FAIL");
+    expect(pod_attention(plan, &t, &cache, NULL), POD_E_STATE, "pod_plan_build", "attention after a failed build");
+    expect_ok(pod_plan_build(plan, &batch, NULL), "building again");
+    expect_ok(pod_attention(plan, &t, &cache, NULL), "attention after building again");
+    driver.mem_free((CUdeviceptr)(uintptr_t)workspace.plan);
+    driver.mem_free((CUdeviceptr)(uintptr_t)workspace.scratch);
+    driver.mem_free((CUdeviceptr)(uintptr_t)memory);
+    pod_plan_destroy(plan);
+    pod_device_close(device);
+}
+
 /** Memory of another GPU, to which there is no way, is refused by name. */
 static void test_other_gpu(void) {
     pod_driver_functions driver;
@@ -140,10 +209,7 @@ static void test_other_gpu(void) {
     expect(pod_merge(device, &parts, NULL), POD_E_ARGUMENT, "part_outs[0] is no memory that cuda:0, Fake GPU, can",
            "another GPU's memory");
     outs[0] = (const void *)(uintptr_t)(own + 2048);
-    if (pod_merge(device, &parts, NULL) != POD_OK) {
-        fprintf(stderr, "own memory: %s\n", pod_error_message());
-        failures++;
-    }
+    expect_ok(pod_merge(device, &parts, NULL), "own memory");
     driver.mem_free(own);
     driver.mem_free(others);
     pod_device_close(device);
@@ -153,6 +219,7 @@ int main(void) {
     test_open();
     test_auto();
     test_calls();
+    test_failed_launches();
     test_other_gpu();
     printf("%s\n", failures == 0 ? "passed" : "FAILED");
     return failures == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
