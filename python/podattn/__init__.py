@@ -33,10 +33,7 @@ from ._memory import Scratch
 from ._merge import merge
 from ._plan import Plan
 from ._pod_form import fused_attention_with_kvcache
-from ._torch import torch as _torch
-
-if _torch is not None:
-    from . import _torch_ops  # noqa: F401  registers torch.ops.podattn
+from ._torch import find as _find_torch
 
 __version__ = _version()
 __all__ = [
@@ -63,3 +60,9 @@ __all__ = [
     "merge",
     "workspace_bytes",
 ]
+
+# Users know them by these names: in tracebacks, in help(), in pickles.
+for _name in __all__:
+    if hasattr(globals()[_name], "__module__"):
+        globals()[_name].__module__ = __name__
+_find_torch()

@@ -23,7 +23,7 @@ class Struct(ctypes.Structure):
 def as_values(struct: ctypes.Structure, names: tuple[str, ...]) -> list[Any]:
     """Those fields, text as str."""
     values = (getattr(struct, name) for name in names)
-    return [value.decode() if isinstance(value, bytes) else value for value in values]
+    return [value.decode(errors="replace") if isinstance(value, bytes) else value for value in values]
 
 
 def _fields(*groups: tuple[Any, str]) -> list[tuple[str, Any]]:

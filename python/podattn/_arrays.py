@@ -8,15 +8,13 @@ keeps the memory alive.
 
 from __future__ import annotations
 
-import ctypes
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import _dlpack
+from . import _dlpack, _torch
 from ._dtypes import dtype_name
-from ._errors import ArgumentError, UnsupportedError
-from ._torch import torch
+from ._errors import ArgumentError, Error, UnsupportedError
 
 Layout = tuple[Any, Any, Any, Any, bool, bool]
 View = tuple[int, Layout, Any]
@@ -24,23 +22,57 @@ View = tuple[int, Layout, Any]
 
 def is_torch(array: Any) -> bool:
     """Whether PyTorch made it."""
+    torch = _torch.torch or _torch.find()
     return torch is not None and isinstance(array, torch.Tensor)
 
 
 def shape_of(array: Any, field: str) -> tuple[int, ...]:
     """Its shape, before a view of it is made."""
-    shape = getattr(array, "shape", None)
-    if shape is None:
-        raise ArgumentError(f"{field} is a {type(array).__name__}, which has no shape")
-    return shape  # type: ignore[no-any-return]
+    try:
+        return array.shape  # type: ignore[no-any-return]
+    except Exception:  # whatever the array's maker raises: PyTorch has tensors that have no shape
+        raise ArgumentError(f"{field} is {_kind_of(array)}, which has no shape") from None
 
 
-def _interface_view(interface: Any, owner: Any, device: str) -> View:
+def _kind_of(array: Any) -> str:
+    """Its type, and what is special about a tensor of PyTorch."""
+    name = f"a {type(array).__name__}"
+    if not is_torch(array):
+        return name
+    if array.is_nested:
+        return f"{name} that is nested"
+    return name if array.layout is _torch.torch.strided else f"{name} of layout {array.layout}"
+
+
+def _torch_view(tensor: Any, field: str) -> View:
+    try:
+        layout = (tensor.shape, tensor.stride(), tensor.dtype, tensor.device, False, tensor.requires_grad)
+        address = tensor.data_ptr()
+    except RuntimeError as error:
+        reason = str(error).partition("\n")[0]
+        raise ArgumentError(f"{field} is {_kind_of(tensor)}, which has no strided memory: {reason}") from None
+    if tensor.is_neg():
+        raise ArgumentError(f"{field} is to be negated yet, which its memory does not show; call resolve_neg()")
+    return address, layout, tensor
+
+
+def _numpy_view(array: Any, field: str) -> View:
+    if isinstance(array, np.ma.MaskedArray):
+        raise ArgumentError(f"{field} is a masked array; what is masked cannot be left out")
+    address = array.__array_interface__["data"][0]
+    return address, (array.shape, array.strides, array.dtype, "cpu", True, False), array
+
+
+def _interface_view(interface: Any, owner: Any, field: str, device: str) -> View:
+    if interface.get("mask") is not None:
+        raise ArgumentError(f"{field} has a mask; what is masked cannot be left out")
+    if interface.get("data") is None:
+        raise ArgumentError(f"{field} has an array interface without an address")
     dtype = np.dtype(interface["typestr"])
     shape = tuple(interface["shape"])
     strides = interface.get("strides")
     if strides is None:
-        strides = tuple(step * dtype.itemsize for step in _dlpack._packed_strides(shape))
+        strides = tuple(step * dtype.itemsize for step in _dlpack.packed_strides(shape))
     # A NumPy scalar's memory belongs to the interface that was asked for.
     return interface["data"][0], (shape, tuple(strides), dtype, device, True, False), (owner, interface)
 
@@ -56,21 +88,28 @@ def view(array: Any, field: str, stream: int = 0) -> View:
     Takes torch.Tensor, numpy.ndarray, and whatever has `__dlpack__`, `__cuda_array_interface__` or
     `__array_interface__`.
     """
-    if torch is not None and isinstance(array, torch.Tensor):
-        layout = (array.shape, array.stride(), array.dtype, array.device, False, array.requires_grad)
-        return array.data_ptr(), layout, array
+    if is_torch(array):
+        return _torch_view(array, field)
     if isinstance(array, np.ndarray):
-        address = array.__array_interface__["data"][0]
-        return address, (array.shape, array.strides, array.dtype, "cpu", True, False), array
+        return _numpy_view(array, field)
     if isinstance(array, Borrowed):
         return array.address, (array.shape, array.strides, array.dtype, array.device, False, False), array.owner
+    try:
+        return _protocol_view(array, field, stream)
+    except Error:
+        raise
+    except Exception as error:  # whatever the array's maker raises
+        raise ArgumentError(f"{field} is a {type(array).__name__} that does not show its memory: {error}") from error
+
+
+def _protocol_view(array: Any, field: str, stream: int) -> View:
     if hasattr(array, "__dlpack__"):
-        address, shape, strides, dtype, device, owner = _dlpack.read(array, stream)
+        address, shape, strides, dtype, device, owner = _dlpack.read(array, field, stream)
         return address, (shape, strides, dtype, device, False, False), owner
     if hasattr(array, "__cuda_array_interface__"):
-        return _interface_view(array.__cuda_array_interface__, array, f"cuda:{_cuda_ordinal_of(array)}")
+        return _interface_view(array.__cuda_array_interface__, array, field, f"cuda:{_cuda_ordinal_of(array)}")
     if hasattr(array, "__array_interface__"):
-        return _interface_view(array.__array_interface__, array, "cpu")
+        return _interface_view(array.__array_interface__, array, field, "cpu")
     raise ArgumentError(f"{field} is a {type(array).__name__}, none of PyTorch, NumPy, DLPack or an array interface")
 
 
@@ -98,7 +137,7 @@ def _element_strides(layout: Layout, field: str) -> tuple[int, ...]:
     shape, strides, dtype, _, in_bytes, _ = layout
     if not in_bytes:
         return tuple(strides)
-    itemsize = np.dtype(dtype).itemsize
+    itemsize = max(np.dtype(dtype).itemsize, 1)
     if any(extent > 1 and step % itemsize for extent, step in zip(shape, strides)):
         raise ArgumentError(f"{field} has strides {tuple(strides)} in bytes, no multiples of its {itemsize} bytes")
     return tuple(step // itemsize for step in strides)
@@ -107,6 +146,8 @@ def _element_strides(layout: Layout, field: str) -> tuple[int, ...]:
 def dense(layout: Layout, field: str) -> Dense:
     """Checks what the library cannot see: no broadcast dimension, and a last one without gaps."""
     shape = tuple(layout[0])
+    if 0 in shape:  # nothing is stored, so that strides mean nothing
+        return Dense(shape, _dlpack.packed_strides(shape), dtype_name(layout[2], field), str(layout[3]))
     strides = _element_strides(layout, field)
     for axis, (extent, step) in enumerate(zip(shape, strides)):
         if extent > 1 and step == 0:
@@ -114,7 +155,7 @@ def dense(layout: Layout, field: str) -> Dense:
     if shape and shape[-1] > 1 and strides[-1] != 1:
         raise ArgumentError(f"{field} has stride {strides[-1]} in its last dimension, which has to be dense")
     kept = tuple(step if extent > 1 else 0 for extent, step in zip(shape, strides))
-    return Dense(shape, kept, dtype_name(layout[2]), str(layout[3]))
+    return Dense(shape, kept, dtype_name(layout[2], field), str(layout[3]))
 
 
 def per_row(layout: Layout) -> Layout:
@@ -126,7 +167,7 @@ def per_row(layout: Layout) -> Layout:
 
 def has_grad(layout: Layout, field: str) -> bool:
     """Whether it requires grad; raises UnsupportedError if autograd would then expect a backward pass."""
-    if layout[5] and torch.is_grad_enabled():
+    if layout[5] and _torch.torch.is_grad_enabled():
         raise UnsupportedError(f"{field} requires grad, and there is no backward pass; call under torch.no_grad()")
     return layout[5]
 
@@ -137,24 +178,14 @@ def is_writable(array: Any) -> bool:
         return True
     if isinstance(array, np.ndarray):
         return bool(array.flags.writeable)
-    interface = getattr(array, "__cuda_array_interface__", None) or getattr(array, "__array_interface__", None)
-    return not (interface and interface["data"][1])
+    try:
+        interface = getattr(array, "__cuda_array_interface__", None) or getattr(array, "__array_interface__", None)
+        return not (interface and interface["data"][1])
+    except Exception:  # whatever the array's maker raises; its view says what is wrong
+        return True
 
 
-def int32_view(array: Any, field: str, stream: int) -> View:
-    """A view of int32 values: of an array as it is, of a sequence of numbers as a copy."""
-    if isinstance(array, (list, tuple, range)):
-        try:
-            array = np.array(array, dtype=np.int32)
-        except (OverflowError, TypeError, ValueError) as error:
-            raise ArgumentError(f"{field} does not become an array of int32: {error}") from error
-    found = view(array, field, stream)
-    name = dtype_name(found[1][2])
-    if name != "int32":
-        raise ArgumentError(f"{field} holds {name}; int32 is needed")
-    return found
-
-
-def read_int32(address: int, index: int) -> int:
-    """One element of an int32 array in the host's memory."""
-    return ctypes.c_int32.from_address(address + 4 * index).value
+def check_writable(array: Any, field: str) -> None:
+    """Raises ArgumentError for an array that results cannot be written into."""
+    if not is_writable(array):
+        raise ArgumentError(f"{field} is read-only")

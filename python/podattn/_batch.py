@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """One step's requests and masks, checked and written into the struct that the library takes."""
 
-from __future__ import annotations
-
 import ctypes
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Optional
 
-from . import _abi, _arrays
-from ._arrays import View
+from . import _abi, _integers
 from ._device import Device
 from ._errors import ArgumentError
+from ._integers import Integers
+from ._values import flag, int32, shown
 
 
 class Mask(NamedTuple):
@@ -37,52 +36,65 @@ class Batch:
 
     def set(self, q_start: Any, kv_len: Any, page_table: Any, masks: Sequence[Mask], stream: int) -> tuple[Any, ...]:
         """Points the struct at the arrays and returns what keeps them alive."""
-        views = [_arrays.int32_view(q_start, "q_start", stream), _arrays.int32_view(kv_len, "kv_len", stream)]
-        starts, lengths = _arrays.dense(views[0][1], "q_start"), _arrays.dense(views[1][1], "kv_len")
+        starts, lengths = _integers.read(q_start, "q_start", stream), _integers.read(kv_len, "kv_len", stream)
         if len(lengths.shape) != 1 or starts.shape != (lengths.shape[0] + 1,):
             raise ArgumentError(f"q_start has shape {starts.shape}, kv_len {lengths.shape}; (n + 1,), (n,) are needed")
         struct = self.struct
-        struct.num_requests = lengths.shape[0]
-        struct.q_start, struct.kv_len = views[0][0], views[1][0]
-        self._set_page_table(page_table, stream, views)
-        self._set_masks(masks, stream, views)
-        struct.memory = self._memory_of(views)
-        return tuple(owner for _, _, owner in views)
+        struct.num_requests = int32(lengths.shape[0], "the number of requests")
+        struct.q_start, struct.kv_len = starts.address, lengths.address
+        arrays = [starts, lengths]
+        self._set_page_table(page_table, stream, arrays)
+        self._set_masks(masks, stream, arrays)
+        struct.memory = self._memory_of(arrays)
+        return tuple(array.owner for array in arrays)
 
-    def _set_page_table(self, page_table: Any, stream: int, views: list[View]) -> None:
+    def _set_page_table(self, page_table: Any, stream: int, arrays: list[Integers]) -> None:
         struct = self.struct
         if page_table is None:
             struct.page_table, struct.page_table_stride, struct.max_pages = None, 0, 0
             return
-        views.append(_arrays.int32_view(page_table, "page_table", stream))
-        table = _arrays.dense(views[-1][1], "page_table")
-        if len(table.shape) != 2 or table.shape[0] != struct.num_requests:
+        table = _integers.read(page_table, "page_table", stream, self._most_pages(arrays[1]))
+        if len(table.shape) != 2:
             raise ArgumentError(f"page_table has shape {table.shape}; ({struct.num_requests}, pages) is needed")
-        struct.page_table, struct.max_pages = views[-1][0], table.shape[1]
-        struct.page_table_stride = table.strides[0] or table.shape[1]
+        if table.shape[0] != struct.num_requests:
+            raise ArgumentError(f"page_table has {table.shape[0]} rows for {struct.num_requests} requests")
+        struct.page_table, struct.max_pages = table.address, int32(table.shape[1], "the columns of page_table")
+        struct.page_table_stride = table.row_stride
+        arrays.append(table)
 
-    def _set_masks(self, masks: Sequence[Mask], stream: int, views: list[View]) -> None:
+    def _most_pages(self, kv_len: Integers) -> Optional[int]:
+        """That any request needs; None where the host cannot read it."""
+        if kv_len.device != "cpu":
+            return None
+        longest = int(kv_len.owner.max(initial=0))
+        return -(-longest // int(self._limits.page_size))
+
+    def _set_masks(self, masks: Sequence[Mask], stream: int, arrays: list[Integers]) -> None:
+        if not isinstance(masks, Sequence):
+            raise ArgumentError(f"masks = {shown(masks)} is no sequence of podattn.Mask")
         if not 0 < len(masks) <= self._limits.max_masks:
             raise ArgumentError(f"masks has {len(masks)} entries; 1 to max_masks = {self._limits.max_masks} are needed")
         for m, (mask, struct) in enumerate(zip(masks, self._masks)):
             if not isinstance(mask, Mask):
                 raise ArgumentError(f"masks[{m}] is a {type(mask).__name__}; a podattn.Mask is needed")
-            struct.causal, struct.window_tokens = bool(mask.causal), mask.window_tokens
+            name = f"masks[{m}]."
+            struct.causal = flag(mask.causal, f"{name}causal")
+            struct.window_tokens = int32(mask.window_tokens, f"{name}window_tokens")
             struct.causal_per_request = None
             if mask.causal_per_request is not None:
-                struct.causal_per_request = self._causal_address(mask, f"masks[{m}].causal_per_request", stream, views)
+                struct.causal_per_request = self._causal_address(mask, f"{name}causal_per_request", stream, arrays)
         self.struct.num_masks = len(masks)
 
-    def _causal_address(self, mask: Mask, field: str, stream: int, views: list[View]) -> int:
-        views.append(_arrays.int32_view(mask.causal_per_request, field, stream))
-        found = _arrays.dense(views[-1][1], field)
+    def _causal_address(self, mask: Mask, field: str, stream: int, arrays: list[Integers]) -> int:
+        found = _integers.read(mask.causal_per_request, field, stream)
         if found.shape != (self.struct.num_requests,):
             raise ArgumentError(f"{field} has shape {found.shape}; ({self.struct.num_requests},) is needed")
-        return views[-1][0]
+        arrays.append(found)
+        return found.address
 
-    def _memory_of(self, views: list[View]) -> int:
+    def _memory_of(self, arrays: list[Integers]) -> int:
         """Host or device; the arrays must agree."""
-        devices = {str(layout[3]) for _, layout, _ in views}
+        devices = {array.device for array in arrays}
         if devices == {"cpu"}:
             return _abi.MEMORY_HOST
         if devices == {self._device.array_device} and self._device.is_cuda:

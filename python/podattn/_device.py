@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Devices: opened once by name, shared by all plans and threads, kept until the process ends."""
 
-from __future__ import annotations
-
 import ctypes
 from functools import cache
 from typing import Any, NamedTuple
 
-from . import _abi
+from . import _abi, _torch
+from ._errors import ArgumentError
 from ._library import check, lib
-from ._torch import torch
+from ._values import shown
 
 
 class DeviceInfo(NamedTuple):
@@ -39,7 +38,7 @@ class Device:
     def __init__(self, name: str) -> None:
         """Raises ArgumentError (unknown name or option) or NoDeviceError."""
         handle = ctypes.c_void_p()
-        check(lib.pod_device_open(name.encode(), ctypes.byref(handle)))
+        check(lib.pod_device_open(_encoded(name), ctypes.byref(handle)))
         self.handle = handle
         self.info = self._read_info()
         self.is_cuda = self.info.backend == "cuda"
@@ -59,13 +58,24 @@ def _ordinal(name: str) -> int:
     return int(digits) if digits.isdigit() else 0
 
 
+def _encoded(name: str) -> bytes:
+    """As C takes it; raises ArgumentError for what C could not tell from another name."""
+    if "\0" in name:
+        raise ArgumentError(f"device = {name!r} holds a NUL")
+    return name.encode(errors="backslashreplace")
+
+
 def device_name(device: Any) -> str:
     """The library's name of a device: strings pass, a torch.device gets its index."""
+    torch = _torch.find()
     if torch is not None and isinstance(device, torch.device):
         if device.type != "cuda":
             return str(device.type)
-        return f"cuda:{torch.cuda.current_device() if device.index is None else device.index}"
-    return "cuda:0" if device == "cuda" else str(device)
+        is_unknown = device.index is None and torch.cuda.is_available()
+        return f"cuda:{torch.cuda.current_device() if is_unknown else device.index or 0}"
+    if not isinstance(device, str):
+        raise ArgumentError(f"device = {shown(device)} is neither a string nor a torch.device")
+    return "cuda:0" if device == "cuda" else device
 
 
 @cache

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from ._errors import ArgumentError
+from ._values import shown
 
 F32, F16, BF16, F8E4M3 = range(4)
 
@@ -24,19 +26,33 @@ _CODES = {
 _NAMES = {F32: "float32", F16: "float16", BF16: "bfloat16", F8E4M3: "float8_e4m3fn"}
 
 
-def dtype_name(dtype: Any) -> str:
-    """`"float32"` of `"float32"`, `torch.float32`, `numpy.float32` and `numpy.dtype("float32")`."""
-    text = str(dtype)
+def dtype_name(dtype: Any, field: str = "dtype") -> str:
+    """`"float32"` of `"float32"`, `torch.float32`, `numpy.float32` and `numpy.dtype("float32")`.
+
+    A foreign byte order is part of the name, so that it is none of those that are taken.
+    """
     if isinstance(dtype, str):
-        return text
-    if text.startswith("torch."):
-        return text[len("torch.") :]
-    return str(np.dtype(dtype).name)
+        return dtype
+    if type(dtype).__module__ == "torch" and type(dtype).__name__ == "dtype":
+        return str(dtype)[len("torch.") :]
+    if not isinstance(dtype, (np.dtype, type)):
+        raise ArgumentError(f"{field} = {shown(dtype)} is no dtype")
+    try:
+        return _numpy_name(dtype)
+    except Exception:  # whatever the class makes of being asked
+        raise ArgumentError(f"{field} = {shown(dtype)} is no dtype") from None
+
+
+@cache
+def _numpy_name(dtype: Any) -> str:
+    """Kept, since NumPy puts the name together each time."""
+    found = np.dtype(dtype)
+    return found.name if found.isnative else f"{found.name} of foreign byte order"
 
 
 def dtype_code(dtype: Any, field: str = "dtype") -> int:
     """The pod_dtype; raises ArgumentError."""
-    name = dtype_name(dtype)
+    name = dtype_name(dtype, field)
     if name not in _CODES:
         raise ArgumentError(f"{field} {name} is none of float32, float16, bfloat16")
     return _CODES[name]

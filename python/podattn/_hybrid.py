@@ -7,12 +7,13 @@ import threading
 from collections import OrderedDict
 from typing import Any, Optional
 
-from . import _arrays, _memory
-from ._device import device_name
+from . import _arrays, _memory, _torch
+from ._arrays import Layout
 from ._dtypes import dtype_name
 from ._errors import ArgumentError
-from ._plan import Plan, _needs_operator
-from ._torch import torch
+from ._layer import is_heads_first
+from ._plan import Plan, needs_operator
+from ._values import count
 
 _MOST_PLANS = 32
 
@@ -42,54 +43,68 @@ def _bound(count: int) -> int:
     return 1 << max(count - 1, 0).bit_length()
 
 
-def _shape(array: Any, field: str, num_dims: tuple[int, ...]) -> tuple[int, ...]:
-    shape = tuple(getattr(array, "shape", ()))
+def _shape(layout: Layout, field: str, num_dims: tuple[int, ...]) -> tuple[int, ...]:
+    shape = tuple(layout[0])
     if len(shape) not in num_dims:
         raise ArgumentError(f"{field} has shape {shape}; {' or '.join(map(str, num_dims))} dimensions are needed")
     return shape
 
 
-def _pages_of(k_cache: Any, kv_layout: str, page_size: int) -> tuple[int, int, int]:
+def _pages_of(k: Layout, is_hnd: bool, page_size: int) -> tuple[int, int, int]:
     """`(num_pages, page_size, kv_heads)` of a cache."""
-    shape = _shape(k_cache, "k_cache", (3, 4))
+    shape = _shape(k, "k_cache", (3, 4))
     if len(shape) == 3:
         page_size = page_size or 1
         return shape[0] // page_size, page_size, shape[1]
-    tokens, heads = (2, 1) if kv_layout == "HND" else (1, 2)
+    tokens, heads = (2, 1) if is_hnd else (1, 2)
     if page_size not in (0, shape[tokens]):
         raise ArgumentError(f"page_size = {page_size}, but the pages of k_cache hold {shape[tokens]} tokens")
     return shape[0], shape[tokens], shape[heads]
 
 
-def _device_of(q: Any) -> str:
-    if hasattr(q, "device") and _arrays.is_torch(q):
-        return device_name(q.device)
-    return str(_arrays.view(q, "q")[1][3])
+def _requests_of(kv_len: Any) -> tuple[int, bool]:
+    """`(how many, whether the host can read their lengths)`."""
+    if isinstance(kv_len, (list, tuple, range)):
+        return len(kv_len), True
+    layout = _arrays.view(kv_len, "kv_len")[1]
+    return _shape(layout, "kv_len", (1,))[0], str(layout[3]) == "cpu"
 
 
-def plan_once(q: Any, out_dtype: Any, kv_dtype: Any, pages: tuple[int, int, int], kv_layout: str,
-              kv_len: Any, max_kv_len: int) -> Plan:  # fmt: skip
+def _table_pages(page_table: Any) -> int:
+    """Entries per request, of an array or of a list of lists."""
+    if page_table is None:
+        return 1
+    if isinstance(page_table, (list, tuple, range)):
+        return max((len(row) for row in page_table if hasattr(row, "__len__")), default=0)
+    return _shape(_arrays.view(page_table, "page_table")[1], "page_table", (2,))[1]
+
+
+def plan_once(q: Any, out: Any, k: Layout, pages: tuple[int, int, int], kv_layout: str, kv_len: Any,
+              table_pages: int) -> Plan:  # fmt: skip
     """A plan for such a batch, with memory that is this call's alone.
 
     The memory comes from PyTorch's caching allocator where there is one: it is ordered by the stream, and what a
     captured CUDA graph uses stays with the graph.
     """
     _, page_size, kv_heads = pages
-    num_tokens, q_heads, head_dim = _shape(q, "q", (3,))
+    layout = _arrays.view(q, "q")[1]
+    dtype, device = dtype_name(layout[2], "q"), str(layout[3])
+    num_tokens, q_heads, head_dim = _shape(layout, "q", (3,))
+    num_requests, is_host = _requests_of(kv_len)
     plan = _plans.get(
         q_heads=q_heads,
         kv_heads=kv_heads,
         head_dim=head_dim,
         page_size=page_size,
-        max_requests=_bound(len(kv_len)),
+        max_requests=_bound(num_requests),
         max_q_tokens=_bound(num_tokens),
-        max_kv_len=min(_bound(max_kv_len), 1 << 30),
-        dtype=dtype_name(q.dtype),
-        kv_dtype=dtype_name(kv_dtype),
-        out_dtype=dtype_name(q.dtype if out_dtype is None else out_dtype),
-        batch_memory="device" if _arrays.is_torch(kv_len) and kv_len.is_cuda else "host",
+        max_kv_len=min(_bound(max(table_pages, 1) * page_size), 1 << 30),
+        dtype=dtype,
+        kv_dtype=dtype_name(k[2], "k_cache"),
+        out_dtype=dtype if out is None else dtype_name(_arrays.view(out, "out")[1][2], "out"),
+        batch_memory="host" if is_host or device == "cpu" else "device",
         kv_layout=kv_layout,
-        device=_device_of(q),
+        device=device,
     )
     if plan._is_cuda:
         plan._attach_parts(*_memory.allocate(plan._device, plan.workspace_bytes).split(plan.plan_bytes))
@@ -111,8 +126,8 @@ def hybrid_attention(
     kv_layout: str = "NHD",
     page_size: int = 0,
     return_lse: bool = False,
-    scale: float = 0.0,
-    softcap: float = 0.0,
+    scale: Optional[float] = None,
+    softcap: Optional[float] = None,
     sinks: Any = None,
     alibi_slopes: Any = None,
     k_scale: Any = None,
@@ -128,9 +143,9 @@ def hybrid_attention(
         k_cache: `[pages, page_size, kv_heads, head_dim]`, `[pages, kv_heads, page_size, head_dim]` if `kv_layout` is
             "HND", or `[pages * page_size, kv_heads, head_dim]`.
         v_cache: like `k_cache`.
-        q_start: int32 `[n + 1]`.
-        kv_len: int32 `[n]`.
-        page_table: int32 `[n, pages]`; None if request r has the one page r.
+        q_start: `[n + 1]`; int32 on a GPU, any integers on the host.
+        kv_len: `[n]`.
+        page_table: `[n, pages]`; None if request r has the one page r.
         out: like `q`; made if None.
         lse: float32 `[tokens, q_heads]`.
         causal: see `Plan.build`.
@@ -139,7 +154,7 @@ def hybrid_attention(
         page_size: of a cache of three dimensions; 1 if 0.
         return_lse: makes an `lse` if none is given.
         scale: see `Plan.attention`; so are the rest.
-        softcap: 0 is off.
+        softcap: None or 0 is off.
         sinks: float32 `[q_heads]`.
         alibi_slopes: float32 `[q_heads]`.
         k_scale: float32, one element or `[kv_heads]`.
@@ -148,15 +163,17 @@ def hybrid_attention(
     Returns:
         `out`, or `(out, lse)` if an `lse` was given or asked for.
     """
-    if out is None and lse is None and _needs_operator(q):
+    if out is None and lse is None and needs_operator(q):
+        scale, softcap = scale or 0.0, softcap or 0.0  # None is 0
+        torch = _torch.torch
         operator = torch.ops.podattn.hybrid_attention_lse if return_lse else torch.ops.podattn.hybrid_attention
         return operator(q, k_cache, v_cache, q_start, kv_len, page_table, causal, window_tokens, kv_layout, page_size,
                         scale, softcap, sinks, alibi_slopes, k_scale, v_scale)  # fmt: skip
-    pages = _pages_of(k_cache, kv_layout, page_size)
-    table_pages = 1 if page_table is None else _table_pages(page_table)
-    plan = plan_once(
-        q, getattr(out, "dtype", None), k_cache.dtype, pages, kv_layout, kv_len, max(table_pages, 1) * pages[1]
-    )
+    _torch.find()
+    is_hnd = is_heads_first(kv_layout)
+    k = _arrays.view(k_cache, "k_cache")[1]
+    pages = _pages_of(k, is_hnd, count(page_size, "page_size"))
+    plan = plan_once(q, out, k, pages, kv_layout, kv_len, _table_pages(page_table))
     plan.build(
         q_start,
         kv_len,
@@ -164,7 +181,7 @@ def hybrid_attention(
         causal=causal,
         window_tokens=window_tokens,
         num_pages=pages[0],
-        num_q_tokens=q.shape[0],
+        num_q_tokens=_arrays.shape_of(q, "q")[0],
     )
     return plan.attention(
         q,
@@ -180,11 +197,3 @@ def hybrid_attention(
         k_scale=k_scale,
         v_scale=v_scale,
     )
-
-
-def _table_pages(page_table: Any) -> int:
-    """Entries per request, of an array or of a list of lists."""
-    shape: Optional[tuple[int, ...]] = getattr(page_table, "shape", None)
-    if shape is None:
-        return len(page_table[0]) if page_table else 0
-    return _shape(page_table, "page_table", (2,))[1]

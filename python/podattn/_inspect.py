@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Looking inside a built plan: what it decided in numbers, and its work item by item."""
 
-from __future__ import annotations
-
 import ctypes
 from typing import Any, Callable, NamedTuple
 
 from . import _abi
 from ._library import check, lib
+from ._values import int32
 
 
 class PlanInfo(NamedTuple):
@@ -60,7 +59,7 @@ _KINDS = {_abi.WORK_PREFILL: "prefill", _abi.WORK_DECODE: "decode"}
 def read_info(plan: ctypes.c_void_p, mask: int) -> PlanInfo:
     """Of one mask of a built plan."""
     info = _abi.PlanInfo()
-    check(lib.pod_plan_get_info(plan, mask, ctypes.byref(info)))
+    check(lib.pod_plan_get_info(plan, int32(mask, "mask"), ctypes.byref(info)))
     return PlanInfo(*_abi.as_values(info, PlanInfo._fields))
 
 
@@ -76,6 +75,6 @@ def visit_items(plan: ctypes.c_void_p, visitor: Callable[[WorkItem], Any], mask:
             raised.append(error)
             return 1
 
-    check(lib.pod_plan_visit(plan, mask, _abi.VISIT(visit), None))
+    check(lib.pod_plan_visit(plan, int32(mask, "mask"), _abi.VISIT(visit), None))
     if raised:
         raise raised[0]

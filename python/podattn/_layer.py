@@ -7,13 +7,23 @@ import ctypes
 from typing import Any, Optional
 
 from . import _abi, _arrays
-from ._arrays import Dense, Layout
+from ._arrays import Dense, Layout, View
 from ._dtypes import F32, canonical_name
 from ._errors import ArgumentError
 from ._same_layout import Question, same_layout
+from ._values import int32, real, shown
 
 # A layout is asked for in one call from its second time on, and no more often than this made ready to be.
 _MOST_QUESTIONS = 4
+
+_NONE_YET = object()
+
+
+def is_heads_first(kv_layout: Any) -> bool:
+    """Whether it is "HND"; raises ArgumentError if it is neither that nor "NHD"."""
+    if not isinstance(kv_layout, str) or kv_layout not in ("NHD", "HND"):
+        raise ArgumentError(f"kv_layout {shown(kv_layout)} is neither 'NHD' nor 'HND'")
+    return kv_layout == "HND"
 
 
 class Layer:
@@ -40,6 +50,10 @@ class Layer:
         """Whether (q, k, v, out) are laid out as those that the structs' strides are of, which came without an lse."""
         self.is_same_with_lse: Optional[Question] = None
         """Whether (q, k, v, out, lse) are. At most one of the two can be asked."""
+        self.scale: Any = None
+        """As it was given; so are the next two. They are compared by identity, so that nothing is kept that changes."""
+        self.softcap: Any = None
+        self.mask: Any = 0
         self.has_head_values = False
         """Whether the structs hold one."""
 
@@ -59,8 +73,8 @@ class Layer:
     def set_tensors(self, q: Any, k: Any, v: Any, out: Any, lse: Any, stream: int) -> tuple[Any, ...]:
         """Points the structs at the arrays and returns what keeps them alive."""
         view = _arrays.view
-        if not (_arrays.is_writable(out) and _arrays.is_writable(lse)):
-            raise ArgumentError("out or lse is read-only")
+        _arrays.check_writable(out, "out")
+        _arrays.check_writable(lse, "lse")
         tensors, cache = self.tensors, self.cache
         tensors.q, q_layout, q_owner = view(q, "q", stream)
         cache.k, k_layout, k_owner = view(k, "k_cache", stream)
@@ -78,6 +92,15 @@ class Layer:
                 self.is_same_with_lse = same_layout((q, k, v, out, lse))
         return q_owner, k_owner, v_owner, out_owner, lse_owner
 
+    def set_options(self, scale: Any, softcap: Any, mask: Any) -> None:
+        """Sets them; None is 0."""
+        values = real(scale, "scale"), real(softcap, "softcap"), int32(mask, "mask")
+        self.tensors.scale, self.tensors.softcap, self.tensors.mask = values
+        if all(isinstance(value, (int, float, type(None))) for value in (scale, softcap, mask)):
+            self.scale, self.softcap, self.mask = scale, softcap, mask
+        else:
+            self.mask = _NONE_YET  # the next call is looked at
+
     def set_head_values(self, sinks: Any, alibi_slopes: Any, k_scale: Any, v_scale: Any, stream: int) -> list[Any]:
         """Sets the float32 arrays that have a value per head; returns what keeps them alive."""
         owners: list[Any] = []
@@ -86,13 +109,18 @@ class Layer:
             if array is None:
                 setattr(self.tensors, field, None)
                 continue
-            address, layout, owner = _arrays.view(array, field, stream)
-            self._dense(layout, field, (self._limits.q_heads,), F32)
+            address, layout, owner = self._head_values(array, field, stream)
+            self._dense(layout, field, (self._limits.q_heads,), F32, "float32 is needed")
             setattr(self.tensors, field, address)
             owners.append(owner)
         self._set_scales(k_scale, v_scale, stream, owners)
         self.has_head_values = bool(owners)
         return owners
+
+    def _head_values(self, array: Any, field: str, stream: int) -> View:
+        found = _arrays.view(array, field, stream)
+        _arrays.has_grad(found[1], field)
+        return found
 
     def _set_scales(self, k_scale: Any, v_scale: Any, stream: int, owners: list[Any]) -> None:
         counts = {}
@@ -100,7 +128,7 @@ class Layer:
             if array is None:
                 setattr(self.cache, field, None)
                 continue
-            address, layout, owner = _arrays.view(array, field, stream)
+            address, layout, owner = self._head_values(array, field, stream)
             counts[field] = self._num_scales(layout, field)
             setattr(self.cache, field, address)
             owners.append(owner)
@@ -116,13 +144,15 @@ class Layer:
         if len(layout[0]) == 0:
             layout = _arrays.per_row(layout)
         is_one = tuple(layout[0]) == (1,)
-        return self._dense(layout, field, (1 if is_one else self._limits.kv_heads,), F32).shape[0]
+        heads = 1 if is_one else self._limits.kv_heads
+        return self._dense(layout, field, (heads,), F32, "float32 is needed").shape[0]
 
     def _check(self, layouts: tuple[Any, ...]) -> None:
         self._forget()
         limits, tensors, cache = self._limits, self.tensors, self.cache
         q_layout, k_layout, v_layout, out_layout, lse_layout = layouts
         q = self._dense(q_layout, "q", (None, limits.q_heads, limits.head_dim), limits.q_dtype)
+        int32(q.shape[0], "the number of tokens in q")
         out = self._dense(out_layout, "out", (q.shape[0], limits.q_heads, limits.v_head_dim), limits.out_dtype)
         tensors.q_token_stride, tensors.q_head_stride = q.strides[:2]
         tensors.out_token_stride, tensors.out_head_stride = out.strides[:2]
@@ -133,7 +163,9 @@ class Layer:
             v_layout, "v_cache", limits.v_head_dim
         )
         if lse_layout is not None:
-            lse = self._dense(_arrays.per_row(lse_layout), "lse", (q.shape[0], limits.q_heads, 1), F32)
+            _check_shape(tuple(lse_layout[0]), "lse", (q.shape[0], limits.q_heads))
+            rows = _arrays.per_row(lse_layout)
+            lse = self._dense(rows, "lse", (q.shape[0], limits.q_heads, 1), F32, "float32 is needed")
             tensors.lse_token_stride, tensors.lse_head_stride = lse.strides[:2]
         tensors.q_tokens, tensors.out_tokens = (q.shape[0], out.shape[0]) if self._tells_tokens else (0, 0)
         self.num_tokens = q.shape[0]
@@ -141,15 +173,15 @@ class Layer:
         if not _has_grad(layouts):
             self._checked, self._questions_left = layouts, _MOST_QUESTIONS
 
-    def _dense(self, layout: Layout, field: str, shape: tuple[Optional[int], ...], dtype: int) -> Dense:
-        """The layout, if it has that shape (None: any extent), that dtype, and is on the plan's device."""
+    def _dense(self, layout: Layout, field: str, shape: tuple[Optional[int], ...], dtype: int, need: str = "") -> Dense:
+        """The layout, if it has that shape (None: any extent), that dtype, and is on the plan's device.
+
+        `need`: what to say of another dtype, where it is not the plan that asks for it.
+        """
         found = _arrays.dense(layout, field)
-        fits = len(found.shape) == len(shape) and all(b is None or a == b for a, b in zip(found.shape, shape))
-        if not fits:
-            wanted = ", ".join("any" if extent is None else str(extent) for extent in shape)
-            raise ArgumentError(f"{field} has shape {found.shape}; ({wanted}) is needed")
+        _check_shape(found.shape, field, shape)
         if found.dtype != canonical_name(dtype):
-            raise ArgumentError(f"{field} holds {found.dtype}; the plan is for {canonical_name(dtype)}")
+            raise ArgumentError(f"{field} holds {found.dtype}; {need or f'the plan is for {canonical_name(dtype)}'}")
         if found.device != self._device:
             raise ArgumentError(f"{field} is on {found.device}; the plan is on {self._device}")
         return found
@@ -171,6 +203,13 @@ class Layer:
     def _check_num_pages(self, num_pages: int, field: str) -> None:
         if num_pages < self._num_pages:
             raise ArgumentError(f"{field} has {num_pages} pages; the plan is for num_pages = {self._num_pages}")
+
+
+def _check_shape(found: tuple[int, ...], field: str, shape: tuple[Optional[int], ...]) -> None:
+    fits = len(found) == len(shape) and all(b is None or a == b for a, b in zip(found, shape))
+    if not fits:
+        wanted = ", ".join("any" if extent is None else str(extent) for extent in shape)
+        raise ArgumentError(f"{field} has shape {found}; ({wanted}) is needed")
 
 
 def _has_grad(layouts: tuple[Any, ...]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 from pathlib import Path
 
 from ._abi import FUNCTIONS
@@ -38,7 +39,28 @@ def version() -> str:
     return str(lib.pod_version().decode())
 
 
+# The library speaks to C programs: their names for what has another name here.
+_NAMES = {
+    "POD_MEMORY_HOST": "'host'",
+    "POD_MEMORY_DEVICE": "'device'",
+    "pod_plan_build()": "Plan.build()",
+    "workspace.plan": "plan_memory",
+    "workspace.scratch": "scratch",
+    "q_dtype": "dtype",
+    "k is": "k_cache is",
+    "v is": "v_cache is",
+    "is NULL": "has no memory",
+}
+
+
+def _in_python(message: str) -> str:
+    for name, here in _NAMES.items():
+        message = re.sub(rf"\b{re.escape(name)}(?!\w)", here, message)
+    return message
+
+
 def check(status: int) -> None:
     """Raises what a status other than POD_OK means, with the library's message."""
     if status:
-        raise BY_STATUS.get(status, Error)(lib.pod_error_message().decode())
+        # A message that was cut off may end within a character.
+        raise BY_STATUS.get(status, Error)(_in_python(lib.pod_error_message().decode(errors="replace")))

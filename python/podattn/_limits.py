@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What stays fixed while a server runs, and how much memory follows from it."""
 
-from __future__ import annotations
-
 import ctypes
 from typing import Any, NamedTuple, Optional
 
@@ -11,6 +9,7 @@ from ._device import Device, open_device
 from ._dtypes import dtype_code
 from ._errors import ArgumentError
 from ._library import check, lib
+from ._values import int32, shown
 
 _MEMORIES = {"host": _abi.MEMORY_HOST, "device": _abi.MEMORY_DEVICE}
 
@@ -41,23 +40,26 @@ def make_limits(
     batch_memory: str = "host",
 ) -> _abi.Limits:
     """The struct of these arguments of `Plan`, which says what each means."""
-    if batch_memory not in _MEMORIES:
-        raise ArgumentError(f"batch_memory {batch_memory!r} is neither 'host' nor 'device'")
+    if not isinstance(batch_memory, str) or batch_memory not in _MEMORIES:
+        raise ArgumentError(f"batch_memory {shown(batch_memory)} is neither 'host' nor 'device'")
     q_code = dtype_code(dtype)
+    numbers = {
+        "q_heads": q_heads,
+        "kv_heads": kv_heads,
+        "head_dim": head_dim,
+        "page_size": page_size,
+        "max_requests": max_requests,
+        "max_q_tokens": max_q_tokens,
+        "max_kv_len": max_kv_len,
+        "v_head_dim": head_dim if v_head_dim is None else v_head_dim,
+        "max_masks": max_masks,
+    }
     return _abi.Limits(
-        q_heads=q_heads,
-        kv_heads=kv_heads,
-        head_dim=head_dim,
         q_dtype=q_code,
         kv_dtype=q_code if kv_dtype is None else dtype_code(kv_dtype, "kv_dtype"),
         out_dtype=q_code if out_dtype is None else dtype_code(out_dtype, "out_dtype"),
-        page_size=page_size,
-        max_requests=max_requests,
-        max_q_tokens=max_q_tokens,
-        max_kv_len=max_kv_len,
-        v_head_dim=head_dim if v_head_dim is None else v_head_dim,
-        max_masks=max_masks,
         batch_memory=_MEMORIES[batch_memory],
+        **{name: int32(value, name) for name, value in numbers.items()},
     )
 
 

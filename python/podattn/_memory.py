@@ -10,7 +10,9 @@ import numpy as np
 
 from . import _abi, _arrays, _streams
 from ._device import Device, open_device
-from ._errors import ArgumentError, WorkspaceError
+from ._errors import OutOfMemoryError, WorkspaceError
+from ._unique import Unique
+from ._values import integer
 
 
 class Memory(NamedTuple):
@@ -29,13 +31,15 @@ class Memory(NamedTuple):
 def borrow(array: Any, field: str, device: Device, num_bytes: int) -> Memory:
     """At least that many aligned bytes of a caller's array; raises WorkspaceError."""
     address, layout, owner = _arrays.view(array, field)
+    if not _arrays.is_writable(array):
+        raise WorkspaceError(f"{field} is read-only")
     found = _arrays.dense(layout, field)
     if found.device != device.array_device:
         raise WorkspaceError(f"{field} is on {found.device}; the plan is on {device.array_device}")
     if len(found.shape) != 1 or found.dtype not in ("uint8", "int8"):
         raise WorkspaceError(f"{field} has shape {found.shape} of {found.dtype}; a row of bytes is needed")
     skipped = -address % _abi.WORKSPACE_ALIGN
-    usable = found.shape[0] - skipped
+    usable = max(found.shape[0] - skipped, 0)
     if usable < num_bytes:
         raise WorkspaceError(
             f"{field} has {usable} bytes from its first multiple of {_abi.WORKSPACE_ALIGN} on; {num_bytes} are needed"
@@ -46,11 +50,16 @@ def borrow(array: Any, field: str, device: Device, num_bytes: int) -> Memory:
 def allocate(device: Device, num_bytes: int) -> Memory:
     """New bytes: by PyTorch or CuPy on a GPU, by NumPy in the host's memory."""
     wanted = num_bytes + _abi.WORKSPACE_ALIGN
-    array = _streams.allocate_cuda_bytes(wanted, device.ordinal) if device.is_cuda else np.empty(wanted, dtype=np.uint8)
+    if device.is_cuda:
+        return borrow(_streams.allocate_cuda_bytes(wanted, device.ordinal), "workspace", device, num_bytes)
+    try:
+        array = np.empty(wanted, dtype=np.uint8)
+    except (MemoryError, ValueError):
+        raise OutOfMemoryError(f"a workspace of {num_bytes} bytes is more than there is memory for") from None
     return borrow(array, "workspace", device, num_bytes)
 
 
-class Scratch:
+class Scratch(Unique):
     """Memory for partial results that several plans share.
 
     Plans may share it if their calls of `attention` never overlap in time: on a GPU, because all are on one stream; on
@@ -68,8 +77,7 @@ class Scratch:
             ArgumentError: `num_bytes` is negative, or nothing is installed to allocate on that GPU.
             NoDeviceError: the device is not there.
         """
-        if num_bytes < 0:
-            raise ArgumentError(f"num_bytes = {num_bytes} is negative")
+        num_bytes = integer(num_bytes, "num_bytes", range(1 << 63))
         opened = open_device(device)
         self.num_bytes = num_bytes
         """Bytes that a plan may use."""

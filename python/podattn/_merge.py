@@ -7,15 +7,15 @@ import ctypes
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from . import _abi, _arrays, _streams
+from . import _abi, _arrays, _streams, _torch
 from ._arrays import Dense
 from ._device import open_device
 from ._dtypes import F32, dtype_code
 from ._errors import ArgumentError
 from ._library import check, lib
-from ._plan import _needs_operator
+from ._plan import needs_operator
 from ._results import empty
-from ._torch import torch
+from ._values import int32, shown
 
 
 def merge(
@@ -43,9 +43,10 @@ def merge(
         UnsupportedError: autograd would need a backward pass.
         DeviceError: the driver reported an error.
     """
+    outs, lses = _listed(outs, "outs"), _listed(lses, "lses")
     if not outs or len(outs) != len(lses):
         raise ArgumentError(f"outs has {len(outs)} arrays, lses {len(lses)}; as many are needed, and at least one")
-    if _needs_operator(outs[0]):
+    if needs_operator(outs[0]):
         return _merge_by_operator(outs, lses, out, lse)
     layout = _arrays.view(outs[0], "outs[0]")[1]
     shape, place = tuple(layout[0]), str(layout[3])
@@ -53,24 +54,24 @@ def merge(
         raise ArgumentError(f"outs[0] has shape {shape}; three dimensions are needed")
     dtype = dtype_code(layout[2], "outs[0]")
     device = open_device(place)
-    handle = 0
-    if device.is_cuda:
-        handle = _streams.current_stream(outs[0], device.ordinal) if stream is None else _streams.stream_handle(stream)
+    handle = 0 if stream is None else _streams.stream_handle(stream)
+    if device.is_cuda and stream is None:
+        handle = _streams.current_stream(outs[0], device.ordinal)
     if out is None:
         out = empty(outs[0], shape, dtype, place)
     if lse is None:
         lse = empty(outs[0], shape[:2], F32, place)
-    if not (_arrays.is_writable(out) and _arrays.is_writable(lse)):
-        raise ArgumentError("out or lse is read-only")
+    _arrays.check_writable(out, "out")
+    _arrays.check_writable(lse, "lse")
     part_outs, part, out_owners = _read_all(outs, "outs", shape, place, handle)
     part_lses, part_lse, lse_owners = _read_all(lses, "lses", shape[:2], place, handle)
     found = _read(out, "out", shape, place, handle)
     found_lse = _read(lse, "lse", shape[:2], place, handle)
     parts = _abi.Parts(
         num_parts=len(outs),
-        num_tokens=shape[0],
-        q_heads=shape[1],
-        head_dim=shape[2],
+        num_tokens=int32(shape[0], "the number of tokens"),
+        q_heads=int32(shape[1], "the number of heads"),
+        head_dim=int32(shape[2], "head_dim"),
         part_dtype=dtype,
         out_dtype=dtype_code(found.layout.dtype, "out"),
         part_outs=ctypes.addressof(part_outs),
@@ -82,14 +83,22 @@ def merge(
     parts.part_lse_token_stride, parts.part_lse_head_stride = part_lse.strides[:2]
     parts.out_token_stride, parts.out_head_stride = found.layout.strides[:2]
     parts.lse_token_stride, parts.lse_head_stride = found_lse.layout.strides[:2]
-    check(lib.pod_merge(device.handle, ctypes.byref(parts), handle))
+    if shape[0]:  # PyTorch's arrays without elements have no address
+        check(lib.pod_merge(device.handle, ctypes.byref(parts), handle))
     del found, found_lse, out_owners, lse_owners  # kept until here
     return out, lse
 
 
+def _listed(arrays: Any, field: str) -> list[Any]:
+    try:
+        return list(arrays)
+    except Exception:  # whatever an array's maker raises of one that cannot be taken apart
+        raise ArgumentError(f"{field} = {shown(arrays)} is no sequence of arrays") from None
+
+
 def _merge_by_operator(outs: Sequence[Any], lses: Sequence[Any], out: Any, lse: Any) -> tuple[Any, Any]:
     """The same call as an operator of PyTorch, for its compiler and its other tracers."""
-    merged, merged_lse = torch.ops.podattn.merge(list(outs), list(lses))
+    merged, merged_lse = _torch.torch.ops.podattn.merge(list(outs), list(lses))
     return merged if out is None else out.copy_(merged), merged_lse if lse is None else lse.copy_(merged_lse)
 
 

@@ -9,34 +9,52 @@ import weakref
 from collections.abc import Sequence
 from typing import Any, Callable, Optional
 
-from . import _abi, _arrays, _memory, _streams
+from . import _abi, _arrays, _memory, _streams, _torch
 from ._batch import Batch, Mask
 from ._device import Device, open_device
-from ._dtypes import F32, canonical_name
+from ._dtypes import BF16, F16, F32, canonical_name
 from ._errors import ArgumentError, StateError, UnsupportedError
 from ._inspect import PlanInfo, WorkItem, read_info, visit_items
-from ._layer import Layer
+from ._layer import Layer, is_heads_first
 from ._library import check, lib
 from ._limits import ask_workspace_bytes, make_limits
 from ._memory import Memory, Scratch, Word
 from ._results import empty
-from ._torch import torch
+from ._unique import Unique
+from ._values import count, flag
 
 _next_id = itertools.count(1)
 _alive: weakref.WeakValueDictionary[int, Plan] = weakref.WeakValueDictionary()
 
 _attention = lib.pod_attention
-_is_compiling = torch.compiler.is_compiling if torch is not None else (lambda: False)
-_plain_tensors = (torch.Tensor, torch.nn.Parameter) if torch is not None else ()
-_torch_stream = _streams.torch_stream or (lambda ordinal: 0)
+# Of PyTorch, once it is found.
+_torch_dtypes: dict[int, Any] = {}
+_plain_tensors: tuple[type, ...] = ()
 
 
-def _needs_operator(q: Any) -> bool:
+def _is_compiling() -> bool:
+    return False
+
+
+@_torch.when_found
+def _use_torch(torch: Any) -> None:
+    global _is_compiling, _plain_tensors
+    _is_compiling = torch.compiler.is_compiling
+    _plain_tensors = (torch.Tensor, torch.nn.Parameter)
+    _torch_dtypes.update((code, getattr(torch, canonical_name(code))) for code in (F32, F16, BF16))
+
+
+def needs_operator(q: Any) -> bool:
     """While PyTorch traces or compiles, the call has to be one of its operators."""
-    return _is_compiling() or (type(q) not in _plain_tensors and _arrays.is_torch(q))
+    return _is_compiling() or (type(q) not in _plain_tensors and _arrays.is_torch(q) and is_traced(q))
 
 
-class Plan:
+def is_traced(tensor: Any) -> bool:
+    """Whether a subclass of torch.Tensor stands for one, as fake tensors do, or is one by another name."""
+    return type(tensor).__torch_dispatch__ is not _torch.torch.Tensor.__torch_dispatch__
+
+
+class Plan(Unique):
     """Plans a step once; every layer of the step then calls `attention`.
 
     A plan is made for shapes that stay fixed while a server runs, and for the largest batch. It and its memory belong
@@ -95,8 +113,8 @@ class Plan:
             UnsupportedError: the device cannot do that dtype or head_dim.
             NoDeviceError: the device is not there.
         """
-        if kv_layout not in ("NHD", "HND"):
-            raise ArgumentError(f"kv_layout {kv_layout!r} is neither 'NHD' nor 'HND'")
+        _torch.find()
+        is_hnd = is_heads_first(kv_layout)
         self._limits = make_limits(
             q_heads=q_heads,
             kv_heads=kv_heads,
@@ -119,11 +137,11 @@ class Plan:
         self._is_cuda = self._device.is_cuda
         self._ordinal = self._device.ordinal
         self._is_built = False
-        self._num_pages = num_pages
+        self._num_pages = None if num_pages is None else count(num_pages, "num_pages")
         self._num_q_tokens = 0
         self._batch = Batch(self._limits, self._device)
         self._batch_owners: tuple[Any, ...] = ()
-        self._layer = Layer(self._limits, self._device.array_device, kv_layout == "HND")
+        self._layer = Layer(self._limits, self._device.array_device, is_hnd)
         self._memory: Optional[tuple[Memory, Memory]] = None
         self._bad_request: Optional[Word] = None
         self.plan_bytes, self.scratch_bytes = ask_workspace_bytes(self._device, self._limits)
@@ -132,8 +150,7 @@ class Plan:
         """Bytes of both parts together."""
         self.v_head_dim = int(self._limits.v_head_dim)
         """Elements per head of values and results."""
-        self.out_torch_dtype = torch and getattr(torch, canonical_name(self._limits.out_dtype))
-        """PyTorch's dtype of the results; None without PyTorch."""
+        self._out_code = int(self._limits.out_dtype)
         self.plan_id = next(_next_id)
         """The number by which `torch.ops.podattn` knows this plan."""
         _alive[self.plan_id] = self
@@ -142,6 +159,15 @@ class Plan:
             self._attach_parts(
                 *_memory.borrow(workspace, "workspace", self._device, self.workspace_bytes).split(self.plan_bytes)
             )
+
+    def __repr__(self) -> str:
+        """Its limits, and what it was built for."""
+        limits = self._limits
+        names = ("q_heads", "kv_heads", "head_dim", "page_size", "max_requests", "max_q_tokens", "max_kv_len")
+        shown = [f"{name}={getattr(limits, name)}" for name in names]
+        dtypes = "/".join(dict.fromkeys(canonical_name(code) for code in (limits.q_dtype, limits.kv_dtype)))
+        state = f"built for {self._batch.struct.num_requests} requests" if self._is_built else "not built"
+        return f"<podattn.Plan {', '.join(shown)}, {dtypes} on {self._device.array_device}, {state}>"
 
     # ---- memory ----
 
@@ -208,10 +234,11 @@ class Plan:
     ) -> None:
         """Plans one step of `n` requests: prefills, decodes and empty ones, in any order.
 
-        The arrays are int32, all in the host's memory (sequences of numbers too) or all on the plan's GPU. On the GPU
-        they are not read by the host: a captured CUDA graph replays with new values, and a request that is wrong yields
-        zeros (see `bad_request` and `check`). They must stay as they are until the step's last `attention` has
-        finished. If this raises, the plan has to be built again before `attention`.
+        The arrays are all in the host's memory or all on the plan's GPU. On the host they are of any integers, or
+        sequences of numbers, and copied: they may change once this returns. On the GPU they are int32, are not read by
+        the host, and must stay as they are until the step's last `attention` has finished: a captured CUDA graph
+        replays with new values, and a request that is wrong yields zeros (see `bad_request` and `check`). If this
+        raises, the plan has to be built again before `attention`.
 
         Args:
             q_start: `[n + 1]`; request r owns the query tokens `[q_start[r], q_start[r + 1])`; `q_start[0]` is 0.
@@ -235,26 +262,31 @@ class Plan:
             DeviceError: the driver reported an error.
         """
         self._is_built = False
+        _torch.find()
+        single = Mask(flag(causal, "causal"), count(window_tokens, "window_tokens"))
         if masks is None:
-            masks = (Mask(causal, window_tokens),)
-        elif causal is not True or window_tokens != 0:
+            masks = (single,)
+        elif single != Mask():
             raise ArgumentError("causal and window_tokens are given beside masks, which say it for each")
         if num_pages is None:
             num_pages = self._num_pages
         if num_pages is None:
             raise ArgumentError("num_pages is None, and the plan was made without it")
+        num_pages = count(num_pages, "num_pages")
+        tells_tokens = num_q_tokens is not None
+        num_q_tokens = count(num_q_tokens, "num_q_tokens") if tells_tokens else 0
         if self._memory is None:
             self.attach()
         handle = self._stream(stream, q_start)
         owners = self._batch.set(q_start, kv_len, page_table, masks, handle)
         struct = self._batch.struct
-        struct.num_pages, struct.num_q_tokens = num_pages, num_q_tokens or 0
+        struct.num_pages, struct.num_q_tokens = num_pages, num_q_tokens
         check(lib.pod_plan_build(self._handle, self._batch.address, handle))
         is_host = struct.memory == _abi.MEMORY_HOST
         self._batch_owners = owners
         self._num_pages = num_pages
-        self._num_q_tokens = _arrays.read_int32(struct.q_start, struct.num_requests) if is_host else num_q_tokens or 0
-        self._layer.set_batch(num_pages, is_host or bool(num_q_tokens))
+        self._num_q_tokens = int(owners[0][-1]) if is_host else num_q_tokens
+        self._layer.set_batch(num_pages, is_host or tells_tokens)
         self._is_built = True
 
     def _check_built(self) -> None:
@@ -311,8 +343,8 @@ class Plan:
         lse: Any = None,
         *,
         return_lse: bool = False,
-        scale: float = 0.0,
-        softcap: float = 0.0,
+        scale: Optional[float] = None,
+        softcap: Optional[float] = None,
         sinks: Any = None,
         alibi_slopes: Any = None,
         k_scale: Any = None,
@@ -327,15 +359,15 @@ class Plan:
         each is dense. There is no backward pass.
 
         Args:
-            q: `[tokens, q_heads, head_dim]` of the plan's `dtype`.
+            q: `[tokens, q_heads, head_dim]` of the plan's `dtype`; may have more tokens than the batch.
             k_cache: `[num_pages, page_size, kv_heads, head_dim]` of `kv_dtype`, or its heads and tokens swapped if the
                 plan's layout is "HND"; or `[num_pages * page_size, kv_heads, head_dim]`, one row per token.
             v_cache: like `k_cache`, of `v_head_dim`, with strides of its own.
             out: like `q`, of `v_head_dim` and `out_dtype`; overlaps no input; made if None.
             lse: float32 `[tokens, q_heads]`: the natural logarithm of each row's sum of exponentials.
             return_lse: makes an `lse` if none is given.
-            scale: score = scale * <q, k>; 0 means 1 / sqrt(head_dim).
-            softcap: if not 0, score = softcap * tanh(score / softcap).
+            scale: score = scale * <q, k>; None or 0 means 1 / sqrt(head_dim).
+            softcap: if neither None nor 0, score = softcap * tanh(score / softcap).
             sinks: float32 `[q_heads]`: a score that joins each row's softmax without a value.
             alibi_slopes: float32 `[q_heads]`: score += slope * (key position - query position).
             k_scale: float32, one element or `[kv_heads]`: keys are multiplied by it.
@@ -345,6 +377,7 @@ class Plan:
 
         Returns:
             `out`, or `(out, lse)` if an `lse` was given or asked for. Rows that see no key are 0, their lse is -inf.
+            Rows behind the batch's tokens are not written.
 
         Raises:
             ArgumentError: shape, dtype, device or strides are wrong; names the array and what is needed.
@@ -353,7 +386,7 @@ class Plan:
             DeviceError: the driver reported an error.
         """
         is_plain = type(q) in _plain_tensors
-        if _is_compiling() or (not is_plain and _arrays.is_torch(q)):
+        if _is_compiling() if is_plain else needs_operator(q):
             if stream is not None:
                 raise UnsupportedError("stream is not supported while PyTorch traces; make it the current one instead")
             return self._attention_operator(
@@ -363,11 +396,12 @@ class Plan:
             self._check_built()
         handle = 0
         if self._is_cuda:
-            handle = _torch_stream(self._ordinal) if is_plain and stream is None else self._stream(stream, q)
+            is_torch = is_plain and stream is None
+            handle = _streams.torch_stream(self._ordinal) if is_torch else self._stream(stream, q)
         layer = self._layer
         if out is None:
             out = self._empty_out(q)
-        if return_lse and lse is None:
+        if return_lse is not False and flag(return_lse, "return_lse") and lse is None:
             lse = empty(q, _arrays.shape_of(q, "q")[:2], F32, self._device.array_device)
         owners: Sequence[Any] = ()
         head_owners: Sequence[Any] = ()
@@ -380,7 +414,8 @@ class Plan:
                 tensors.lse = lse.data_ptr()
         else:
             owners = layer.set_tensors(q, k_cache, v_cache, out, lse, handle)
-        tensors.scale, tensors.softcap, tensors.mask = scale, softcap, mask
+        if scale is not layer.scale or softcap is not layer.softcap or mask is not layer.mask:
+            layer.set_options(scale, softcap, mask)
         if layer.has_head_values or not (sinks is alibi_slopes is k_scale is v_scale is None):
             head_owners = layer.set_head_values(sinks, alibi_slopes, k_scale, v_scale, handle)
         num_tokens = layer.num_tokens
@@ -395,7 +430,7 @@ class Plan:
 
     def _stream(self, stream: Any, array: Any) -> int:
         if not self._is_cuda:
-            return 0
+            return 0 if stream is None else _streams.stream_handle(stream)
         return _streams.current_stream(array, self._ordinal) if stream is None else _streams.stream_handle(stream)
 
     def _empty_out(self, q: Any) -> Any:
@@ -407,7 +442,7 @@ class Plan:
 
     def _empty_traced(self, q: Any) -> Any:
         """Room for a result, for PyTorch's tracers."""
-        return q.new_empty((*q.shape[:-1], self.v_head_dim), dtype=self.out_torch_dtype)
+        return q.new_empty((*q.shape[:-1], self.v_head_dim), dtype=_torch_dtypes[self._out_code])
 
     def _attention_operator(
         self,
@@ -417,8 +452,8 @@ class Plan:
         out: Any,
         lse: Any,
         return_lse: bool,
-        scale: float,
-        softcap: float,
+        scale: Optional[float],
+        softcap: Optional[float],
         sinks: Any,
         alibi_slopes: Any,
         k_scale: Any,
@@ -426,16 +461,17 @@ class Plan:
         mask: int,
     ) -> Any:
         """The same call as an operator of PyTorch, for its compiler and its other tracers."""
+        scale, softcap = scale or 0.0, softcap or 0.0  # None is 0
         options = (self.plan_id, scale, softcap, sinks, alibi_slopes, k_scale, v_scale, mask)
         if out is None and lse is None:
             if return_lse:
-                return torch.ops.podattn.attention_lse(q, k_cache, v_cache, *options)
-            return torch.ops.podattn.attention(q, k_cache, v_cache, *options)
+                return _torch.torch.ops.podattn.attention_lse(q, k_cache, v_cache, *options)
+            return _torch.torch.ops.podattn.attention(q, k_cache, v_cache, *options)
         if out is None:
             out = self._empty_traced(q)
         if lse is None and return_lse:
-            lse = q.new_empty(q.shape[:2], dtype=torch.float32)
-        torch.ops.podattn.attention_out(out, lse, q, k_cache, v_cache, *options)
+            lse = q.new_empty(q.shape[:2], dtype=_torch_dtypes[F32])
+        _torch.torch.ops.podattn.attention_out(out, lse, q, k_cache, v_cache, *options)
         return out if lse is None else (out, lse)
 
 

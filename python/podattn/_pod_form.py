@@ -3,7 +3,8 @@
 
 The library takes one base address for keys and one for values. Two caches become one cache of more pages: page numbers
 count steps of a stride that divides the distance between the two and the distances between their own pages. Nothing is
-moved; pages may overlap in address, as only those that the page table names are read.
+moved; pages may overlap in address, as only those that the page table names are read. Where there is no such stride, it
+is two calls, one after the other.
 """
 
 from __future__ import annotations
@@ -11,34 +12,12 @@ from __future__ import annotations
 from math import gcd
 from typing import Any, NamedTuple, Optional
 
+from . import _arrays, _pod_parts, _torch
 from ._arrays import Borrowed
 from ._errors import ArgumentError, UnsupportedError
 from ._hybrid import plan_once
-from ._torch import torch
-
-
-class _Part(NamedTuple):
-    """The prefills, or the decodes."""
-
-    name: str
-    q: Any
-    k: Any
-    v: Any
-    seqlens: Any
-    rows: Any
-    block_table: Any
-
-    @property
-    def num_requests(self) -> int:
-        return int(self.q.shape[0])
-
-    @property
-    def q_len(self) -> int:
-        return int(self.q.shape[1])
-
-    @property
-    def num_tokens(self) -> int:
-        return self.num_requests * self.q_len
+from ._pod_parts import Part
+from ._values import flag, int32, real, shown
 
 
 class _Pages(NamedTuple):
@@ -65,7 +44,7 @@ def fused_attention_with_kvcache(
     softmax_scale: Optional[float] = None,
     causal: bool = False,
     window_size: tuple[int, int] = (-1, -1),
-    softcap: float = 0.0,
+    softcap: Optional[float] = None,
     alibi_slopes: Any = None,
     return_softmax_lse: bool = False,
 ) -> tuple[Any, ...]:
@@ -75,9 +54,11 @@ def fused_attention_with_kvcache(
     `num_splits_d`, `fused_params`) do not exist here: the planner decides. New keys and values are written into the
     cache before the call. `Plan` saves the planning of all layers but one, and lets one batch hold any mix of requests.
 
-    Caches are not copied. Two caches at two addresses have to have the same token and head strides, and to be as far
-    apart in their keys as in their values, as two slices of one tensor are. Queries are copied together unless one
-    part directly follows the other in memory.
+    Caches are not copied. For one fused call, two caches at two addresses need the same token and head strides, and
+    have to be as far apart in their keys as in their values, as two slices of one tensor are. Where they are not, or
+    only one is paged, or their pages differ in size, the two parts are computed by two calls, one after the other: the
+    results are the same, but nothing is fused. Queries are copied together unless one part directly follows the other
+    in memory.
 
     Args:
         q_p: `[prefills, tokens, q_heads, head_dim]`, or None.
@@ -87,16 +68,17 @@ def fused_attention_with_kvcache(
         q_d: `[decodes, tokens, q_heads, head_dim]`, or None.
         k_cache_d: like `k_cache_p`, for the decodes.
         v_cache_d: like `k_cache_d`.
-        cache_seqlens_p: context tokens of each prefill, its new ones included: int32 `[prefills]`, a number for all, or
-            None for the whole cache. On a GPU they should lie there; lengths beyond a cache are then not noticed.
+        cache_seqlens_p: context tokens of each prefill, its new ones included: integers `[prefills]`, a number for all,
+            or None for the whole cache. On a GPU they should lie there, as int32; lengths beyond a cache are then not
+            noticed.
         cache_seqlens_d: the same of each decode.
-        cache_batch_idx: int32 `[decodes]`: the row of `k_cache_d` that each decode has; None: row i.
-        block_table_p: int32 `[prefills, pages]`. Both block tables, or none.
-        block_table_d: int32 `[decodes, pages]`.
+        cache_batch_idx: `[decodes]`: the row of `k_cache_d` that each decode has; None: row i.
+        block_table_p: `[prefills, pages]`.
+        block_table_d: `[decodes, pages]`. Of pages that are none of the part's cache, a GPU computes zeros.
         softmax_scale: None is 1 / sqrt(head_dim).
         causal: aligned to the last token of the context.
         window_size: keys to the left and right that a query sees beside its own; -1 is all. To the right, 0 or -1.
-        softcap: 0 is off.
+        softcap: None or 0 is off.
         alibi_slopes: float32 `[q_heads]`.
         return_softmax_lse: also returns `[requests, q_heads, tokens]` float32 of both.
 
@@ -104,27 +86,42 @@ def fused_attention_with_kvcache(
         `(out_p, out_d)`, shaped like the queries, None for what was None; then `lse_p, lse_d` if asked for.
 
     Raises:
-        UnsupportedError: the two caches cannot be one range of pages; the message says why.
-        ArgumentError: shapes, dtypes, devices or lengths are wrong.
+        UnsupportedError: the window reaches to the right, or autograd would need a backward pass.
+        ArgumentError: shapes, dtypes, devices, lengths or pages are wrong; names the argument.
     """
-    if torch is None:
-        raise UnsupportedError("fused_attention_with_kvcache takes tensors of PyTorch, which is not installed")
-    parts = [
-        _Part("p", q_p, k_cache_p, v_cache_p, cache_seqlens_p, None, block_table_p),
-        _Part("d", q_d, k_cache_d, v_cache_d, cache_seqlens_d, cache_batch_idx, block_table_d),
+    causal, window_tokens = _mask(flag(causal, "causal"), window_size)
+    return_softmax_lse = flag(return_softmax_lse, "return_softmax_lse")
+    if softmax_scale is not None and real(softmax_scale, "softmax_scale") == 0:
+        raise ArgumentError("softmax_scale = 0 makes every score 0; None is 1 / sqrt(head_dim)")
+    given = [
+        ("p", q_p, k_cache_p, v_cache_p, cache_seqlens_p, None, block_table_p),
+        ("d", q_d, k_cache_d, v_cache_d, cache_seqlens_d, cache_batch_idx, block_table_d),
     ]
-    present = [part for part in parts if part.q is not None]
-    if not present:
+    parts = [_pod_parts.read(*part, causal) for part in given if part[1] is not None]
+    if not parts:
         raise ArgumentError("q_p and q_d are both None")
-    for part in present:
-        _check_part(part)
-    causal, window_tokens = _mask(causal, window_size)
-    q = _pack_queries([part.q for part in present])
-    k, v, pages = _join_caches(present)
-    starts, lengths, table = _requests(present, pages)
-    plan = plan_once(
-        q, None, k.dtype, (k.shape[0], k.shape[1], k.shape[2]), "NHD", lengths, table.shape[1] * k.shape[1]
-    )
+    _check_alike(parts)
+    calls = [parts] if _are_one_cache(parts) else [[part] for part in parts]
+    options = {"scale": softmax_scale, "softcap": softcap, "alibi_slopes": alibi_slopes}
+    found = {
+        part.name: result
+        for together in calls
+        for part, result in zip(together, _attend(together, causal, window_tokens, return_softmax_lse, options))
+    }
+    nothing = (None, None)
+    outs, lses = zip(found.get("p", nothing), found.get("d", nothing))
+    return (*outs, *lses) if return_softmax_lse else outs
+
+
+def _attend(
+    parts: list[Part], causal: bool, window_tokens: int, needs_lse: bool, options: dict[str, Any]
+) -> list[tuple[Any, Any]]:
+    """`(out, lse)` of each part, by one call."""
+    q = _pack_queries([part.q for part in parts])
+    k, v, pages = _join_caches(parts)
+    starts, lengths, table = _requests(parts, pages)
+    k_layout = _arrays.view(k, "k_cache")[1]
+    plan = plan_once(q, None, k_layout, tuple(k.shape[:3]), "NHD", lengths, table.shape[1])
     plan.build(
         starts,
         lengths,
@@ -134,44 +131,32 @@ def fused_attention_with_kvcache(
         num_pages=k.shape[0],
         num_q_tokens=q.shape[0],
     )
-    out = torch.empty(q.shape, dtype=present[0].q.dtype, device=present[0].q.device)
-    lse = torch.empty(q.shape[:2], dtype=torch.float32, device=out.device) if return_softmax_lse else None
-    plan.attention(q, k, v, out, lse, scale=softmax_scale or 0.0, softcap=softcap, alibi_slopes=alibi_slopes)
-    outs = _split(parts, out)
-    return outs if lse is None else (*outs, *(x if x is None else x.transpose(1, 2) for x in _split(parts, lse)))
+    first = parts[0].q
+    out = first.new_empty(q.shape)
+    lse = first.new_empty(q.shape[:2], dtype=_torch.torch.float32) if needs_lse else None
+    plan.attention(q, k, v, out, lse, **options)
+    lses = [None] * len(parts) if lse is None else [rows.transpose(1, 2) for rows in _split(parts, lse)]
+    return list(zip(_split(parts, out), lses))
 
 
-def _check_part(part: _Part) -> None:
-    for field, tensor in (("q", part.q), ("k_cache", part.k), ("v_cache", part.v)):
-        if tensor is None or tensor.dim() != 4:
-            shape = None if tensor is None else tuple(tensor.shape)
-            raise ArgumentError(f"{field}_{part.name} has shape {shape}; four dimensions are needed")
-    if part.k.shape != part.v.shape:
-        raise ArgumentError(
-            f"k_cache_{part.name} has shape {tuple(part.k.shape)}, v_cache_{part.name} {tuple(part.v.shape)}"
-        )
-    if part.q_len == 0:
-        raise ArgumentError(f"q_{part.name} has no tokens")
-    most = part.k.shape[1]
-    if part.block_table is None and _longest(part) > most:
-        raise ArgumentError(f"cache_seqlens_{part.name} reaches {_longest(part)}, but the cache holds {most} tokens")
-
-
-def _longest(part: _Part) -> int:
-    """Of the lengths that the host knows."""
-    if isinstance(part.seqlens, int):
-        return part.seqlens
-    if part.seqlens is None or part.seqlens.is_cuda or part.seqlens.numel() == 0:
-        return 0
-    return int(part.seqlens.max())
-
-
-def _mask(causal: bool, window_size: tuple[int, int]) -> tuple[bool, int]:
+def _mask(causal: bool, window_size: Any) -> tuple[bool, int]:
     """`(causal, window_tokens)` of the library."""
-    left, right = window_size
+    try:
+        left, right = window_size
+    except Exception:  # whatever it raises
+        raise ArgumentError(f"window_size = {shown(window_size)} is no pair of integers") from None
+    left, right = int32(left, "window_size[0]"), int32(right, "window_size[1]")
     if right not in (-1, 0):
         raise UnsupportedError(f"window_size = {window_size}: a window to the right of the query is not supported")
-    return causal or right == 0, 0 if left < 0 else left + 1
+    return causal or right == 0, 0 if left < 0 else int32(left + 1, "window_size[0] + 1")
+
+
+def _check_alike(parts: list[Part]) -> None:
+    first = parts[0]
+    for part in parts[1:]:
+        for field, a, b in (("q", first.q, part.q), ("k_cache", first.k, part.k), ("v_cache", first.v, part.v)):
+            if a.dtype != b.dtype or a.device != b.device or a.shape[2:] != b.shape[2:]:
+                raise ArgumentError(f"{field}_p and {field}_d differ in dtype, device, heads or head_dim")
 
 
 # ---- queries ----
@@ -187,49 +172,56 @@ def _pack_queries(queries: list[Any]) -> Any:
     if is_alike and second.data_ptr() == end and first.stride() == second.stride():
         shape = (first.shape[0] + second.shape[0], *first.shape[1:])
         return Borrowed(first.data_ptr(), shape, first.stride(), first.dtype, first.device, queries)
-    return torch.cat(flat)
+    return _torch.torch.cat(flat)
 
 
-def _split(parts: list[_Part], packed: Any) -> tuple[Any, Any]:
+def _split(parts: list[Part], packed: Any) -> list[Any]:
     """Each part's rows, in the shape of its queries."""
-    found: list[Any] = []
-    begin = 0
-    for part in parts:
-        if part.q is None:
-            found.append(None)
-            continue
-        end = begin + part.num_tokens
-        found.append(packed[begin:end].view(part.num_requests, part.q_len, *packed.shape[1:]))
-        begin = end
-    return found[0], found[1]
+    rows = packed.split([part.num_tokens for part in parts])
+    return [found.view(part.num_requests, part.q_len, *packed.shape[1:]) for part, found in zip(parts, rows)]
 
 
 # ---- caches ----
 
 
-def _distance(tensor: Any, base: Any) -> int:
-    """In elements."""
-    num_bytes = tensor.data_ptr() - base.data_ptr()
-    if num_bytes % tensor.element_size():
-        raise UnsupportedError("the two caches are no whole number of elements apart")
-    return int(num_bytes // tensor.element_size())
+def _are_one_cache(parts: list[Part]) -> bool:
+    """Whether one page table can name the pages of all."""
+    first, last = parts[0], parts[-1]
+    if len(parts) == 1:
+        return True
+    if any(part.k.shape[0] > 1 and part.k.stride(0) != part.v.stride(0) for part in parts):
+        return False
+    if first.k.stride()[1:] != last.k.stride()[1:] or first.v.stride()[1:] != last.v.stride()[1:]:
+        return False
+    is_paged = first.block_table is not None
+    if is_paged != (last.block_table is not None) or (is_paged and first.k.shape[1] != last.k.shape[1]):
+        return False
+    apart = last.k.data_ptr() - first.k.data_ptr()
+    if apart != last.v.data_ptr() - first.v.data_ptr() or apart % first.k.element_size():
+        return False
+    return max(place.num_pages for place in _places(parts)[1]) < 1 << 31
 
 
-def _join_caches(parts: list[_Part]) -> tuple[Borrowed, Borrowed, list[_Pages]]:
-    """All caches as one of more pages, with each part's place in it."""
-    base = min(parts, key=lambda part: part.k.data_ptr())
-    stride = 0
-    for part in parts:
-        _check_joinable(part, base)
-        stride = gcd(stride, _distance(part.k, base.k), part.k.stride(0) if part.k.shape[0] > 1 else 0)
+def _places(parts: list[Part]) -> tuple[int, list[_Pages]]:
+    """`(stride, place of each)`: the stride of a page in elements, and where each part's pages lie then."""
+    base = min(part.k.data_ptr() for part in parts)
+    distances = [(part.k.data_ptr() - base) // part.k.element_size() for part in parts]
+    steps = [part.k.stride(0) if part.k.shape[0] > 1 else 0 for part in parts]
+    stride = gcd(*distances, *steps)
     pages = []
-    for part in parts:
-        shift = _distance(part.k, base.k) // stride if stride else 0
-        step = part.k.stride(0) // stride if part.k.shape[0] > 1 else 1
-        pages.append(_Pages(shift, step, shift + (part.k.shape[0] - 1) * step + 1))
+    for part, distance, step in zip(parts, distances, steps):
+        shift, step = (distance // stride, step // stride or 1) if stride else (0, 1)
+        pages.append(_Pages(shift, step, shift + max(part.k.shape[0] - 1, 0) * step + 1))
+    return stride, pages
+
+
+def _join_caches(parts: list[Part]) -> tuple[Any, Any, list[_Pages]]:
+    """The caches as one of more pages, with each part's place in it."""
+    if len(parts) == 1:
+        return parts[0].k, parts[0].v, [_Pages(0, 1, int(parts[0].k.shape[0]))]
+    stride, pages = _places(parts)
+    base = min(parts, key=lambda part: int(part.k.data_ptr()))
     num_pages = max(entry.num_pages for entry in pages)
-    if num_pages >= 1 << 31:
-        raise UnsupportedError(f"the two caches are {num_pages} pages of {stride} elements apart; 32 bits count pages")
     page_size = max(part.k.shape[1] for part in parts)
     owners = [(part.k, part.v) for part in parts]
 
@@ -241,39 +233,14 @@ def _join_caches(parts: list[_Part]) -> tuple[Borrowed, Borrowed, list[_Pages]]:
     return borrow(base.k), borrow(base.v), pages
 
 
-def _check_joinable(part: _Part, base: _Part) -> None:
-    if part.k.shape[0] > 1 and part.k.stride(0) != part.v.stride(0):
-        raise UnsupportedError(
-            f"k_cache_{part.name} has stride {part.k.stride(0)} in its first dimension, v_cache_{part.name} "
-            f"{part.v.stride(0)}; one page table serves both, so they have to be equal"
-        )
-    for field, tensor, other in (("k_cache", part.k, base.k), ("v_cache", part.v, base.v)):
-        if tensor.dtype != other.dtype or tensor.device != other.device or tensor.shape[2:] != other.shape[2:]:
-            raise ArgumentError(f"{field}_p and {field}_d differ in dtype, device, heads or head_dim")
-        if tensor.stride()[1:] != other.stride()[1:]:
-            raise UnsupportedError(
-                f"{field}_p and {field}_d have strides {other.stride()[1:]} and {tensor.stride()[1:]} within a page; "
-                "one call needs the same"
-            )
-    if (part.block_table is None) != (base.block_table is None):
-        raise UnsupportedError("block_table_p and block_table_d: one call needs both, or none")
-    if part.block_table is not None and part.k.shape[1] != base.k.shape[1]:
-        raise UnsupportedError(f"pages of {base.k.shape[1]} and {part.k.shape[1]} tokens; one call needs the same")
-    if _distance(part.k, base.k) != _distance(part.v, base.v):
-        raise UnsupportedError(
-            f"k_cache_p and k_cache_d are {_distance(part.k, base.k)} elements apart, v_cache_p and v_cache_d "
-            f"{_distance(part.v, base.v)}; one page table serves both, so they have to be equal. Take the caches as "
-            "slices of one tensor for keys and one for values"
-        )
-
-
 # ---- requests ----
 
 
-def _requests(parts: list[_Part], pages: list[_Pages]) -> tuple[Any, Any, Any]:
+def _requests(parts: list[Part], pages: list[_Pages]) -> tuple[Any, Any, Any]:
     """`(q_start, kv_len, page_table)`, on the GPU if any of what they are made of is there, otherwise on the host."""
+    torch = _torch.torch
     given = [x for part in parts for x in (part.seqlens, part.rows, part.block_table)]
-    devices = [x.device for x in given if x is not None and not isinstance(x, int) and x.is_cuda]
+    devices = [x.device for x in given if isinstance(x, torch.Tensor) and x.is_cuda]
     device = devices[0] if devices else torch.device("cpu")
     starts, lengths, tables, begin = [_int32s(0, 1, 1, device)], [], [], 0
     for part, place in zip(parts, pages):
@@ -287,27 +254,24 @@ def _requests(parts: list[_Part], pages: list[_Pages]) -> tuple[Any, Any, Any]:
 
 
 def _int32s(first: int, step: int, count: int, device: Any) -> Any:
-    return torch.arange(first, first + step * count, step, dtype=torch.int32, device=device)
+    return _torch.torch.arange(first, first + step * count, step, dtype=_torch.torch.int32, device=device)
 
 
-def _lengths(part: _Part, device: Any) -> Any:
-    if part.seqlens is None or isinstance(part.seqlens, int):
-        length = part.k.shape[1] if part.seqlens is None else part.seqlens
-        if part.seqlens is None and part.block_table is not None:
-            raise ArgumentError(f"cache_seqlens_{part.name} is None; a paged cache does not tell the lengths")
-        return torch.full((part.num_requests,), length, dtype=torch.int32, device=device)
-    return part.seqlens.to(device)
+def _lengths(part: Part, device: Any) -> Any:
+    if not isinstance(part.seqlens, int):
+        return part.seqlens.to(device)
+    return _torch.torch.full((part.num_requests,), part.seqlens, dtype=_torch.torch.int32, device=device)
 
 
-def _table(part: _Part, place: _Pages, device: Any) -> Any:
+def _table(part: Part, place: _Pages, device: Any) -> Any:
     if part.block_table is not None:
-        return _scaled(part.block_table.to(device), place)
+        return _placed(part.block_table.to(device), part, place)
     if part.rows is not None:
-        return _scaled(part.rows.to(device).unsqueeze(1), place)
-    if part.k.shape[0] < part.num_requests:
-        raise ArgumentError(f"k_cache_{part.name} has {part.k.shape[0]} rows for {part.num_requests} requests")
+        return _placed(part.rows.to(device).unsqueeze(1), part, place)
     return _int32s(place.shift, place.step, part.num_requests, device).unsqueeze(1)
 
 
-def _scaled(entries: Any, place: _Pages) -> Any:
-    return entries if place.step == 1 and place.shift == 0 else entries * place.step + place.shift
+def _placed(entries: Any, part: Part, place: _Pages) -> Any:
+    """The numbers among all pages; -1, which is none, of what is no page of its own cache."""
+    is_page = (entries >= 0) & (entries < part.k.shape[0])
+    return _torch.torch.where(is_page, entries * place.step + place.shift, -1)

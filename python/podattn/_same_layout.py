@@ -2,21 +2,22 @@
 """Whether tensors of PyTorch are laid out as others were, asked in one call instead of five attributes of each tensor.
 
 The answer is that of the guards by which torch.compile knows its own inputs again: type, dispatch keys, dtype, device,
-shape, strides, and whether a gradient is required. They are no public part of PyTorch. So they are tried at import, and
-where they are missing or do not see every change, there are none and the attributes are compared.
+shape, strides, and whether a gradient is required. They are no public part of PyTorch. So they are tried at
+first, and where they are missing or do not see every change, there are none and the attributes are compared.
 """
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, Callable, Optional
 
-from ._torch import torch
+from . import _arrays, _torch
 
 Question = Callable[..., bool]
 
 
 def _make(tensors: tuple[Any, ...]) -> Question:
-    guards = torch._C._dynamo.guards.TensorGuards(
+    guards = _torch.torch._C._dynamo.guards.TensorGuards(
         *tensors,
         dynamic_dims_sizes=[list(tensor.shape) for tensor in tensors],
         dynamic_dims_strides=[list(tensor.stride()) for tensor in tensors],
@@ -26,6 +27,7 @@ def _make(tensors: tuple[Any, ...]) -> Question:
 
 def _others(tensor: Any) -> list[Any]:
     """Tensors that differ from a float32 tensor [2, 4, 8] in one thing each."""
+    torch = _torch.torch
     return [
         tensor.new_empty(3, 4, 8),
         tensor.new_empty(2, 4, 8, 1),
@@ -40,7 +42,9 @@ def _others(tensor: Any) -> list[Any]:
     ]
 
 
+@cache
 def _sees_every_change() -> bool:
+    torch = _torch.torch
     try:
         first, second = torch.zeros(2, 4, 8), torch.zeros(2, 4, 8)
         is_same = _make((first, second))
@@ -53,15 +57,12 @@ def _sees_every_change() -> bool:
         return False
 
 
-_is_usable = torch is not None and _sees_every_change()
-
-
 def same_layout(tensors: tuple[Any, ...]) -> Optional[Question]:
     """A function that says whether as many arguments are tensors like these; None if that cannot be asked.
 
     It says no to a tensor that is given twice.
     """
-    if not _is_usable or not all(isinstance(tensor, torch.Tensor) for tensor in tensors):
+    if not all(_arrays.is_torch(tensor) for tensor in tensors) or not _sees_every_change():
         return None
     is_same = _make(tensors)
     return is_same if is_same(*tensors) else None

@@ -4,21 +4,24 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, Callable, Optional
+from typing import Any, Optional
 
+from . import _arrays, _torch
 from ._errors import ArgumentError
-from ._torch import torch
+from ._values import integer, shown
 
 
-def _torch_current_stream() -> Callable[[int], int]:
-    """PyTorch's raw handle where it offers one: a tenth of the time that a Stream object takes to make."""
-    raw = getattr(getattr(torch, "_C", None), "_cuda_getCurrentRawStream", None)
-    if raw is not None:
-        return raw  # type: ignore[no-any-return]
-    return lambda ordinal: int(torch.cuda.current_stream(ordinal).cuda_stream)
+def torch_stream(ordinal: int) -> int:
+    """PyTorch's current stream; the default one until PyTorch is found."""
+    return 0
 
 
-torch_stream = _torch_current_stream() if torch is not None else None
+@_torch.when_found
+def _use_torch(torch: Any) -> None:
+    """By the raw handle where PyTorch offers one: a tenth of the time that a Stream object takes to make."""
+    global torch_stream
+    raw = getattr(torch._C, "_cuda_getCurrentRawStream", None)
+    torch_stream = raw or (lambda ordinal: int(torch.cuda.current_stream(ordinal).cuda_stream))
 
 
 def _cupy_stream(cupy: Any, ordinal: int) -> int:
@@ -31,11 +34,11 @@ def current_stream(array: Any, ordinal: int) -> int:
 
     Of what lies in the host's memory without a library of GPUs: PyTorch's, or CuPy's where PyTorch is not installed.
     """
-    if torch_stream is not None and isinstance(array, torch.Tensor):
+    if _arrays.is_torch(array):
         return torch_stream(ordinal)
     maker = type(array).__module__.partition(".")[0]
     is_host = maker in ("builtins", "numpy")
-    if is_host and torch_stream is not None:
+    if is_host and _torch.find() is not None:
         return torch_stream(ordinal)
     cupy = sys.modules.get("cupy")
     if cupy is not None and (is_host or maker == "cupy"):
@@ -45,15 +48,25 @@ def current_stream(array: Any, ordinal: int) -> int:
 
 def stream_handle(stream: Any) -> int:
     """The address of a torch.cuda.Stream, a cupy.cuda.Stream or a number."""
-    for name in ("cuda_stream", "ptr"):
-        if hasattr(stream, name):
-            return int(getattr(stream, name))
-    return int(stream)
+    try:
+        address = getattr(stream, "cuda_stream", getattr(stream, "ptr", stream))
+        return integer(address, "stream", range(1 << 64))
+    except Exception:  # whatever it raises when asked
+        raise ArgumentError(
+            f"stream = {shown(stream)} is neither a stream of PyTorch or CuPy nor the address of one"
+        ) from None
+
+
+def _torch_with_cuda() -> Any:
+    """PyTorch, if it can use a GPU. Imported only where CuPy is not in use, which allocates as well."""
+    torch = _torch.find() or (None if "cupy" in sys.modules else _torch.load())
+    return torch if torch is not None and torch.cuda.is_available() else None
 
 
 def allocate_cuda_bytes(num_bytes: int, ordinal: int) -> Any:
     """Memory of a GPU, by PyTorch or CuPy; raises ArgumentError where neither can give any."""
-    if torch is not None and torch.cuda.is_available():
+    torch = _torch_with_cuda()
+    if torch is not None:
         return torch.empty(num_bytes, dtype=torch.uint8, device=f"cuda:{ordinal}")
     try:
         import cupy
@@ -68,7 +81,8 @@ def allocate_cuda_bytes(num_bytes: int, ordinal: int) -> Any:
 
 def allocate_pinned_word() -> Optional[tuple[int, Any]]:
     """`(address, owner)` of an int32 in host memory that every GPU can write; None where nothing can pin memory."""
-    if torch is not None and torch.cuda.is_available():
+    torch = _torch_with_cuda()
+    if torch is not None:
         word = torch.zeros(1, dtype=torch.int32, pin_memory=True)
         return word.data_ptr(), word
     try:

@@ -32,6 +32,11 @@ _LAYER_OPTIONS = (*_BATCH_OPTIONS[4:], "mask")
 _library = torch.library.Library("podattn", "DEF")
 
 
+def _plain(tensor: Any) -> Any:
+    """The tensor without the subclass that led here, which would lead here again."""
+    return tensor if type(tensor) is torch.Tensor else tensor.as_subclass(torch.Tensor)
+
+
 def _named(names: tuple[str, ...], values: tuple[Any, ...]) -> dict[str, Any]:
     return dict(zip(names, values))
 
@@ -41,7 +46,7 @@ def _lse_like(q: Any) -> Any:
 
 
 def _attention(q: Any, k_cache: Any, v_cache: Any, plan: int, *options: Any) -> Any:
-    return plan_of(plan).attention(q, k_cache, v_cache, **_named(_LAYER_OPTIONS, options))
+    return plan_of(plan).attention(_plain(q), k_cache, v_cache, **_named(_LAYER_OPTIONS, options))
 
 
 def _attention_fake(q: Any, k_cache: Any, v_cache: Any, plan: int, *options: Any) -> Any:
@@ -49,7 +54,7 @@ def _attention_fake(q: Any, k_cache: Any, v_cache: Any, plan: int, *options: Any
 
 
 def _attention_lse(q: Any, k_cache: Any, v_cache: Any, plan: int, *options: Any) -> Any:
-    return plan_of(plan).attention(q, k_cache, v_cache, return_lse=True, **_named(_LAYER_OPTIONS, options))
+    return plan_of(plan).attention(_plain(q), k_cache, v_cache, return_lse=True, **_named(_LAYER_OPTIONS, options))
 
 
 def _attention_lse_fake(q: Any, k_cache: Any, v_cache: Any, plan: int, *options: Any) -> Any:
@@ -57,7 +62,7 @@ def _attention_lse_fake(q: Any, k_cache: Any, v_cache: Any, plan: int, *options:
 
 
 def _attention_out(out: Any, lse: Any, q: Any, k_cache: Any, v_cache: Any, plan: int, *options: Any) -> None:
-    plan_of(plan).attention(q, k_cache, v_cache, out, lse, **_named(_LAYER_OPTIONS, options))
+    plan_of(plan).attention(_plain(q), k_cache, v_cache, out, lse, **_named(_LAYER_OPTIONS, options))
 
 
 def _attention_out_fake(out: Any, lse: Any, q: Any, k_cache: Any, v_cache: Any, plan: int, *options: Any) -> None:
@@ -65,7 +70,7 @@ def _attention_out_fake(out: Any, lse: Any, q: Any, k_cache: Any, v_cache: Any, 
 
 
 def _hybrid(q: Any, k: Any, v: Any, q_start: Any, kv_len: Any, page_table: Any = None, *options: Any) -> Any:
-    return hybrid_attention(q, k, v, q_start, kv_len, page_table, **_named(_BATCH_OPTIONS, options))
+    return hybrid_attention(_plain(q), k, v, q_start, kv_len, page_table, **_named(_BATCH_OPTIONS, options))
 
 
 def _hybrid_fake(q: Any, *_: Any) -> Any:
@@ -73,7 +78,9 @@ def _hybrid_fake(q: Any, *_: Any) -> Any:
 
 
 def _hybrid_lse(q: Any, k: Any, v: Any, q_start: Any, kv_len: Any, page_table: Any = None, *options: Any) -> Any:
-    return hybrid_attention(q, k, v, q_start, kv_len, page_table, return_lse=True, **_named(_BATCH_OPTIONS, options))
+    return hybrid_attention(
+        _plain(q), k, v, q_start, kv_len, page_table, return_lse=True, **_named(_BATCH_OPTIONS, options)
+    )
 
 
 def _hybrid_lse_fake(q: Any, *_: Any) -> Any:
@@ -81,7 +88,7 @@ def _hybrid_lse_fake(q: Any, *_: Any) -> Any:
 
 
 def _merge(outs: list[Any], lses: list[Any]) -> Any:
-    return merge(outs, lses)
+    return merge([_plain(out) for out in outs], lses)
 
 
 def _merge_fake(outs: list[Any], lses: list[Any]) -> Any:

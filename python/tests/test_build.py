@@ -14,26 +14,26 @@ from test_plan import mixed
 import podattn
 
 REFUSED = {
-    "in C": ({"kv_len": [7] * 7}, podattn.ArgumentError),
-    "a page table of one dimension": ({"page_table": [0]}, podattn.ArgumentError),
-    "no array": ({"q_start": None}, podattn.ArgumentError),
-    "a window that is no integer": ({"window_tokens": 2.5}, TypeError),
-    "pages that are no integer": ({"num_pages": 3.0}, TypeError),
-    "negative pages": ({"num_pages": -3}, podattn.ArgumentError),
-    "tokens that are no integer": ({"num_q_tokens": 2.5}, TypeError),
-    "too few tokens": ({"num_q_tokens": 42}, podattn.ArgumentError),
-    "masks beside causal": ({"masks": [podattn.Mask()], "causal": False}, podattn.ArgumentError),
+    "in C": {"kv_len": [7] * 7},
+    "a page table of one dimension": {"page_table": [0]},
+    "no array": {"q_start": None},
+    "a window that is no integer": {"window_tokens": 2.5},
+    "pages that are no integer": {"num_pages": 3.0},
+    "negative pages": {"num_pages": -3},
+    "tokens that are no integer": {"num_q_tokens": 2.5},
+    "too few tokens": {"num_q_tokens": 42},
+    "masks beside causal": {"masks": [podattn.Mask()], "causal": False},
 }
 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_attention_after_a_refused_build_is_refused(name: str) -> None:
-    changes, kind = REFUSED[name]
+    changes = REFUSED[name]
     case = mixed("cpu")
     arrays = {"q_start": case.q_start.tolist(), "kv_len": case.kv_len.tolist(), "page_table": case.page_table.tolist()}
     plan = case.plan()
     plan.build(**arrays)
-    with pytest.raises(kind):
+    with pytest.raises(podattn.ArgumentError):
         plan.build(**{**arrays, **changes})
     out = torch.full_like(case.q, 7)
     calls: list[Any] = [

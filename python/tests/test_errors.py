@@ -55,10 +55,15 @@ def test_limits(changes: dict[str, Any], kind: type[podattn.Error], message: str
         (([0] * 6, [0] * 5, None), podattn.LimitError, "num_requests = 5 exceeds max_requests = 4"),
         (([0, 1], [17], None), podattn.ArgumentError, "without a page_table"),
         (([0, 1, 2], [1], None), podattn.ArgumentError, r"q_start has shape \(3,\), kv_len \(1,\)"),
-        (([0, 1], [1], [[0], [1]]), podattn.ArgumentError, r"page_table has shape \(2, 1\)"),
-        (([0, 1], [1 << 40], None), podattn.ArgumentError, "kv_len does not become an array of int32"),
-        ((np.array([0, 1]), [1], None), podattn.ArgumentError, "q_start holds int64"),
-        (([0, 1], torch.tensor([1.0]), None), podattn.ArgumentError, "kv_len holds float32"),
+        (([0, 1], [1], [[0], [1]]), podattn.ArgumentError, "page_table has 2 rows for 1 requests"),
+        (([0, 1], [1], [0]), podattn.ArgumentError, r"page_table has shape \(1,\); \(1, pages\) is needed"),
+        (([0, 1], [1 << 40], None), podattn.ArgumentError, r"kv_len\[0\] = 1099511627776 is outside"),
+        (([0, 1], [1 << 70], None), podattn.ArgumentError, "kv_len holds object; integers are needed"),
+        (([0, 2.5], [3], None), podattn.ArgumentError, "q_start holds float64; integers are needed"),
+        ((["0", "1"], [3], None), podattn.ArgumentError, "q_start holds <U1; integers are needed"),
+        (([0, 1], [1], [[0], []]), podattn.ArgumentError, "page_table does not become an array of integers"),
+        (([0, 1], np.array([1, 1 << 31]), None), podattn.ArgumentError, r"kv_len\[1\] = 2147483648 is outside"),
+        (([0, 1], torch.tensor([1.0]), None), podattn.ArgumentError, "kv_len holds float32; integers are needed"),
         ((None, [1], None), podattn.ArgumentError, "q_start is a NoneType"),
     ],
 )
@@ -102,6 +107,33 @@ def changed(**changes: Callable[[Case], Any]) -> Callable[[Case], dict[str, Any]
         (changed(sinks=lambda c: torch.zeros(5)), podattn.ArgumentError, r"sinks has shape \(5,\); \(4\) is needed"),
         (changed(softcap=lambda c: -1.0), podattn.ArgumentError, "softcap = -1"),
         (changed(scale=lambda c: float("nan")), podattn.ArgumentError, "scale = nan is not finite"),
+        (changed(scale=lambda c: 1e-60), podattn.ArgumentError, "scale = 1e-60 is outside what a float32 holds"),
+        (changed(softcap=lambda c: 1e60), podattn.ArgumentError, r"softcap = 1e\+60 is outside what a float32 holds"),
+        (changed(scale=lambda c: "2"), podattn.ArgumentError, "scale = '2' is no number"),
+        (changed(mask=lambda c: 2**32), podattn.ArgumentError, "mask = 4294967296 is outside"),
+        (changed(mask=lambda c: None), podattn.ArgumentError, "mask = None is no integer"),
+        (changed(return_lse=lambda c: "yes"), podattn.ArgumentError, "return_lse = 'yes' is neither True nor False"),
+        (
+            changed(lse=lambda c: torch.zeros(4, 43)),
+            podattn.ArgumentError,
+            r"lse has shape \(4, 43\); \(43, 4\) is needed",
+        ),
+        (
+            changed(sinks=lambda c: torch.zeros(4).half()),
+            podattn.ArgumentError,
+            "sinks holds float16; float32 is needed",
+        ),
+        (changed(sinks=lambda c: torch.zeros(4).requires_grad_()), podattn.UnsupportedError, "sinks requires grad"),
+        (changed(k_scale=lambda c: torch.ones(1).requires_grad_()), podattn.UnsupportedError, "k_scale requires grad"),
+        (changed(q=lambda c: c.q.to_sparse()), podattn.ArgumentError, "q is a Tensor of layout torch.sparse_coo"),
+        (changed(k_cache=lambda c: torch._neg_view(c.k)), podattn.ArgumentError, "k_cache is to be negated yet"),
+        (
+            changed(q=lambda c: c.q.numpy().astype(">f4")),
+            podattn.ArgumentError,
+            "q holds float32 of foreign byte order",
+        ),
+        (changed(q=lambda c: np.ma.masked_array(c.q.numpy())), podattn.ArgumentError, "q is a masked array"),
+        (changed(out=lambda c: np.empty(c.q.shape, ">f4")), podattn.ArgumentError, "out holds float32 of foreign"),
         (changed(q=lambda c: c.q.clone().requires_grad_()), podattn.UnsupportedError, "no backward pass"),
     ],
 )
@@ -130,7 +162,7 @@ def test_read_only_results_are_refused() -> None:
     case = mixed("cpu")
     out = np.empty(tuple(case.q.shape), np.float32)
     out.flags.writeable = False
-    with pytest.raises(podattn.ArgumentError, match="read-only"):
+    with pytest.raises(podattn.ArgumentError, match="out is read-only"):
         case.built().attention(case.q.numpy(), case.k.numpy(), case.v.numpy(), out)
 
 

@@ -86,7 +86,7 @@ def test_causal_for_some_requests(device: str, on_device: bool) -> None:
             {"masks": [Mask(causal_per_request=[0, 1, 2, 0, 0, 0, 0])]},
             r"causal_per_request\[2\] = 2 is neither 0 nor 1",
         ),
-        ({"masks": [Mask(causal_per_request=torch.ones(7))]}, "causal_per_request holds float32; int32 is needed"),
+        ({"masks": [Mask(causal_per_request=torch.ones(7))]}, "causal_per_request holds float32; integers are needed"),
     ],
 )
 def test_wrong_masks(changes: dict[str, Any], message: str) -> None:

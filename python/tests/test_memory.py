@@ -136,7 +136,7 @@ def test_two_plans_in_one_plan_memory_are_noticed() -> None:
     second.attach(memory)
     check_attention(case, first)
     check_attention(case, second)
-    with pytest.raises(podattn.WorkspaceError, match="another plan's"):
+    with pytest.raises(podattn.WorkspaceError, match="another plan was built in this plan's plan_memory"):
         first.attention(case.q, case.k, case.v)
 
 

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Optional
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -115,23 +117,98 @@ def test_queries_that_follow_one_another_are_not_copied(monkeypatch: pytest.Monk
     assert torch.equal(found[0], expected[0]) and torch.equal(found[1], expected[1])
 
 
-def test_what_one_call_cannot_do() -> None:
+@pytest.mark.parametrize("kind", ["apart", "strides", "one is paged", "pages of two sizes", "keys and values"])
+def test_caches_that_are_no_one_cache(device: str, kind: str) -> None:
+    """Computed by two calls, each cache where it is."""
+    k, v = normal(device, 3, 64, KV_HEADS, DIM, seed=1), normal(device, 3, 64, KV_HEADS, DIM, seed=2)
+    q_p, q_d = normal(device, 1, 30, HEADS, DIM, seed=3), normal(device, 2, 1, HEADS, DIM, seed=4)
+    k_d, v_d = k[1:].clone(), v[1:].clone()
+    tables: dict[str, Any] = {"cache_seqlens_d": [64, 64]}
+    if kind == "strides":
+        k_d, v_d = (x.transpose(1, 2).contiguous().transpose(1, 2) for x in (k_d, v_d))
+    elif kind == "keys and values":
+        wide = torch.cat([v_d, v_d], 1)
+        v_d = wide[:, :64]
+    elif kind != "apart":
+        k_d, v_d = (x.reshape(8, 16, KV_HEADS, DIM) for x in (k_d, v_d))
+        tables["block_table_d"] = [[0, 1, 2, 3], [4, 5, 6, 7]]
+        if kind == "pages of two sizes":
+            tables.update(block_table_p=[[0]], cache_seqlens_p=64)
+    out_p, out_d, lse_p, lse_d = podattn.fused_attention_with_kvcache(
+        q_p, k[:1], v[:1], q_d, k_d, v_d, causal=True, return_softmax_lse=True, **tables
+    )
+    check(out_p, reference(q_p, k[:1], v[:1], [64], True))
+    check(out_d, reference(q_d, k[1:], v[1:], [64, 64], True))
+    assert lse_p.shape == (1, HEADS, 30) and lse_d.shape == (2, HEADS, 1)
+
+
+@pytest.mark.parametrize("kind", [lambda x: x, list, np.array, torch.tensor, lambda x: torch.tensor(x).int()])
+def test_integers_of_any_kind(kind: Any) -> None:
+    k, v = normal("cpu", 6, 64, KV_HEADS, DIM, seed=1), normal("cpu", 6, 64, KV_HEADS, DIM, seed=2)
+    q_d = normal("cpu", 3, 1, HEADS, DIM)
+    _, out = podattn.fused_attention_with_kvcache(
+        None, None, None, q_d, k, v, cache_seqlens_d=kind([5, 6, 7]), cache_batch_idx=kind([4, 0, 5])
+    )
+    check(out, reference(q_d, k[[4, 0, 5]], v[[4, 0, 5]], [5, 6, 7], False))
+
+
+WRONG: dict[str, Any] = {
+    "cache_batch_idx[0] = -1 is outside [0, 2)": {"cache_batch_idx": [-1, 0]},
+    "cache_batch_idx[1] = 2 is outside [0, 2)": {"cache_batch_idx": [0, 2]},
+    "cache_batch_idx has shape (1,); (2) is needed": {"cache_batch_idx": [0]},
+    "cache_seqlens_d = 65, but the cache holds 64 tokens": {"cache_seqlens_d": 65},
+    "cache_seqlens_d[1] = -3 is negative": {"cache_seqlens_d": [64, -3]},
+    "cache_seqlens_d = 2.0 is no integer": {"cache_seqlens_d": 2.0},
+    "cache_seqlens_d holds float64; integers are needed": {"cache_seqlens_d": [2.5, 3.5]},
+    "cache_seqlens_p = 20 is smaller than the 30 tokens of q_p": {"cache_seqlens_p": 20, "causal": True},
+    "softmax_scale = 0 makes every score 0": {"softmax_scale": 0.0},
+    "window_size[0] = 4294967296 is outside": {"window_size": (2**32, 0)},
+    "window_size = -1 is no pair of integers": {"window_size": -1},
+    "q_p is a ndarray; a torch.Tensor is needed": {"q_p": np.zeros((1, 30, HEADS, DIM), np.float32)},
+    "q_p and q_d differ in dtype": {"q_p": normal("cpu", 1, 30, HEADS, DIM).half()},
+    "k_cache_d has 1 rows for 2 requests": {"k_cache_d": normal("cpu", 1, 64, KV_HEADS, DIM),
+                                            "v_cache_d": normal("cpu", 1, 64, KV_HEADS, DIM)},
+    "block_table_d[1][0] = -1 is outside [0, 2)": {"block_table_d": [[0, 1], [-1, 0]], "cache_seqlens_d": 128},
+    "cache_seqlens_d is None; a paged cache": {"block_table_d": [[0], [1]]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("message", WRONG)
+def test_wrong_arguments_are_named(message: str) -> None:
+    k, v = normal("cpu", 3, 64, KV_HEADS, DIM), normal("cpu", 3, 64, KV_HEADS, DIM)
+    given = {"q_p": normal("cpu", 1, 30, HEADS, DIM), "k_cache_p": k[:1], "v_cache_p": v[:1],
+             "q_d": normal("cpu", 2, 1, HEADS, DIM), "k_cache_d": k[1:], "v_cache_d": v[1:]}  # fmt: skip
+    with pytest.raises(podattn.ArgumentError, match=re.escape(message)):
+        podattn.fused_attention_with_kvcache(**{**given, **WRONG[message]})
+
+
+def test_padding_of_a_block_table_is_not_looked_at() -> None:
+    k, v = normal("cpu", 4, 16, KV_HEADS, DIM, seed=1), normal("cpu", 4, 16, KV_HEADS, DIM, seed=2)
+    q_d = normal("cpu", 2, 1, HEADS, DIM)
+    _, out = podattn.fused_attention_with_kvcache(
+        None, None, None, q_d, k, v, cache_seqlens_d=[16, 32], block_table_d=[[3, -1], [1, 0]]
+    )
+    check(out[:1], reference(q_d[:1], k[3:], v[3:], [16], False))
+
+
+@pytest.mark.gpu
+def test_pages_of_another_cache_on_a_gpu(gpu: str) -> None:
+    """What the host cannot read is no page of its own cache: zeros, not the neighbour's values."""
+    k, v = normal(gpu, 6, 64, KV_HEADS, DIM, seed=1), normal(gpu, 6, 64, KV_HEADS, DIM, seed=2)
+    q_p, q_d = normal(gpu, 1, 1, HEADS, DIM), normal(gpu, 2, 1, HEADS, DIM)
+    for wrong in (-1, 2):
+        rows = torch.tensor([wrong, 0], dtype=torch.int32, device=gpu)
+        _, out = podattn.fused_attention_with_kvcache(q_p, k[:2], v[:2], q_d, k[4:], v[4:], cache_batch_idx=rows)
+        assert (out[0] == 0).all() and (out[1] != 0).any()
+
+
+def test_what_it_cannot_do() -> None:
     k, v = normal("cpu", 3, 64, KV_HEADS, DIM), normal("cpu", 3, 64, KV_HEADS, DIM)
     q_p, q_d = normal("cpu", 1, 30, HEADS, DIM), normal("cpu", 2, 1, HEADS, DIM)
     call = podattn.fused_attention_with_kvcache
-    with pytest.raises(podattn.UnsupportedError, match=r"elements apart.*slices of one tensor"):
-        call(q_p, k[:1], v[:1], q_d, k[1:], v[:2])
-    with pytest.raises(podattn.UnsupportedError, match="strides"):
-        call(q_p, k[:1], v[:1], q_d, k[1:].transpose(1, 2).contiguous().transpose(1, 2), v[1:])
-    with pytest.raises(podattn.UnsupportedError, match="needs both, or none"):
-        call(q_p, k, v, q_d, k, v, cache_seqlens_d=3, block_table_d=torch.zeros(2, 1, dtype=torch.int32))
     with pytest.raises(podattn.UnsupportedError, match="window to the right"):
         call(q_p, k[:1], v[:1], q_d, k[1:], v[1:], window_size=(3, 3))
-    with pytest.raises(podattn.ArgumentError, match="cache_seqlens_d reaches 65, but the cache holds 64"):
-        call(q_p, k[:1], v[:1], q_d, k[1:], v[1:], cache_seqlens_d=65)
-    with pytest.raises(podattn.ArgumentError, match=r"kv_len\[0\] = 20 is smaller than q_len\[0\] = 30"):
-        call(q_p, k[:1], v[:1], q_d, k[1:], v[1:], cache_seqlens_p=20, causal=True)
+    with pytest.raises(podattn.UnsupportedError, match="q_d requires grad"):
+        call(q_p, k[:1], v[:1], q_d.requires_grad_(), k[1:], v[1:])
     with pytest.raises(podattn.ArgumentError, match="both None"):
         call(None, None, None, None, None, None)
-    with pytest.raises(podattn.ArgumentError, match="k_cache_d has 1 rows for 2 requests"):
-        call(q_p, k[:1], v[:1], q_d, k[:1], v[:1])

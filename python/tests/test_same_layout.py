@@ -18,7 +18,7 @@ from podattn import _same_layout
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """How layouts are told apart: by PyTorch's guards, or without them."""
     if request.param == "compared":
-        monkeypatch.setattr(_same_layout, "_is_usable", False)
+        monkeypatch.setattr(_same_layout, "_sees_every_change", lambda: False)
     return request.param
 
 
@@ -35,7 +35,7 @@ def warm(way: str, device: str = "cpu", with_lse: bool = False) -> tuple[Case, p
 
 
 def test_this_version_of_pytorch_can_be_asked() -> None:
-    assert _same_layout._is_usable
+    assert _same_layout._sees_every_change()
 
 
 def test_other_tensors_of_the_same_layout(way: str, device: str) -> None:
