@@ -14,7 +14,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+from importlib.util import find_spec
 from pathlib import Path
+
+if find_spec("matplotlib") is None:
+    sys.exit('bench/plot.py needs matplotlib: run it with "$(bench/venv.sh)"')
 
 from figures import pages, results, summary
 from figures.look import save

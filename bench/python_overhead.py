@@ -17,7 +17,10 @@ import sys
 import time
 from typing import Callable, Optional
 
-import torch
+try:
+    import torch
+except ImportError:
+    sys.exit("bench/python_overhead.py needs PyTorch: pip install torch")
 
 import podattn
 from podattn._library import lib

@@ -27,7 +27,8 @@ class Podattn:
 
     def run(self, command, path=None, *, limit_bytes=None, ends_by_signal=False):
         """`limit_bytes` is what a file may have, as if the disk were full then. A write beyond that fails, or, with
-        `ends_by_signal`, brings a signal that ends the program."""
+        `ends_by_signal`, brings a signal that ends the program.
+        """
 
         def limit():
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
@@ -123,7 +124,7 @@ BENCH = f"bench batches --batches {HERE}/batch_files/tiny.csv --device cpu:1 --r
 
 
 def check_bench_full_disk(podattn):
-    """Without room for its heading a file is not begun, and an old one stays; without room for a row it has whole lines."""
+    """Without room for its heading a file is not begun, and an old one stays; without room for a row, rows are whole."""
     failed(podattn.run(BENCH, limit_bytes=100), "./batches.csv: File too large")
     assert podattn.files() == []
     podattn.write("batches.csv", "")  # as a program that was killed leaves it
@@ -149,7 +150,8 @@ def check_bench_alone(podattn):
             failed(podattn.run(BENCH + mode), "./batches.csv: another process is writing it")
     assert podattn.read("batches.csv") == whole
     command = [podattn.program, *BENCH.split(), "--overwrite"]
-    both = [subprocess.Popen(command, cwd=podattn.folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for _ in "ab"]
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    both = [subprocess.Popen(command, cwd=podattn.folder, **pipes) for _ in range(2)]
     errors = [one.communicate(timeout=TIMEOUT_S)[1].decode() for one in both]
     codes = [one.returncode for one in both]
     assert all(code == 0 or (code == 2 and "another process" in error) for code, error in zip(codes, errors)), errors

@@ -52,7 +52,8 @@ def main(arguments):
     heads = "--heads 8,2 --head-dim 64 --device cpu:1"
     work = "--prefill 256@2048 --decode 4@4096"
     lines, printed = show(podattn, f"run {work} {heads} --check --warmup 40 --repeat 40")
-    expect(lines, r"making tensors of [\d.]+ MiB", "checking: the oracle computes", r"warm-up \d+ of 40", r"turn \d+ of 40.*")
+    stages = [r"making tensors of [\d.]+ MiB", "checking: the oracle computes"]
+    expect(lines, *stages, r"warm-up \d+ of 40", r"turn \d+ of 40.*")
     assert any(re.fullmatch(r"turn \d+ of 40, \d+ s left", line) for line in lines), lines
     assert "check: PASS" in printed
     lines, _ = show(podattn, f"replay --synthetic chat --requests 4 --steps 60 --chunk 256 --check 30 {heads}")
