@@ -124,7 +124,7 @@ BENCH = f"bench batches --batches {HERE}/batch_files/tiny.csv --device cpu:1 --r
 
 
 def check_bench_full_disk(podattn):
-    """Without room for its heading a file is not begun, and an old one stays; without room for a row, rows are whole."""
+    """Without room for its heading no file is begun, an old one stays; without room for a row its rows are whole."""
     failed(podattn.run(BENCH, limit_bytes=100), "./batches.csv: File too large")
     assert podattn.files() == []
     podattn.write("batches.csv", "")  # as a program that was killed leaves it
