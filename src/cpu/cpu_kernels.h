@@ -40,11 +40,12 @@ typedef struct cpu_device {
 /** The fastest kernels that this processor runs, by a trial: the same throughout the process. */
 const cpu_kernels *pod__cpu_fastest_kernels(void);
 
-/** The fastest kernels that this processor runs if `name` is "", else those of that name. POD_E_ARGUMENT (no such name),
- * POD_E_NO_DEVICE (the processor lacks them). */
+/** The fastest kernels that this processor runs if `name` is "", else those of that name. POD_E_ARGUMENT (no such
+ * name), POD_E_NO_DEVICE (the processor lacks them). */
 pod_status pod__cpu_kernels_find(const char *name, const cpu_kernels **kernels);
 
-/** The `index`-th set of kernels, that of the most special instructions first; NULL if this processor lacks it. Returns 0 after the last. */
+/** The `index`-th set of kernels, that of the most special instructions first; NULL if this processor lacks it. Returns
+ * 0 after the last. */
 int pod__cpu_kernels_at(int32_t index, const cpu_kernels **kernels);
 
 /** Reading and multiplying; takes 1 GiB meanwhile. */

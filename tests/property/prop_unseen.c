@@ -44,7 +44,7 @@ static int is_kept(const attention_case *made, int32_t token, int32_t head, cons
     }
     if (t->lse == NULL) return 1;
     const unsigned char *old_lse = before + made->out.bytes + ((const unsigned char *)t->lse - made->lse.data);
-    return memcmp(&t->lse[place.lse], old_lse + (size_t)place.lse * sizeof(float), sizeof(float)) == 0;
+    return t->lse[place.lse] == pod__load(old_lse, POD_F32, place.lse);
 }
 
 static int is_right(const attention_case *made, int32_t token, int32_t head) {

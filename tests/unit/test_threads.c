@@ -14,7 +14,10 @@ static int computes_the_same(call_fixture *call) {
     memcpy(before, call->out, sizeof before);
     memset(call->out, CALL_POISON, sizeof call->out);
     if (call_build(call) != POD_OK || call_attention(call) != POD_OK) return 0;
-    return memcmp(before, call->out, sizeof before) == 0;
+    for (int i = 0; i < CALL_Q_ELEMENTS; i++) {
+        if (call->out[i] != before[i]) return 0;
+    }
+    return 1;
 }
 
 static void a_forked_child_computes(void **state) {
