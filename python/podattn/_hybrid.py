@@ -5,15 +5,21 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Literal, Optional, overload
 
 from . import _arrays, _memory, _torch
 from ._arrays import Layout
 from ._dtypes import dtype_name
 from ._errors import ArgumentError
 from ._layer import is_heads_first
-from ._plan import Plan, needs_operator
+from ._plan import Plan
+from ._tracing import needs_operator
 from ._values import count
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from ._typing import Array, ArrayT, BatchOptions, IntegerArray
 
 _MOST_PLANS = 32
 
@@ -109,6 +115,54 @@ def plan_once(q: Any, out: Any, k: Layout, pages: tuple[int, int, int], kv_layou
     if plan._is_cuda:
         plan._attach_parts(*_memory.allocate(plan._device, plan.workspace_bytes).split(plan.plan_bytes))
     return plan
+
+
+@overload
+def hybrid_attention(
+    q: ArrayT,
+    k_cache: Array,
+    v_cache: Array,
+    q_start: IntegerArray,
+    kv_len: IntegerArray,
+    page_table: Optional[IntegerArray] = None,
+    out: None = None,
+    lse: None = None,
+    *,
+    return_lse: Literal[False] = False,
+    **options: Unpack[BatchOptions],
+) -> ArrayT: ...
+
+
+@overload
+def hybrid_attention(
+    q: ArrayT,
+    k_cache: Array,
+    v_cache: Array,
+    q_start: IntegerArray,
+    kv_len: IntegerArray,
+    page_table: Optional[IntegerArray] = None,
+    out: None = None,
+    lse: None = None,
+    *,
+    return_lse: Literal[True],
+    **options: Unpack[BatchOptions],
+) -> tuple[ArrayT, ArrayT]: ...
+
+
+@overload
+def hybrid_attention(
+    q: Array,
+    k_cache: Array,
+    v_cache: Array,
+    q_start: IntegerArray,
+    kv_len: IntegerArray,
+    page_table: Optional[IntegerArray] = None,
+    out: Optional[Array] = None,
+    lse: Optional[Array] = None,
+    *,
+    return_lse: bool = False,
+    **options: Unpack[BatchOptions],
+) -> Any: ...
 
 
 def hybrid_attention(

@@ -2,7 +2,7 @@
 """What stays fixed while a server runs, and how much memory follows from it."""
 
 import ctypes
-from typing import Any, NamedTuple, Optional
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
 from . import _abi
 from ._device import Device, open_device
@@ -10,6 +10,11 @@ from ._dtypes import dtype_code
 from ._errors import ArgumentError
 from ._library import check, lib
 from ._values import int32, shown
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from ._typing import LimitOptions
 
 _MEMORIES = {"host": _abi.MEMORY_HOST, "device": _abi.MEMORY_DEVICE}
 
@@ -70,7 +75,7 @@ def ask_workspace_bytes(device: Device, limits: _abi.Limits) -> WorkspaceBytes:
     return WorkspaceBytes(sizes.plan_bytes, sizes.scratch_bytes)
 
 
-def workspace_bytes(*, device: Any = "auto", **limits: Any) -> WorkspaceBytes:
+def workspace_bytes(*, device: Any = "auto", **limits: "Unpack[LimitOptions]") -> WorkspaceBytes:
     """The bytes that a plan with these limits needs, before anything is allocated.
 
     Args:

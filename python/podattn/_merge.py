@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Optional
 
 from . import _abi, _arrays, _streams, _torch
 from ._arrays import Dense
@@ -13,13 +13,19 @@ from ._device import open_device
 from ._dtypes import F32, dtype_code
 from ._errors import ArgumentError
 from ._library import check, lib
-from ._plan import needs_operator
 from ._results import empty
+from ._tracing import needs_operator
+from ._typing import Array
 from ._values import int32, shown
 
 
 def merge(
-    outs: Sequence[Any], lses: Sequence[Any], out: Any = None, lse: Any = None, *, stream: Any = None
+    outs: Sequence[Array],
+    lses: Sequence[Array],
+    out: Optional[Array] = None,
+    lse: Optional[Array] = None,
+    *,
+    stream: Any = None,
 ) -> tuple[Any, Any]:
     """Merges partial results of the same query rows over disjoint sets of keys, by their LSEs.
 

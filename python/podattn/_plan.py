@@ -7,12 +7,12 @@ import ctypes
 import itertools
 import weakref
 from collections.abc import Sequence
-from typing import Any, Callable, Optional
+from typing import TYPE_CHECKING, Any, Callable, Literal, Optional, overload
 
-from . import _abi, _arrays, _memory, _streams, _torch
+from . import _abi, _arrays, _memory, _streams, _torch, _tracing
 from ._batch import Batch, Mask
 from ._device import Device, open_device
-from ._dtypes import BF16, F16, F32, canonical_name
+from ._dtypes import F32, canonical_name
 from ._errors import ArgumentError, StateError, UnsupportedError
 from ._inspect import PlanInfo, WorkItem, read_info, visit_items
 from ._layer import Layer, is_heads_first
@@ -23,35 +23,15 @@ from ._results import empty
 from ._unique import Unique
 from ._values import count, flag
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from ._typing import Array, ArrayT, BatchMemory, IntegerArray, KvLayout, PlanLayerOptions
+
 _next_id = itertools.count(1)
 _alive: weakref.WeakValueDictionary[int, Plan] = weakref.WeakValueDictionary()
 
 _attention = lib.pod_attention
-# Of PyTorch, once it is found.
-_torch_dtypes: dict[int, Any] = {}
-_plain_tensors: tuple[type, ...] = ()
-
-
-def _is_compiling() -> bool:
-    return False
-
-
-@_torch.when_found
-def _use_torch(torch: Any) -> None:
-    global _is_compiling, _plain_tensors
-    _is_compiling = torch.compiler.is_compiling
-    _plain_tensors = (torch.Tensor, torch.nn.Parameter)
-    _torch_dtypes.update((code, getattr(torch, canonical_name(code))) for code in (F32, F16, BF16))
-
-
-def needs_operator(q: Any) -> bool:
-    """While PyTorch traces or compiles, the call has to be one of its operators."""
-    return _is_compiling() or (type(q) not in _plain_tensors and _arrays.is_torch(q) and is_traced(q))
-
-
-def is_traced(tensor: Any) -> bool:
-    """Whether a subclass of torch.Tensor stands for one, as fake tensors do, or is one by another name."""
-    return type(tensor).__torch_dispatch__ is not _torch.torch.Tensor.__torch_dispatch__
 
 
 class Plan(Unique):
@@ -78,8 +58,8 @@ class Plan(Unique):
         out_dtype: Any = None,
         v_head_dim: Optional[int] = None,
         max_masks: int = 1,
-        batch_memory: str = "host",
-        kv_layout: str = "NHD",
+        batch_memory: BatchMemory = "host",
+        kv_layout: KvLayout = "NHD",
         device: Any = "auto",
         workspace: Any = None,
     ) -> None:
@@ -221,9 +201,9 @@ class Plan(Unique):
 
     def build(
         self,
-        q_start: Any,
-        kv_len: Any,
-        page_table: Any = None,
+        q_start: IntegerArray,
+        kv_len: IntegerArray,
+        page_table: Optional[IntegerArray] = None,
         *,
         causal: bool = True,
         window_tokens: int = 0,
@@ -334,6 +314,45 @@ class Plan(Unique):
 
     # ---- once per layer ----
 
+    @overload
+    def attention(
+        self,
+        q: ArrayT,
+        k_cache: Array,
+        v_cache: Array,
+        out: None = None,
+        lse: None = None,
+        *,
+        return_lse: Literal[False] = False,
+        **options: Unpack[PlanLayerOptions],
+    ) -> ArrayT: ...
+
+    @overload
+    def attention(
+        self,
+        q: ArrayT,
+        k_cache: Array,
+        v_cache: Array,
+        out: None = None,
+        lse: None = None,
+        *,
+        return_lse: Literal[True],
+        **options: Unpack[PlanLayerOptions],
+    ) -> tuple[ArrayT, ArrayT]: ...
+
+    @overload
+    def attention(
+        self,
+        q: Array,
+        k_cache: Array,
+        v_cache: Array,
+        out: Optional[Array] = None,
+        lse: Optional[Array] = None,
+        *,
+        return_lse: bool = False,
+        **options: Unpack[PlanLayerOptions],
+    ) -> Any: ...
+
     def attention(
         self,
         q: Any,
@@ -385,8 +404,8 @@ class Plan(Unique):
             StateError: the plan is not built.
             DeviceError: the driver reported an error.
         """
-        is_plain = type(q) in _plain_tensors
-        if _is_compiling() if is_plain else needs_operator(q):
+        is_plain = type(q) in _tracing.plain_tensors
+        if _tracing.is_compiling() if is_plain else _tracing.needs_operator(q):
             if stream is not None:
                 raise UnsupportedError("stream is not supported while PyTorch traces; make it the current one instead")
             return self._attention_operator(
@@ -442,7 +461,7 @@ class Plan(Unique):
 
     def _empty_traced(self, q: Any) -> Any:
         """Room for a result, for PyTorch's tracers."""
-        return q.new_empty((*q.shape[:-1], self.v_head_dim), dtype=_torch_dtypes[self._out_code])
+        return q.new_empty((*q.shape[:-1], self.v_head_dim), dtype=_tracing.torch_dtypes[self._out_code])
 
     def _attention_operator(
         self,
@@ -470,7 +489,7 @@ class Plan(Unique):
         if out is None:
             out = self._empty_traced(q)
         if lse is None and return_lse:
-            lse = q.new_empty(q.shape[:2], dtype=_torch_dtypes[F32])
+            lse = q.new_empty(q.shape[:2], dtype=_tracing.torch_dtypes[F32])
         _torch.torch.ops.podattn.attention_out(out, lse, q, k_cache, v_cache, *options)
         return out if lse is None else (out, lse)
 
