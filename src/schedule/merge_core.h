@@ -39,8 +39,8 @@ POD_MERGE_FN pod_merge_factors pod_merge_part(float *max, float *sum, float part
     return factors;
 }
 
-/** Joins a sink: a score that takes part in the sum but has no value. `sink` in natural-log units; an infinite one takes
- * all. Returns the factor for `out`. */
+/** Joins a sink: a score that takes part in the sum but has no value. `sink` in natural-log units; an infinite one
+ * takes all. Returns the factor for `out`. */
 POD_MERGE_FN float pod_merge_sink(float *max, float *sum, float sink) {
     float sink_log2 = sink * POD_LOG2_E;
     if (sink_log2 == -INFINITY) return 1.0f;
