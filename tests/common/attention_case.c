@@ -74,9 +74,7 @@ static int make_batch(attention_case *made, test_rng *rng) {
     made->num_q_tokens = made->batch.q_start[made->batch.batch.num_requests];
     made->tensors.mask = rng_range(rng, 0, made->batch.batch.num_masks - 1);
     if (made->limits.page_size == made->limits.max_kv_len && rng_chance(rng, 80)) return 1;
-    if (!test_batch_add_pages(&made->batch, rng, &made->limits)) return 0;
-    test_batch_poison_pages(&made->batch, rng, &made->limits);
-    return 1;
+    return test_batch_add_pages(&made->batch, rng, &made->limits);
 }
 
 static int make_q(attention_case *made, test_rng *rng) {

@@ -150,48 +150,48 @@ static void shuffle(test_rng *rng, int32_t *numbers, int32_t count) {
     }
 }
 
-int test_batch_add_pages(test_batch *batch, test_rng *rng, const pod_limits *limits) {
-    static const int32_t poison[] = {-1, INT32_MAX, INT32_MIN};
-    pod_batch *b = &batch->batch;
-    int32_t used = 0, widest = 0;
-    for (int32_t r = 0; r < b->num_requests; r++) {
-        int32_t pages = (batch->kv_len[r] + limits->page_size - 1) / limits->page_size;
-        used += pages;
-        if (pages > widest) widest = pages;
-    }
-    b->num_pages = used + rng_range(rng, 0, 3);
-    b->max_pages = widest;
-    b->page_table_stride = widest + rng_range(rng, 0, 3);
-    size_t entries = (size_t)b->num_requests * (size_t)b->page_table_stride;
-    int32_t *order = calloc((size_t)b->num_pages + 1, sizeof *order);
-    free(batch->page_table);
-    batch->page_table = malloc((entries + 1) * sizeof(int32_t));
-    if (order == NULL || batch->page_table == NULL) {
-        free(order);
-        return 0;
-    }
+static int32_t pages_of(int32_t tokens, const pod_limits *limits) {
+    return (tokens + limits->page_size - 1) / limits->page_size;
+}
+
+static void assign_pages(test_batch *batch, test_rng *rng, const pod_limits *limits, int32_t *order) {
+    const pod_batch *b = &batch->batch;
+    int32_t nobodys = b->num_pages - 1;
+    const int32_t poison[] = {-1, INT32_MAX, INT32_MIN, b->num_pages, b->num_pages + 7, nobodys};
     for (int32_t p = 0; p < b->num_pages; p++) order[p] = p;
-    shuffle(rng, order, b->num_pages);
-    for (size_t i = 0; i < entries; i++) batch->page_table[i] = rng_pick(rng, poison, 3);
-    int32_t next = 0;
+    shuffle(rng, order, nobodys);
     for (int32_t r = 0; r < b->num_requests; r++) {
-        int32_t pages = (batch->kv_len[r] + limits->page_size - 1) / limits->page_size;
-        for (int32_t p = 0; p < pages; p++) batch->page_table[r * b->page_table_stride + p] = order[next++];
+        int32_t *row = batch->page_table + r * b->page_table_stride;
+        int32_t begin = test_batch_first_key(batch, r, -1), end = batch->kv_len[r];
+        int32_t first = begin < end ? begin / limits->page_size : b->max_pages, pages = pages_of(end, limits);
+        for (int32_t p = 0; p < b->page_table_stride; p++) {
+            row[p] = p >= first && p < pages ? *order++ : rng_pick(rng, poison, p < pages ? 6 : 5);
+        }
     }
+}
+
+int test_batch_assign_pages(test_batch *batch, test_rng *rng, const pod_limits *limits) {
+    int32_t *order = malloc((size_t)batch->batch.num_pages * sizeof *order);
+    if (order == NULL) return 0;
+    assign_pages(batch, rng, limits, order);
     free(order);
-    b->page_table = batch->page_table;
     return 1;
 }
 
-void test_batch_poison_pages(test_batch *batch, test_rng *rng, const pod_limits *limits) {
+int test_batch_add_pages(test_batch *batch, test_rng *rng, const pod_limits *limits) {
     pod_batch *b = &batch->batch;
-    int32_t nobodys = b->num_pages++;
-    const int32_t poison[] = {-1, INT32_MAX, INT32_MIN, b->num_pages, b->num_pages + 7, nobodys};
+    int32_t used = 0, widest = 0;
     for (int32_t r = 0; r < b->num_requests; r++) {
-        int32_t *row = batch->page_table + r * b->page_table_stride;
-        int32_t keys = test_batch_first_key(batch, r, -1); /* that are not needed */
-        int32_t pages = (batch->kv_len[r] + limits->page_size - 1) / limits->page_size;
-        int32_t unneeded = keys == batch->kv_len[r] ? pages : keys / limits->page_size;
-        for (int32_t p = 0; p < unneeded; p++) row[p] = rng_pick(rng, poison, 6);
+        int32_t pages = pages_of(batch->kv_len[r], limits);
+        used += pages;
+        if (pages > widest) widest = pages;
     }
+    b->num_pages = used + rng_range(rng, 1, 3);
+    b->max_pages = widest;
+    b->page_table_stride = widest + rng_range(rng, 0, 3);
+    size_t entries = (size_t)b->num_requests * (size_t)b->page_table_stride;
+    free(batch->page_table);
+    batch->page_table = malloc((entries + 1) * sizeof(int32_t));
+    b->page_table = batch->page_table;
+    return batch->page_table != NULL && test_batch_assign_pages(batch, rng, limits);
 }

@@ -47,12 +47,12 @@ int test_batch_is_causal(const test_batch *batch, int32_t r);
  * query. What is before, and what is behind kv_len, must not be read. */
 int32_t test_batch_first_key(const test_batch *batch, int32_t r, int32_t m);
 
-/** Gives each request shuffled pages of its own; unused entries are poisoned with page numbers that do not exist.
- * Returns 0 if there is no memory. */
+/** Makes a page table with room for the batch's lengths, and fills it in. Returns 0 if there is no memory. */
 int test_batch_add_pages(test_batch *batch, test_rng *rng, const pod_limits *limits);
 
-/** Poisons the entries of pages that no query sees under any mask: numbers that do not exist, or that of one more page,
- * which nobody fills and all requests may share. */
-void test_batch_poison_pages(test_batch *batch, test_rng *rng, const pod_limits *limits);
+/** Fills the page table in for lengths that are no longer than those it was made for: each request gets shuffled pages
+ * of its own. Entries that no query needs are poisoned: numbers that do not exist, or before a window also that of the
+ * last page, which nobody fills and requests share. Returns 0 if there is no memory. */
+int test_batch_assign_pages(test_batch *batch, test_rng *rng, const pod_limits *limits);
 
 #endif

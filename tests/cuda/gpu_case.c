@@ -125,22 +125,36 @@ static float key_length(const key_lengths *lengths, test_rng *rng, int32_t key) 
     return 1.0f + lengths->growth * (float)key;
 }
 
-static void make_kv(gpu_case *c, test_rng *rng) {
+/** What a cache may hold where nobody looks: NaN, quiet or not, infinities, and the largest number. */
+static void poison_kv(gpu_case *c, test_rng *rng) {
+    uint16_t infinity = c->limits.kv_dtype == POD_BF16 ? 0x7f80 : 0x7c00, sign = 0x8000;
+    const uint16_t poison[] = {POISON_ELEMENT, (uint16_t)(infinity + 1), infinity, infinity | sign,
+                               (uint16_t)(infinity - 1)};
+    enum { RUN = 64 };
+    for (size_t i = 0; i < c->kv_elements; i += RUN) {
+        uint16_t element = poison[rng_range(rng, 0, 4)];
+        for (size_t j = i; j < i + RUN && j < c->kv_elements; j++) c->kv[j] = element;
+    }
+}
+
+uint16_t *gpu_case_key(const gpu_case *c, int32_t request, int32_t key, int32_t head) {
+    const pod_batch *b = &c->batch.batch;
+    const pod_cache *t = &c->host_cache;
+    int32_t page_size = c->limits.page_size;
+    int64_t page = request;
+    if (b->page_table != NULL) page = b->page_table[request * b->page_table_stride + key / page_size];
+    return c->kv + page * t->k_page_stride + key % page_size * t->k_token_stride + head * t->k_head_stride;
+}
+
+static void fill_kv(gpu_case *c, test_rng *rng) {
     const pod_limits *l = &c->limits;
     const pod_batch *b = &c->batch.batch;
-    pod_cache *t = &c->host_cache;
-    choose_kv_layout(c, rng);
-    c->kv = checked(malloc((c->kv_elements + 1) * sizeof *c->kv));
-    memset(c->kv, POISON_BYTE, c->kv_elements * sizeof *c->kv);
+    poison_kv(c, rng);
     key_lengths lengths = choose_key_lengths(rng);
-    t->k = c->kv;
-    t->v = c->kv + c->v_offset;
     for (int32_t r = 0; r < b->num_requests; r++) {
-        for (int32_t key = 0; key < b->kv_len[r]; key++) {
-            int64_t page = b->page_table != NULL ? b->page_table[r * b->page_table_stride + key / l->page_size] : r;
+        for (int32_t key = test_batch_first_key(&c->batch, r, -1); key < b->kv_len[r]; key++) {
             for (int32_t head = 0; head < l->kv_heads; head++) {
-                uint16_t *row =
-                    c->kv + page * t->k_page_stride + key % l->page_size * t->k_token_stride + head * t->k_head_stride;
+                uint16_t *row = gpu_case_key(c, r, key, head);
                 random_elements(rng, l->kv_dtype, row, (size_t)l->head_dim);
                 float length = key_length(&lengths, rng, key);
                 if (length != 1.0f) scale_row(l->kv_dtype, row, l->head_dim, length);
@@ -148,6 +162,19 @@ static void make_kv(gpu_case *c, test_rng *rng) {
             }
         }
     }
+}
+
+static void make_kv(gpu_case *c, test_rng *rng) {
+    choose_kv_layout(c, rng);
+    c->kv = checked(malloc((c->kv_elements + 1) * sizeof *c->kv));
+    c->host_cache.k = c->kv;
+    c->host_cache.v = c->kv + c->v_offset;
+    fill_kv(c, rng);
+}
+
+void gpu_case_refill(gpu_case *c, const gpu *gpu, test_rng *rng) {
+    fill_kv(c, rng);
+    if (c->device_kv != NULL) gpu_upload(gpu, c->device_kv, c->kv, c->kv_elements * sizeof *c->kv);
 }
 
 static void choose_options(gpu_case *c, test_rng *rng) {
@@ -172,11 +199,11 @@ void gpu_case_fill(gpu_case *c, test_rng *rng) {
 
 /** Sides that meet need more than small limits allow: those of MIX_BESIDE are never far below the bounds. */
 static void random_case_limits(pod_limits *l, test_rng *rng, const gpu_case_bounds *bounds, batch_mix mix) {
-    static const int32_t kv_heads[] = {1, 1, 2, 3, 4, 8}, groups[] = {1, 2, 3, 4, 4, 5, 8, 8, 16};
+    static const int32_t kv_heads[] = {1, 1, 2, 3, 4, 8}, groups[] = {1, 2, 3, 4, 4, 5, 7, 8, 8, 12, 16};
     static const int32_t page_sizes[] = {1, 2, 3, 7, 8, 16, 16, 17, 32, 64, 128, 256};
     *l = pod_limits_init();
     l->kv_heads = rng_pick(rng, kv_heads, 6);
-    l->q_heads = l->kv_heads * rng_pick(rng, groups, 9);
+    l->q_heads = l->kv_heads * rng_pick(rng, groups, 11);
     random_gpu_elements(rng, l);
     int32_t part = mix == MIX_BESIDE ? 4 : INT32_MAX;
     l->max_requests = rng_log_range(rng, 1 + bounds->max_requests / part, bounds->max_requests);
@@ -339,11 +366,17 @@ static int check_row(comparison *m, int32_t request, int64_t token, int32_t head
     for (int32_t i = 0; i < l->head_dim; i++) {
         double want = expect == EXPECT_ORACLE ? m->out[row * l->head_dim + i] : 0;
         double got = (double)pod__load(c->host.out, l->out_dtype, (int64_t)offset + i);
+        if (expect == EXPECT_NAN) {
+            if (!isnan(got)) return wrong(m, request, token, head, "NaN expected, an output is", got);
+            m->written[offset + (size_t)i] = 1;
+            continue;
+        }
         if (!(fabs(got) < HUGE_VAL)) return wrong(m, request, token, head, "an output is", got);
         one.difference += (got - want) * (got - want);
         one.reference += want * want;
         m->written[offset + (size_t)i] = 1;
     }
+    if (expect == EXPECT_NAN) return 1;
     pod__distance_add(&m->all, one);
     if (one.reference == 0 && one.difference != 0) {
         return wrong(m, request, token, head, "zeros expected, off by", sqrt(one.difference));

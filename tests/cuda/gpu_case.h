@@ -12,6 +12,7 @@
 typedef enum gpu_expect {
     EXPECT_ORACLE = 0,
     EXPECT_ZERO,     /**< zeros and -inf: the request was rejected */
+    EXPECT_NAN,      /**< no element is a number */
     EXPECT_UNTOUCHED /**< still poisoned: not even its query tokens are known */
 } gpu_expect;
 
@@ -24,7 +25,7 @@ typedef struct gpu_case {
     pod_cache host_cache;
     pod_tensors device; /**< the same in the GPU's memory */
     pod_cache device_cache;
-    uint16_t *kv; /**< k and v, in one storage or two; unused tokens are NaN */
+    uint16_t *kv; /**< k and v, in one storage or two; tokens that no query sees are NaN and infinities */
     size_t q_elements, kv_elements, v_offset, out_elements, lse_elements;
     void *device_kv;
     pod_plan *plan;
@@ -42,6 +43,12 @@ void gpu_case_random(gpu_case *c, test_rng *rng, const gpu_case_bounds *bounds);
 
 /** Random layouts, options and contents for limits, and a batch already in `c`. Page table: from the batch. */
 void gpu_case_fill(gpu_case *c, test_rng *rng);
+
+/** The key of a request's token in the host's copy of the cache; its value is `v_offset` elements further. */
+uint16_t *gpu_case_key(const gpu_case *c, int32_t request, int32_t key, int32_t head);
+
+/** New keys and values for the batch's lengths and pages, in the same layout; on the GPU too, if they are there. */
+void gpu_case_refill(gpu_case *c, const gpu *gpu, test_rng *rng);
 
 /** Copies the inputs to the GPU, allocates outputs and workspace there, poisons them and makes a plan. */
 void gpu_case_upload(gpu_case *c, const gpu *gpu, pod_device *device);

@@ -3,10 +3,11 @@
  *
  *   test_cuda [NAME...]   runs the tests of these names, or all
  *
- * PODATTN_COUNT and PODATTN_SEED set how many random batches and which; PODATTN_CUDA_DEVICE tests one device name
- * instead of every kernel variant. Exit code 77: there is no GPU. */
+ * PODATTN_COUNT and PODATTN_SEED set how many random batches and which; PODATTN_CASE takes the chosen batches whose
+ * names hold it; PODATTN_CUDA_DEVICE tests one device name instead of every kernel variant. Exit code 77: there is no
+ * GPU. */
 #include "backend/backend.h"
-#include "gpu_case.h"
+#include "chosen_case.h"
 #include "gpu_merge.h"
 #include "gpu_plan.h"
 #include "property.h"
@@ -140,6 +141,28 @@ static int test_shapes(context *t) {
     return 0;
 }
 
+/** Batches at the edges of what kernels do. */
+static int test_chosen(context *t) {
+    const char *only = getenv("PODATTN_CASE");
+    for (int32_t i = 0; i < chosen_case_count(); i++) {
+        if (only != NULL && strstr(chosen_case_name(i), only) == NULL) continue;
+        for (int32_t d = 0; d < t->num_devices; d++) {
+            gpu_case c;
+            gpu_expect *expect = chosen_case_make(&c, i);
+            REQUIRE(expect != NULL, "no memory");
+            gpu_case_upload(&c, &t->gpu, t->devices[d]);
+            gpu_case_plan(&c, i % 2 == 0 ? POD_MEMORY_DEVICE : POD_MEMORY_HOST, NULL);
+            gpu_case_run(&c, NULL);
+            REQUIRE_OK(pod_plan_check(c.plan, NULL));
+            gpu_case_download(&c, &t->gpu);
+            REQUIRE(gpu_case_check(&c, expect, &t->errors), "\"%s\" on %s", chosen_case_name(i), t->names[d]);
+            gpu_case_free(&c, &t->gpu);
+            free(expect);
+        }
+    }
+    return 0;
+}
+
 /* ---- both sides at full length ---- */
 
 /** Large hybrid batches many times over: what depends on timing shows as other bits. The oracle would take minutes. */
@@ -187,8 +210,10 @@ static int32_t pick_victim(const gpu_case *c, test_rng *rng, fault kind) {
     if (kind == FAULT_Q_BEGIN) r = 0;
     const pod_mask *mask = &c->batch.masks[c->host.mask];
     int causal = mask->causal_per_request != NULL ? mask->causal_per_request[r] : mask->causal;
-    if (kind == FAULT_KV_SHORT && (!causal || b->q_start[r + 1] - b->q_start[r] < 1)) return -1;
-    if (kind == FAULT_PAGE && (b->page_table == NULL || b->kv_len[r] == 0)) return -1;
+    /* a shorter request would need what is before its window now, also pages, which the GPU would name instead */
+    int32_t first_key = test_batch_first_key(&c->batch, r, -1);
+    if (kind == FAULT_KV_SHORT && (!causal || b->q_start[r + 1] - b->q_start[r] < 1 || first_key > 0)) return -1;
+    if (kind == FAULT_PAGE && (b->page_table == NULL || first_key == b->kv_len[r])) return -1;
     return r;
 }
 
@@ -203,7 +228,8 @@ static void plant(const gpu_case *c, const gpu *gpu, test_rng *rng, fault kind, 
     if (kind == FAULT_KV_TOO_LONG) value = c->limits.max_kv_len + 1 + rng_range(rng, 0, 1 << 20);
     if (kind == FAULT_KV_SHORT) value = b->q_start[r + 1] - b->q_start[r] - 1;
     if (kind == FAULT_PAGE) {
-        int32_t p = rng_range(rng, 0, (b->kv_len[r] - 1) / c->limits.page_size);
+        int32_t page_size = c->limits.page_size;
+        int32_t p = rng_range(rng, test_batch_first_key(&c->batch, r, -1) / page_size, (b->kv_len[r] - 1) / page_size);
         target = c->device_batch.page_table + r * b->page_table_stride + p;
         value = rng_chance(rng, 50) ? b->num_pages : rng_pick(rng, pages, 3);
         snprintf(word, 64, "page_table[%d][%d] = %d", r, p, value);
@@ -259,27 +285,6 @@ static int test_bad(context *t) {
 
 /* ---- graphs ---- */
 
-/** Changes lengths and page table of a batch within what a captured graph has fixed: requests, strides, maxima. */
-static void change_lengths(gpu_case *c, test_rng *rng) {
-    pod_batch *b = &c->batch.batch;
-    int32_t n = b->num_requests;
-    for (int32_t r = 0; r < n; r++) {
-        int32_t q_len = b->q_start[r + 1] - b->q_start[r];
-        c->batch.kv_len[r] = rng_range(rng, test_batch_is_causal(&c->batch, r) ? q_len : 0, c->batch.kv_len[r]);
-    }
-    for (int32_t r = 0; r < n && b->page_table != NULL; r++) { /* swap pages that two requests fill */
-        int32_t other = rng_range(rng, 0, n - 1), page_size = c->limits.page_size;
-        int32_t *row = c->batch.page_table + r * b->page_table_stride;
-        int32_t *other_row = c->batch.page_table + other * b->page_table_stride;
-        int32_t shorter = c->batch.kv_len[r] < c->batch.kv_len[other] ? c->batch.kv_len[r] : c->batch.kv_len[other];
-        for (int32_t p = 0; p < shorter / page_size; p++) {
-            int32_t kept = row[p];
-            row[p] = other_row[p];
-            other_row[p] = kept;
-        }
-    }
-}
-
 static void upload_batch(const gpu_case *c, const gpu *gpu) {
     const pod_batch *b = &c->batch.batch, *to = &c->device_batch;
     size_t n = (size_t)b->num_requests, table = n * (size_t)b->page_table_stride;
@@ -288,6 +293,19 @@ static void upload_batch(const gpu_case *c, const gpu *gpu) {
     if (b->page_table != NULL) {
         gpu_upload(gpu, (void *)(uintptr_t)to->page_table, b->page_table, table * sizeof(int32_t));
     }
+}
+
+/** Changes lengths, pages and the cache's contents within what a captured graph has fixed: requests, strides, maxima.
+ */
+static void change_lengths(gpu_case *c, const gpu *gpu, test_rng *rng) {
+    pod_batch *b = &c->batch.batch;
+    for (int32_t r = 0; r < b->num_requests; r++) {
+        int32_t q_len = b->q_start[r + 1] - b->q_start[r];
+        c->batch.kv_len[r] = rng_range(rng, test_batch_is_causal(&c->batch, r) ? q_len : 0, c->batch.kv_len[r]);
+    }
+    if (b->page_table != NULL && !test_batch_assign_pages(&c->batch, rng, &c->limits)) exit(EXIT_FAILURE);
+    upload_batch(c, gpu);
+    gpu_case_refill(c, gpu, rng);
 }
 
 /** Global mode: an allocation or a wait on any thread would break the capture. */
@@ -341,8 +359,7 @@ static int graph_batch(test_rng *rng, void *argument) {
     CUgraphExec executable = capture(&c, &t->gpu, stream);
     for (int i = 0; i < 3; i++) {
         if (replay(t, &c, executable, stream) != 0) return 1;
-        change_lengths(&c, rng);
-        upload_batch(&c, &t->gpu);
+        change_lengths(&c, &t->gpu, rng);
     }
     GPU_CHECK(&t->gpu, graph_exec_destroy(executable));
     GPU_CHECK(&t->gpu, stream_destroy(stream));
@@ -372,8 +389,7 @@ static int outside_batch(test_rng *rng, void *argument) {
         launch_and_wait(&t->gpu, executable, stream);
         gpu_case_download(&c, &t->gpu);
         REQUIRE(gpu_case_check(&c, NULL, &t->errors), "replay %d after a build of its own", i);
-        change_lengths(&c, rng);
-        upload_batch(&c, &t->gpu);
+        change_lengths(&c, &t->gpu, rng);
     }
     GPU_CHECK(&t->gpu, graph_exec_destroy(executable));
     GPU_CHECK(&t->gpu, stream_destroy(stream));
@@ -734,6 +750,7 @@ static const struct {
     {"refusals", test_refusals},
     {"host_pointers", test_host_pointers},
     {"shapes", test_shapes},
+    {"chosen", test_chosen},
     {"large", test_large},
     {"random", test_random},
     {"bad", test_bad},

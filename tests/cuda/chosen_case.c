@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "chosen_case.h"
+
+#include "base/dtype.h"
+
+#include <float.h>
+#include <math.h>
+#include <stdlib.h>
+
+/** `count` requests, from one to the next `q_step` queries and `kv_step` keys longer. */
+typedef struct request_run {
+    int32_t count, q_len, kv_len, q_step, kv_step;
+} request_run;
+
+enum { MAX_RUNS = 10 };
+
+enum {
+    IS_F16 = 1,
+    SEES_ALL = 2,      /**< not causal */
+    HAS_SINKS = 4,     /**< of any size */
+    SHARES_PAGES = 8,  /**< every request's first pages are those of request 0, and one of them stands there twice */
+    ZERO_QUERIES = 16, /**< outputs are the mean of what is seen */
+    NAN_REQUEST = 32,  /**< queries, keys and values of request 1 */
+};
+
+typedef struct chosen_case {
+    const char *name;
+    int32_t q_heads, kv_heads, head_dim, page_size, window_tokens, flags;
+    float scale, softcap;
+    request_run runs[MAX_RUNS];
+} chosen_case;
+
+#define RUNS(...) .runs = {__VA_ARGS__}
+#define WINDOW(W, PAGE, DIM)                                                                                           \
+    { "window " #W " page " #PAGE " dim " #DIM, 4, 2, DIM, PAGE, W, RUNS({1, 1, 290}, {1, 3, 301}, {1, 64, 320}) }
+#define WINDOW_OF_7(W)                                                                                                 \
+    { "window " #W " of a group of 7", 7, 1, 64, 16, W, RUNS({1, 1, 300}, {1, 5, 300}, {1, 64, 300}) }
+#define GROUP(Q_HEADS, KV_HEADS)                                                                                       \
+    {"heads " #Q_HEADS "," #KV_HEADS,                                                                                  \
+     Q_HEADS,                                                                                                          \
+     KV_HEADS,                                                                                                         \
+     64,                                                                                                               \
+     16,                                                                                                               \
+     100,                                                                                                              \
+     HAS_SINKS,                                                                                                        \
+     RUNS({1, 30, 200}, {2, 5, 177}, {2, 1, 77})},                                                                     \
+    {                                                                                                                  \
+        "heads " #Q_HEADS "," #KV_HEADS ", split", Q_HEADS, KV_HEADS, 64, 16, RUNS({1, 1, 2000})                       \
+    }
+#define TAILS(NAME, FLAGS)                                                                                             \
+    {                                                                                                                  \
+        NAME, 2, 1, 64, 300, 0, FLAGS,                                                                                 \
+            RUNS({1, 1, 1}, {3, 1, 63, 0, 1}, {3, 1, 127, 0, 1}, {3, 1, 255, 0, 1}, {3, 40, 63, 0, 1},                 \
+                 {3, 40, 127, 0, 1})                                                                                   \
+    }
+#define PAGES(PAGE)                                                                                                    \
+    { "every length on pages of " #PAGE, 2, 1, 64, PAGE, RUNS({130, 1, 1, 0, 1}) }
+#define SOFTCAP(CAP)                                                                                                   \
+    {"softcap " #CAP, 4, 2, 64, 16, .softcap = CAP, RUNS({1, 1, 300}, {1, 30, 130})}, {                                \
+        "softcap " #CAP " of large scores", 4, 2, 64, 16, .scale = 4, .softcap = CAP, RUNS({1, 1, 300}, {1, 30, 130})  \
+    }
+#define STEEP(SCALE, FLAGS)                                                                                            \
+    { "scale " #SCALE " flags " #FLAGS, 4, 2, 64, 16, 0, FLAGS, .scale = SCALE, RUNS({1, 1, 300}, {1, 40, 200}) }
+
+/* clang-format off */
+static const chosen_case cases[] = {
+    {"window 50", 4, 2, 64, 16, 50, RUNS({1, 1, 200}, {1, 3, 300}, {1, 36, 310})},
+    {"one key before the window", 4, 1, 64, 32, 4095, RUNS({1, 1, 4352})},
+    {"a short window in a long context", 8, 1, 64, 16, 128, RUNS({1, 1, 131072})},
+    WINDOW(16, 64, 64), WINDOW(16, 128, 128), WINDOW(128, 64, 128), WINDOW(128, 128, 64),
+    WINDOW(129, 64, 64), WINDOW(129, 128, 128), WINDOW(129, 1, 64), WINDOW(33, 24, 128),
+    WINDOW_OF_7(1), WINDOW_OF_7(2), WINDOW_OF_7(63), WINDOW_OF_7(64), WINDOW_OF_7(65), WINDOW_OF_7(127),
+    WINDOW_OF_7(128), WINDOW_OF_7(129), WINDOW_OF_7(299), WINDOW_OF_7(300), WINDOW_OF_7(301),
+    {"a window that is not causal", 4, 2, 64, 16, 50, SEES_ALL, RUNS({1, 1, 200}, {1, 3, 300}, {1, 36, 310})},
+    GROUP(28, 4), GROUP(10, 2), GROUP(12, 2), GROUP(14, 2), GROUP(24, 2), GROUP(33, 1), GROUP(71, 1),
+    TAILS("tails", 0), TAILS("tails that are not causal", SEES_ALL), TAILS("mean values", SEES_ALL | ZERO_QUERIES),
+    PAGES(8), PAGES(24), PAGES(40), PAGES(48),
+    {"every length on one page", 1, 1, 128, 128, RUNS({128, 1, 1, 0, 1})},
+    {"pages of all requests", 4, 2, 64, 16, 0, SHARES_PAGES, RUNS({6, 1, 150}, {1, 20, 170})},
+    {"a request that is NaN", 4, 2, 64, 16, 0, NAN_REQUEST, RUNS({1, 10, 90}, {1, 3, 70}, {2, 1, 65}, {1, 50, 100})},
+    {"a prefill that is NaN", 4, 2, 128, 16, 0, NAN_REQUEST, RUNS({1, 10, 90}, {1, 40, 70}, {2, 1, 65}, {1, 50, 100})},
+    {"sinks, split", 4, 1, 64, 16, 0, HAS_SINKS, RUNS({1, 1, 3000})},
+    {"sinks before a window", 4, 1, 64, 16, 20, HAS_SINKS, RUNS({1, 1, 100000}, {1, 30, 100})},
+    {"sinks are not capped", 4, 1, 64, 16, 0, HAS_SINKS, .softcap = 30, RUNS({1, 1, 500}, {1, 30, 100})},
+    {"sinks alone", 4, 1, 64, 16, 0, HAS_SINKS | SEES_ALL, RUNS({2, 3, 0}, {1, 1, 40}, {1, 40, 0})},
+    {"a thousand short requests", 2, 1, 64, 16, RUNS({1100, 1, 1})},
+    {"rows of every number", 4, 1, 64, 16, RUNS({40, 1, 1, 1, 1})},
+    {"a last request without rows", 4, 1, 64, 16, RUNS({1, 257, 300}, {1, 1, 40}, {1, 255, 255}, {1, 0, 10})},
+    {"empty requests alone", 4, 1, 64, 16, RUNS({9, 0, 0}, {5, 0, 30})},
+    SOFTCAP(1e-40f), SOFTCAP(1e-3f), SOFTCAP(1), SOFTCAP(30), SOFTCAP(1e3f), SOFTCAP(1e4f), SOFTCAP(1e5f),
+    SOFTCAP(1e6f), SOFTCAP(1e8f), SOFTCAP(3e38f),
+    STEEP(4, 0), STEEP(8, 0), STEEP(4, IS_F16), STEEP(8, IS_F16),
+};
+/* clang-format on */
+
+int32_t chosen_case_count(void) {
+    return (int32_t)(sizeof cases / sizeof cases[0]);
+}
+
+const char *chosen_case_name(int32_t index) {
+    return cases[index].name;
+}
+
+static int32_t larger(int32_t a, int32_t b) {
+    return a > b ? a : b;
+}
+
+static pod_limits limits_of(const chosen_case *chosen) {
+    pod_limits l = pod_limits_init();
+    l.q_heads = chosen->q_heads;
+    l.kv_heads = chosen->kv_heads;
+    l.head_dim = chosen->head_dim;
+    l.q_dtype = l.kv_dtype = l.out_dtype = chosen->flags & IS_F16 ? POD_F16 : POD_BF16;
+    l.page_size = chosen->page_size;
+    l.max_q_tokens = l.max_kv_len = 1;
+    for (const request_run *run = chosen->runs; run < chosen->runs + MAX_RUNS; run++) {
+        l.max_requests += run->count;
+        for (int32_t i = 0; i < run->count; i++) l.max_q_tokens += run->q_len + i * run->q_step;
+        l.max_kv_len = larger(l.max_kv_len, run->kv_len + larger(run->count - 1, 0) * run->kv_step);
+    }
+    return l;
+}
+
+static void fill_batch(test_batch *batch, const chosen_case *chosen) {
+    int32_t r = 0;
+    batch->q_start[0] = 0;
+    for (const request_run *run = chosen->runs; run < chosen->runs + MAX_RUNS; run++) {
+        for (int32_t i = 0; i < run->count; i++, r++) {
+            batch->q_start[r + 1] = batch->q_start[r] + run->q_len + i * run->q_step;
+            batch->kv_len[r] = run->kv_len + i * run->kv_step;
+        }
+    }
+    batch->batch.num_requests = r;
+    batch->masks[0].causal = !(chosen->flags & SEES_ALL);
+    batch->masks[0].window_tokens = chosen->window_tokens;
+}
+
+static void share_pages(test_batch *batch) {
+    const pod_batch *b = &batch->batch;
+    int32_t *first = batch->page_table;
+    first[1] = first[2];
+    for (int32_t r = 1; r < b->num_requests; r++) {
+        for (int32_t p = 0; p < 4; p++) batch->page_table[r * b->page_table_stride + p] = first[p];
+    }
+}
+
+static void choose_sinks(gpu_case *c, int has_sinks) {
+    static const float values[] = {-INFINITY, 1e4f, 0, -1e30f, 2};
+    free((void *)(uintptr_t)c->host.sinks);
+    c->host.sinks = NULL;
+    if (!has_sinks) return;
+    float *sinks = malloc((size_t)c->limits.q_heads * sizeof *sinks);
+    for (int32_t h = 0; sinks != NULL && h < c->limits.q_heads; h++) sinks[h] = values[h % 5];
+    c->host.sinks = sinks;
+}
+
+/** All elements of the tokens [begin, end) of q. */
+static void set_queries(gpu_case *c, int32_t begin, int32_t end, uint16_t element) {
+    uint16_t *q = (uint16_t *)(uintptr_t)c->host.q;
+    for (int64_t i = begin * c->host.q_token_stride; i < end * c->host.q_token_stride; i++) q[i] = element;
+}
+
+static void spoil_request(gpu_case *c, int32_t r) {
+    static const uint16_t nan = 0xffff;
+    set_queries(c, c->batch.q_start[r], c->batch.q_start[r + 1], nan);
+    for (int32_t key = 0; key < c->batch.kv_len[r]; key++) {
+        for (int32_t head = 0; head < c->limits.kv_heads; head++) {
+            uint16_t *row = gpu_case_key(c, r, key, head);
+            for (int32_t i = 0; i < c->limits.head_dim; i++) row[i] = row[i + (int64_t)c->v_offset] = nan;
+        }
+    }
+}
+
+gpu_expect *chosen_case_make(gpu_case *c, int32_t index) {
+    const chosen_case *chosen = &cases[index];
+    test_rng rng = {(uint64_t)index};
+    memset(c, 0, sizeof *c);
+    c->limits = limits_of(chosen);
+    if (!test_batch_alloc(&c->batch, &c->limits)) return NULL;
+    fill_batch(&c->batch, chosen);
+    if (!test_batch_add_pages(&c->batch, &rng, &c->limits)) return NULL;
+    if (chosen->flags & SHARES_PAGES) share_pages(&c->batch);
+    gpu_case_fill(c, &rng);
+    c->host.scale = chosen->scale;
+    c->host.softcap = chosen->softcap;
+    choose_sinks(c, chosen->flags & HAS_SINKS);
+    if (chosen->flags & ZERO_QUERIES) set_queries(c, 0, c->batch.q_start[c->batch.batch.num_requests], 0);
+    gpu_expect *expect = calloc((size_t)c->limits.max_requests, sizeof *expect);
+    if (expect == NULL || !(chosen->flags & NAN_REQUEST)) return expect;
+    spoil_request(c, 1);
+    expect[1] = EXPECT_NAN;
+    return expect;
+}
