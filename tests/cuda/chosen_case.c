@@ -21,6 +21,7 @@ enum {
     SHARES_PAGES = 8,  /**< every request's first pages are those of request 0, and one of them stands there twice */
     ZERO_QUERIES = 16, /**< outputs are the mean of what is seen */
     NAN_REQUEST = 32,  /**< queries, keys and values of request 1 */
+    LOST_VALUES = 64,  /**< some of those that not all of a request's queries see are not finite */
 };
 
 typedef struct chosen_case {
@@ -62,6 +63,12 @@ typedef struct chosen_case {
 #define STEEP(SCALE, FLAGS)                                                                                            \
     { "scale " #SCALE " flags " #FLAGS, 4, 2, 64, 16, 0, FLAGS, .scale = SCALE, RUNS({1, 1, 300}, {1, 40, 200}) }
 
+#define LOST(W, DIM)                                                                                                   \
+    {                                                                                                                  \
+        "values lost, window " #W " dim " #DIM, 4, 2, DIM, 16, W, LOST_VALUES,                                         \
+            RUNS({1, 100, 300}, {1, 5, 90}, {1, 2, 75}, {1, 30, 140}, {1, 1, 80}, {1, 90, 90})                         \
+    }
+
 /* clang-format off */
 static const chosen_case cases[] = {
     {"window 50", 4, 2, 64, 16, 50, RUNS({1, 1, 200}, {1, 3, 300}, {1, 36, 310})},
@@ -79,6 +86,7 @@ static const chosen_case cases[] = {
     {"pages of all requests", 4, 2, 64, 16, 0, SHARES_PAGES, RUNS({6, 1, 150}, {1, 20, 170})},
     {"a request that is NaN", 4, 2, 64, 16, 0, NAN_REQUEST, RUNS({1, 10, 90}, {1, 3, 70}, {2, 1, 65}, {1, 50, 100})},
     {"a prefill that is NaN", 4, 2, 128, 16, 0, NAN_REQUEST, RUNS({1, 10, 90}, {1, 40, 70}, {2, 1, 65}, {1, 50, 100})},
+    LOST(0, 64), LOST(0, 128), LOST(70, 64), LOST(70, 128),
     {"sinks, split", 4, 1, 64, 16, 0, HAS_SINKS, RUNS({1, 1, 3000})},
     {"sinks before a window", 4, 1, 64, 16, 20, HAS_SINKS, RUNS({1, 1, 100000}, {1, 30, 100})},
     {"sinks are not capped", 4, 1, 64, 16, 0, HAS_SINKS, .softcap = 30, RUNS({1, 1, 500}, {1, 30, 100})},
@@ -171,6 +179,23 @@ static void spoil_request(gpu_case *c, int32_t r) {
     }
 }
 
+/** Among a request's own tokens, and where windows begin: a query sees some, and others not. */
+static void lose_values(gpu_case *c, test_rng *rng, int32_t r, int32_t window_tokens) {
+    static const uint16_t lost[] = {0x7f80, 0xff80, 0x7fc0};
+    int32_t kv_len = c->batch.kv_len[r], q_len = c->batch.q_start[r + 1] - c->batch.q_start[r];
+    int32_t first_key = test_batch_first_key(&c->batch, r, -1);
+    for (int32_t i = 0; i < q_len; i++) {
+        int32_t key = rng_chance(rng, 50) && window_tokens > 0 ? first_key + i : kv_len - q_len + i;
+        if (q_len > 5 && !rng_chance(rng, 12)) continue;
+        uint16_t *value = gpu_case_key(c, r, key, rng_range(rng, 0, c->limits.kv_heads - 1)) + c->v_offset;
+        value[rng_range(rng, 0, c->limits.head_dim - 1)] = lost[rng_range(rng, 0, 2)];
+    }
+}
+
+int chosen_case_is_for(int32_t index, const char *kernel) {
+    return !(cases[index].flags & LOST_VALUES) || strstr(kernel, "sm80") != NULL;
+}
+
 gpu_expect *chosen_case_make(gpu_case *c, int32_t index) {
     const chosen_case *chosen = &cases[index];
     test_rng rng = {(uint64_t)index};
@@ -185,6 +210,9 @@ gpu_expect *chosen_case_make(gpu_case *c, int32_t index) {
     c->host.softcap = chosen->softcap;
     choose_sinks(c, chosen->flags & HAS_SINKS);
     if (chosen->flags & ZERO_QUERIES) set_queries(c, 0, c->batch.q_start[c->batch.batch.num_requests], 0);
+    for (int32_t r = 0; r < c->batch.batch.num_requests && chosen->flags & LOST_VALUES; r++) {
+        lose_values(c, &rng, r, chosen->window_tokens);
+    }
     gpu_expect *expect = calloc((size_t)c->limits.max_requests, sizeof *expect);
     if (expect == NULL || !(chosen->flags & NAN_REQUEST)) return expect;
     spoil_request(c, 1);

@@ -8,6 +8,10 @@
 int32_t chosen_case_count(void);
 const char *chosen_case_name(int32_t index);
 
+/** Whether a kernel promises case `index`: the sm90 kernels do not promise that values are finite for those alone that
+ * see them. */
+int chosen_case_is_for(int32_t index, const char *kernel);
+
 /** Makes case `index`. Returns what each request's outputs have to be, to be freed; NULL if there is no memory. */
 gpu_expect *chosen_case_make(gpu_case *c, int32_t index);
 

@@ -12,6 +12,12 @@ struct pod_element_bf16 {
     static __device__ __forceinline__ uint32_t pack(float low, float high) {
         return ptx_cvt_bf16x2(low, high);
     }
+    static __device__ __forceinline__ float2 unpack(uint32_t pair) {
+        return make_float2(__uint_as_float(pair << 16), __uint_as_float(pair & 0xffff0000));
+    }
+    static __device__ __forceinline__ uint32_t add_times_zero(uint32_t sums, uint32_t pair) {
+        return ptx_fma_bf16x2(pair, 0, sums);
+    }
 };
 
 struct pod_element_f16 {
@@ -20,6 +26,12 @@ struct pod_element_f16 {
     }
     static __device__ __forceinline__ uint32_t pack(float low, float high) {
         return ptx_cvt_f16x2(low, high);
+    }
+    static __device__ __forceinline__ float2 unpack(uint32_t pair) {
+        return make_float2(ptx_cvt_from_f16(pair), ptx_cvt_from_f16(pair >> 16));
+    }
+    static __device__ __forceinline__ uint32_t add_times_zero(uint32_t sums, uint32_t pair) {
+        return ptx_fma_f16x2(pair, 0, sums);
     }
 };
 

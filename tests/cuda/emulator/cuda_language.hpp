@@ -74,6 +74,9 @@ static inline float __fdividef(float a, float b) {
 static inline int __float_as_int(float x) {
     return (int)pod__float_to_bits(x);
 }
+static inline float __uint_as_float(uint32_t bits) {
+    return pod__float_from_bits(bits);
+}
 static inline float __int_as_float(int bits) {
     return pod__float_from_bits((uint32_t)bits);
 }

@@ -46,6 +46,18 @@ static inline uint32_t ptx_cvt_f16x2(float low, float high) {
     return pod__float_to_f16(low) | (uint32_t)pod__float_to_f16(high) << 16;
 }
 
+static inline float ptx_cvt_from_f16(uint32_t element) {
+    return pod__f16_to_float((uint16_t)element);
+}
+static inline uint32_t ptx_fma_bf16x2(uint32_t a, uint32_t b, uint32_t c) {
+    auto value = [](uint32_t pair, int at) { return pod__bf16_to_float((uint16_t)(pair >> at)); };
+    return ptx_cvt_bf16x2(value(a, 0) * value(b, 0) + value(c, 0), value(a, 16) * value(b, 16) + value(c, 16));
+}
+static inline uint32_t ptx_fma_f16x2(uint32_t a, uint32_t b, uint32_t c) {
+    auto value = [](uint32_t pair, int at) { return pod__f16_to_float((uint16_t)(pair >> at)); };
+    return ptx_cvt_f16x2(value(a, 0) * value(b, 0) + value(c, 0), value(a, 16) * value(b, 16) + value(c, 16));
+}
+
 /* ---- copies of 16 bytes: as late as the wait allows ---- */
 
 static inline void ptx_cp_async_16_or_zeros(uint32_t to, const void *from, uint32_t bytes) {

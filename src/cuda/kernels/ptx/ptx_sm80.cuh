@@ -123,6 +123,25 @@ static __device__ __forceinline__ uint32_t ptx_cvt_f16x2(float low, float high) 
     return packed;
 }
 
+/** cvt (9.7.9.22): the 16-bit element in the low half, exactly. */
+static __device__ __forceinline__ float ptx_cvt_from_f16(uint32_t element) {
+    float x;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"((uint16_t)element));
+    return x;
+}
+
+/** fma.rn (9.7.4.4): a * b + c of two 16-bit elements each. */
+static __device__ __forceinline__ uint32_t ptx_fma_bf16x2(uint32_t a, uint32_t b, uint32_t c) {
+    uint32_t d;
+    asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
+    return d;
+}
+static __device__ __forceinline__ uint32_t ptx_fma_f16x2(uint32_t a, uint32_t b, uint32_t c) {
+    uint32_t d;
+    asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
+    return d;
+}
+
 /** mad.wide (9.7.1.4): base + a * b. NOTE: nvcc 13.0 otherwise takes sums of addresses apart and needs six
  * instructions. */
 static __device__ __forceinline__ const char *ptx_mad_wide(uint32_t a, uint32_t b, const char *base) {

@@ -18,6 +18,7 @@
 #include "cuda/kernels/mask.cuh"
 #include "cuda/kernels/parts.cuh"
 #include "cuda/kernels/sm80/find_sm80.cuh"
+#include "cuda/kernels/sm80/hidden_sm80.cuh"
 #include "cuda/kernels/softmax_row.cuh"
 
 /** Where an item's keys come from. Each lane knows the place of one run of keys that are neighbours in memory, so that
@@ -35,6 +36,7 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct decode_sm80 {
     static constexpr int STAGE_TOKENS = SHAPE::DECODE_STAGE_TOKENS, RING = SHAPE::DECODE_RING;
     static constexpr int MAX_N_TILES = SHAPE::DECODE_N_TILES;
     typedef decode_warp_smem<HEAD_DIM, STAGE_TOKENS, RING> smem_type;
+    typedef hidden_sm80<ELEMENT> hidden;
     static constexpr int ROW_BYTES = HEAD_DIM * 2;
     static constexpr int ROW_CHUNKS = ROW_BYTES / CHUNK_BYTES;
     static constexpr int K_STEPS = HEAD_DIM / 16;
@@ -286,6 +288,41 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct decode_sm80 {
         }
     }
 
+    /** Whether not all rows see all keys of a stage, `key` from the item's first one. */
+    __device__ __forceinline__ bool is_masked(int key, pod_key_range unmasked) {
+        return key + STAGE_TOKENS > unmasked.end || key < unmasked.begin;
+    }
+
+    /** Takes what is not finite out of a stage of V whose keys not all rows see. */
+    __device__ __forceinline__ void hide_values(uint32_t v_smem) {
+        char *own = (char *)smem.ring + (v_smem - smem_address(smem.ring)) + lane * CHUNK_BYTES;
+        if (hidden::template clear<STAGE_BYTES / CHUNK_BYTES / 32, 32 * CHUNK_BYTES>(own)) smem.work.has_lost = 1;
+        __syncwarp();
+    }
+
+    /** Adds what was taken out to the rows that see it. */
+    template <int N_TILES>
+    __device__ __forceinline__ void add_lost(accumulators<N_TILES> &acc, pod_key_range unmasked) {
+        const decode_work &work = smem.work;
+#pragma unroll 1
+        for (int32_t key = work.unseen_keys; key < work.end_key - work.first_key; key++) {
+            if (!is_masked(key / STAGE_TOKENS * STAGE_TOKENS, unmasked)) continue;
+            const uint16_t *value =
+                hidden::value_of(params, work.item.request, work.item.kv_head, work.first_key + key) + lane / 4;
+#pragma unroll
+            for (int i = 0; i < 2 * N_TILES; i++) {
+                int row = i / 2 * 8 + lane % 4 * 2 + i % 2;
+                pod_key_range seen = visible_keys(params, work.request, place_small_row(params, row).token);
+                if (work.first_key + key < seen.begin || work.first_key + key >= seen.end) continue;
+#pragma unroll
+                for (int chunk = 0; chunk < ROW_CHUNKS; chunk++) { /* the lane has column lane / 4 of each */
+                    float lost = hidden::lost(__ldg(value + chunk * 8)).x;
+                    acc.out[i / 2][chunk / 2][chunk % 2 * 2 + i % 2] += lost;
+                }
+            }
+        }
+    }
+
     template <int N_TILES>
     __device__ __forceinline__ void accumulate(accumulators<N_TILES> &acc, const score_tiles<N_TILES> &s,
                                                uint32_t v_smem) {
@@ -326,8 +363,8 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct decode_sm80 {
         }
         key_source at = find_source();
         int num_stages = (at.num_keys + STAGE_TOKENS - 1) / STAGE_TOKENS;
-        int unmasked_begin = smem.work.unmasked.begin - smem.work.first_key,
-            unmasked_end = smem.work.unmasked.end - smem.work.first_key;
+        pod_key_range unmasked = {smem.work.unmasked.begin - smem.work.first_key,
+                                  smem.work.unmasked.end - smem.work.first_key};
 #pragma unroll 1
         for (int n = 0; n < RING; n++) {
             load<true>(at, n / 2, num_stages, n & 1, first_slot + n * STAGE_BYTES);
@@ -347,14 +384,13 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct decode_sm80 {
 
             if (params.softcap_log2 > 0.0f) softcap<N_TILES>(s);
             int key = stage * STAGE_TOKENS;
-            if (key + STAGE_TOKENS > unmasked_end || key < unmasked_begin) {
-                mask<N_TILES>(s, smem.work.first_key + key);
-            }
+            if (is_masked(key, unmasked)) mask<N_TILES>(s, smem.work.first_key + key);
             raise<N_TILES>(s, acc, scale);
             exponentials<N_TILES>(s, acc, scale);
 
             ptx_cp_async_wait<RING - 1>();
             __syncwarp();
+            if (is_masked(key, unmasked) && smem.work.request.q_len > 1) hide_values(slot);
             accumulate<N_TILES>(acc, s, slot);
             __syncwarp();
             load<false>(at, stage + (RING + 1) / 2, num_stages, (RING + 1) & 1, slot);
@@ -362,6 +398,7 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct decode_sm80 {
         }
         ptx_cp_async_wait<0>();
         __syncwarp();
+        if (smem.work.has_lost) add_lost<N_TILES>(acc, unmasked);
 #pragma unroll
         for (int n = 0; n < N_TILES; n++) {
 #pragma unroll

@@ -67,7 +67,7 @@ static __device__ prefill_work find_prefill(const pod_kernel_params &params, int
     work.num_rows = min(ROWS, work.request.q_len * group - work.item.entry.row_begin);
     work.first_key = work.item.entry.tile_begin * TILE_TOKENS;
     int32_t last_row = work.item.entry.row_begin + work.num_rows - 1;
-    work.zero = 0;
+    work.zero = work.has_lost = 0;
     int32_t first_token = place_row(params, work.item.entry.row_begin).token;
     pod_key_range unmasked = unmasked_keys(params, work.request, first_token, place_row(params, last_row).token);
     tile_range tiles = unmasked_tiles(unmasked, work.first_key, TILE_TOKENS);
@@ -105,6 +105,7 @@ static __device__ decode_work find_decode(const pod_kernel_params &params, int32
     work.end_key = min(first_tile_key + work.item.num_tiles * DECODE_TILE_TOKENS, work.request.kv_len);
     work.unseen_keys = max(0, first_seen - work.first_key);
     work.unmasked = unmasked_keys(params, work.request, 0, work.request.q_len - 1);
+    work.has_lost = 0;
     work.heads[0] = (const char *)((const uint16_t *)params.k + work.item.kv_head * params.k_head_stride);
     work.heads[1] = (const char *)((const uint16_t *)params.v + work.item.kv_head * params.v_head_stride);
     return work;

@@ -48,6 +48,7 @@ struct prefill_work {
     int32_t run_shift;   /* log2 of a run's keys */
     uint32_t is_last;    /* this CTA finished the last part of its tile */
     uint32_t zero;       /* see new_zero() */
+    uint32_t has_lost;   /* something was taken out of V, see hidden_sm80.cuh */
     prefill_range range;
     prefill_source sources[2]; /* of K, of V */
 };
@@ -73,6 +74,7 @@ struct decode_work {
     int32_t first_key, end_key;
     int32_t unseen_keys;    /* from first_key on that no row sees: a window is not as far back. Less than a stage */
     pod_key_range unmasked; /* keys that no row masks */
+    uint32_t has_lost;      /* something was taken out of V, see hidden_sm80.cuh */
     const char *heads[2];   /* of K, of V */
 };
 

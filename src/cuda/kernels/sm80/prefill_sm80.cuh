@@ -18,6 +18,7 @@
 #include "cuda/kernels/mask.cuh"
 #include "cuda/kernels/parts.cuh"
 #include "cuda/kernels/sm80/find_sm80.cuh"
+#include "cuda/kernels/sm80/hidden_sm80.cuh"
 #include "cuda/kernels/softmax_row.cuh"
 
 #include <cstddef>
@@ -25,6 +26,7 @@
 template <class ELEMENT, int HEAD_DIM, class SHAPE> struct prefill_sm80 {
     static constexpr int M_TILES = SHAPE::M_TILES, TILE_TOKENS = SHAPE::TILE_TOKENS;
     typedef prefill_smem<HEAD_DIM, M_TILES, TILE_TOKENS> smem_type;
+    typedef hidden_sm80<ELEMENT> hidden;
     static constexpr int ROWS = 64 * M_TILES;
     static constexpr int ROW_BYTES = HEAD_DIM * 2;
     static constexpr int ROW_CHUNKS = ROW_BYTES / CHUNK_BYTES;
@@ -230,25 +232,30 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct prefill_sm80 {
         }
     }
 
+    /** Keys that one of this thread's rows sees, from the work's first one. */
+    __device__ __forceinline__ pod_key_range seen_keys(int m, int half) {
+        int warp = own_thread() / 32, lane = own_thread() % 32;
+        int32_t window_tokens = params.shape.window_tokens;
+        int32_t position = smem.positions[(warp * M_TILES + m) * 16 + half * 8 + lane / 4];
+        return {window_tokens > 0 ? position - window_tokens + 1 : 0,
+                smem.work.request.is_causal ? position + 1 : smem.work.num_keys};
+    }
+
     /** Takes out what a row may not see. Only for tiles on an edge of what the rows see. `key`: the scores' first one.
      */
     __device__ __forceinline__ void mask(score_tiles &s, int key) {
-        int warp = own_thread() / 32, lane = own_thread() % 32;
-        int32_t window_tokens = params.shape.window_tokens;
+        int own_key = key + own_thread() % 4 * 2;
 #pragma unroll
         for (int m = 0; m < M_TILES; m++) {
 #pragma unroll
             for (int half = 0; half < 2; half++) {
-                int32_t position = smem.positions[(warp * M_TILES + m) * 16 + half * 8 + lane / 4];
-                int32_t begin = window_tokens > 0 ? position - window_tokens + 1 : 0;
-                int32_t end = smem.work.request.is_causal ? position + 1 : smem.work.num_keys;
-                int own_key = key + lane % 4 * 2;
+                pod_key_range seen = seen_keys(m, half);
 #pragma unroll
                 for (int n = 0; n < S_TILES; n++) {
 #pragma unroll
                     for (int j = 0; j < 2; j++) {
                         int at = own_key + n * 8 + j;
-                        if (at < begin || at >= end) s[m][n][half * 2 + j] = -INFINITY;
+                        if (at < seen.begin || at >= seen.end) s[m][n][half * 2 + j] = -INFINITY;
                     }
                 }
             }
@@ -310,6 +317,38 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct prefill_sm80 {
                     acc.sum[m][half] += low;
                     acc.sum[m][half] += high;
                     p[m][n * 2 + half] = ELEMENT::pack(low, high);
+                }
+            }
+        }
+    }
+
+    /** Takes what is not finite out of V of a tile whose keys not all rows see: out of what this thread copied. */
+    __device__ __forceinline__ void hide_values(int tile) {
+        int t = own_thread();
+        char *own = (char *)smem.stages[1][tile & 1] + swizzle_chunk<ROW_BYTES>(t / ROW_CHUNKS, t % ROW_CHUNKS);
+        if (hidden::template clear<COPIES, ROW_STEP * ROW_BYTES>(own)) smem.work.has_lost = 1;
+    }
+
+    /** Adds what was taken out to the rows that see it. */
+    __device__ __forceinline__ void add_lost(accumulators &acc) {
+        const prefill_work &work = smem.work;
+        int32_t end = min(work.num_keys, work.range.num_tiles * TILE_TOKENS);
+#pragma unroll 1
+        for (int32_t key = work.unseen_keys; key < end; key++) {
+            int32_t tile = key / TILE_TOKENS;
+            if (tile >= work.range.unmasked_begin && tile < work.range.unmasked_end) continue;
+            const uint16_t *value =
+                hidden::value_of(params, work.item.entry.request, work.item.kv_head, work.first_key + key) +
+                own_thread() % 4 * 2;
+#pragma unroll
+            for (int i = 0; i < 2 * M_TILES; i++) {
+                pod_key_range seen = seen_keys(i / 2, i % 2);
+                if (key < seen.begin || key >= seen.end) continue;
+#pragma unroll
+                for (int n = 0; n < O_TILES; n++) {
+                    float2 lost = hidden::lost(__ldg((const uint32_t *)(value + n * 8)));
+                    acc.out[i / 2][n][i % 2 * 2] += lost.x;
+                    acc.out[i / 2][n][i % 2 * 2 + 1] += lost.y;
                 }
             }
         }
@@ -389,18 +428,19 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct prefill_sm80 {
             }
             ptx_cp_async_commit();
             if (__builtin_expect(params.softcap_log2 > 0.0f, 0)) softcap(s);
-            if (__builtin_expect(i < range.unmasked_begin || i >= range.unmasked_end, 0)) {
-                mask(s, i * TILE_TOKENS);
-            }
+            bool is_masked = i < range.unmasked_begin || i >= range.unmasked_end;
+            if (__builtin_expect(is_masked, 0)) mask(s, i * TILE_TOKENS);
             raise(s, acc, scale);
             zero = new_zero();
             ptx_cp_async_wait<2>();
+            if (__builtin_expect(is_masked, 0)) hide_values(i);
             sync(); /* V(i) has landed */
             is_run = accumulate(acc, s, scale, i, zero);
             if (__builtin_expect(!is_run, 0)) copy_keys(0, i + 2);
             ptx_cp_async_commit();
         }
         ptx_cp_async_wait<0>();
+        if (__builtin_expect(smem.work.has_lost, 0)) add_lost(acc);
 #pragma unroll
         for (int m = 0; m < M_TILES; m++) {
 #pragma unroll
