@@ -7,10 +7,17 @@
 #include "schedule/merge_core.h"
 
 #include <float.h>
+#include <math.h>
 
 /** Exponent of a power of two, -1 for any other number. */
 static int32_t power_of_two_log2(int32_t number) {
     return (number & (number - 1)) == 0 ? __builtin_ctz((unsigned)number) : -1;
+}
+
+/** What scores are multiplied by. Of a scale that is no normal number a kernel would make 0, and NaN of a masked score;
+ * one that is a thousand times the smallest weighs keys alike just as well. */
+static float score_scale(float scale) {
+    return fabsf(scale) < FLT_MIN * 1024 ? copysignf(FLT_MIN * 1024, scale) : scale * POD_LOG2_E;
 }
 
 /** A positive number as a float; a larger one than there is becomes the largest. */
@@ -53,7 +60,7 @@ static pod_kernel_params make_params(const pod_call *call, int32_t policy) {
         .softcap_log2 = has_softcap ? to_float((double)t->softcap * (double)POD_LOG2_E) : 0,
         .softcap_argument = has_softcap ? to_float((double)t->scale / (double)t->softcap) : 0,
         .softcap_slope = has_softcap ? t->scale * POD_LOG2_E : 0,
-        .score_scale = has_softcap ? 1 : t->scale * POD_LOG2_E,
+        .score_scale = has_softcap ? 1 : score_scale(t->scale),
         .policy = policy == POD_POLICY_ANY ? POD_POLICY_PROPORTIONAL : policy,
     };
     return params;

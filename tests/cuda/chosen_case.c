@@ -22,12 +22,13 @@ enum {
     ZERO_QUERIES = 16, /**< outputs are the mean of what is seen */
     NAN_REQUEST = 32,  /**< queries, keys and values of request 1 */
     LOST_VALUES = 64,  /**< some of those that not all of a request's queries see are not finite */
+    FAR_SCORES = 128,  /**< beyond 2^27 in log2 units */
 };
 
 typedef struct chosen_case {
     const char *name;
     int32_t q_heads, kv_heads, head_dim, page_size, window_tokens, flags;
-    float scale, softcap;
+    float scale, softcap, element; /**< `element`, if not 0: all elements of queries, keys and values */
     request_run runs[MAX_RUNS];
 } chosen_case;
 
@@ -63,6 +64,16 @@ typedef struct chosen_case {
 #define STEEP(SCALE, FLAGS)                                                                                            \
     { "scale " #SCALE " flags " #FLAGS, 4, 2, 64, 16, 0, FLAGS, .scale = SCALE, RUNS({1, 1, 300}, {1, 40, 200}) }
 
+#define ALIKE(ELEMENT, DIM, FLAGS)                                                                                     \
+    {                                                                                                                  \
+        "all " #ELEMENT " dim " #DIM " flags " #FLAGS, 4, 2, DIM, 16, 0, FLAGS, .element = ELEMENT,                    \
+            RUNS({1, 1, 300}, {1, 3, 290}, {1, 200, 300})                                                              \
+    }
+#define ALIKE_SCORES(DIM)                                                                                              \
+    ALIKE(1e3f, DIM, 0), ALIKE(5e3f, DIM, 0), ALIKE(2e4f, DIM, FAR_SCORES), ALIKE(4e4f, DIM, FAR_SCORES),              \
+        ALIKE(6e4f, DIM, FAR_SCORES), ALIKE(133120, DIM, FAR_SCORES), ALIKE(8e3f, DIM, IS_F16 | FAR_SCORES),           \
+        ALIKE(1.6e4f, DIM, IS_F16 | FAR_SCORES), ALIKE(3e4f, DIM, IS_F16 | FAR_SCORES)
+
 #define LOST(W, DIM)                                                                                                   \
     {                                                                                                                  \
         "values lost, window " #W " dim " #DIM, 4, 2, DIM, 16, W, LOST_VALUES,                                         \
@@ -97,7 +108,8 @@ static const chosen_case cases[] = {
     {"empty requests alone", 4, 1, 64, 16, RUNS({9, 0, 0}, {5, 0, 30})},
     SOFTCAP(1e-40f), SOFTCAP(1e-3f), SOFTCAP(1), SOFTCAP(30), SOFTCAP(1e3f), SOFTCAP(1e4f), SOFTCAP(1e5f),
     SOFTCAP(1e6f), SOFTCAP(1e8f), SOFTCAP(3e38f),
-    STEEP(4, 0), STEEP(8, 0), STEEP(4, IS_F16), STEEP(8, IS_F16),
+    STEEP(4, 0), STEEP(8, 0), STEEP(4, IS_F16), STEEP(8, IS_F16), STEEP(1e-38f, 0), STEEP(1e-42f, IS_F16),
+    ALIKE_SCORES(64), ALIKE_SCORES(128),
 };
 /* clang-format on */
 
@@ -168,13 +180,13 @@ static void set_queries(gpu_case *c, int32_t begin, int32_t end, uint16_t elemen
     for (int64_t i = begin * c->host.q_token_stride; i < end * c->host.q_token_stride; i++) q[i] = element;
 }
 
-static void spoil_request(gpu_case *c, int32_t r) {
-    static const uint16_t nan = 0xffff;
-    set_queries(c, c->batch.q_start[r], c->batch.q_start[r + 1], nan);
+/** All elements of a request's queries, keys and values. */
+static void set_request(gpu_case *c, int32_t r, uint16_t element) {
+    set_queries(c, c->batch.q_start[r], c->batch.q_start[r + 1], element);
     for (int32_t key = 0; key < c->batch.kv_len[r]; key++) {
         for (int32_t head = 0; head < c->limits.kv_heads; head++) {
             uint16_t *row = gpu_case_key(c, r, key, head);
-            for (int32_t i = 0; i < c->limits.head_dim; i++) row[i] = row[i + (int64_t)c->v_offset] = nan;
+            for (int32_t i = 0; i < c->limits.head_dim; i++) row[i] = row[i + (int64_t)c->v_offset] = element;
         }
     }
 }
@@ -193,7 +205,8 @@ static void lose_values(gpu_case *c, test_rng *rng, int32_t r, int32_t window_to
 }
 
 int chosen_case_is_for(int32_t index, const char *kernel) {
-    return !(cases[index].flags & LOST_VALUES) || strstr(kernel, "sm80") != NULL;
+    int is_sm80 = strstr(kernel, "sm80") != NULL;
+    return !(cases[index].flags & (is_sm80 ? FAR_SCORES : LOST_VALUES));
 }
 
 gpu_expect *chosen_case_make(gpu_case *c, int32_t index) {
@@ -213,9 +226,14 @@ gpu_expect *chosen_case_make(gpu_case *c, int32_t index) {
     for (int32_t r = 0; r < c->batch.batch.num_requests && chosen->flags & LOST_VALUES; r++) {
         lose_values(c, &rng, r, chosen->window_tokens);
     }
+    if (chosen->element != 0) {
+        uint16_t element =
+            chosen->flags & IS_F16 ? pod__float_to_f16(chosen->element) : pod__float_to_bf16(chosen->element);
+        for (int32_t r = 0; r < c->batch.batch.num_requests; r++) set_request(c, r, element);
+    }
     gpu_expect *expect = calloc((size_t)c->limits.max_requests, sizeof *expect);
     if (expect == NULL || !(chosen->flags & NAN_REQUEST)) return expect;
-    spoil_request(c, 1);
+    set_request(c, 1, 0xffff);
     expect[1] = EXPECT_NAN;
     return expect;
 }

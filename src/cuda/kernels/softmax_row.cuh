@@ -27,6 +27,18 @@ static __device__ __forceinline__ float softcap_score(const pod_kernel_params &p
 /** The origin of a row that has seen no key yet. Finite: -inf - NO_KEY_YET is an exponent, -inf + inf is none. */
 static constexpr float NO_KEY_YET = -FLT_MAX;
 
+/** The exponent of a score: rounded before the origin is taken away, so that a score that equals its row's maximum has
+ * exactly 0 whatever its size. fmaf(score, scale, -origin), one instruction less, has the origin's rounding error. */
+static __device__ __forceinline__ float exponent(float score, float scale, float origin) {
+    return __fadd_rn(__fmul_rn(score, scale), -origin);
+}
+
+/** Whether a row that has seen a key has an origin so far from 0 that this error counts, a thousandth of a probability.
+ */
+static __device__ __forceinline__ bool is_far(float origin) {
+    return fabsf(origin) > 16384.0f && origin != NO_KEY_YET;
+}
+
 /** Raises a row's origin to `seen`, if that is above it; its sum follows. Returns what the row's output is to be
  * multiplied by. */
 static __device__ __forceinline__ float raise_row(float &origin, float &sum, float seen) {

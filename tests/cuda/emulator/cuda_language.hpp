@@ -68,6 +68,12 @@ static inline int __popc(uint32_t x) {
 static inline int __ffs(int x) {
     return __builtin_ffs(x);
 }
+static inline float __fmul_rn(float a, float b) {
+    return a * b;
+}
+static inline float __fadd_rn(float a, float b) {
+    return a + b;
+}
 static inline float __fdividef(float a, float b) {
     return a / b;
 }

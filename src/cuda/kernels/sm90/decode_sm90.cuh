@@ -131,14 +131,14 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
             max[j] = fmaxf(s[0][j], s[0][2 + j]);
 #pragma unroll
             for (int i = 1; i < STEPS; i++) max[j] = fmaxf(max[j], fmaxf(s[i][j], s[i][2 + j]));
-            rises |= fmaf(max[j], scale, -acc.origin[j]) > POD_RESCALE_LOG2;
+            rises |= exponent(max[j], scale, acc.origin[j]) > POD_RESCALE_LOG2;
         }
         if (__any_sync(~0u, rises)) raise(max, acc, scale);
 #pragma unroll
         for (int i = 0; i < STEPS; i++) {
             float e[4];
 #pragma unroll
-            for (int j = 0; j < 4; j++) e[j] = ptx_ex2(fmaf(s[i][j], scale, -acc.origin[j % 2]));
+            for (int j = 0; j < 4; j++) e[j] = ptx_ex2(exponent(s[i][j], scale, acc.origin[j % 2]));
             acc.sum[0] += e[0] + e[2];
             acc.sum[1] += e[1] + e[3];
             p[i][0] = ptx_movmatrix_trans(ELEMENT::pack(e[0], e[1]));
@@ -180,24 +180,25 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
         }
     }
 
-    /** Values after the request's end are whatever the cache holds there, also NaN: they become zeros. The warps meet
-     * first: what they read in this place in earlier rounds is told by barriers that tools do not follow. */
-    static __device__ void clear_values(uint32_t v_smem, int32_t num_keys) {
+    /** Values that no row sees, before the window and after the request's end, are whatever the cache holds there, also
+     * NaN: all but those of the tile's keys from `begin` up to `end` become zeros. The warps meet first: what they read
+     * in this place in earlier rounds is told by barriers that tools do not follow. */
+    static __device__ void clear_values(uint32_t v_smem, int32_t begin, int32_t end) {
         constexpr int ROW_CHUNKS = HEAD_DIM / CHUNK_ELEMENTS;
         int t = ptx_tid() % WARPGROUP_THREADS;
         sync();
-        for (int row = num_keys + t / ROW_CHUNKS; row < TOKENS; row += WARPGROUP_THREADS / ROW_CHUNKS) {
-            ptx_st_smem_zeros(v_smem + tile_chunk<SHAPE>(row, t % ROW_CHUNKS));
+        for (int row = t / ROW_CHUNKS; row < TOKENS; row += WARPGROUP_THREADS / ROW_CHUNKS) {
+            if (row < begin || row >= end) ptx_st_smem_zeros(v_smem + tile_chunk<SHAPE>(row, t % ROW_CHUNKS));
         }
         sync();
     }
 
-    /** Waits for the V tile at `at`, whose first key is `first_key`, and clears what is after the request's end. */
+    /** Waits for the V tile at `at`, whose first key is `first_key`, and clears what no row sees. */
     __device__ __forceinline__ void wait_values(const decode_work &work, const ring &at, int32_t first_key) {
         ptx_mbarrier_wait(barrier_at(smem.decode_kv_full, at.slot), at.parity);
-        int32_t num_keys = work.request.kv_len - first_key;
-        if (num_keys < TOKENS) {
-            clear_values(smem_address(decode_ring(smem)) + at.slot * SHAPE::DECODE_SLOT_BYTES, max(0, num_keys));
+        int32_t begin = work.load.kv_begin - first_key, end = work.request.kv_len - first_key;
+        if (begin > 0 || end < TOKENS) {
+            clear_values(smem_address(decode_ring(smem)) + at.slot * SHAPE::DECODE_SLOT_BYTES, begin, end);
         }
     }
 

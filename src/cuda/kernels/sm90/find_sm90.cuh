@@ -18,8 +18,16 @@ template <class SHAPE> struct find_sm90 {
         work.first_row = place_row(params, work.row_begin);
         work.num_rows = min((int32_t)SHAPE::CTA_ROWS, work.request.q_len * params.shape.group - work.row_begin);
         work.first_key = work.item.entry.tile_begin * SHAPE::PREFILL_TOKENS;
-        work.load = {work.item.entry.request, work.request.kv_len,       work.item.kv_head,
-                     work.first_key,          work.item.entry.num_tiles, 0};
+        int32_t kv_begin = 0;
+        if (params.shape.window_tokens > 0)
+            kv_begin = visible_keys(params, work.request, place_row(params, work.item.entry.row_begin).token).begin;
+        work.load = {work.item.entry.request,
+                     work.request.kv_len,
+                     work.item.kv_head,
+                     work.first_key,
+                     work.item.entry.num_tiles,
+                     kv_begin,
+                     0};
     }
 
     /** The ticket that the cluster's first CTA drew, in both CTAs. The second reads it before the first can come back
@@ -95,7 +103,13 @@ template <class SHAPE> struct find_sm90 {
                                 cursor.slice, cursor.slice_end, &work.item);
         work.num_rows = work.request.q_len * params.shape.group;
         work.first_key = work.item.tile_begin * SHAPE::DECODE_TOKENS;
-        work.load = {request, work.request.kv_len, work.item.kv_head, work.first_key, work.item.num_tiles, 0};
+        work.load = {request,
+                     work.request.kv_len,
+                     work.item.kv_head,
+                     work.first_key,
+                     work.item.num_tiles,
+                     visible_keys(params, work.request, 0).begin,
+                     0};
         work.unmasked = unmasked_keys(params, work.request, 0, work.request.q_len - 1);
     }
 

@@ -98,22 +98,25 @@ template <class SHAPE> struct load_sm90 {
             if (tile >= work.num_tiles) return none;
             return locate_box(params, work.request_idx, work.kv_len, token + tile * TOKENS);
         };
-        auto load = [&](const load_source &from, box_place place, uint32_t slot_smem, uint32_t slot, uint32_t parity) {
-            fill_slot<TOKENS, SHARES>(params, box, place, from,
-                                      {slot_smem, barrier_at(ring.full, slot), barrier_at(ring.empty, slot), parity},
+        auto load = [&](const load_source &from, box_place place, uint32_t slot_smem, uint32_t full, uint32_t slot,
+                        uint32_t parity) {
+            fill_slot<TOKENS, SHARES>(params, box, place, from, {slot_smem, full, barrier_at(ring.empty, slot), parity},
                                       lane);
         };
         auto load_k = [&](box_place place, ring_place<PAIRS> pair) {
             load({&params.k_map, work.kv_head * params.k_head_halves}, place, ring.smem + pair.slot * 2 * SLOT_BYTES,
-                 pair.slot * 2, pair.parity);
+                 barrier_at(ring.full, pair.slot * 2), pair.slot * 2, pair.parity);
         };
-        auto load_v = [&](box_place place, ring_place<PAIRS> pair) {
-            uint32_t slot = pair.slot * 2 + 1;
+        auto load_v = [&](box_place place, ring_place<PAIRS> pair, int32_t tile) {
+            uint32_t slot = pair.slot * 2 + 1, full = barrier_at(ring.full, slot);
+            if (SHARES && tile == 0 && has_hidden_keys(params, work)) full = smem_address(&smem.first_values_full);
             load({&params.v_map, work.kv_head * params.v_head_halves}, place,
-                 SHARES ? values_smem(smem, smem.is_lent, pair.slot) : ring.smem + slot * SLOT_BYTES, slot,
+                 SHARES ? values_smem(smem, smem.is_lent, pair.slot) : ring.smem + slot * SLOT_BYTES, full, slot,
                  pair.parity);
         };
-        box_place place = locate(0), next = locate(1);
+        /* Of the first tile, boxes whose keys no row sees are nowhere: what the table says of them may be anything. */
+        bool is_hidden = token + (1 << params.box_shift) <= work.kv_begin;
+        box_place place = locate(is_hidden ? work.num_tiles : 0), next = locate(1);
         if (SHARES) load_k(place, at);
         for (int32_t tile = 0; tile < work.num_tiles; tile++) {
             if (SHARES && tile == work.num_tiles - 1) warp_arrive(smem_address(&smem.prefill_ending));
@@ -127,7 +130,7 @@ template <class SHAPE> struct load_sm90 {
             if (!SHARES) load_k(place, at);
             if (SHARES && tile + 1 < work.num_tiles) load_k(next, next_at);
             if (SHARES) wait_values_before(smem, work.first_tile + tile);
-            load_v(place, at);
+            load_v(place, at, tile);
             at = next_at;
             place = next;
             next = after_next;

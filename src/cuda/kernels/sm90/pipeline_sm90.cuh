@@ -3,7 +3,7 @@
  *
  *   warp 0            K and V tiles of the prefill work slots into the prefill ring, zeros after their last values
  *   warp 1            ticket -> decode work slot -> its K and V tiles into the decode ring
- *   warp 2            query rows of the prefill work slots
+ *   warp 2            query rows of the prefill work slots, zeros before their first values
  *   warp 3            ticket -> prefill work slot
  *   warpgroups 1, 2   prefill: 64 query rows each
  *   warpgroup 3       decode
@@ -28,8 +28,22 @@ enum { WORK_SLOTS = 2 }; /* the next work is found while this one is done */
 struct load_work {
     int32_t request_idx, kv_len, kv_head;
     int32_t first_key, num_tiles;
+    int32_t kv_begin;    /* the first key that a row sees, of the first tile or before it */
     uint32_t first_tile; /* how many tiles all works before had; of prefill only */
 };
+
+/** Keys of a work's first tile that no row sees, in the box of the first key that one sees; of the boxes before nothing
+ * is loaded. `begin` is that box's first key. */
+static __device__ __forceinline__ pod_key_range hidden_keys(const pod_kernel_params &params, const load_work &work) {
+    int32_t end = max(0, work.kv_begin - work.first_key);
+    return {end & -params.box_tokens, end};
+}
+
+static __device__ __forceinline__ bool has_hidden_keys(const pod_kernel_params &params, const load_work &work) {
+    if (params.shape.window_tokens == 0) return false;
+    pod_key_range hidden = hidden_keys(params, work);
+    return hidden.begin < hidden.end;
+}
 
 /** How far decode is, for prefill's loader. Other warps write it than read it, at any time: by atomics alone. */
 struct load_pace {
@@ -88,6 +102,7 @@ template <class SHAPE> struct alignas(SWIZZLE_BYTES) smem_sm90 {
     uint64_t prefill_full[WORK_SLOTS], prefill_empty[WORK_SLOTS];
     uint64_t prefill_ending;           /* the work's last tile is about to be loaded: time to draw the next ticket */
     uint64_t values_clean[WORK_SLOTS]; /* the work's last V tile holds zeros after the request's end */
+    uint64_t first_values_full; /* a first V tile with hidden keys has come; kv_full then says that it is clean */
     uint64_t decode_kv_full[SHAPE::RING_SLOTS], decode_kv_empty[SHAPE::RING_SLOTS];
     uint64_t decode_full[WORK_SLOTS], decode_empty[WORK_SLOTS];
 };
@@ -165,6 +180,7 @@ template <class SHAPE> static __device__ void init_barriers(smem_sm90<SHAPE> &sm
         ptx_mbarrier_init(barrier_at(smem.decode_empty, i), WARPGROUP_THREADS);
     }
     ptx_mbarrier_init(smem_address(&smem.prefill_ending), 1);
+    ptx_mbarrier_init(smem_address(&smem.first_values_full), 1);
     for (int i = 0; i < PREFILL_WARPGROUPS; i++) {
         ptx_mbarrier_init(barrier_at(smem.q_full, i), 1 + 32); /* the tile's and the loading warp's threads' */
         ptx_mbarrier_init(barrier_at(smem.q_empty, i), WARPGROUP_THREADS);

@@ -187,6 +187,26 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         }
     }
 
+    /** exponentials() of all scores where an origin is far. Rare, and all that comes behind jumps over it, so
+     * the code is short: four scores in a round, which enter at the end and move up. */
+    __device__ __forceinline__ void exact_exponentials(float (&s)[S_REGS], const float (&origin)[2], float scale,
+                                                       float (&sums)[2]) {
+        sums[0] = sums[1] = 0.0f;
+#pragma unroll 1
+        for (int round = 0; round < S_REGS / 4; round++) {
+            float p[4];
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                p[i] = ptx_ex2(exponent(s[i], scale, origin[i / 2]));
+                sums[i / 2] += p[i];
+            }
+#pragma unroll
+            for (int i = 0; i < S_REGS - 4; i++) s[i] = s[i + 4];
+#pragma unroll
+            for (int i = 0; i < 4; i++) s[S_REGS - 4 + i] = p[i];
+        }
+    }
+
     /** Waits for O += P V of the tile before, place `n` of the ring, and gives V back, if there was one. */
     __device__ __forceinline__ void end_output(uint32_t n, bool has_begun, accumulators &acc) {
         wgmma_wait<0>();
@@ -199,14 +219,22 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         return !__any_sync(~0u, !(sums[0] <= MAX_SUM && sums[1] <= MAX_SUM));
     }
 
+    /** The same, and whether no origin of the warp is far. */
+    static __device__ __forceinline__ bool fit(const float (&sums)[2], const float (&origin)[2]) {
+        return !__any_sync(~0u,
+                           !(sums[0] <= MAX_SUM && sums[1] <= MAX_SUM && !is_far(origin[0]) && !is_far(origin[1])));
+    }
+
     /** Raises origins to the largest of the first END probabilities, rounded down to powers of two, so that everything
      * relative to them follows exactly. `sums` and `max` are of the END that this thread holds. False, and nothing
-     * done, if one overflowed. */
+     * done, if one overflowed or an origin is far. */
     template <int END>
     __device__ __forceinline__ bool raise_to_fit(accumulators &acc, float (&sums)[2], float (&max)[2]) {
         constexpr int32_t MANTISSA_BITS = 23, MANTISSA = (1 << MANTISSA_BITS) - 1, BIAS = 127;
         share_max(max);
-        if (__any_sync(~0u, !(max[0] < 0x1p126f && max[1] < 0x1p126f))) return false;
+        bool is_lost =
+            !(max[0] < 0x1p126f && max[1] < 0x1p126f) || is_far(acc.rows.origin[0]) || is_far(acc.rows.origin[1]);
+        if (__any_sync(~0u, is_lost)) return false;
         float factor[2];
 #pragma unroll
         for (int half = 0; half < 2; half++) {
@@ -230,7 +258,7 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         float sums[2], more[2];
         exponentials<0, HALF>(acc.s, acc.rows.origin, params.score_scale, sums);
         float max[2];
-        bool first_fit = fit(sums);
+        bool first_fit = fit(sums, acc.rows.origin);
         if (!first_fit) find_max<HALF>(acc.s, max);
         end_output(n - 1, true, acc); /* NOTE: nvcc 13.0 moves the wait up as far as the branch before it */
         if (!first_fit && !raise_to_fit<HALF>(acc, sums, max)) return false;
@@ -262,7 +290,7 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         bool rises[2];
 #pragma unroll
         for (int half = 0; half < 2; half++) {
-            rises[half] = fmaf(max[half], scale, -rows.origin[half]) > POD_RESCALE_LOG2;
+            rises[half] = fmaf(max[half], scale, -rows.origin[half]) > POD_RESCALE_LOG2 || is_far(rows.origin[half]);
         }
         bool any_rises = __any_sync(~0u, rises[0] || rises[1]);
         if (any_rises) share_max(max);
@@ -272,7 +300,10 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
             raise(max, rows, factor, scale);
             if (tile > 0) rescale(acc.o, factor);
         }
-        exponentials<0, S_REGS>(acc.s, rows.origin, scale, sums);
+        if (!(any_rises && __any_sync(~0u, is_far(rows.origin[0]) || is_far(rows.origin[1]))))
+            exponentials<0, S_REGS>(acc.s, rows.origin, scale, sums);
+        else
+            exact_exponentials(acc.s, rows.origin, scale, sums);
         rows.sum[0] += sums[0];
         rows.sum[1] += sums[1];
     }

@@ -24,13 +24,22 @@ template <class SHAPE> struct rows_sm90 {
     static __device__ __forceinline__ void copy_rows(const pod_kernel_params &params, const prefill_work &work,
                                                      int32_t row_begin, int32_t num_rows, uint32_t tile_smem,
                                                      int lane) {
-        int chunk = lane % ROW_CHUNKS;
-        for (int row = lane / ROW_CHUNKS; row < ROWS; row += 32 / ROW_CHUNKS) {
+        constexpr int ROWS_AT_ONCE = 32 / ROW_CHUNKS;
+        int chunk = lane % ROW_CHUNKS, row = lane / ROW_CHUNKS, head = place_row(params, row_begin + row).head;
+        const uint16_t *from = (const uint16_t *)params.q +
+                               q_offset(params, work.request, work.item.kv_head, row_begin + row) +
+                               chunk * CHUNK_ELEMENTS;
+        row_place step = place_row(params, ROWS_AT_ONCE);
+        int64_t step_elements = step.token * params.q_token_stride + step.head * params.q_head_stride;
+        int64_t next_token = params.q_token_stride - params.shape.group * params.q_head_stride;
+        for (; row < ROWS; row += ROWS_AT_ONCE) {
             bool exists = row < num_rows;
-            int64_t offset = q_offset(params, work.request, work.item.kv_head, row_begin + (exists ? row : 0));
-            ptx_cp_async_16_or_zeros(tile_smem + q_chunk<SHAPE>(row, chunk),
-                                     (const uint16_t *)params.q + offset + chunk * CHUNK_ELEMENTS,
+            ptx_cp_async_16_or_zeros(tile_smem + q_chunk<SHAPE>(row, chunk), exists ? from : params.q,
                                      exists ? CHUNK_BYTES : 0);
+            head += step.head;
+            bool is_next = head >= params.shape.group;
+            from += step_elements + (is_next ? next_token : 0);
+            if (is_next) head -= params.shape.group;
         }
         ptx_cp_async_commit();
         ptx_cp_async_wait<0>();
@@ -62,8 +71,23 @@ template <class SHAPE> struct rows_sm90 {
         if (lane == 0) ptx_mbarrier_arrive(full);
     }
 
+    /** Values of hidden keys are whatever the cache holds there, also NaN: they become zeros before the tile is said to
+     * be there. `number` counts the works that have any. */
+    static __device__ __forceinline__ void clear_first_values(const pod_kernel_params &params, smem_type &smem,
+                                                              const prefill_work &work, uint32_t number, int lane) {
+        pod_key_range hidden = hidden_keys(params, work.load);
+        uint32_t n = work.load.first_tile, v_smem = values_smem(smem, smem.is_lent, n);
+        ptx_mbarrier_wait(smem_address(&smem.first_values_full), number % 2);
+        for (int32_t key = hidden.begin + lane / ROW_CHUNKS; key < hidden.end; key += 32 / ROW_CHUNKS) {
+            ptx_st_smem_zeros(v_smem + tile_chunk<SHAPE>(key, lane % ROW_CHUNKS));
+        }
+        ptx_fence_async_smem();
+        warp_arrive(barrier_at(smem.kv_full, n % SHAPE::PREFILL_PAIRS * 2 + 1));
+    }
+
     /** Warp 2. */
     static __device__ void prefill(const pod_kernel_params &params, smem_type &smem, int lane) {
+        uint32_t num_cleared = 0;
         for (uint32_t number = 0;; number++) {
             uint32_t slot = number % WORK_SLOTS;
             ptx_mbarrier_wait(barrier_at(smem.prefill_full, slot), number / WORK_SLOTS % 2);
@@ -76,6 +100,7 @@ template <class SHAPE> struct rows_sm90 {
                 load(params, smem, work, warpgroup, lane);
                 threads_arrive(barrier_at(smem.q_full, warpgroup)); /* each for its rows and `unmasked` */
             }
+            if (has_hidden_keys(params, work.load)) clear_first_values(params, smem, work, num_cleared++, lane);
             warp_arrive(barrier_at(smem.prefill_empty, slot));
         }
     }
