@@ -66,8 +66,8 @@ typedef struct chosen_case {
 
 #define ALIKE(ELEMENT, DIM, FLAGS)                                                                                     \
     {                                                                                                                  \
-        "all " #ELEMENT " dim " #DIM " flags " #FLAGS, 4, 2, DIM, 16, 0, FLAGS, .element = ELEMENT,                    \
-            RUNS({1, 1, 300}, {1, 3, 290}, {1, 200, 300})                                                              \
+        "all " #ELEMENT " dim " #DIM " flags " #FLAGS, 4, 2, DIM, 16, 0, FLAGS,                                        \
+            .element = ELEMENT, RUNS({1, 1, 300}, {1, 3, 290}, {1, 200, 300})                                          \
     }
 #define ALIKE_SCORES(DIM)                                                                                              \
     ALIKE(1e3f, DIM, 0), ALIKE(5e3f, DIM, 0), ALIKE(2e4f, DIM, FAR_SCORES), ALIKE(4e4f, DIM, FAR_SCORES),              \
