@@ -401,8 +401,8 @@ typedef struct pod_parts {
  * Merges partial results by their LSEs, as if each row had seen all keys in one call: for contexts that are spread over
  * several caches or devices, and for shared prefixes. A part whose LSE is -inf weighs nothing; a row without any other
  * part is 0, its LSE -inf. A sink must be counted in one part only.
- * Errors: POD_E_ARGUMENT (names the field), POD_E_UNSUPPORTED (sim), POD_E_DEVICE; on the first two nothing was
- * written.
+ * Errors: POD_E_ARGUMENT (names the field), POD_E_UNSUPPORTED (sim), POD_E_NO_MEMORY, POD_E_DEVICE; on the first three
+ * nothing was written.
  */
 POD_API pod_status pod_merge(const pod_device *device, const pod_parts *parts, pod_stream stream);
 

@@ -37,6 +37,9 @@ static cli_exit read_float(const json_place *place, const cJSON *value, float *f
     if (!cJSON_IsNumber(value)) return cli_fail(error, "%s is not a number", place->text);
     *field = (float)value->valuedouble;
     if (!isfinite(*field)) return cli_fail(error, "%s = %g is not a finite float", place->text, value->valuedouble);
+    if (*field == 0 && value->valuedouble != 0) {
+        return cli_fail(error, "%s = %g is too close to 0 for a float", place->text, value->valuedouble);
+    }
     return CLI_OK;
 }
 

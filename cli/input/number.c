@@ -2,9 +2,11 @@
 #include "input/number.h"
 
 #include <ctype.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 int number_scan(const char **cursor, int64_t *value) {
     const char *digits = **cursor == '-' ? *cursor + 1 : *cursor;
@@ -28,11 +30,15 @@ cli_exit number_parse(const char *name, const char *text, int64_t low, int64_t h
 
 cli_exit number_parse_float(const char *name, const char *text, float *value, cli_error *error) {
     char *end;
+    errno = 0;
     *value = strtof(text, &end);
     if (end == text || *end != '\0' || isspace((unsigned char)*text)) {
         return cli_fail(error, "%s \"%.64s\" is not a number", name, text);
     }
     if (!isfinite(*value)) return cli_fail(error, "%s %.64s is not a finite number", name, text);
+    if (*value == 0 && strpbrk(text, "123456789") != NULL && errno == ERANGE) {
+        return cli_fail(error, "%s %.64s is too close to 0 for a float", name, text);
+    }
     return CLI_OK;
 }
 

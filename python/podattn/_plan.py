@@ -113,7 +113,8 @@ class Plan(Unique):
         self._handle = ctypes.c_void_p()
         self._device: Device = open_device(device)
         check(lib.pod_plan_create(self._device.handle, ctypes.byref(self._limits), ctypes.byref(self._handle)))
-        weakref.finalize(self, lib.pod_plan_destroy, self._handle)
+        # Not at exit: a daemon thread may still be in attention().
+        weakref.finalize(self, lib.pod_plan_destroy, self._handle).atexit = False
         self._is_cuda = self._device.is_cuda
         self._ordinal = self._device.ordinal
         self._is_built = False
@@ -261,8 +262,10 @@ class Plan(Unique):
         owners = self._batch.set(q_start, kv_len, page_table, masks, handle)
         struct = self._batch.struct
         struct.num_pages, struct.num_q_tokens = num_pages, num_q_tokens
-        check(lib.pod_plan_build(self._handle, self._batch.address, handle))
         is_host = struct.memory == _abi.MEMORY_HOST
+        if is_host and tells_tokens and num_q_tokens == 0 and owners[0][-1] != 0:  # which C takes for "not told"
+            raise ArgumentError(f"q_start[{len(owners[0]) - 1}] = {owners[0][-1]} exceeds num_q_tokens = 0")
+        check(lib.pod_plan_build(self._handle, self._batch.address, handle))
         self._batch_owners = owners
         self._num_pages = num_pages
         self._num_q_tokens = int(owners[0][-1]) if is_host else num_q_tokens

@@ -22,6 +22,7 @@ REFUSED = {
     "negative pages": {"num_pages": -3},
     "tokens that are no integer": {"num_q_tokens": 2.5},
     "too few tokens": {"num_q_tokens": 42},
+    "no tokens": {"num_q_tokens": 0},
     "masks beside causal": {"masks": [podattn.Mask()], "causal": False},
 }
 

@@ -6,6 +6,7 @@
 #include "backend/backend.h"
 #include "base/status.h"
 #include "schedule/planner.h"
+#include "schedule/soundness.h"
 
 #include <stdlib.h>
 
@@ -62,7 +63,12 @@ pod_status pod_plan_create(pod_device *device, const pod_limits *limits, pod_pla
     made->layout = layout;
     made->signature = make_signature(&layout);
     made->sort_digits = digits;
-    pod__plan_parts_add(made);
+    pod_status status = pod__plan_parts_add(made);
+    if (status != POD_OK) {
+        free(made);
+        free(digits);
+        return status;
+    }
     *plan = made;
     return POD_OK;
 }
@@ -138,6 +144,9 @@ pod_status pod_plan_build(pod_plan *plan, const pod_batch *batch, pod_stream str
         POD_TRY(backend->plan_build(plan));
     } else {
         plan_on_host(plan);
+        for (int32_t m = 0; m < plan->num_masks; m++) {
+            plan->digests[m] = pod__schedule_digest(&plan->shapes[m], &plan->schedules[m]);
+        }
     }
     plan->is_built = 1;
     return POD_OK;

@@ -8,11 +8,29 @@
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* plans of one process may be in many threads */
 static pod_plan *first;
 
-void pod__plan_parts_add(pod_plan *plan) {
+/* A fork waits until no other thread is at the list, which a child would find locked for good. */
+
+static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
+static int fork_error;
+
+static void before_fork(void) {
+    pthread_mutex_lock(&lock);
+}
+static void after_fork(void) {
+    pthread_mutex_unlock(&lock);
+}
+static void watch_forks(void) {
+    fork_error = pthread_atfork(before_fork, after_fork, after_fork);
+}
+
+pod_status pod__plan_parts_add(pod_plan *plan) {
+    pthread_once(&fork_once, watch_forks);
+    if (fork_error != 0) return pod__fail(POD_E_NO_MEMORY, "no memory to be told of forks");
     pthread_mutex_lock(&lock);
     plan->next = first;
     first = plan;
     pthread_mutex_unlock(&lock);
+    return POD_OK;
 }
 
 void pod__plan_parts_remove(pod_plan *plan) {

@@ -6,8 +6,8 @@
 
 #include "backend/backend.h"
 
-/** Into the list, and out of it. */
-void pod__plan_parts_add(pod_plan *plan);
+/** Into the list (POD_E_NO_MEMORY), and out of it. */
+pod_status pod__plan_parts_add(pod_plan *plan);
 void pod__plan_parts_remove(pod_plan *plan);
 
 /** Gives a plan its workspace. */

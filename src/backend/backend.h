@@ -65,6 +65,7 @@ struct pod_plan {
     int32_t num_masks;
     pod_shape shapes[POD_MAX_MASKS];
     pod_schedule schedules[POD_MAX_MASKS]; /**< the workspace's arrays */
+    uint64_t digests[POD_MAX_MASKS];       /**< of their requests, if the host planned */
     int32_t *sort_digits;                  /**< the host planner's only scratch beside the workspace */
 };
 

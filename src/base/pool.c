@@ -241,9 +241,12 @@ static void close_job(pod_pool *pool, pool_job *job) {
 pod_status pod__pool_run(pod_pool *pool, int32_t num_threads, pod_pool_task *task, void *context) {
     pool_job job = {.task = task, .context = context, .num_joined = 1, .finished = PTHREAD_COND_INITIALIZER};
     void *scratch = NULL;
+    int cancel_state; /* the job is on this stack: a cancelled thread would leave helpers with it */
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
     pthread_mutex_lock(&pool->mutex);
     if (pool->scratch_bytes > 0 && (scratch = take_scratch(pool)) == NULL) {
         pthread_mutex_unlock(&pool->mutex);
+        pthread_setcancelstate(cancel_state, NULL);
         return pod__fail(POD_E_NO_MEMORY, "no memory for a thread's %zu bytes of scratch", pool->scratch_bytes);
     }
     open_job(pool, &job, num_threads - 1);
@@ -253,6 +256,7 @@ pod_status pod__pool_run(pod_pool *pool, int32_t num_threads, pod_pool_task *tas
     close_job(pool, &job);
     give_scratch(pool, scratch);
     pthread_mutex_unlock(&pool->mutex);
+    pthread_setcancelstate(cancel_state, NULL);
     return POD_OK;
 }
 

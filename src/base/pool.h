@@ -23,7 +23,8 @@ void pod__pool_destroy(pod_pool *pool);
 
 /** Runs the task on this thread and on up to num_threads - 1 helpers, and returns when all of them have. Any number of
  * threads may call at the same time, in a forked child as well. POD_E_NO_MEMORY if there is none for the caller's
- * scratch, which does not happen to one caller at a time; then nothing ran. */
+ * scratch, which does not happen to one caller at a time, but in a child forked during a call; then nothing ran. A
+ * thread cannot be cancelled meanwhile. */
 pod_status pod__pool_run(pod_pool *pool, int32_t num_threads, pod_pool_task *task, void *context);
 
 /** Cores that this process may use. */

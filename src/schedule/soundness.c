@@ -64,3 +64,14 @@ int pod__schedule_is_sound(const pod_shape *shape, const pod_tiling *tiling, con
     }
     return header->prefill_ticket == 0 && header->decode_ticket == 0;
 }
+
+uint64_t pod__schedule_digest(const pod_shape *shape, const pod_schedule *schedule) {
+    uint64_t digest = 0xcbf29ce484222325; /* FNV-1a, of words instead of bytes */
+    for (int32_t r = 0; r < shape->num_requests; r++) {
+        const pod_request *request = &schedule->requests[r];
+        const uint64_t words[] = {(uint64_t)(uint32_t)request->q_begin << 32 | (uint32_t)request->q_len,
+                                  (uint64_t)(uint32_t)request->kv_len << 32 | (uint32_t)request->is_causal};
+        for (int i = 0; i < 2; i++) digest = (digest ^ words[i]) * 0x100000001b3;
+    }
+    return digest;
+}

@@ -15,4 +15,8 @@ int pod__schedule_has_sound_counts(const pod_shape *shape, const pod_tiling *til
 int pod__schedule_is_sound(const pod_shape *shape, const pod_tiling *tiling, const pod_layout *layout,
                            const pod_schedule *schedule);
 
+/** A number that tells the planned requests from others: lengths that changed may be sound, and lead past the batch's
+ * pages and queries. */
+uint64_t pod__schedule_digest(const pod_shape *shape, const pod_schedule *schedule);
+
 #endif

@@ -67,6 +67,26 @@ static void tickets_and_counters_are_zero_between_calls(void **state) {
     call_close(&call);
 }
 
+/** Lengths within the limits, of as many tiles, for which the batch has no pages. */
+static void other_lengths_are_noticed(void **state) {
+    (void)state;
+    call_fixture call;
+    call_open(&call, "cpu:1");
+    assert_ok(call_build(&call));
+    pod_request *request = &call.plan->schedules[0].requests[0];
+    int32_t *lengths[] = {&request->kv_len, &request->q_len};
+    for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {
+        --*lengths[i];
+        assert_all_refuse(&call);
+        ++*lengths[i];
+    }
+    request->is_causal ^= 1;
+    assert_all_refuse(&call);
+    request->is_causal ^= 1;
+    assert_ok(call_attention(&call));
+    call_close(&call);
+}
+
 /* ---- single words ---- */
 
 enum { TOKENS = 300, CONTEXT = 3000, DECODES = 6, DIM = 8, WORDS = 20000 };
@@ -174,6 +194,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_filled_workspace_is_no_plan),
         cmocka_unit_test(tickets_and_counters_are_zero_between_calls),
+        cmocka_unit_test(other_lengths_are_noticed),
         cmocka_unit_test(no_word_leads_astray),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

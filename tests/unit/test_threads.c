@@ -47,6 +47,54 @@ static void a_forked_child_computes(void **state) {
     call_close(&call);
 }
 
+typedef struct building {
+    call_fixture call;
+    int ends;
+} building;
+
+static void *build_until_told(void *context) {
+    building *other = context;
+    while (!__atomic_load_n(&other->ends, __ATOMIC_RELAXED)) {
+        if (call_build(&other->call) != POD_OK) return context;
+    }
+    return NULL;
+}
+
+/** A fork in the middle of another thread's build leaves no lock behind in the child. */
+static void a_child_forked_during_a_build_builds(void **state) {
+    (void)state;
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+    skip(); /* it allows no threads after a fork */
+#endif
+#endif
+    building other = {.ends = 0};
+    call_fixture call;
+    pthread_t thread;
+    call_open(&other.call, "cpu:1");
+    call_open(&call, "cpu:1");
+    assert_ok(call_build(&call));
+    assert_ok(call_attention(&call));
+    assert_int_equal(pthread_create(&thread, NULL, build_until_told, &other), 0);
+    for (int i = 0; i < 300; i++) {
+        pid_t child = fork();
+        assert_true(child >= 0);
+        if (child == 0) {
+            alarm(20); /* instead of hanging */
+            _exit(!computes_the_same(&call));
+        }
+        int status = -1;
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_int_equal(status, 0);
+    }
+    __atomic_store_n(&other.ends, 1, __ATOMIC_RELAXED);
+    void *failed = NULL;
+    assert_int_equal(pthread_join(thread, &failed), 0);
+    assert_null(failed);
+    call_close(&call);
+    call_close(&other.call);
+}
+
 static void *compute_in_thread(void *context) {
     return computes_the_same(context) ? NULL : context;
 }
@@ -75,6 +123,7 @@ static void a_small_stack_is_enough(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_forked_child_computes),
+        cmocka_unit_test(a_child_forked_during_a_build_builds),
         cmocka_unit_test(a_small_stack_is_enough),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
