@@ -435,7 +435,8 @@ typedef struct pod_plan_info {
  * For a plan built on a GPU this waits for the stream of the build, which must still exist, and copies the plan to the
  * host: do not call it every step. In a CUDA graph it describes the last replay, which must have finished. Errors:
  * POD_E_ARGUMENT (`mask` is not one of the batch's), POD_E_STATE (not built, the stream is being captured, or the GPU
- * has not planned yet), POD_E_WORKSPACE (overwritten since), POD_E_NO_MEMORY, POD_E_DEVICE.
+ * has not planned yet, which an overwritten header looks like), POD_E_WORKSPACE (overwritten since), POD_E_NO_MEMORY,
+ * POD_E_DEVICE.
  */
 POD_API pod_status pod_plan_get_info(const pod_plan *plan, int32_t mask, pod_plan_info *info);
 
@@ -444,7 +445,8 @@ POD_API pod_status pod_plan_get_info(const pod_plan *plan, int32_t mask, pod_pla
  * device memory is checked by the device, and this call waits until `stream` has reached the plan. For debugging, and
  * after pod_workspace.bad_request was found set; not for every step.
  * Errors: POD_E_ARGUMENT names the first bad request, its field and values; POD_E_STATE (not built, `stream` is being
- * captured, or the GPU has not planned yet), POD_E_WORKSPACE (overwritten since), POD_E_DEVICE.
+ * captured, or the GPU has not planned yet, which an overwritten header looks like), POD_E_WORKSPACE (overwritten
+ * since), POD_E_DEVICE.
  */
 POD_API pod_status pod_plan_check(const pod_plan *plan, pod_stream stream);
 

@@ -56,6 +56,8 @@ static cli_exit find_target(const char *path, target *target, cli_error *error) 
     target->path = realpath(path, NULL);
     if (target->path == NULL && errno != ENOENT) return fail_system(path, error);
     if (target->path == NULL) {
+        /* Of a pipe, for example. */
+        if (stat(path, &link) == 0) return cli_fail(error, "%.300s: is no file that could be replaced", path);
         if (lstat(path, &link) == 0) return cli_fail(error, "%.300s: is a link to a file that is not there", path);
         target->path = strdup(path);
         return target->path != NULL ? CLI_OK : cli_fail_memory(error);

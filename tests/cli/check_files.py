@@ -110,6 +110,7 @@ def check_replaced(podattn):
     assert os.listdir(podattn.path("there")) == ["it.svg"]
     os.symlink("nowhere.svg", podattn.path("broken.svg"))
     failed(podattn.run(PLAN, "broken.svg"), "broken.svg: is a link to a file that is not there")
+    failed(podattn.run(PLAN, "/dev/stdout"), "/dev/stdout: is no file that could be replaced")
     podattn.write("fixed.svg", OLD, 0o400)
     done = podattn.run(PLAN, "fixed.svg")
     if os.geteuid() == 0:
