@@ -8,13 +8,16 @@
 #include "backend/backend.h"
 #include "base/status.h"
 #include "oracle/oracle.h"
+#include "schedule/soundness.h"
 
 /** Whether the workspace still holds what the last build put there. A GPU's memory the host cannot look at without
  * waiting: there it knows of its own builds alone. */
 static pod_status check_workspace(const pod_plan *plan, int32_t mask) {
     POD_TRY(pod__plan_parts_check(plan));
     if (plan->device->backend->plan_build != NULL) return POD_OK;
-    return pod__check_schedule(plan, mask, &plan->schedules[mask]);
+    POD_TRY(pod__check_schedule(plan, mask, &plan->schedules[mask]));
+    if (pod__schedule_digest(&plan->shapes[mask], &plan->schedules[mask]) == plan->digests[mask]) return POD_OK;
+    return pod__fail(POD_E_WORKSPACE, "workspace.plan was overwritten since this plan was built");
 }
 
 pod_status pod_attention(pod_plan *plan, const pod_tensors *tensors, const pod_cache *cache, pod_stream stream) {

@@ -77,11 +77,12 @@ static void other_lengths_are_noticed(void **state) {
     int32_t *lengths[] = {&request->kv_len, &request->q_len};
     for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {
         --*lengths[i];
-        assert_all_refuse(&call);
+        assert_int_equal(call_attention(&call), POD_E_WORKSPACE);
         ++*lengths[i];
     }
     request->is_causal ^= 1;
-    assert_all_refuse(&call);
+    assert_int_equal(call_attention(&call), POD_E_WORKSPACE);
+    assert_true(call_outputs_untouched(&call));
     request->is_causal ^= 1;
     assert_ok(call_attention(&call));
     call_close(&call);
@@ -176,7 +177,10 @@ static void check_words(const char *device, int num_words, int computes) {
         pod_status status = pod_plan_visit(v.plan, 0, count_item, &count);
         if (status != POD_OK) assert_fails(status, POD_E_WORKSPACE, OVERWRITTEN);
         refused += status != POD_OK;
-        if (computes) assert_int_equal(pod_attention(v.plan, &v.tensors, &v.cache, NULL), status);
+        if (computes) { /* which also knows whether the lengths are those of the build */
+            pod_status computed = pod_attention(v.plan, &v.tensors, &v.cache, NULL);
+            assert_true(computed == status || computed == POD_E_WORKSPACE);
+        }
         memcpy(at, &kept, sizeof kept);
     }
     assert_true(refused > num_words / 2);
