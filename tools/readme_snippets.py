@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Keeps a Markdown page honest: runs its marked commands and compares its marked listings.
 
-The fenced blocks whose info string says `bash run` are executed in the repository's root, in the order of the page and in
-one shell, as a reader would; one that says `c file=PATH` must be what stands in that file.
+The fenced blocks whose info string says `bash run` are executed in the repository's root, in the order of the page and
+in one shell, as a reader would; one that says `c file=PATH` must be what stands in that file.
 
     tools/readme_snippets.py [PAGE]
 """
