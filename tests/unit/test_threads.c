@@ -20,13 +20,23 @@ static int computes_the_same(call_fixture *call) {
     return 1;
 }
 
-static void a_forked_child_computes(void **state) {
-    (void)state;
+static void skip_forks_under_tsan(void) {
 #if defined(__has_feature)
 #if __has_feature(thread_sanitizer)
     skip(); /* it allows no threads after a fork */
 #endif
 #endif
+}
+
+static void assert_child_succeeds(pid_t child) {
+    int status = -1;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+}
+
+static void a_forked_child_computes(void **state) {
+    (void)state;
+    skip_forks_under_tsan();
     call_fixture call;
     call_open(&call, "cpu:3");
     assert_ok(call_build(&call));
@@ -40,9 +50,7 @@ static void a_forked_child_computes(void **state) {
         pod_device_close(call.device);
         _exit(!is_same);
     }
-    int status = -1;
-    assert_int_equal(waitpid(child, &status, 0), child);
-    assert_int_equal(status, 0);
+    assert_child_succeeds(child);
     assert_true(computes_the_same(&call));
     call_close(&call);
 }
@@ -63,11 +71,7 @@ static void *build_until_told(void *context) {
 /** A fork in the middle of another thread's build leaves no lock behind in the child. */
 static void a_child_forked_during_a_build_builds(void **state) {
     (void)state;
-#if defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-    skip(); /* it allows no threads after a fork */
-#endif
-#endif
+    skip_forks_under_tsan();
     building other = {.ends = 0};
     call_fixture call;
     pthread_t thread;
@@ -83,9 +87,7 @@ static void a_child_forked_during_a_build_builds(void **state) {
             alarm(20); /* instead of hanging */
             _exit(!computes_the_same(&call));
         }
-        int status = -1;
-        assert_int_equal(waitpid(child, &status, 0), child);
-        assert_int_equal(status, 0);
+        assert_child_succeeds(child);
     }
     __atomic_store_n(&other.ends, 1, __ATOMIC_RELAXED);
     void *failed = NULL;
