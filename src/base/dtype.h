@@ -3,19 +3,9 @@
 #ifndef POD_CORE_DTYPE_H
 #define POD_CORE_DTYPE_H
 
+#include "base/f8.h"
+#include "base/float_bits.h"
 #include "podattn.h"
-
-static inline float pod__float_from_bits(uint32_t bits) {
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
-static inline uint32_t pod__float_to_bits(float value) {
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    return bits;
-}
 
 static inline float pod__bf16_to_float(uint16_t bits) {
     return pod__float_from_bits((uint32_t)bits << 16);
@@ -51,9 +41,10 @@ static inline uint16_t pod__float_to_f16(float value) {
     return (uint16_t)(sign | ((rounded - 0x38000000u) >> 13));
 }
 
-/** Element `index` of an array of `dtype` (not f8). */
+/** Element `index` of an array of `dtype`. */
 static inline float pod__load(const void *array, pod_dtype dtype, int64_t index) {
     if (dtype == POD_F32) return ((const float *)array)[index];
+    if (dtype == POD_F8E4M3) return pod__f8e4m3_to_float(((const uint8_t *)array)[index]);
     uint16_t half = ((const uint16_t *)array)[index];
     return dtype == POD_BF16 ? pod__bf16_to_float(half) : pod__f16_to_float(half);
 }
@@ -61,9 +52,11 @@ static inline float pod__load(const void *array, pod_dtype dtype, int64_t index)
 static inline void pod__store(void *array, pod_dtype dtype, int64_t index, float value) {
     if (dtype == POD_F32) {
         ((float *)array)[index] = value;
-        return;
+    } else if (dtype == POD_F8E4M3) {
+        ((uint8_t *)array)[index] = pod__float_to_f8e4m3(value);
+    } else {
+        ((uint16_t *)array)[index] = dtype == POD_BF16 ? pod__float_to_bf16(value) : pod__float_to_f16(value);
     }
-    ((uint16_t *)array)[index] = dtype == POD_BF16 ? pod__float_to_bf16(value) : pod__float_to_f16(value);
 }
 
 #endif

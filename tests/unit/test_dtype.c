@@ -137,8 +137,8 @@ static void every_kind_of_nan_stays_one(void **state) {
 
 static void arrays_are_read_and_written(void **state) {
     (void)state;
-    static const pod_dtype dtypes[] = {POD_F32, POD_F16, POD_BF16};
-    for (int d = 0; d < 3; d++) {
+    static const pod_dtype dtypes[] = {POD_F32, POD_F16, POD_BF16, POD_F8E4M3};
+    for (int d = 0; d < 4; d++) {
         unsigned char array[16];
         memset(array, 0x55, sizeof array);
         pod__store(array, dtypes[d], 1, -1.5f);
