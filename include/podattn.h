@@ -168,7 +168,7 @@ typedef enum pod_dtype {
     POD_F32 = 0,
     POD_F16 = 1,
     POD_BF16 = 2,
-    POD_F8E4M3 = 3 /**< reserved for the KV cache; no device of this version takes it */
+    POD_F8E4M3 = 3 /**< e4m3: 4 bits of exponent, 3 of fraction, up to 448, no infinity. Of caches alone, on a CPU */
 } pod_dtype;
 
 /** Bytes of one element, 0 for a number that is no dtype. */
@@ -335,8 +335,8 @@ typedef struct pod_cache {
     int64_t k_page_stride, k_token_stride, k_head_stride;
     void *v; /**< like k, [..., v_head_dim]. NULL: the first v_head_dim elements of k; no device takes that yet */
     int64_t v_page_stride, v_token_stride, v_head_stride;
-    const float *k_scale; /**< NULL, or what k is multiplied by, in the device's memory */
-    const float *v_scale; /**< NULL, or what v is multiplied by */
+    const float *k_scale; /**< NULL, or what k is multiplied by: finite, above 0, in the device's memory */
+    const float *v_scale; /**< NULL, or what v is multiplied by: likewise */
     int64_t scale_stride; /**< floats from one KV head's scale to the next; 0: one scale for all heads */
 } pod_cache;
 

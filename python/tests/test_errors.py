@@ -33,7 +33,7 @@ def limits(**changes: Any) -> dict[str, Any]:
         ({"v_head_dim": 32}, podattn.UnsupportedError, "v_head_dim = 32"),
         ({"max_masks": 9}, podattn.ArgumentError, r"max_masks = 9 is outside \[1, 8\]"),
         ({"batch_memory": "gpu"}, podattn.ArgumentError, "batch_memory 'gpu' is neither 'host' nor 'device'"),
-        ({"kv_dtype": "f8e4m3"}, podattn.UnsupportedError, "f8e4m3 is not supported by the cpu backend"),
+        ({"dtype": "f8e4m3"}, podattn.UnsupportedError, "f8e4m3 is not supported by the cpu backend"),
         ({"device": "tpu"}, podattn.ArgumentError, "tpu"),
         ({"device": "cuda:77"}, podattn.NoDeviceError, "."),
         ({"max_kv_len": 1 << 30, "max_requests": 1 << 20}, podattn.LimitError, "KV tiles"),

@@ -30,6 +30,7 @@ pod_status pod_attention(pod_plan *plan, const pod_tensors *tensors, const pod_c
     call.shape = &plan->shapes[call.tensors.mask];
     call.schedule = &plan->schedules[call.tensors.mask];
     POD_TRY(plan->device->backend->check_call(&call));
+    if (plan->device->backend->plan_build == NULL) POD_TRY(pod__validate_scales(&plan->limits, &call.cache));
     POD_TRY(check_workspace(plan, call.tensors.mask));
     return plan->device->backend->attention(&call);
 }
@@ -60,8 +61,8 @@ pod_status pod_reference_attention(const pod_limits *limits, const pod_batch *ba
     if (job.batch.memory != POD_MEMORY_HOST) {
         return pod__fail(POD_E_UNSUPPORTED, "memory = POD_MEMORY_DEVICE is not supported by the oracle");
     }
-    if (filled.q_dtype == POD_F8E4M3 || filled.kv_dtype == POD_F8E4M3) {
-        return pod__fail(POD_E_UNSUPPORTED, "dtype f8e4m3 is not supported by the oracle");
+    if (filled.q_dtype == POD_F8E4M3) {
+        return pod__fail(POD_E_UNSUPPORTED, "q_dtype f8e4m3 is not supported by the oracle");
     }
     if (filled.v_head_dim != filled.head_dim) {
         return pod__fail(POD_E_UNSUPPORTED, "v_head_dim = %d with head_dim = %d is not supported by the oracle",
@@ -77,6 +78,7 @@ pod_status pod_reference_attention(const pod_limits *limits, const pod_batch *ba
     POD_TRY(pod__take_tensors(&filled, &job.batch, &given, &job.tensors));
     POD_TRY(pod__validate_tokens(&job.batch, &job.tensors));
     POD_TRY(pod__take_cache(&filled, &job.batch, cache, &job.cache));
+    POD_TRY(pod__validate_scales(&filled, &job.cache));
     job.limits = filled;
     job.mask = masks[job.tensors.mask];
     return pod__oracle(&job, request);

@@ -333,6 +333,22 @@ pod_status pod__take_cache(const pod_limits *limits, const pod_batch *batch, con
     return fill_stride("scale_stride", &cache->scale_stride, 0, limits->kv_heads, sizeof(float));
 }
 
+static pod_status check_scales(const char *field, const float *scales, const pod_limits *limits, int64_t stride) {
+    if (scales == NULL) return POD_OK;
+    for (int32_t head = 0; head < (stride == 0 ? 1 : limits->kv_heads); head++) {
+        float scale = scales[head * stride];
+        if (isfinite(scale) && scale > 0) continue;
+        return pod__fail(POD_E_ARGUMENT, "%s of KV head %d = %g is not a finite number above 0", field, head,
+                         (double)scale);
+    }
+    return POD_OK;
+}
+
+pod_status pod__validate_scales(const pod_limits *limits, const pod_cache *cache) {
+    POD_TRY(check_scales("k_scale", cache->k_scale, limits, cache->scale_stride));
+    return check_scales("v_scale", cache->v_scale, limits, cache->scale_stride);
+}
+
 static pod_status check_part_dtype(const char *field, pod_dtype dtype) {
     POD_TRY(check_dtype(field, dtype));
     if (dtype != POD_F8E4M3) return POD_OK;

@@ -21,6 +21,9 @@ pod_status pod__take_tensors(const pod_limits *limits, const pod_batch *batch, c
 /** Strides are filled in. */
 pod_status pod__take_cache(const pod_limits *limits, const pod_batch *batch, const pod_cache *given, pod_cache *cache);
 
+/** Those of a cache in host memory, strides filled in: finite and above 0. */
+pod_status pod__validate_scales(const pod_limits *limits, const pod_cache *cache);
+
 /** Strides are filled in. */
 pod_status pod__take_parts(const pod_parts *given, pod_parts *parts);
 

@@ -4,13 +4,36 @@
 
 enum { DECODE_KEYS = 4, DECODE_ROWS = LANES / DECODE_KEYS };
 
-/** scratch->scores = factor * query * keys. Meanwhile the values are on their way. */
+/** Rows [first, end) of the tile, its keys or its values, widened to float into `to`; they are there afterwards. What
+ * takes long to widen is widened once for all blocks of rows. Meanwhile the rows `ahead` (or NULL) are on their way. */
+static inline void widen_rows(const cpu_job *job, int32_t first, int32_t end, const char **rows,
+                              const char *const *ahead, pod_dtype kv_dtype, float *to) {
+    int64_t element_bytes = (int64_t)pod_dtype_size(kv_dtype);
+    for (int32_t key = first; key < end; key++) {
+        if (ahead != NULL) prefetch_row(ahead[key], job->head_dim * element_bytes);
+        float *row = to + key * job->dim_stride;
+        for (int32_t i = 0; i < job->head_dim; i += LANES) {
+            int32_t count = pod_core_min(LANES, job->head_dim - i);
+            vec_store(row + i, vec_load_as(rows[key] + i * element_bytes, kv_dtype, count));
+        }
+        rows[key] = (const char *)row;
+    }
+}
+
+/** The tile's keys, and what stands for those that nobody sees. */
+static inline void widen_keys(const cpu_job *job, cpu_tile *tile, pod_dtype kv_dtype, cpu_scratch *scratch) {
+    widen_rows(job, tile->first, tile->end, tile->key, tile->value, kv_dtype, scratch->keys);
+    for (int32_t key = 0; key < tile->first; key++) tile->key[key] = tile->key[tile->first];
+    for (int32_t key = tile->end; key < CPU_TILE_TOKENS; key++) tile->key[key] = tile->key[tile->first];
+}
+
+/** scratch->scores = factor * query * keys. Meanwhile the values are on their way, if they are `awaited`. */
 static inline void decode_scores(const cpu_job *job, const cpu_item *item, const cpu_tile *tile, float factor,
-                                 pod_dtype kv_dtype, int pairs, cpu_scratch *scratch) {
+                                 int awaited, pod_dtype kv_dtype, int pairs, cpu_scratch *scratch) {
     int32_t num_words = pairs ? job->head_dim / 2 : job->head_dim;
-    int64_t word_bytes = pairs ? 4 : (int64_t)pod_dtype_size(kv_dtype), row_bytes = num_words * word_bytes;
+    int64_t word_bytes = (pairs ? 2 : 1) * (int64_t)pod_dtype_size(kv_dtype), row_bytes = num_words * word_bytes;
     for (int32_t key = tile->first / DECODE_KEYS * DECODE_KEYS; key < tile->end; key += DECODE_KEYS) {
-        for (int i = 0; i < DECODE_KEYS; i++) prefetch_row(tile->value[key + i], row_bytes);
+        for (int i = 0; awaited && i < DECODE_KEYS; i++) prefetch_row(tile->value[key + i], row_bytes);
         for (int32_t row = 0; row < item->num_rows; row += DECODE_ROWS) {
             const float *query = scratch->query + row * job->dim_stride;
             vec acc[LANES]; /* of row r and key k at r * DECODE_KEYS + k */
@@ -21,7 +44,7 @@ static inline void decode_scores(const cpu_job *job, const cpu_item *item, const
                 vec k[DECODE_KEYS];
                 CPU_UNROLL
                 for (int i = 0; i < DECODE_KEYS; i++) {
-                    k[i] = vec_load_as(tile->key[key + i] + word * word_bytes, pairs ? POD_F32 : kv_dtype, count);
+                    k[i] = load_words(tile->key[key + i] + word * word_bytes, kv_dtype, pairs, count);
                 }
                 CPU_UNROLL
                 for (int i = 0; i < LANES; i++) {
@@ -97,6 +120,7 @@ static inline void decode_accumulate(const cpu_job *job, const cpu_item *item, c
 static inline __attribute__((always_inline)) void decode_item(const cpu_job *job, const cpu_item *item,
                                                               cpu_scratch *scratch, pod_dtype kv_dtype, int pairs) {
     float factor = score_factor(job, item);
+    int is_widened = kv_dtype == POD_F8E4M3 && item->num_rows > DECODE_ROWS;
     cpu_tile tiles[2];
     cpu_hidden hidden;
     rows_load(job, item, DECODE_ROWS, pairs, scratch);
@@ -104,11 +128,21 @@ static inline __attribute__((always_inline)) void decode_item(const cpu_job *job
     for (int32_t i = 0; is_seen; i++) {
         cpu_tile *tile = &tiles[i % 2], *next = &tiles[(i + 1) % 2];
         is_seen = i + 1 < item->num_tiles && tile_locate(job, item, item->tile_begin + i + 1, next);
-        decode_scores(job, item, tile, factor, kv_dtype, pairs, scratch);
+        if (is_widened) {
+            widen_keys(job, tile, kv_dtype, scratch);
+            decode_scores(job, item, tile, factor, 0, POD_F32, 0, scratch);
+        } else {
+            decode_scores(job, item, tile, factor, 1, kv_dtype, pairs, scratch);
+        }
         int is_masked = tile_is_masked(job, item, tile);
         softmax_tile(job, item, tile, is_masked, 0, scratch);
         hide_values(job, item, is_masked, kv_dtype, tile, &hidden);
-        decode_accumulate(job, item, tile, is_seen ? next : NULL, kv_dtype, scratch);
+        if (is_widened) {
+            widen_rows(job, tile->first, tile->end, tile->value, is_seen ? next->key : NULL, kv_dtype, scratch->values);
+            decode_accumulate(job, item, tile, NULL, POD_F32, scratch);
+        } else {
+            decode_accumulate(job, item, tile, is_seen ? next : NULL, kv_dtype, scratch);
+        }
         add_hidden(job, item, tile, &hidden, 0, scratch);
     }
 }

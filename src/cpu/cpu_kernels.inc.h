@@ -26,31 +26,41 @@
 
 #include "cpu/cpu_peak.inc.h"
 
-/** bf16 dot products where both sides are bf16. They round the weights to bf16; short rows, where such errors average
- * out less and where there is little to gain, stay in float. */
-static int uses_pairs(const cpu_job *job) {
+/** bf16 dot products where q is bf16 and so are keys, or `becomes_bf16` says that they become so (without an error).
+ * They round the weights to bf16; short rows, where such errors average out less and where there is little to gain,
+ * stay in float. */
+static int uses_pairs(const cpu_job *job, int becomes_bf16) {
 #ifdef POD_CPU_PAIRS
-    return job->plan->limits.q_dtype == POD_BF16 && job->plan->limits.kv_dtype == POD_BF16 && job->head_dim >= 64;
+    const pod_limits *limits = &job->plan->limits;
+    int is_bf16 = limits->kv_dtype == POD_BF16 || (limits->kv_dtype == POD_F8E4M3 && becomes_bf16);
+    return limits->q_dtype == POD_BF16 && is_bf16 && job->head_dim >= 64;
 #else
     (void)job;
+    (void)becomes_bf16;
     return 0;
 #endif
 }
 
-#define CPU_DISPATCH(kernel)                                                                                           \
+/* Prefill packs a tile's e4m3 as bf16 pairs, which pays for many rows; decode widens them to float. */
+#define CPU_DISPATCH(kernel, becomes_bf16)                                                                             \
     static void kernel##_any(const cpu_job *job, const cpu_item *item, cpu_scratch *scratch) {                         \
         pod_dtype kv_dtype = job->plan->limits.kv_dtype;                                                               \
-        if (uses_pairs(job))                                                                                           \
+        int pairs = uses_pairs(job, becomes_bf16);                                                                     \
+        if (kv_dtype == POD_BF16 && pairs)                                                                             \
             kernel(job, item, scratch, POD_BF16, 1);                                                                   \
         else if (kv_dtype == POD_BF16)                                                                                 \
             kernel(job, item, scratch, POD_BF16, 0);                                                                   \
+        else if (kv_dtype == POD_F8E4M3 && pairs)                                                                      \
+            kernel(job, item, scratch, POD_F8E4M3, 1);                                                                 \
+        else if (kv_dtype == POD_F8E4M3)                                                                               \
+            kernel(job, item, scratch, POD_F8E4M3, 0);                                                                 \
         else if (kv_dtype == POD_F16)                                                                                  \
             kernel(job, item, scratch, POD_F16, 0);                                                                    \
         else                                                                                                           \
             kernel(job, item, scratch, POD_F32, 0);                                                                    \
     }
-CPU_DISPATCH(prefill_item)
-CPU_DISPATCH(decode_item)
+CPU_DISPATCH(prefill_item, 1)
+CPU_DISPATCH(decode_item, 0)
 #undef CPU_DISPATCH
 
 const cpu_kernels POD_CPU_KERNELS = {

@@ -29,15 +29,14 @@ static inline __attribute__((always_inline)) void mma(vec acc[MMA_ROWS][MMA_VECS
 static inline void pack_keys(const cpu_job *job, const cpu_tile *tile, pod_dtype kv_dtype, int pairs,
                              cpu_scratch *scratch) {
     int32_t num_words = pairs ? job->head_dim / 2 : job->head_dim;
-    int64_t word_bytes = pairs ? 4 : (int64_t)pod_dtype_size(kv_dtype);
+    int64_t word_bytes = (pairs ? 2 : 1) * (int64_t)pod_dtype_size(kv_dtype);
     for (int32_t key = 0; key < CPU_TILE_TOKENS; key += LANES) {
         for (int32_t word = 0; word < num_words; word += LANES) {
             int32_t count = pod_core_min(LANES, num_words - word);
             vec block[LANES];
             CPU_UNROLL
             for (int i = 0; i < LANES; i++) {
-                const char *from = tile->key[key + i] + word * word_bytes;
-                block[i] = vec_load_as(from, pairs ? POD_F32 : kv_dtype, count);
+                block[i] = load_words(tile->key[key + i] + word * word_bytes, kv_dtype, pairs, count);
             }
             vec_transpose(block);
             for (int i = 0; i < count; i++) vec_store(scratch->keys + (word + i) * CPU_TILE_TOKENS + key, block[i]);
@@ -57,7 +56,8 @@ static inline void pack_values(const cpu_job *job, const cpu_tile *tile, pod_dty
             for (int32_t i = 0; i < job->head_dim; i += LANES) {
                 int32_t count = pod_core_min(LANES, job->head_dim - i);
                 int64_t offset = i * element_bytes;
-                vec_store(to + i, vec_zip_pairs(tile->value[key] + offset, tile->value[key + 1] + offset, count));
+                vec_store(to + i,
+                          vec_zip_pairs(tile->value[key] + offset, tile->value[key + 1] + offset, kv_dtype, count));
             }
         }
         return;

@@ -52,6 +52,15 @@ static inline vec mma_step(vec acc, vec a, vec b, int pairs) {
     return vec_fma(a, b, acc);
 }
 
+/** `count` words of a row of the cache: elements widened to float, or with `pairs` two neighbours as bf16. */
+static inline vec load_words(const void *from, pod_dtype kv_dtype, int pairs, int32_t count) {
+#ifdef POD_CPU_PAIRS
+    if (pairs) return vec_load_pairs(from, kv_dtype, count);
+#endif
+    (void)pairs;
+    return vec_load_as(from, kv_dtype, count);
+}
+
 /** What <q, k> is multiplied by: the score in log2 units, or the argument of the softcap's tanh. Finite, so that a
  * product of 0 stays 0. */
 static inline float score_factor(const cpu_job *job, const cpu_item *item) {

@@ -53,10 +53,21 @@ static inline float vec_reduce_add(vec a) {
     return _mm_cvtss_f32(_mm_add_ss(b, _mm_movehdup_ps(b)));
 }
 
+/** e4m3 to float. Its bits are those of an f16 of 2^-8 times the value, but for NaN: adding 1 there carries into the
+ * bit of the exponent that f16 has more, as it does nowhere else. Subnormals need no care, whatever the processor's
+ * modes: conversions from f16 know none. */
+static inline vec vec_from_f8(__m128i bytes) {
+    __m128i fields = _mm_slli_epi16(_mm_cvtepi8_epi16(bytes), 7); /* the sign is there twice */
+    __m128i next = _mm_add_epi16(fields, _mm_set1_epi16(0x80));
+    __m128i half = _mm_xor_si128(fields, _mm_and_si128(next, _mm_set1_epi16(0x4000)));
+    return _mm256_cvtph_ps(half) * vec_set1(0x1p8f);
+}
+
 /** Elements widened to float. */
 static inline vec vec_load_as(const void *from, pod_dtype dtype, int32_t count) {
     (void)count;
     if (dtype == POD_F32) return _mm256_loadu_ps(from);
+    if (dtype == POD_F8E4M3) return vec_from_f8(_mm_loadl_epi64(from));
     __m128i halves = _mm_loadu_si128(from);
     if (dtype == POD_F16) return _mm256_cvtph_ps(halves);
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16));

@@ -58,10 +58,22 @@ static inline vec vec_load_words(const void *from, int32_t count) {
     return _mm512_maskz_loadu_ps(first_lanes(count), from);
 }
 
+/** e4m3 to float. Its bits are those of an f16 of 2^-8 times the value, but for NaN: adding 1 there carries into the
+ * bit of the exponent that f16 has more, as it does nowhere else. Subnormals need no care, whatever the processor's
+ * modes: conversions from f16 know none. */
+static inline vec vec_from_f8(__m128i bytes) {
+    __m256i fields = _mm256_slli_epi16(_mm256_cvtepi8_epi16(bytes), 7); /* the sign is there twice */
+    __m256i next = _mm256_add_epi16(fields, _mm256_set1_epi16(0x80));
+    enum { XOR_WHERE_SET = 0x78 }; /* fields ^ (next & 0x4000) */
+    __m256i half = _mm256_ternarylogic_epi32(fields, next, _mm256_set1_epi16(0x4000), XOR_WHERE_SET);
+    return _mm512_cvtph_ps(half) * vec_set1(0x1p8f);
+}
+
 /** `count` elements widened to float; zeros behind. */
 static inline vec vec_load_as(const void *from, pod_dtype dtype, int32_t count) {
     __mmask16 lanes = first_lanes(count);
     if (dtype == POD_F32) return _mm512_maskz_loadu_ps(lanes, from);
+    if (dtype == POD_F8E4M3) return vec_from_f8(_mm_maskz_loadu_epi8(lanes, from));
     __m256i halves = _mm256_maskz_loadu_epi16(lanes, from);
     if (dtype == POD_F16) return _mm512_cvtph_ps(halves);
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
@@ -138,8 +150,21 @@ static inline vec vec_make_pairs(vec low, vec high) {
     return (vec)_mm512_cvtne2ps_pbh(high, low);
 }
 
-/** `count` elements of two rows of bf16, element i of both in word i. */
-static inline vec vec_zip_pairs(const void *even, const void *odd, int32_t count) {
+/** `count` words of bf16 pairs, neighbours of bf16 or e4m3 (exact): zeros behind. */
+static inline vec vec_load_pairs(const void *from, pod_dtype dtype, int32_t count) {
+    if (dtype == POD_BF16) return vec_load_words(from, count);
+    int32_t rest = count > LANES / 2 ? 2 * count - LANES : 0;
+    vec high = rest > 0 ? vec_load_as((const char *)from + LANES, dtype, rest) : vec_zero();
+    return vec_make_pairs(vec_load_as(from, dtype, 2 * count - rest), high);
+}
+
+/** `count` elements of two rows of bf16 or e4m3, element i of both in word i as bf16. */
+static inline vec vec_zip_pairs(const void *even, const void *odd, pod_dtype dtype, int32_t count) {
+    if (dtype == POD_F8E4M3) { /* exact: the floats' low halves are zeros */
+        __m512i first = _mm512_castps_si512(vec_load_as(even, dtype, count));
+        __m512i second = _mm512_castps_si512(vec_load_as(odd, dtype, count));
+        return _mm512_castsi512_ps(_mm512_or_si512(_mm512_srli_epi32(first, 16), second));
+    }
     __m512i low = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(first_lanes(count), even));
     __m512i high = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(first_lanes(count), odd));
     return _mm512_castsi512_ps(_mm512_or_si512(low, _mm512_slli_epi32(high, 16)));

@@ -60,10 +60,25 @@ static inline vec vec_from_f16(vec_int half) {
     return (vec)(value | (is_special & 0x7f800000) | (half & 0x8000) << 16);
 }
 
+/** e4m3 to float. Subnormals, which are common, are never subnormal floats on the way: those are slow, and some
+ * programs make them zeros. */
+static inline vec vec_from_f8(vec_int byte) {
+    vec_int magnitude = (byte & 0x7f) << 20, is_subnormal = magnitude < 1 << 23, is_nan = magnitude == 0x7f << 20;
+    vec value = (vec)(magnitude + (120 << 23)), subnormal = value + value - vec_set1(0x1p-6f);
+    vec_int bits = ((vec_int)subnormal & is_subnormal) | ((vec_int)value & ~is_subnormal);
+    /* cppcheck-suppress integerOverflow ; a vector's elements wrap */
+    return (vec)(bits | (is_nan & 0x7fc00000) | (byte & 0x80) << 24);
+}
+
 /** Elements widened to float. */
 static inline vec vec_load_as(const void *from, pod_dtype dtype, int32_t count) {
     (void)count;
     if (dtype == POD_F32) return vec_load(from);
+    if (dtype == POD_F8E4M3) {
+        uint8_t bytes __attribute__((vector_size(4)));
+        memcpy(&bytes, from, sizeof bytes);
+        return vec_from_f8(__builtin_convertvector(bytes, vec_int));
+    }
     uint16_t halves __attribute__((vector_size(8)));
     memcpy(&halves, from, sizeof halves);
     vec_int words = __builtin_convertvector(halves, vec_int);

@@ -16,10 +16,10 @@ const pod_tiles pod__tiles_cpu[] = {
 #include "families/cpu_tiles.def"
 };
 
+/** Of q or out; a cache may have any dtype. */
 static int takes_dtype(const char *field, pod_dtype dtype, char *reason, size_t bytes) {
-    if (dtype == POD_F32 || dtype == POD_F16 || dtype == POD_BF16) return 1;
-    snprintf(reason, bytes, "%s %s is not supported by the cpu backend; f32, f16 and bf16 are", field,
-             pod_dtype_name(dtype));
+    if (dtype != POD_F8E4M3) return 1;
+    snprintf(reason, bytes, "%s f8e4m3 is not supported by the cpu backend; f32, f16 and bf16 are", field);
     return 0;
 }
 
@@ -31,7 +31,6 @@ static int cpu_takes(const pod_family *family, const pod_limits *limits, char *r
     }
     return pod__takes_v_head_dim(limits, "cpu backend", reason, bytes) &&
            takes_dtype("q_dtype", limits->q_dtype, reason, bytes) &&
-           takes_dtype("kv_dtype", limits->kv_dtype, reason, bytes) &&
            takes_dtype("out_dtype", limits->out_dtype, reason, bytes);
 }
 

@@ -25,6 +25,11 @@ typedef struct reference_job {
     int32_t next_key, next_row;
 } reference_job;
 
+/** What the keys or values of the KV head at hand are multiplied by. */
+static double scale_of(const reference_job *job, const float *scales) {
+    return scales != NULL ? (double)scales[job->kv_head * job->given->cache.scale_stride] : 1;
+}
+
 /** First key that the query at `position` of its context sees. */
 static int32_t window_begin(const pod_mask *mask, int32_t position) {
     return mask->window_tokens > 0 && position >= mask->window_tokens ? position - mask->window_tokens + 1 : 0;
@@ -36,15 +41,13 @@ static void gather_key(const reference_job *job, int32_t key) {
     const pod_batch *batch = &job->given->batch;
     const pod_cache *c = &job->given->cache;
     int32_t page_size = limits->page_size, head_dim = limits->head_dim, request = job->request, kv_head = job->kv_head;
-    float k_scale = c->k_scale != NULL ? c->k_scale[kv_head * c->scale_stride] : 1.0f;
-    float v_scale = c->v_scale != NULL ? c->v_scale[kv_head * c->scale_stride] : 1.0f;
     int64_t page = request, slot = key % page_size;
     if (batch->page_table != NULL) page = batch->page_table[request * batch->page_table_stride + key / page_size];
     int64_t k_row = page * c->k_page_stride + slot * c->k_token_stride + kv_head * c->k_head_stride;
     int64_t v_row = page * c->v_page_stride + slot * c->v_token_stride + kv_head * c->v_head_stride;
     for (int32_t i = 0; i < head_dim; i++) {
-        job->keys[(int64_t)key * head_dim + i] = k_scale * pod__load(c->k, limits->kv_dtype, k_row + i);
-        job->values[(int64_t)key * head_dim + i] = v_scale * pod__load(c->v, limits->kv_dtype, v_row + i);
+        job->keys[(int64_t)key * head_dim + i] = pod__load(c->k, limits->kv_dtype, k_row + i);
+        job->values[(int64_t)key * head_dim + i] = pod__load(c->v, limits->kv_dtype, v_row + i);
     }
 }
 
@@ -87,9 +90,10 @@ static void reference_row(const reference_job *job, int32_t token, int32_t head,
                                  (q_begin + token) * t->q_token_stride + head * t->q_head_stride + i);
         out[i] = 0;
     }
+    double k_scale = scale_of(job, job->given->cache.k_scale), v_scale = scale_of(job, job->given->cache.v_scale);
     double max = t->sinks != NULL ? (double)t->sinks[head] : -INFINITY;
     for (int32_t key = begin; key < end; key++) {
-        double score = (double)t->scale * dot(q, job->keys + (int64_t)key * head_dim, head_dim);
+        double score = (double)t->scale * k_scale * dot(q, job->keys + (int64_t)key * head_dim, head_dim);
         if (t->softcap > 0) score = (double)t->softcap * tanh(score / (double)t->softcap);
         if (t->alibi_slopes != NULL) score += (double)t->alibi_slopes[head] * (key - position);
         scores[key] = score;
@@ -106,7 +110,7 @@ static void reference_row(const reference_job *job, int32_t token, int32_t head,
         for (int32_t i = 0; i < head_dim; i++) out[i] += weight * (double)value[i];
     }
     int64_t row = (int64_t)(q_begin + token) * limits->q_heads + head;
-    double factor = sum == 0 ? 0 : 1 / sum;
+    double factor = sum == 0 ? 0 : v_scale / sum;
     for (int32_t i = 0; i < head_dim; i++) job->given->out[row * head_dim + i] = out[i] * factor;
     if (job->given->lse != NULL) job->given->lse[row] = sum == 0 ? -INFINITY : max + log(sum);
 }

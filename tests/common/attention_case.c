@@ -94,11 +94,11 @@ static int make_q(attention_case *made, test_rng *rng) {
 }
 
 /** Writes one key or value of every KV head: numbers, or `poison` if it is not 0. */
-static void fill_token(const attention_case *made, test_rng *rng, float poison, void *cache, int64_t row,
+static void fill_token(const attention_case *made, test_rng *rng, float poison, float spread, void *cache, int64_t row,
                        int64_t head_stride) {
     for (int32_t head = 0; head < made->limits.kv_heads; head++) {
         for (int32_t i = 0; i < made->limits.head_dim; i++) {
-            float value = poison != 0 ? poison : rng_normal(rng);
+            float value = poison != 0 ? poison : spread * rng_normal(rng);
             pod__store(cache, made->limits.kv_dtype, row + head * head_stride + i, value);
         }
     }
@@ -113,26 +113,38 @@ void attention_case_set_key(const attention_case *made, test_rng *rng, int32_t r
         page = batch->page_table[request * batch->page_table_stride + key / made->limits.page_size];
     }
     if (page < 0 || page >= batch->num_pages) return; /* a poisoned entry */
-    fill_token(made, rng, poison_k, t->k, page * t->k_page_stride + slot * t->k_token_stride, t->k_head_stride);
-    fill_token(made, rng, poison_v, t->v, page * t->v_page_stride + slot * t->v_token_stride, t->v_head_stride);
+    fill_token(made, rng, poison_k, made->k_spread, t->k, page * t->k_page_stride + slot * t->k_token_stride,
+               t->k_head_stride);
+    fill_token(made, rng, poison_v, made->v_spread, t->v, page * t->v_page_stride + slot * t->v_token_stride,
+               t->v_head_stride);
 }
 
-/** Keys and values that some query sees under the case's mask. Those before are poisoned; all others stay NaN. */
+/** Keys and values that some query sees under the case's mask. Those before are poisoned (e4m3 has no infinity); all
+ * others stay NaN. */
 static void fill_cache(attention_case *made, test_rng *rng) {
     static const float poison[] = {NAN, INFINITY, -INFINITY};
+    int32_t last = made->limits.kv_dtype == POD_F8E4M3 ? 0 : 2;
     const pod_batch *batch = &made->batch.batch;
     for (int32_t r = 0; r < batch->num_requests; r++) {
         int32_t first = test_batch_first_key(&made->batch, r, made->tensors.mask);
         for (int32_t key = 0; key < batch->kv_len[r]; key++) {
-            float k = key < first ? poison[rng_range(rng, 0, 2)] : 0,
-                  v = key < first ? poison[rng_range(rng, 0, 2)] : 0;
+            float k = key < first ? poison[rng_range(rng, 0, last)] : 0,
+                  v = key < first ? poison[rng_range(rng, 0, last)] : 0;
             attention_case_set_key(made, rng, r, key, k, v);
         }
     }
 }
 
+/** Where scales are what makes small or large elements right: mostly subnormal e4m3, ordinary ones, some at the end. */
+static float random_spread(test_rng *rng, pod_dtype dtype) {
+    static const float spreads[] = {0x1p-7f, 1, 128};
+    return dtype == POD_F8E4M3 ? spreads[rng_range(rng, 0, 2)] : 1;
+}
+
 static int make_cache(attention_case *made, test_rng *rng) {
     pod_cache *t = &made->cache;
+    made->k_spread = random_spread(rng, made->limits.kv_dtype);
+    made->v_spread = random_spread(rng, made->limits.kv_dtype);
     int32_t pages = made->batch.batch.num_pages, heads = made->limits.kv_heads, dim = made->limits.head_dim;
     size_t element_bytes = pod_dtype_size(made->limits.kv_dtype);
     int64_t k_page = random_strides(rng, made->limits.page_size, heads, dim, &t->k_token_stride, &t->k_head_stride);
@@ -184,13 +196,16 @@ static int make_options(attention_case *made, test_rng *rng) {
         made->sinks[h] = rng_chance(rng, 5) ? -INFINITY : 2 * rng_normal(rng);
         made->slopes[h] = 0.01f * rng_normal(rng);
     }
-    for (int32_t h = 0; h < 2 * kv_heads; h++) made->k_scale[h] = 0.25f + 0.125f * (float)rng_range(rng, 0, 12);
+    for (int32_t h = 0; h < kv_heads; h++) {
+        made->k_scale[h] = (0.25f + 0.125f * (float)rng_range(rng, 0, 12)) / made->k_spread;
+        made->v_scale[h] = (0.25f + 0.125f * (float)rng_range(rng, 0, 12)) / made->v_spread;
+    }
     if (rng_chance(rng, 30)) t->scale = 0.02f * (float)rng_range(rng, -20, 20);
     if (rng_chance(rng, 30)) t->softcap = (float)rng_range(rng, 1, 60);
     if (rng_chance(rng, 30)) t->sinks = made->sinks;
     if (rng_chance(rng, 20)) t->alibi_slopes = made->slopes;
-    if (rng_chance(rng, 20)) made->cache.k_scale = made->k_scale;
-    if (rng_chance(rng, 20)) made->cache.v_scale = made->v_scale;
+    if (rng_chance(rng, 20) || made->k_spread != 1) made->cache.k_scale = made->k_scale;
+    if (rng_chance(rng, 20) || made->v_spread != 1) made->cache.v_scale = made->v_scale;
     made->cache.scale_stride = rng_chance(rng, 70); /* otherwise one scale for all heads */
     return 1;
 }

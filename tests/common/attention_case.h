@@ -16,6 +16,7 @@ typedef struct attention_case {
     pod_cache cache;
     guarded q, k, v, out, lse;                 /**< v is empty where K and V are interleaved */
     float *sinks, *slopes, *k_scale, *v_scale; /**< one allocation, at `sinks` */
+    float k_spread, v_spread;                  /**< standard deviation of keys and of values, before their scales */
     int32_t num_q_tokens;
     pod_plan_info plan_info;             /**< of the last run */
     double *expected_out, *expected_lse; /**< of the oracle, packed */

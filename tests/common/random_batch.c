@@ -12,13 +12,13 @@ static int32_t min32(int32_t a, int32_t b) {
 pod_limits random_limits(test_rng *rng, int32_t max_requests, int32_t max_q_tokens, int32_t max_kv_len) {
     static const int32_t kv_heads[] = {1, 1, 2, 3, 4, 8};
     static const int32_t groups[] = {1, 2, 3, 4, 5, 8, 16, 32};
-    static const pod_dtype dtypes[] = {POD_F32, POD_F16, POD_BF16};
+    static const pod_dtype dtypes[] = {POD_F32, POD_F16, POD_BF16, POD_F8E4M3}; /* the last of caches alone */
     pod_limits limits = pod_limits_init();
     limits.kv_heads = rng_pick(rng, kv_heads, 6);
     limits.q_heads = limits.kv_heads * rng_pick(rng, groups, 8);
     limits.head_dim = 8 * rng_range(rng, 1, 32);
     limits.q_dtype = dtypes[rng_range(rng, 0, 2)];
-    limits.kv_dtype = dtypes[rng_range(rng, 0, 2)];
+    limits.kv_dtype = dtypes[rng_range(rng, 0, 3)];
     limits.out_dtype = dtypes[rng_range(rng, 0, 2)];
     limits.page_size = max_kv_len;
     limits.max_requests = max_requests;

@@ -250,6 +250,9 @@ static void caches_are_checked(void **state) {
     REFUSES(cache.scale_stride = -1, POD_E_ARGUMENT, "scale_stride = -1 is negative");
     REFUSES(cache.k_scale = (float *)(void *)((char *)call.k + 2), POD_E_ARGUMENT,
             "k_scale is not aligned to its element of 4 bytes");
+    static float scales[] = {1, 2, -3};
+    REFUSES(cache.v_scale = scales;
+            call.cache.scale_stride = 2, POD_E_ARGUMENT, "v_scale of KV head 1 = -3 is not a finite number above 0");
     call_fixture call;
     call_open(&call, "cpu:1");
     assert_ok(call_build(&call));
@@ -310,9 +313,9 @@ static void the_oracle_checks_its_own_arguments(void **state) {
                  POD_E_ARGUMENT, "request = 3 is outside [-1, 3)");
     assert_fails(pod_reference_attention(&call.limits, &call.batch, &call.tensors, &call.cache, -2, out, NULL),
                  POD_E_ARGUMENT, "request = -2 is outside [-1, 3)");
-    call.limits.kv_dtype = POD_F8E4M3;
+    call.limits.q_dtype = POD_F8E4M3;
     assert_fails(pod_reference_attention(&call.limits, &call.batch, &call.tensors, &call.cache, -1, out, NULL),
-                 POD_E_UNSUPPORTED, "dtype f8e4m3 is not supported by the oracle");
+                 POD_E_UNSUPPORTED, "q_dtype f8e4m3 is not supported by the oracle");
     call_close(&call);
 }
 

@@ -211,8 +211,10 @@ static void sim_refuses_limits(void **state) {
         {"sim:h100,kernel=sm90", POD_BF16, POD_BF16, POD_BF16, 128, 12,
          "page_size = 12 is no multiple of 8 and max_kv_len = 64 is more than a page (the device's name asks for "
          "kernel=sm90)"},
-        {"sim:cpu", POD_BF16, POD_F8E4M3, POD_BF16, 128, 16,
-         "kv_dtype f8e4m3 is not supported by the cpu backend; f32, f16 and bf16 are"},
+        {"sim:h100", POD_F16, POD_F8E4M3, POD_F16, 64, 16,
+         "kv_dtype f8e4m3 with q_dtype f16 is not supported by the sm80 kernels; f16 is"},
+        {"sim:cpu", POD_F8E4M3, POD_F8E4M3, POD_BF16, 128, 16,
+         "q_dtype f8e4m3 is not supported by the cpu backend; f32, f16 and bf16 are"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         pod_device *device = NULL;

@@ -105,8 +105,6 @@ static void dtypes(void **state) {
     REFUSES(out_dtype = (pod_dtype)5, POD_E_ARGUMENT, "out_dtype = 5 is no dtype");
     REFUSES(q_dtype = POD_F8E4M3, POD_E_UNSUPPORTED,
             "q_dtype f8e4m3 is not supported by the cpu backend; f32, f16 and bf16 are");
-    REFUSES(kv_dtype = POD_F8E4M3, POD_E_UNSUPPORTED,
-            "kv_dtype f8e4m3 is not supported by the cpu backend; f32, f16 and bf16 are");
     REFUSES(out_dtype = POD_F8E4M3, POD_E_UNSUPPORTED,
             "out_dtype f8e4m3 is not supported by the cpu backend; f32, f16 and bf16 are");
 }
