@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Lints the Python package, builds its wheel and tests it as installed: alone with NumPy, then with PyTorch.
-# Leaves the wheel in build/python/dist.
+# Lints the Python packages, builds their wheels and tests them as installed: podattn alone with NumPy, then with PyTorch,
+# and the plug-in of vLLM. Leaves the wheels in build/python/dist.
 #
 #   tools/test_python.sh [CMAKE_VARIABLE=VALUE...]      as in PODATTN_CUDA=OFF, which builds in seconds
 set -euo pipefail
@@ -12,7 +12,7 @@ readonly TOOLS=$PWD/.cache/python/bin OUT=$PWD/build/python
 export PATH="$TOOLS:$PATH" PIP_DISABLE_PIP_VERSION_CHECK=1
 unset PYTHONPATH PODATTN_LIBRARY
 
-sources=(python examples tests/bench bench)
+sources=(python integrations examples tests/bench bench)
 ruff check "${sources[@]}"
 ruff format --check "${sources[@]}"
 mypy
@@ -41,4 +41,8 @@ pip -q install --no-deps --target "$OUT/site" "$wheel"
 export PYTHONPATH=$OUT/site
 python -c 'import sys, podattn; sys.exit(not podattn.__file__.startswith(sys.argv[1]))' "$OUT/site"
 python -m pytest -q -p no:cacheprovider python/tests tests/bench/test_compare.py
+echo "plug-in of vLLM:"
+pip -q wheel --no-deps --no-build-isolation --wheel-dir "$OUT/dist" integrations/vllm
+pip -q install --no-deps --target "$OUT/site" "$OUT"/dist/podattn_vllm-*.whl
+python -m pytest -q -p no:cacheprovider integrations/vllm/tests
 python bench/python_overhead.py --device cpu --limit-us 10
