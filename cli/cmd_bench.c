@@ -27,6 +27,12 @@ static cli_exit add_batch_file(const cli_option *option, void *target, const cha
     return CLI_OK;
 }
 
+static cli_exit set_kv_dtype(const cli_option *option, void *target, const char *text, cli_error *error) {
+    batch_spec tried = batch_spec_default();
+    CLI_TRY(batch_spec_set_kv_dtype(&tried, option->name, text, error));
+    return option_set_text(option, target, text, error);
+}
+
 static const cli_option bench_option_rows[] = {
     {"--out", "DIR", "where the files go (bench/out)", option_set_text, FIELD(out), 0, 0},
     {"--device", "NAME", "auto (default), cpu, cpu:N with N threads, or cuda:N", option_set_text, FIELD(device), 0, 0},
@@ -36,6 +42,8 @@ static const cli_option bench_option_rows[] = {
     {"--overwrite", NULL, "begin files anew", option_set_switch, FIELD(overwrites), 1, 0},
     {"--repeat", "N", "timed turns of each row (50; 5 on a CPU)", option_set_int32, FIELD(repeat), 1, MAX_REPEAT},
     {"--batches", "FILE", "batches for the suite batches; may be repeated", add_batch_file, 0, 0, 0},
+    {"--kv-dtype", "NAME", "of their KV caches: bf16 (default), f16, f32 or f8e4m3", set_kv_dtype, FIELD(kv_dtype), 0,
+     0},
     {"--trace", "FILE", "a trace instead of the made-up ones", option_set_text, FIELD(trace), 0, 0},
     {"--launch", "CASE/VARIANT...", "only compute this a few times, for a profiler", option_set_text, FIELD(launch), 0,
      0},
@@ -61,6 +69,7 @@ static void print_command(const bench *bench, const bench_suite *suite, FILE *fi
     for (int32_t f = 0; f < options->num_batch_files && suite->needs_batches; f++) {
         fprintf(file, " --batches %s", options->batch_files[f]);
     }
+    if (suite->needs_batches && options->kv_dtype != NULL) fprintf(file, " --kv-dtype %s", options->kv_dtype);
     if (suite->takes_trace && options->trace != NULL) fprintf(file, " --trace %s", options->trace);
     fputc('\n', file);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Memory of the device that all batches of a suite share: random bf16 numbers as keys, values and queries, and a place
- * for outputs. Taken once for the largest. */
+ * for outputs. Taken once for the largest. A cache of another dtype reads their bits as others, which are finite. */
 #ifndef CLI_ARENA_H
 #define CLI_ARENA_H
 
@@ -13,6 +13,7 @@ typedef struct arena {
     size_t random_bytes;
     void *out;
     size_t out_bytes;
+    void *scale; /**< a float: of keys and values that are read as e4m3 */
 } arena;
 
 /** Bytes that a batch needs. */
@@ -29,8 +30,8 @@ cli_exit arena_check(const arena *arena, arena_need need, cli_error *error);
 /** Takes memory for this and everything smaller. What was there before is given back. */
 cli_exit arena_reserve(arena *arena, arena_need need, cli_error *error);
 
-/** Places q, k, v and out; no LSE. */
-layer arena_layer(const arena *arena);
+/** Places q, k, v and out, and scales of an e4m3 cache; no LSE. */
+layer arena_layer(const arena *arena, pod_dtype kv_dtype);
 
 void arena_free(arena *arena);
 

@@ -9,9 +9,9 @@
 static void write_shape(const batch_row *row, int32_t variant, FILE *file) {
     bench_mix mix;
     const batch_spec *spec = &row->c->spec;
-    fprintf(file, "%s;%s;%s;%s;%s;%d;%d;%d;%s;%d", row->c->name, row->c->param, row->variants[variant].name,
+    fprintf(file, "%s;%s;%s;%s;%s;%d;%d;%d;%s;%s;%d", row->c->name, row->c->param, row->variants[variant].name,
             row->lineup.variants[variant].engine->info.kernel, spec->model, spec->q_heads, spec->kv_heads,
-            spec->head_dim, pod_dtype_name(spec->dtype), spec->page_size);
+            spec->head_dim, pod_dtype_name(spec->dtype), pod_dtype_name(batch_spec_kv_dtype(spec)), spec->page_size);
     if (bench_mix_of(spec, &mix)) {
         fprintf(file, ";%d;%d;%d;%d", mix.prefill_q, mix.prefill_kv, mix.decode_n, mix.decode_kv);
     } else {

@@ -84,7 +84,8 @@ static void close_variants(rig *rig) {
 /* ---- memory ---- */
 
 static double token_bytes(const batch_spec *spec) {
-    return 2.0 * spec->kv_heads * spec->head_dim; /* of keys, or of values, in bf16 or f16 */
+    double element_bytes = (double)pod_dtype_size(batch_spec_kv_dtype(spec));
+    return element_bytes * spec->kv_heads * spec->head_dim; /* of keys, or of values */
 }
 
 /** Of keys, or of values, beyond the cache itself: what its copies may take. */
@@ -176,7 +177,8 @@ static void line_up(rig *rig, problem *p) {
         engine_way way = rig->variants[v].way;
         engine *engine = &p->engines[rig->device_of[v]];
         lineup_variant *variant = &row->lineup.variants[v];
-        *variant = (lineup_variant){.engine = engine, .way = way, .layer = arena_layer(&rig->bench->arena)};
+        *variant = (lineup_variant){
+            .engine = engine, .way = way, .layer = arena_layer(&rig->bench->arena, p->limits.kv_dtype)};
         const pod_batch *batch = &engine->batches[calls[way]];
         row->work[v] = workload_of(&p->limits, batch);
         rotate(rig->bench, &row->c->spec, batch, row->work[v].kv_bytes, variant);

@@ -37,8 +37,8 @@ typedef struct batch_suite {
 } batch_suite;
 
 #define BATCH_COLUMNS                                                                                                  \
-    "case;param;variant;kernel;model;q_heads;kv_heads;head_dim;dtype;page_size;prefill_q;prefill_kv;decode_n;"         \
-    "decode_kv;repeats;median_us;p10_us;p90_us;to_fused;to_fused_p10;to_fused_p90;tflops;kv_gb_per_s"
+    "case;param;variant;kernel;model;q_heads;kv_heads;head_dim;dtype;kv_dtype;page_size;prefill_q;prefill_kv;"         \
+    "decode_n;decode_kv;repeats;median_us;p10_us;p90_us;to_fused;to_fused_p10;to_fused_p90;tflops;kv_gb_per_s"
 
 cli_exit batch_suite_run(bench *bench, const batch_suite *suite, cli_error *error);
 

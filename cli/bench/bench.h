@@ -17,7 +17,8 @@ typedef struct bench_options {
     const char *out, *device, *trace;
     const char *batch_files[BENCH_MAX_FILES];
     int32_t num_batch_files;
-    const char *launch; /**< CASE/VARIANT/VARIANT... for a profiler; NULL: measure */
+    const char *kv_dtype; /**< of the batches of these files; NULL: bf16 */
+    const char *launch;   /**< CASE/VARIANT/VARIANT... for a profiler; NULL: measure */
     int32_t is_short, resumes, overwrites, is_json;
     int32_t repeat; /**< 0: the device's default */
     int64_t time_limit_s;

@@ -14,14 +14,17 @@ static cli_exit copy_spec(const batch_spec *from, int32_t page_size, batch_spec 
     return CLI_OK;
 }
 
-static cli_exit add(bench_cases *cases, const char *path, const named_batch *batch, int32_t page_size,
-                    cli_error *error) {
+static cli_exit add(const bench_options *options, bench_cases *cases, const char *path, const named_batch *batch,
+                    int32_t page_size, cli_error *error) {
     char name[144];
     batch_spec spec;
     const char *slash = strrchr(path, '/'), *file = slash != NULL ? slash + 1 : path;
     int length = (int)strcspn(file, ".");
     snprintf(name, sizeof name, "%.*s:%s", length < 60 ? length : 60, file, batch->name);
     cli_exit code = copy_spec(&batch->spec, page_size, &spec, error);
+    if (code == CLI_OK && options->kv_dtype != NULL) {
+        code = batch_spec_set_kv_dtype(&spec, "--kv-dtype", options->kv_dtype, error);
+    }
     if (code == CLI_OK) return bench_cases_add(cases, name, "", &spec, error);
     batch_spec_free(&spec);
     return code;
@@ -33,7 +36,7 @@ cli_exit list_batches(bench *bench, bench_cases *cases, cli_error *error) {
         for (int32_t f = 0; f < options->num_batch_files; f++) {
             const batch_list *list = &bench->batches[f];
             for (int32_t i = 0; i < list->count; i += bench->is_short ? SHORT_STEP : 1) {
-                CLI_TRY(add(cases, options->batch_files[f], &list->batches[i], page_size, error));
+                CLI_TRY(add(options, cases, options->batch_files[f], &list->batches[i], page_size, error));
             }
         }
     }

@@ -14,6 +14,10 @@ static cli_exit set_dtype(const cli_option *option, void *target, const char *te
     return batch_spec_set_dtype(target, option->name, text, error);
 }
 
+static cli_exit set_kv_dtype(const cli_option *option, void *target, const char *text, cli_error *error) {
+    return batch_spec_set_kv_dtype(target, option->name, text, error);
+}
+
 static cli_exit set_softcap(const cli_option *option, void *target, const char *text, cli_error *error) {
     batch_spec *spec = target;
     CLI_TRY(number_parse_float(option->name, text, &spec->softcap, error));
@@ -80,6 +84,7 @@ static const cli_option shape_options[] = {
     {"--heads", "Q,KV", "query and KV heads", set_heads, 0, 0, 0},
     {"--head-dim", "D", "elements per head, a multiple of 8 up to 256", set_head_dim, 0, 0, 0},
     {"--dtype", "bf16|f16|f32", "of query, KV cache and output (bf16)", set_dtype, 0, 0, 0},
+    {"--kv-dtype", "NAME", "of the KV cache, if it differs: also f8e4m3, with scales", set_kv_dtype, 0, 0, 0},
     {"--page-size", "P", "tokens per page of the KV cache", option_set_int32, FIELD(page_size), 1, BATCH_MAX_TOKENS},
     {"--contiguous", NULL, "a KV cache without pages (default of run and plan)", option_set_switch, FIELD(page_size), 0,
      0},

@@ -91,14 +91,21 @@ static cli_exit read_text_field(const char *name, const cJSON *value, batch_spec
     if (strcmp(value->string, "dtype") == 0) {
         return batch_spec_set_dtype(spec, place.text, value->valuestring, error);
     }
+    if (strcmp(value->string, "kv_dtype") == 0) {
+        return batch_spec_set_kv_dtype(spec, place.text, value->valuestring, error);
+    }
     return batch_spec_set_model(spec, place.text, value->valuestring, error);
+}
+
+static int is_text_field(const char *field) {
+    return strcmp(field, "model") == 0 || strcmp(field, "dtype") == 0 || strcmp(field, "kv_dtype") == 0;
 }
 
 static cli_exit read_field(const char *name, const cJSON *value, batch_spec *spec, cli_error *error) {
     const char *field = value->string;
     json_place at = place_of(name, field);
     if (strcmp(field, "requests") == 0) return read_requests(name, value, spec, error);
-    if (strcmp(field, "model") == 0 || strcmp(field, "dtype") == 0) return read_text_field(name, value, spec, error);
+    if (is_text_field(field)) return read_text_field(name, value, spec, error);
     if (strcmp(field, "causal") == 0) return read_switch(&at, value, &spec->causal, error);
     if (strcmp(field, "sinks") == 0) return read_switch(&at, value, &spec->has_sinks, error);
     if (strcmp(field, "scale") == 0) return read_float(&at, value, &spec->scale, error);

@@ -54,14 +54,29 @@ cli_exit batch_spec_set_head_dim(batch_spec *spec, const char *name, int64_t hea
     return CLI_OK;
 }
 
-cli_exit batch_spec_set_dtype(batch_spec *spec, const char *name, const char *text, cli_error *error) {
-    static const pod_dtype dtypes[] = {POD_BF16, POD_F16, POD_F32};
-    for (size_t i = 0; i < sizeof dtypes / sizeof dtypes[0]; i++) {
-        if (strcmp(text, pod_dtype_name(dtypes[i])) != 0) continue;
-        spec->dtype = dtypes[i];
-        return CLI_OK;
+/** The one of the first `count` dtypes that is called so. */
+static cli_exit find_dtype(const char *name, const char *text, int count, pod_dtype *found, cli_error *error) {
+    static const pod_dtype dtypes[] = {POD_BF16, POD_F16, POD_F32, POD_F8E4M3};
+    char known[64] = "";
+    for (int i = 0; i < count; i++) {
+        if (strcmp(text, pod_dtype_name(dtypes[i])) == 0) {
+            *found = dtypes[i];
+            return CLI_OK;
+        }
+        size_t length = strlen(known);
+        snprintf(known + length, sizeof known - length, "%s%s", i > 0 ? ", " : "", pod_dtype_name(dtypes[i]));
     }
-    return cli_fail(error, "%s \"%.64s\" is none of bf16, f16, f32", name, text);
+    return cli_fail(error, "%s \"%.64s\" is none of %s", name, text, known);
+}
+
+cli_exit batch_spec_set_dtype(batch_spec *spec, const char *name, const char *text, cli_error *error) {
+    return find_dtype(name, text, 3, &spec->dtype, error);
+}
+
+cli_exit batch_spec_set_kv_dtype(batch_spec *spec, const char *name, const char *text, cli_error *error) {
+    CLI_TRY(find_dtype(name, text, 4, &spec->kv_dtype, error));
+    spec->has_kv_dtype = 1;
+    return CLI_OK;
 }
 
 static cli_exit check_range(const char *name, const char *what, int64_t value, int64_t low, int64_t high,
@@ -141,7 +156,8 @@ pod_limits batch_spec_limits(const batch_spec *spec) {
     limits.q_heads = spec->q_heads;
     limits.kv_heads = spec->kv_heads;
     limits.head_dim = spec->head_dim;
-    limits.q_dtype = limits.kv_dtype = limits.out_dtype = spec->dtype;
+    limits.q_dtype = limits.out_dtype = spec->dtype;
+    limits.kv_dtype = batch_spec_kv_dtype(spec);
     limits.page_size = spec->page_size > 0 ? spec->page_size : longest;
     limits.max_requests = spec->num_requests;
     limits.max_q_tokens = q_tokens;

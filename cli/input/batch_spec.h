@@ -21,7 +21,9 @@ typedef struct batch_spec {
     char model[64]; /**< as it was named; "" if the heads were given one by one */
     int32_t q_heads, kv_heads, head_dim;
     int32_t page_size; /**< tokens; 0: a contiguous cache */
-    pod_dtype dtype;   /**< of q, k, v and out */
+    pod_dtype dtype;   /**< of q and out, and of k and v unless the next says so */
+    int32_t has_kv_dtype;
+    pod_dtype kv_dtype; /**< without meaning if that is 0 */
     int64_t seed;
     int32_t causal;
     int32_t window_tokens; /**< 0: off */
@@ -42,6 +44,12 @@ cli_exit batch_spec_set_model(batch_spec *spec, const char *name, const char *te
 cli_exit batch_spec_set_heads(batch_spec *spec, const char *name, int64_t q_heads, int64_t kv_heads, cli_error *error);
 cli_exit batch_spec_set_head_dim(batch_spec *spec, const char *name, int64_t head_dim, cli_error *error);
 cli_exit batch_spec_set_dtype(batch_spec *spec, const char *name, const char *text, cli_error *error);
+cli_exit batch_spec_set_kv_dtype(batch_spec *spec, const char *name, const char *text, cli_error *error);
+
+/** Of k and v. */
+static inline pod_dtype batch_spec_kv_dtype(const batch_spec *spec) {
+    return spec->has_kv_dtype ? spec->kv_dtype : spec->dtype;
+}
 
 /** `count` requests of `q_len` query tokens at `kv_len` context tokens. `name` says where they came from. */
 cli_exit batch_spec_add(batch_spec *spec, const char *name, int64_t count, int64_t q_len, int64_t kv_len,

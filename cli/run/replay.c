@@ -12,7 +12,8 @@ enum { DEFAULT_CACHE_BYTES = 1 << 30, DEFAULT_MAX_BATCH = 128 };
 /* ---- before the first step ---- */
 
 static double page_bytes(const batch_spec *spec) {
-    return 2.0 * spec->page_size * spec->kv_heads * spec->head_dim * (double)pod_dtype_size(spec->dtype);
+    double element_bytes = (double)pod_dtype_size(batch_spec_kv_dtype(spec));
+    return 2.0 * spec->page_size * spec->kv_heads * spec->head_dim * element_bytes;
 }
 
 /** As many pages as all requests need together, but not more than the default size, unless one request needs them. */

@@ -4,10 +4,12 @@
 #include "base/dtype.h"
 #include "base/prng.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 enum { TENSOR_ALIGN = 64, NUM_SAMPLES = 4096 };
-enum { TENSOR_Q, TENSOR_K, TENSOR_V, TENSOR_OUT, TENSOR_LSE, TENSOR_SINKS };
+enum { TENSOR_Q, TENSOR_K, TENSOR_V, TENSOR_OUT, TENSOR_LSE, TENSOR_SINKS, TENSOR_SCALES };
+#define F8_MAX 448.0f
 
 static double cache_elements(const pod_limits *limits, int64_t num_pages) {
     return (double)num_pages * limits->page_size * limits->kv_heads * limits->head_dim;
@@ -18,9 +20,9 @@ static double query_elements(const pod_limits *limits) {
 }
 
 double tensor_set_bytes(const pod_limits *limits, int64_t num_pages) {
-    double element_bytes = (double)pod_dtype_size(limits->q_dtype);
+    double q_bytes = (double)pod_dtype_size(limits->q_dtype), kv_bytes = (double)pod_dtype_size(limits->kv_dtype);
     double lse_bytes = (double)limits->max_q_tokens * limits->q_heads * sizeof(float);
-    return 2 * element_bytes * (cache_elements(limits, num_pages) + query_elements(limits)) + lse_bytes;
+    return 2 * (kv_bytes * cache_elements(limits, num_pages) + q_bytes * query_elements(limits)) + lse_bytes;
 }
 
 static void *allocate(size_t bytes) {
@@ -28,38 +30,54 @@ static void *allocate(size_t bytes) {
     return aligned_alloc(TENSOR_ALIGN, units * TENSOR_ALIGN);
 }
 
-/** Each element is one of NUM_SAMPLES normal numbers, which is as good as a fresh one here and much faster. */
-static void fill_normal(void *array, pod_dtype dtype, size_t count, pod_prng *random) {
+/** Each element is one of NUM_SAMPLES normal numbers, which is as good as a fresh one here and much faster. Returns
+ * what they have to be multiplied by: not 1 for e4m3 alone, whose largest number stands for the largest sample. */
+static float fill_normal(void *array, pod_dtype dtype, size_t count, pod_prng *random) {
     union {
         float f32[NUM_SAMPLES];
         uint16_t f16[NUM_SAMPLES];
+        uint8_t f8[NUM_SAMPLES];
     } samples;
-    for (int i = 0; i < NUM_SAMPLES; i++) pod__store(&samples, dtype, i, (float)pod__prng_normal(random));
+    float normal[NUM_SAMPLES], largest = 0;
+    for (int i = 0; i < NUM_SAMPLES; i++) {
+        normal[i] = (float)pod__prng_normal(random);
+        largest = fmaxf(largest, fabsf(normal[i]));
+    }
+    float scale = dtype == POD_F8E4M3 ? largest / F8_MAX : 1;
+    for (int i = 0; i < NUM_SAMPLES; i++) pod__store(&samples, dtype, i, normal[i] / scale);
     uint64_t bits = 0;
     for (size_t i = 0; i < count; i++) {
         bits = i % 4 == 0 ? pod__prng_next(random) : bits >> 16;
         if (dtype == POD_F32) {
             ((float *)array)[i] = samples.f32[bits % NUM_SAMPLES];
+        } else if (dtype == POD_F8E4M3) {
+            ((uint8_t *)array)[i] = samples.f8[bits % NUM_SAMPLES];
         } else {
             ((uint16_t *)array)[i] = samples.f16[bits % NUM_SAMPLES];
         }
     }
+    return scale;
+}
+
+/** One scale for all heads of K, and one for those of V. */
+static int has_scales(const pod_limits *limits) {
+    return limits->kv_dtype == POD_F8E4M3;
 }
 
 static cli_exit allocate_tensors(const pod_limits *limits, int64_t num_pages, int has_sinks, tensor_set *set,
                                  cli_error *error) {
-    size_t element_bytes = pod_dtype_size(limits->q_dtype);
-    size_t query_bytes = (size_t)query_elements(limits) * element_bytes;
-    size_t cache_bytes = (size_t)cache_elements(limits, num_pages) * element_bytes;
+    size_t query_bytes = (size_t)query_elements(limits) * pod_dtype_size(limits->q_dtype);
+    size_t cache_bytes = (size_t)cache_elements(limits, num_pages) * pod_dtype_size(limits->kv_dtype);
     size_t head_bytes = (size_t)limits->q_heads * sizeof(float);
     const size_t bytes[NUM_TENSORS] = {[TENSOR_Q] = query_bytes,
                                        [TENSOR_K] = cache_bytes,
                                        [TENSOR_V] = cache_bytes,
                                        [TENSOR_OUT] = query_bytes,
                                        [TENSOR_LSE] = (size_t)limits->max_q_tokens * head_bytes,
-                                       [TENSOR_SINKS] = has_sinks ? head_bytes : 0};
+                                       [TENSOR_SINKS] = has_sinks ? head_bytes : 0,
+                                       [TENSOR_SCALES] = has_scales(limits) ? 2 * sizeof(float) : 0};
     for (int t = 0; t < NUM_TENSORS; t++) {
-        if (t == TENSOR_SINKS && !has_sinks) continue;
+        if (t >= TENSOR_SINKS && bytes[t] == 0) continue;
         set->arrays[t] = (device_array){.host = allocate(bytes[t]), .bytes = bytes[t]};
         if (set->arrays[t].host == NULL) return cli_fail_memory(error);
     }
@@ -68,9 +86,11 @@ static cli_exit allocate_tensors(const pod_limits *limits, int64_t num_pages, in
 
 static void fill_tensors(const pod_limits *limits, int64_t seed, tensor_set *set) {
     pod_prng random = pod__prng_seed((uint64_t)seed ^ 0x7e4507u); /* another stream than the page table's */
+    float *scales = set->arrays[TENSOR_SCALES].host;
     for (int t = TENSOR_Q; t <= TENSOR_V; t++) {
-        fill_normal(set->arrays[t].host, limits->q_dtype, set->arrays[t].bytes / pod_dtype_size(limits->q_dtype),
-                    &random);
+        pod_dtype dtype = t == TENSOR_Q ? limits->q_dtype : limits->kv_dtype;
+        float scale = fill_normal(set->arrays[t].host, dtype, set->arrays[t].bytes / pod_dtype_size(dtype), &random);
+        if (t > TENSOR_Q && scales != NULL) scales[t - TENSOR_K] = scale;
     }
     if (set->arrays[TENSOR_SINKS].host != NULL) {
         fill_normal(set->arrays[TENSOR_SINKS].host, POD_F32, (size_t)limits->q_heads, &random);
@@ -96,6 +116,10 @@ cli_exit tensor_set_make(const batch_spec *spec, const pod_limits *limits, int64
     set->host.tensors.out = arrays[TENSOR_OUT].host, set->placed.tensors.out = arrays[TENSOR_OUT].place;
     set->host.tensors.lse = arrays[TENSOR_LSE].host, set->placed.tensors.lse = arrays[TENSOR_LSE].place;
     set->host.tensors.sinks = arrays[TENSOR_SINKS].host, set->placed.tensors.sinks = arrays[TENSOR_SINKS].place;
+    if (!has_scales(limits)) return CLI_OK;
+    const float *scales = arrays[TENSOR_SCALES].host, *placed_scales = arrays[TENSOR_SCALES].place;
+    set->host.cache.k_scale = scales, set->placed.cache.k_scale = placed_scales;
+    set->host.cache.v_scale = scales + 1, set->placed.cache.v_scale = placed_scales + 1;
     return CLI_OK;
 }
 

@@ -7,7 +7,7 @@
 #include "run/device_memory.h"
 #include "run/layer.h"
 
-enum { NUM_TENSORS = 6 }; /**< q, k, v, out, lse, sinks */
+enum { NUM_TENSORS = 7 }; /**< q, k, v, out, lse, sinks, the scales of an e4m3 cache */
 
 typedef struct tensor_set {
     layer host;   /**< what the oracle and the check read; all packed */
@@ -19,8 +19,8 @@ typedef struct tensor_set {
 /** Bytes that tensor_set_make() takes on the host. */
 double tensor_set_bytes(const pod_limits *limits, int64_t num_pages);
 
-/** Queries for limits->max_q_tokens and a cache of `num_pages`, standard normal from the spec's seed. Free it also on
- * error. */
+/** Queries for limits->max_q_tokens and a cache of `num_pages`, standard normal from the spec's seed, the same numbers
+ * rounded to any dtype; those of an e4m3 cache after a division by scales. Free it also on error. */
 cli_exit tensor_set_make(const batch_spec *spec, const pod_limits *limits, int64_t num_pages, device_memory *memory,
                          tensor_set *set, cli_error *error);
 void tensor_set_free(tensor_set *set);

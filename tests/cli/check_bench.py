@@ -15,7 +15,7 @@ import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TIMEOUT_S = 300
-SHAPE = "q_heads;kv_heads;head_dim;dtype;page_size;prefill_q;prefill_kv;decode_n;decode_kv"
+SHAPE = "q_heads;kv_heads;head_dim;dtype;kv_dtype;page_size;prefill_q;prefill_kv;decode_n;decode_kv"
 BATCH_COLUMNS = (
     f"case;param;variant;kernel;model;{SHAPE};repeats;median_us;p10_us;p90_us;to_fused;to_fused_p10;to_fused_p90;"
     "tflops;kv_gb_per_s"
@@ -151,6 +151,11 @@ def check_batch_file(bench):
     assert list(rows[0]) == BATCH_COLUMNS + ["window", "requests"]
     assert [row["case"] for row in rows[::4]] == ["small:one chunk,contiguous", "small:one chunk,p16"]
     assert {row["requests"] for row in rows} == {"16@64 2x1@32"} and {row["window"] for row in rows} == {"0"}
+    assert {row["kv_dtype"] for row in rows} == {"bf16"}
+    f8_cache = ("--kv-dtype", "f8e4m3", "--overwrite")
+    bench.run("batches", "--batches", os.path.join(HERE, "batch_files", "small.csv"), *f8_cache)
+    assert "--kv-dtype f8e4m3" in "\n".join(bench.comments("batches"))
+    assert {(row["dtype"], row["kv_dtype"]) for row in bench.rows("batches")} == {("bf16", "f8e4m3")}
 
 
 def check_steps(bench):
@@ -180,7 +185,7 @@ def check_kernels(bench):
     assert [row["case"] for row in rows[::4]] == [kernel + ",p16" for kernel in kernels]
     assert all(row["case"] == row["kernel"] + ",p16" for row in rows)
     shapes = {tuple(row[column] for column in SHAPE.split(";")) for row in rows}
-    assert shapes == {("32", "8", "128", "bf16", "16", "64", "256", "8", "256")}
+    assert shapes == {("32", "8", "128", "bf16", "bf16", "16", "64", "256", "8", "256")}
     printed = bench.run("kernels", "--overwrite", device="cpu:isa=generic")
     assert f"cases done 1, left out {len(kernels) - 1}: " in printed or len(kernels) == 1, printed
 
