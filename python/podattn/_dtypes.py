@@ -54,7 +54,8 @@ def dtype_code(dtype: Any, field: str = "dtype") -> int:
     """The pod_dtype; raises ArgumentError."""
     name = dtype_name(dtype, field)
     if name not in _CODES:
-        raise ArgumentError(f"{field} {name} is none of float32, float16, bfloat16")
+        of_caches = ", float8_e4m3fn" if field == "kv_dtype" else ""
+        raise ArgumentError(f"{field} {name} is none of float32, float16, bfloat16{of_caches}")
     return _CODES[name]
 
 

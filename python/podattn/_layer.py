@@ -8,7 +8,7 @@ from typing import Any, Optional
 
 from . import _abi, _arrays
 from ._arrays import Dense, Layout, View
-from ._dtypes import F32, canonical_name
+from ._dtypes import F8E4M3, F32, canonical_name
 from ._errors import ArgumentError
 from ._same_layout import Question, same_layout
 from ._values import int32, real, shown
@@ -180,7 +180,8 @@ class Layer:
         """
         found = _arrays.dense(layout, field)
         _check_shape(found.shape, field, shape)
-        if found.dtype != canonical_name(dtype):
+        is_bytes = dtype == F8E4M3 and found.dtype == "uint8"  # where nothing knows e4m3
+        if found.dtype != canonical_name(dtype) and not is_bytes:
             raise ArgumentError(f"{field} holds {found.dtype}; {need or f'the plan is for {canonical_name(dtype)}'}")
         if found.device != self._device:
             raise ArgumentError(f"{field} is on {found.device}; the plan is on {self._device}")

@@ -75,7 +75,7 @@ class Plan(Unique):
             max_q_tokens: most query tokens in one batch, over all requests.
             max_kv_len: most context tokens of one request.
             dtype: of the queries: "float32", "float16", "bfloat16", or PyTorch's or NumPy's object for it.
-            kv_dtype: of the cache; as `dtype` if None.
+            kv_dtype: of the cache, on a CPU also "float8_e4m3fn" (or "f8e4m3"); as `dtype` if None.
             out_dtype: of the results; as `dtype` if None.
             v_head_dim: elements per head of values and results; as `head_dim` if None. No device takes another yet.
             max_masks: most masks of one batch, 1 to 8; see `build`.
@@ -382,8 +382,9 @@ class Plan(Unique):
 
         Args:
             q: `[tokens, q_heads, head_dim]` of the plan's `dtype`; may have more tokens than the batch.
-            k_cache: `[num_pages, page_size, kv_heads, head_dim]` of `kv_dtype`, or its heads and tokens swapped if the
-                plan's layout is "HND"; or `[num_pages * page_size, kv_heads, head_dim]`, one row per token.
+            k_cache: `[num_pages, page_size, kv_heads, head_dim]` of `kv_dtype` (uint8 will do for float8_e4m3fn), or
+                its heads and tokens swapped if the plan's layout is "HND"; or `[num_pages * page_size, kv_heads,
+                head_dim]`, one row per token.
             v_cache: like `k_cache`, of `v_head_dim`, with strides of its own.
             out: like `q`, of `v_head_dim` and `out_dtype`; overlaps no input; made if None.
             lse: float32 `[tokens, q_heads]`: the natural logarithm of each row's sum of exponentials.
@@ -392,7 +393,7 @@ class Plan(Unique):
             softcap: if neither None nor 0, score = softcap * tanh(score / softcap).
             sinks: float32 `[q_heads]`: a score that joins each row's softmax without a value.
             alibi_slopes: float32 `[q_heads]`: score += slope * (key position - query position).
-            k_scale: float32, one element or `[kv_heads]`: keys are multiplied by it.
+            k_scale: float32, one element or `[kv_heads]`, finite and above 0: keys are multiplied by it.
             v_scale: the same for values; as many elements, if both are given.
             mask: which of the masks that `build` was given.
             stream: a stream of PyTorch or CuPy, or its address; if None, the current one of the library that made `q`.
