@@ -83,6 +83,17 @@ def measure(device: str, calls: int, repeats: int) -> list[tuple[str, float]]:
         plan.attention(q, *layers[turn[0]], out)
 
     row("Plan.attention, another layer each", next_layer)
+    wide = torch.zeros(REQUESTS + 8, Q_HEADS, HEAD_DIM, dtype=dtype, device=place)
+    padded = [(wide[: REQUESTS + more], torch.zeros_like(wide[: REQUESTS + more])) for more in range(8)]
+
+    def other_tokens() -> None:
+        turn[0] = (turn[0] + 1) % len(padded)
+        q_padded, out_padded = padded[turn[0]]
+        plan.attention(q_padded, k, v, out_padded)
+
+    row("Plan.attention, other tokens each", other_tokens)
+    sinks = torch.zeros(Q_HEADS, device=place)
+    row("Plan.attention, with sinks", lambda: plan.attention(q, k, v, out, sinks=sinks))
     row("torch.ops.podattn.attention_out", lambda: torch.ops.podattn.attention_out(out, None, q, k, v, plan.plan_id))
     if not is_cuda:
         arrays_of_numpy = [x.numpy() for x in (q, k, v, out)]

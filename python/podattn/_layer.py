@@ -17,6 +17,7 @@ from ._values import int32, real, shown
 _MOST_QUESTIONS = 4
 
 _NONE_YET = object()
+_INT32_MAX = 2**31 - 1
 
 
 def is_heads_first(kv_layout: Any) -> bool:
@@ -50,12 +51,14 @@ class Layer:
         """Whether (q, k, v, out) are laid out as those that the structs' strides are of, which came without an lse."""
         self.is_same_with_lse: Optional[Question] = None
         """Whether (q, k, v, out, lse) are. At most one of the two can be asked."""
+        self._is_same_but_tokens: Optional[Question] = None
         self.scale: Any = None
         """As it was given; so are the next two. They are compared by identity, so that nothing is kept that changes."""
         self.softcap: Any = None
         self.mask: Any = 0
         self.has_head_values = False
         """Whether the structs hold one."""
+        self._is_same_sinks: Optional[Question] = None
 
     def set_batch(self, num_pages: int, tells_tokens: bool) -> None:
         """What the batch asks of all layers.
@@ -68,7 +71,7 @@ class Layer:
             self._forget()
 
     def _forget(self) -> None:
-        self._checked = self.is_same = self.is_same_with_lse = None
+        self._checked = self.is_same = self.is_same_with_lse = self._is_same_but_tokens = None
 
     def set_tensors(self, q: Any, k: Any, v: Any, out: Any, lse: Any, stream: int) -> tuple[Any, ...]:
         """Points the structs at the arrays and returns what keeps them alive."""
@@ -90,7 +93,28 @@ class Layer:
                 self.is_same = same_layout((q, k, v, out))
             else:
                 self.is_same_with_lse = same_layout((q, k, v, out, lse))
+            # The stride of a single token means nothing, and is not kept.
+            if lse is None and self.num_tokens > 1:
+                self._is_same_but_tokens = same_layout((q, k, v, out), (0, 3))
         return q_owner, k_owner, v_owner, out_owner, lse_owner
+
+    def take_tokens(self, q: Any, k: Any, v: Any, out: Any) -> bool:
+        """Whether these, without an lse, differ from what was checked in the number of tokens alone, which is taken.
+
+        It changes from step to step, and the strides need no other look for it.
+        """
+        is_same = self._is_same_but_tokens
+        if is_same is None or not is_same(q, k, v, out):
+            return False
+        num_tokens = q.size(0)
+        if num_tokens != out.size(0) or num_tokens > _INT32_MAX:
+            return False
+        if num_tokens != self.num_tokens:
+            self.num_tokens = num_tokens
+            if self._tells_tokens:
+                self.tensors.q_tokens = self.tensors.out_tokens = num_tokens
+            self._checked = self.is_same = None
+        return True
 
     def set_options(self, scale: Any, softcap: Any, mask: Any) -> None:
         """Sets them; None is 0."""
@@ -103,6 +127,11 @@ class Layer:
 
     def set_head_values(self, sinks: Any, alibi_slopes: Any, k_scale: Any, v_scale: Any, stream: int) -> list[Any]:
         """Sets the float32 arrays that have a value per head; returns what keeps them alive."""
+        is_alone = sinks is not None and alibi_slopes is k_scale is v_scale is None
+        if is_alone and self._is_same_sinks is not None and self._is_same_sinks(sinks):
+            self.tensors.sinks = sinks.data_ptr()
+            return [sinks]
+        self._is_same_sinks = None
         owners: list[Any] = []
         self.has_head_values = True  # also if one of them is refused
         for field, array in (("sinks", sinks), ("alibi_slopes", alibi_slopes)):
@@ -115,6 +144,9 @@ class Layer:
             owners.append(owner)
         self._set_scales(k_scale, v_scale, stream, owners)
         self.has_head_values = bool(owners)
+        # Grad mode may change, so that what requires grad is looked at in each call.
+        if is_alone and _arrays.is_torch(sinks) and not sinks.requires_grad:
+            self._is_same_sinks = same_layout((sinks,))
         return owners
 
     def _head_values(self, array: Any, field: str, stream: int) -> View:

@@ -33,6 +33,10 @@ _alive: weakref.WeakValueDictionary[int, Plan] = weakref.WeakValueDictionary()
 
 _attention = lib.pod_attention
 
+# What is given where nothing is: compared by identity, so that the usual call looks at neither.
+_NO_WINDOW = 0
+_CAUSAL = (Mask(),)
+
 
 class Plan(Unique):
     """Plans a step once; every layer of the step then calls `attention`.
@@ -207,7 +211,7 @@ class Plan(Unique):
         page_table: Optional[IntegerArray] = None,
         *,
         causal: bool = True,
-        window_tokens: int = 0,
+        window_tokens: int = _NO_WINDOW,
         masks: Optional[Sequence[Mask]] = None,
         num_pages: Optional[int] = None,
         num_q_tokens: Optional[int] = None,
@@ -244,11 +248,14 @@ class Plan(Unique):
         """
         self._is_built = False
         _torch.find()
-        single = Mask(flag(causal, "causal"), count(window_tokens, "window_tokens"))
-        if masks is None:
-            masks = (single,)
-        elif single != Mask():
-            raise ArgumentError("causal and window_tokens are given beside masks, which say it for each")
+        if causal is not True or window_tokens is not _NO_WINDOW:
+            single = Mask(flag(causal, "causal"), count(window_tokens, "window_tokens"))
+            if masks is None:
+                masks = (single,)
+            elif single != Mask():
+                raise ArgumentError("causal and window_tokens are given beside masks, which say it for each")
+        elif masks is None:
+            masks = _CAUSAL
         if num_pages is None:
             num_pages = self._num_pages
         if num_pages is None:
@@ -259,7 +266,10 @@ class Plan(Unique):
         if self._memory is None:
             self.attach()
         handle = self._stream(stream, q_start)
-        owners = self._batch.set(q_start, kv_len, page_table, masks, handle)
+        if self._batch.set_same(q_start, kv_len, page_table, masks):
+            owners: tuple[Any, ...] = (q_start, kv_len, page_table)
+        else:
+            owners = self._batch.set(q_start, kv_len, page_table, masks, handle)
         struct = self._batch.struct
         struct.num_pages, struct.num_q_tokens = num_pages, num_q_tokens
         is_host = struct.memory == _abi.MEMORY_HOST
@@ -435,6 +445,9 @@ class Plan(Unique):
             tensors.out = out.data_ptr()
             if lse is not None:
                 tensors.lse = lse.data_ptr()
+        elif lse is None and is_plain and layer.take_tokens(q, k_cache, v_cache, out):
+            tensors.q, cache.k, cache.v = q.data_ptr(), k_cache.data_ptr(), v_cache.data_ptr()
+            tensors.out, tensors.lse = out.data_ptr(), None
         else:
             owners = layer.set_tensors(q, k_cache, v_cache, out, lse, handle)
         if scale is not layer.scale or softcap is not layer.softcap or mask is not layer.mask:
