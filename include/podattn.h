@@ -11,6 +11,7 @@
  *   5. workspace             memory for the plan and for partial results, attached once
  *   6. cache, attention      one call per layer
  *   7. looking inside        what the plan decided, the double-precision oracle, merging, and the device's peak
+ *   8. virtual cache         a cache in which every request is contiguous and grows by physical pages
  *
  * The shortest complete program (examples/hello.c runs it):
  *
@@ -528,6 +529,184 @@ typedef struct pod_device_peak {
 POD_API pod_status pod_device_measure_peak(const pod_device *device, pod_device_peak *peak);
 
 /* ---------------------------------------------------------------------------------------------------------------- */
+/* 8. Virtual cache                                                                                                  */
+/* ---------------------------------------------------------------------------------------------------------------- */
+
+/**
+ * The KV cache of a model in which each request's keys and values are contiguous in virtual memory. Address ranges for
+ * max_requests x max_kv_len tokens are reserved once; physical pages are mapped under them as the requests grow, by a
+ * thread of the cache, ahead of need. Attention reads it as a contiguous cache: one page per request, no page table of
+ * many entries. (After vAttention, arXiv 2405.04437.) docs/kv-cache.md says when to take it.
+ *
+ *   pod_virtual_cache_create(device, &config, &cache);
+ *   pod_virtual_cache_get_layer(cache, layer, &layers[layer]);       once per layer: addresses never change
+ *   pod_virtual_cache_open(cache, &request);                         a request begins
+ *   every step s:
+ *     pod_virtual_cache_ensure(cache, s, n, requests, kv_len);       the pages of this step are there
+ *     pod_plan_build(), and of every layer: new keys and values, pod_attention(plan, &tensors, &layers[layer], stream)
+ *     pod_virtual_cache_expect(cache, n, requests, next_kv_len);     maps pages of the next steps meanwhile
+ *     pod_virtual_cache_finished(cache, t);                          steps up to t have left the device
+ *   pod_virtual_cache_close(cache, request);                         it ends; its pages wait for the next one
+ *
+ * The request has page pod_virtual_page(request) of the layers' caches: with a page table of one column, which holds
+ * these numbers, requests may come in any order in the batch; without one, request r of the batch is page r. The plan's
+ * limits.page_size is pod_virtual_info.page_size.
+ *
+ * Threads. One thread at a time calls the functions of a cache; its own thread calls the driver only. In a forked child
+ * a cache can be destroyed and nothing else.
+ *
+ * Steps. Pages move from one request to another, or back to the system, only when no step that may read them is under
+ * way: when pod_virtual_cache_finished() has named the last step that pod_virtual_cache_ensure() was told for their
+ * request. No call waits for the device. On a CPU a step has finished when its last pod_attention() has returned. What
+ * a new request writes into pages that it takes over must be ordered after the steps before it, as on one stream.
+ */
+typedef struct pod_virtual_cache pod_virtual_cache;
+
+/** Which elements are neighbours. */
+typedef enum pod_virtual_layout {
+    POD_VIRTUAL_PER_LAYER = 0, /**< a K and a V tensor per layer, each [requests, tokens, kv_heads, head_dim] */
+    POD_VIRTUAL_MEGA = 1       /**< one tensor [requests, tokens, layers, 2, kv_heads, head_dim], K before V: a physical
+                                  page serves all layers, so that a request wastes less than one page */
+} pod_virtual_layout;
+
+/** What a virtual cache is made for. */
+typedef struct pod_virtual_config {
+    size_t struct_size;
+    int32_t num_layers;        /**< 1..1024 */
+    int32_t kv_heads;          /**< 1..1024 */
+    int32_t head_dim;          /**< a multiple of 8, 8..256; of keys and values */
+    pod_dtype kv_dtype;        /**< of k and v */
+    int32_t max_requests;      /**< open at the same time, from 1 up */
+    int32_t max_kv_len;        /**< tokens of one request, from 1 up */
+    pod_virtual_layout layout; /**< which elements are neighbours */
+    int32_t has_no_thread;     /**< 1: no thread; ensure calls the driver itself, and expect does nothing */
+    int64_t page_bytes;        /**< of a physical page: a multiple of the granularity; 0: 2 MiB or the granularity */
+    int64_t max_bytes;         /**< most physical memory, whole pages of all tensors; 0: all that is there */
+} pod_virtual_config;
+
+/** What was made of it. */
+typedef struct pod_virtual_info {
+    size_t struct_size;
+    int32_t page_size;         /**< for pod_limits: max_kv_len, rounded up to a multiple of 8 tokens */
+    int32_t num_pages;         /**< for pod_batch: max_requests */
+    int32_t num_tensors;       /**< that a token is spread over: 2 * num_layers, or 1 */
+    int64_t token_bytes;       /**< of a token in one tensor */
+    int64_t granularity_bytes; /**< of the driver's mappings */
+    int64_t page_bytes;        /**< of a physical page */
+    int64_t row_bytes;         /**< num_tensors * page_bytes: by this much a request grows */
+    int64_t request_bytes;     /**< of addresses of one request in one tensor */
+    int64_t reserved_bytes;    /**< of addresses in all */
+    void *base;                /**< the first of them */
+} pod_virtual_info;
+
+/** Bytes of physical memory now, and what was done since the cache was made. Shared pages count once. */
+typedef struct pod_virtual_stats {
+    size_t struct_size;
+    int64_t physical_bytes; /**< taken from the system: used + waste + ahead + idle + spare, and rows under way */
+    int64_t peak_bytes;     /**< most that it was */
+    int64_t used_bytes;     /**< keys and values of open requests */
+    int64_t waste_bytes;    /**< behind their last tokens, in pages that they need */
+    int64_t ahead_bytes;    /**< mapped to open requests that do not need it yet */
+    int64_t idle_bytes;     /**< still mapped to closed requests */
+    int64_t spare_bytes;    /**< mapped nowhere */
+    int64_t shared_bytes;   /**< that sharing saves */
+    int32_t num_open;       /**< requests */
+    int64_t num_creates;    /**< calls of the driver that took a page from the system */
+    int64_t num_releases;   /**< that gave one back */
+    int64_t num_maps;
+    int64_t num_unmaps;
+    int64_t num_reused_rows; /**< rows that a request found mapped when it was opened */
+    int64_t num_steps;       /**< calls of ensure that succeeded */
+    int64_t num_waits;      /**< calls of ensure and fork that waited for the thread, or called the driver themselves */
+    double driver_us;       /**< within calls of the driver */
+    double wait_us;         /**< of all waits */
+    double longest_wait_us; /**< of one call */
+} pod_virtual_stats;
+
+/**
+ * Reserves the address ranges; no physical memory is taken yet. The device outlives the cache.
+ * Errors: POD_E_ARGUMENT (names the field), POD_E_UNSUPPORTED (a device without memory of its own, a driver without
+ * such calls), POD_E_LIMIT (more addresses than there are), POD_E_NO_MEMORY, POD_E_DEVICE. On error `*cache` is NULL.
+ */
+POD_API pod_status pod_virtual_cache_create(pod_device *device, const pod_virtual_config *config,
+                                            pod_virtual_cache **cache);
+
+/** Gives back all memory and addresses. NULL is allowed. Work that reads the cache must have finished. */
+POD_API void pod_virtual_cache_destroy(pod_virtual_cache *cache);
+
+/** Sizes. Errors: POD_E_ARGUMENT. */
+POD_API pod_status pod_virtual_cache_get_info(const pod_virtual_cache *cache, pod_virtual_info *info);
+
+/** Pointers and strides of a layer, which never change. Errors: POD_E_ARGUMENT. */
+POD_API pod_status pod_virtual_cache_get_layer(const pod_virtual_cache *cache, int32_t layer, pod_cache *made);
+
+/**
+ * Begins a request, without tokens. It takes the address range with the most pages that are still mapped.
+ * Errors: POD_E_ARGUMENT, POD_E_LIMIT (max_requests are open), POD_E_STATE (a forked child; or all closed requests
+ * share pages that a step may still read: tell pod_virtual_cache_finished()).
+ */
+POD_API pod_status pod_virtual_cache_open(pod_virtual_cache *cache, int64_t *request);
+
+/**
+ * Begins a request with the first `num_tokens` tokens of another one: system prompts, several answers to a prompt.
+ * Whole physical pages of the prefix are mapped at both places; of the page at its end, the part that belongs to the
+ * prefix is copied, on `stream`. So the parent's tokens must be in the cache in the order of that stream, and neither
+ * request may become shorter than what they share. Waits for the driver, not for the device: the copy has finished when
+ * the next step has, and until then pages of both stay where they are.
+ * Errors: as open; POD_E_ARGUMENT (`parent` is not open, num_tokens is more than it has); POD_E_NO_MEMORY;
+ * POD_E_DEVICE. Then no request was opened.
+ */
+POD_API pod_status pod_virtual_cache_fork(pod_virtual_cache *cache, int64_t parent, int32_t num_tokens,
+                                          pod_stream stream, int64_t *request);
+
+/**
+ * Ends a request. Its pages stay mapped for the next one that takes its place, until other requests need them.
+ * Errors: POD_E_ARGUMENT (never opened, or closed already), POD_E_STATE (a forked child).
+ */
+POD_API pod_status pod_virtual_cache_close(pod_virtual_cache *cache, int64_t request);
+
+/** The request's page in the layers' caches. */
+static inline int32_t pod_virtual_page(int64_t request) {
+    return (int32_t)(request & 0x7fffffff);
+}
+
+/**
+ * Says that these requests will have these lengths: the thread maps what they lack. Name lengths of several steps ahead
+ * if a page takes longer than a step. Returns at once. A hint: lengths beyond max_kv_len count as that, what memory
+ * does not allow is left out, and a driver's error shows in the ensure that needs the page.
+ * Errors: POD_E_ARGUMENT (names the request), POD_E_STATE (a forked child).
+ */
+POD_API pod_status pod_virtual_cache_expect(pod_virtual_cache *cache, int32_t num_requests, const int64_t *requests,
+                                            const int32_t *kv_len);
+
+/**
+ * Before step `step` (not smaller than in the call before): makes sure that these requests, the step's all, have memory
+ * for kv_len tokens, new ones included. Waits only if the thread has not mapped it yet. A length may be smaller than
+ * before, but not than what the request shares.
+ * Errors: POD_E_ARGUMENT (names index and values), POD_E_LIMIT (kv_len is more than max_kv_len), POD_E_NO_MEMORY (says
+ * how much is missing, and who has it), POD_E_DEVICE, POD_E_STATE (a forked child). On error no length has changed, and
+ * no page was lost: close a request, or take one out, and call again.
+ */
+POD_API pod_status pod_virtual_cache_ensure(pod_virtual_cache *cache, int64_t step, int32_t num_requests,
+                                            const int64_t *requests, const int32_t *kv_len);
+
+/**
+ * Every step up to `step` has finished on the device: what closed requests had is free for others. Smaller numbers than
+ * before change nothing. Errors: POD_E_ARGUMENT (no such step was ensured yet), POD_E_STATE (a forked child).
+ */
+POD_API pod_status pod_virtual_cache_finished(pod_virtual_cache *cache, int64_t step);
+
+/**
+ * Gives memory back to the system, up to `bytes` rounded up to whole rows: spare rows, then those of closed requests,
+ * then those that open ones do not need yet. `*freed_bytes` (NULL is allowed) says how much it was. Waits for the
+ * driver. Errors: POD_E_ARGUMENT, POD_E_DEVICE (the rest stays), POD_E_STATE (a forked child).
+ */
+POD_API pod_status pod_virtual_cache_trim(pod_virtual_cache *cache, int64_t bytes, int64_t *freed_bytes);
+
+/** Counts. Errors: POD_E_ARGUMENT, POD_E_STATE (a forked child). */
+POD_API pod_status pod_virtual_cache_get_stats(pod_virtual_cache *cache, pod_virtual_stats *stats);
+
+/* ---------------------------------------------------------------------------------------------------------------- */
 /* Starting values: all zero but struct_size, and what a comment says                                                */
 /* ---------------------------------------------------------------------------------------------------------------- */
 
@@ -549,6 +728,9 @@ POD_DEFINE_INIT_(pod_parts)
 POD_DEFINE_INIT_(pod_plan_info)
 POD_DEFINE_INIT_(pod_device_peak)
 POD_DEFINE_INIT_(pod_kernel_info)
+POD_DEFINE_INIT_(pod_virtual_config)
+POD_DEFINE_INIT_(pod_virtual_info)
+POD_DEFINE_INIT_(pod_virtual_stats)
 #undef POD_DEFINE_INIT_
 
 #ifdef __cplusplus

@@ -8,13 +8,14 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-BELOW_BACKENDS = "base schedule families backend"
+BELOW_BACKENDS = "base cache schedule families backend"
 # What each room sees of src/ besides itself and podattn.h: folders and files.
 SEES = {
     "src/base": "",
+    "src/cache": "base",
     "src/schedule": "base",
     "src/families": "base schedule",
-    "src/backend": "base schedule families",
+    "src/backend": "base cache schedule families",
     "src/oracle": "base",
     "src/cpu": BELOW_BACKENDS,
     "src/sim": BELOW_BACKENDS,

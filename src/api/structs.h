@@ -20,6 +20,9 @@ POD_LAYOUTS_(parts, sizeof(pod_parts));
 POD_LAYOUTS_(device_info, sizeof(pod_device_info));
 POD_LAYOUTS_(device_peak, sizeof(pod_device_peak));
 POD_LAYOUTS_(plan_info, sizeof(pod_plan_info));
+POD_LAYOUTS_(virtual_config, sizeof(pod_virtual_config));
+POD_LAYOUTS_(virtual_info, sizeof(pod_virtual_info));
+POD_LAYOUTS_(virtual_stats, sizeof(pod_virtual_stats));
 #undef POD_LAYOUTS_
 
 #endif

@@ -3,6 +3,7 @@
 #ifndef POD_CORE_BACKEND_H
 #define POD_CORE_BACKEND_H
 
+#include "cache/memory_provider.h"
 #include "families/choice.h"
 #include "podattn.h"
 #include "schedule/schedule.h"
@@ -41,6 +42,8 @@ typedef struct pod_backend {
                           void *context);
     /** Fills in zeros. NULL: nothing to measure. */
     pod_status (*measure_peak)(const pod_device *device, pod_device_peak *peak);
+    /** Memory for a virtual cache. NULL: it has none. */
+    pod_status (*open_memory)(pod_device *device, pod_memory_provider *provider);
     void (*close)(pod_device *device);
 } pod_backend;
 

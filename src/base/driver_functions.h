@@ -14,13 +14,15 @@
 typedef int CUresult, CUdevice, CUdevice_attribute, CUfunction_attribute, CUpointer_attribute;
 typedef int CUstreamCaptureStatus, CUstreamCaptureMode;
 typedef int CUtensorMapDataType, CUtensorMapInterleave, CUtensorMapSwizzle, CUtensorMapL2promotion;
-typedef int CUtensorMapFloatOOBfill;
+typedef int CUtensorMapFloatOOBfill, CUmemAllocationGranularity_flags;
 typedef void *CUcontext, *CUmodule, *CUfunction, *CUstream, *CUevent, *CUgraph, *CUgraphExec;
-typedef unsigned long long CUdeviceptr;
+typedef unsigned long long CUdeviceptr, CUmemGenericAllocationHandle;
 typedef uint32_t cuuint32_t;
 typedef uint64_t cuuint64_t;
 typedef struct CUDA_MEMCPY2D CUDA_MEMCPY2D;
 typedef struct CUtensorMap CUtensorMap;
+typedef struct CUmemAllocationProp CUmemAllocationProp;
+typedef struct CUmemAccessDesc CUmemAccessDesc;
 enum { CUDA_SUCCESS = 0, CUDA_ERROR_OUT_OF_MEMORY = 2, CU_EVENT_DEFAULT = 0, CU_EVENT_DISABLE_TIMING = 2 };
 enum { CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES = 8 };
 #endif
@@ -60,9 +62,25 @@ enum { CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES = 8 };
     X(mem_get_info, "cuMemGetInfo_v2", (size_t * free_bytes, size_t * total_bytes))                                    \
     X(mem_alloc, "cuMemAlloc_v2", (CUdeviceptr * address, size_t bytes))                                               \
     X(mem_free, "cuMemFree_v2", (CUdeviceptr address))                                                                 \
+    X(mem_get_allocation_granularity, "cuMemGetAllocationGranularity",                                                 \
+      (size_t * bytes, const CUmemAllocationProp *properties, CUmemAllocationGranularity_flags which))                 \
+    X(mem_address_reserve, "cuMemAddressReserve",                                                                      \
+      (CUdeviceptr * address, size_t bytes, size_t alignment, CUdeviceptr wanted, unsigned long long flags))           \
+    X(mem_address_free, "cuMemAddressFree", (CUdeviceptr address, size_t bytes))                                       \
+    X(mem_create, "cuMemCreate",                                                                                       \
+      (CUmemGenericAllocationHandle * handle, size_t bytes, const CUmemAllocationProp *properties,                     \
+       unsigned long long flags))                                                                                      \
+    X(mem_release, "cuMemRelease", (CUmemGenericAllocationHandle handle))                                              \
+    X(mem_map, "cuMemMap",                                                                                             \
+      (CUdeviceptr address, size_t bytes, size_t offset, CUmemGenericAllocationHandle handle,                          \
+       unsigned long long flags))                                                                                      \
+    X(mem_set_access, "cuMemSetAccess",                                                                                \
+      (CUdeviceptr address, size_t bytes, const CUmemAccessDesc *access, size_t count))                                \
+    X(mem_unmap, "cuMemUnmap", (CUdeviceptr address, size_t bytes))                                                    \
     X(memcpy_htod, "cuMemcpyHtoD_v2", (CUdeviceptr to, const void *from, size_t bytes))                                \
     X(memcpy_dtoh, "cuMemcpyDtoH_v2", (void *to, CUdeviceptr from, size_t bytes))                                      \
     X(memcpy_dtod, "cuMemcpyDtoD_v2", (CUdeviceptr to, CUdeviceptr from, size_t bytes))                                \
+    X(memcpy_dtod_async, "cuMemcpyDtoDAsync_v2", (CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream stream))    \
     X(memcpy_htod_async, "cuMemcpyHtoDAsync_v2", (CUdeviceptr to, const void *from, size_t bytes, CUstream stream))    \
     X(memcpy_dtoh_async, "cuMemcpyDtoHAsync_v2", (void *to, CUdeviceptr from, size_t bytes, CUstream stream))          \
     X(memcpy_2d_async, "cuMemcpy2DAsync_v2", (const CUDA_MEMCPY2D *copy, CUstream stream))                             \

@@ -73,6 +73,11 @@ static void cpu_close(pod_device *device) {
     free(device);
 }
 
+static pod_status cpu_open_memory(pod_device *device, pod_memory_provider *provider) {
+    (void)device;
+    return pod__host_provider_open(provider);
+}
+
 static const pod_backend cpu_backend = {
     .choose = cpu_choose,
     .check_call = cpu_check_call,
@@ -81,6 +86,7 @@ static const pod_backend cpu_backend = {
     .get_info = cpu_get_info,
     .visit_kernels = cpu_visit_kernels,
     .measure_peak = cpu_measure_peak,
+    .open_memory = cpu_open_memory,
     .close = cpu_close,
 };
 

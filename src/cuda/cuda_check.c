@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Tensors and pointers that the GPU's kernels can use; all others are refused by name. */
 #include "base/status.h"
+#include "cache/virtual_cache.h"
 #include "cuda/cuda_device.h"
 
 enum { ALIGNMENT_BYTES = 16 }; /* the kernels move 16 bytes at a time */
@@ -63,6 +64,7 @@ pod_status pod__cuda_check_pointer(const pod_cuda_device *cuda, const char *fiel
     if (pointer == NULL || cuda->reads_pageable_memory) return POD_OK;
     CUresult result = cuda->driver.pointer_get_attribute(&found, CU_POINTER_ATTRIBUTE_DEVICE_POINTER, address);
     if (result == CUDA_SUCCESS && found == address) return POD_OK;
+    if (pod__virtual_has_address(pointer)) return POD_OK; /* a range whose beginning has no page, maybe */
     if (result != CUDA_SUCCESS && result != CUDA_ERROR_INVALID_VALUE) {
         return pod__cuda_check(&cuda->driver, result, "looking a pointer up");
     }

@@ -216,6 +216,7 @@ static const pod_backend cuda_backend = {
     .get_info = cuda_get_info,
     .visit_kernels = cuda_visit_kernels,
     .measure_peak = pod__cuda_measure_peak,
+    .open_memory = pod__cuda_open_memory,
     .close = cuda_close,
 };
 

@@ -57,5 +57,6 @@ pod_status pod__cuda_plan_read(const pod_plan *plan, int32_t mask, pod_schedule 
 pod_status pod__cuda_attention(const pod_call *call);
 pod_status pod__cuda_merge(const pod_device *device, const pod_parts *parts, pod_stream stream);
 pod_status pod__cuda_measure_peak(const pod_device *device, pod_device_peak *peak);
+pod_status pod__cuda_open_memory(pod_device *device, pod_memory_provider *provider);
 
 #endif

@@ -7,7 +7,11 @@
  *   FAKE_CUDA_VERSION=12020             the driver's version
  *   FAKE_CUDA_CAPABILITY=75             the GPU's
  *   FAKE_CUDA_SM_SMEM=167936            bytes of shared memory of an SM
- *   FAKE_CUDA_SMS=108                   SMs */
+ *   FAKE_CUDA_SMS=108                   SMs
+ *   FAKE_CUDA_NO_VMM=1                  no virtual memory management
+ *
+ * fake_memory.c has the calls for virtual memory. */
+#include "fake_driver.h"
 #include "backend/backend.h"
 #include "base/dtype.h"
 #include "cuda/kernels/merge/merge_params.h"
@@ -28,33 +32,24 @@
 #include <stdlib.h>
 #include <time.h>
 
-#define EXPORT __attribute__((visibility("default")))
-
 enum { SM_SMEM_BYTES = 233472, RESERVED_SMEM_BYTES = 1024 }; /* an H100's; the driver takes some of each CTA's */
 enum { DEFAULT_SMS = 20, MAX_NODES = 16, MAX_ALLOCATIONS = 4096, RADIX_BITS = 8 };
 
-static CUresult injected(const char *function) {
+CUresult fake_injected(const char *function) {
     const char *wanted = getenv("FAKE_CUDA_FAIL");
     size_t length = strlen(function);
     if (wanted == NULL || strncmp(wanted, function, length) != 0 || wanted[length] != '=') return CUDA_SUCCESS;
     return (CUresult)atoi(wanted + length + 1);
 }
 
-static int setting(const char *name, int otherwise) {
+int fake_setting(const char *name, int otherwise) {
     const char *text = getenv(name);
     return text != NULL ? atoi(text) : otherwise;
 }
 
 static int num_sms(void) {
-    return setting("FAKE_CUDA_SMS", DEFAULT_SMS);
+    return fake_setting("FAKE_CUDA_SMS", DEFAULT_SMS);
 }
-
-/** Every function begins with this. */
-#define FAKE(symbol)                                                                                                   \
-    do {                                                                                                               \
-        CUresult result_ = injected(symbol);                                                                           \
-        if (result_ != CUDA_SUCCESS) return result_;                                                                   \
-    } while (0)
 
 /* ---- kernels ---- */
 
@@ -500,7 +495,7 @@ EXPORT CUresult cuFuncSetAttribute(CUfunction function, CUfunction_attribute att
 /** CTAs of a kernel on an SM: what shared memory and threads allow; the launch bounds see to the registers. */
 static int max_active_blocks(const fake_kernel *kernel) {
     const pod_variant *variant = &pod__variants[kernel->variant];
-    int by_smem = setting("FAKE_CUDA_SM_SMEM", SM_SMEM_BYTES) / (variant->tiles->smem_bytes + RESERVED_SMEM_BYTES);
+    int by_smem = fake_setting("FAKE_CUDA_SM_SMEM", SM_SMEM_BYTES) / (variant->tiles->smem_bytes + RESERVED_SMEM_BYTES);
     int by_threads = 2048 / variant->tiles->threads;
     return by_smem < by_threads ? by_smem : by_threads;
 }
@@ -570,7 +565,7 @@ EXPORT CUresult cuMemAlloc_v2(CUdeviceptr *address, size_t bytes) {
     if (i < MAX_ALLOCATIONS) {
         allocations[i].begin = memory;
         allocations[i].end = memory + bytes;
-        allocations[i].is_others = setting("FAKE_CUDA_OTHER_GPU", 0);
+        allocations[i].is_others = fake_setting("FAKE_CUDA_OTHER_GPU", 0);
     }
     pthread_mutex_unlock(&lock);
     if (i == MAX_ALLOCATIONS) return CUDA_ERROR_OUT_OF_MEMORY;
@@ -604,6 +599,7 @@ EXPORT CUresult cuPointerGetAttribute(void *value, CUpointer_attribute attribute
     int i = find_allocation(address);
     int is_reached = i >= 0 && !allocations[i].is_others;
     pthread_mutex_unlock(&lock);
+    is_reached |= fake_memory_is_mapped(address);
     if (!is_reached) return CUDA_ERROR_INVALID_VALUE;
     *(CUdeviceptr *)value = address;
     return CUDA_SUCCESS;
@@ -623,6 +619,12 @@ EXPORT CUresult cuMemcpyDtoH_v2(void *to, CUdeviceptr from, size_t bytes) {
 }
 
 EXPORT CUresult cuMemcpyDtoD_v2(CUdeviceptr to, CUdeviceptr from, size_t bytes) {
+    return copy((uintptr_t)to, (uintptr_t)from, bytes);
+}
+
+EXPORT CUresult cuMemcpyDtoDAsync_v2(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream stream) {
+    FAKE("cuMemcpyDtoDAsync");
+    if (stream != NULL && stream->capturing != NULL) return CUDA_ERROR_NOT_SUPPORTED;
     return copy((uintptr_t)to, (uintptr_t)from, bytes);
 }
 
@@ -676,7 +678,7 @@ EXPORT CUresult cuInit(unsigned int flags) {
 }
 
 EXPORT CUresult cuDriverGetVersion(int *version) {
-    *version = setting("FAKE_CUDA_VERSION", CUDA_VERSION);
+    *version = fake_setting("FAKE_CUDA_VERSION", CUDA_VERSION);
     return CUDA_SUCCESS;
 }
 
@@ -721,15 +723,17 @@ EXPORT CUresult cuDeviceTotalMem_v2(size_t *bytes, CUdevice device) {
 
 EXPORT CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute attribute, CUdevice device) {
     (void)device;
-    int capability = setting("FAKE_CUDA_CAPABILITY", 90);
+    int capability = fake_setting("FAKE_CUDA_CAPABILITY", 90);
     *value = 0;
     if (attribute == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR) *value = capability / 10;
     if (attribute == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR) *value = capability % 10;
     if (attribute == CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT) *value = num_sms();
     if (attribute == CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)
-        *value = setting("FAKE_CUDA_SM_SMEM", SM_SMEM_BYTES) - RESERVED_SMEM_BYTES;
+        *value = fake_setting("FAKE_CUDA_SM_SMEM", SM_SMEM_BYTES) - RESERVED_SMEM_BYTES;
+    if (attribute == CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED)
+        *value = !fake_setting("FAKE_CUDA_NO_VMM", 0);
     if (attribute == CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR)
-        *value = setting("FAKE_CUDA_SM_SMEM", SM_SMEM_BYTES);
+        *value = fake_setting("FAKE_CUDA_SM_SMEM", SM_SMEM_BYTES);
     return CUDA_SUCCESS;
 }
 

@@ -179,6 +179,27 @@ typedef struct tensors_0_2 {
     const float *sinks, *alibi_slopes;
 } tensors_0_2;
 
+typedef struct virtual_config_0_2 {
+    size_t struct_size;
+    int32_t num_layers, kv_heads, head_dim, kv_dtype, max_requests, max_kv_len, layout, has_no_thread;
+    int64_t page_bytes, max_bytes;
+} virtual_config_0_2;
+
+typedef struct virtual_info_0_2 {
+    size_t struct_size;
+    int32_t page_size, num_pages, num_tensors;
+    int64_t token_bytes, granularity_bytes, page_bytes, row_bytes, request_bytes, reserved_bytes;
+    void *base;
+} virtual_info_0_2;
+
+typedef struct virtual_stats_0_2 {
+    size_t struct_size;
+    int64_t physical_bytes, peak_bytes, used_bytes, waste_bytes, ahead_bytes, idle_bytes, spare_bytes, shared_bytes;
+    int32_t num_open;
+    int64_t num_creates, num_releases, num_maps, num_unmaps, num_reused_rows, num_steps, num_waits;
+    double driver_us, wait_us, longest_wait_us;
+} virtual_stats_0_2;
+
 #define SAME_PLACE(type, frozen, field)                                                                                \
     assert_int_equal(offsetof(type, field), offsetof(frozen, field));                                                  \
     assert_int_equal(sizeof(((type *)0)->field), sizeof(((frozen *)0)->field))
@@ -201,6 +222,12 @@ static void fields_keep_their_places(void **state) {
     SAME_PLACE(pod_tensors, tensors_0_2, lse_head_stride);
     SAME_PLACE(pod_tensors, tensors_0_2, softcap);
     SAME_PLACE(pod_tensors, tensors_0_2, alibi_slopes);
+    SAME_PLACE(pod_virtual_config, virtual_config_0_2, has_no_thread);
+    SAME_PLACE(pod_virtual_config, virtual_config_0_2, max_bytes);
+    SAME_PLACE(pod_virtual_info, virtual_info_0_2, num_tensors);
+    SAME_PLACE(pod_virtual_info, virtual_info_0_2, base);
+    SAME_PLACE(pod_virtual_stats, virtual_stats_0_2, num_open);
+    SAME_PLACE(pod_virtual_stats, virtual_stats_0_2, longest_wait_us);
 }
 
 /** A whole call with structs as a program of 0.2.0 has them in it, each behind which something else is in memory. */
