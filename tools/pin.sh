@@ -12,12 +12,17 @@ if ! [ -x "$place/bin/uv" ]; then
     "$place/bin/pip" -q install "uv==$UV_PINNED"
 fi
 
-pin() { # FOLDER OLDEST_PYTHON
-    "$place/bin/uv" pip compile --quiet --universal --python-version "$2" --generate-hashes \
-        --custom-compile-command tools/pin.sh "${options[@]}" "$1/requirements.in" --output-file "$1/requirements.txt"
+pin() { # FOLDER OLDEST_PYTHON [OPTION...]
+    local folder=$1 oldest=$2
+    shift 2
+    "$place/bin/uv" pip compile --quiet --universal --python-version "$oldest" --generate-hashes \
+        --custom-compile-command tools/pin.sh "${options[@]}" "$@" "$folder/requirements.in" \
+        --output-file "$folder/requirements.txt"
 }
 
 options=("$@")
 pin python 3.11
 pin bench 3.9
 pin tools 3.9
+# Installed beside what python/requirements.txt has, which it must fit.
+pin integrations/transformers 3.11 --constraint python/requirements.txt --no-emit-package numpy

@@ -169,6 +169,16 @@ install_python_packages() {
     cp "$list" "$place/"
 }
 
+# Beside them, in a place of its own: what only the tests of podattn-transformers need.
+install_transformers() {
+    local list=integrations/transformers/requirements.txt place=.cache/transformers
+    if cmp -s "$list" "$place/requirements.txt"; then return; fi
+    echo "setup: putting transformers into $place, as $list says"
+    rm -rf "$place"
+    .cache/python/bin/pip -q install --require-hashes --no-deps --target "$place" -r "$list"
+    cp "$list" "$place/"
+}
+
 door=${1:-}
 case $door in
 demo | test | lint | bench | python | ci) ;;
@@ -178,4 +188,9 @@ PATH="$PWD/.cache/tools/bin:$PATH"
 "need_$door"
 install_packages
 install_cmake
-case $door in python | ci) install_python_packages ;; esac
+case $door in
+python | ci)
+    install_python_packages
+    install_transformers
+    ;;
+esac

@@ -1,9 +1,12 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Lints the Python packages, builds their wheels and tests them as installed: podattn alone with NumPy, then with PyTorch,
-# and the plug-in of vLLM. Leaves the wheels in build/python/dist.
+# and what serves engines: the plug-in of vLLM, and podattn-transformers in transformers. Leaves the wheels in
+# build/python/dist.
 #
 #   tools/test_python.sh [CMAKE_VARIABLE=VALUE...]      as in PODATTN_CUDA=OFF, which builds in seconds
+#
+# PODATTN_TRANSFORMERS=FOLDER: another version of transformers, with what it imports, than the pinned one.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 tools/setup.sh python
@@ -45,4 +48,9 @@ echo "plug-in of vLLM:"
 pip -q wheel --no-deps --no-build-isolation --wheel-dir "$OUT/dist" integrations/vllm
 pip -q install --no-deps --target "$OUT/site" "$OUT"/dist/podattn_vllm-*.whl
 python -m pytest -q -p no:cacheprovider integrations/vllm/tests
+echo "transformers:"
+pip -q wheel --no-deps --no-build-isolation --wheel-dir "$OUT/dist" integrations/transformers
+pip -q install --no-deps --target "$OUT/site" "$OUT"/dist/podattn_transformers-*.whl
+PYTHONPATH=$OUT/site:${PODATTN_TRANSFORMERS:-$PWD/.cache/transformers} \
+    python -m pytest -q -p no:cacheprovider integrations/transformers/tests
 python bench/python_overhead.py --device cpu --limit-us 10
