@@ -9,7 +9,7 @@
  *   3. limits                the shapes that stay fixed while a server runs; they bound the workspace
  *   4. batch and plan        the requests of one step and the masks of its layers; planned once, used by every layer
  *   5. workspace             memory for the plan and for partial results, attached once
- *   6. cache, attention      one call per layer
+ *   6. cache, attention      two calls per layer: append, attend
  *   7. looking inside        what the plan decided, the double-precision oracle, merging, and the device's peak
  *   8. virtual cache         a cache in which every request is contiguous and grows by physical pages
  *
@@ -22,7 +22,8 @@
  *   pod_workspace_size(device, &limits, &workspace); ... allocate workspace.plan and workspace.scratch on the device
  *   pod_plan_attach(plan, &workspace);
  *   every step:                     pod_plan_build(plan, &batch, stream);
- *     every layer:                  pod_attention(plan, &tensors, &cache, stream);
+ *     every layer:                  pod_cache_append(plan, &append, &cache, stream);   ... or what the engine has
+ *                                   pod_attention(plan, &tensors, &cache, stream);
  *
  * Words. A *request* is one sequence of the batch: `q_len` new tokens, whose keys are the last `q_len` of its `kv_len`
  * context tokens. *group* is the number of query heads per KV head. A *page* is a run of `page_size` tokens of the KV
@@ -375,6 +376,88 @@ typedef struct pod_tensors {
  */
 POD_API pod_status pod_attention(pod_plan *plan, const pod_tensors *tensors, const pod_cache *cache, pod_stream stream);
 
+/** Which elements of a head are rotated together; j counts from 0 to rotary_dim / 2. */
+typedef enum pod_rope_style {
+    POD_ROPE_HALVES = 0, /**< j and j + rotary_dim / 2, as in GPT-NeoX and Llama */
+    POD_ROPE_PAIRS = 1   /**< 2 j and 2 j + 1, "interleaved", as in GPT-J */
+} pod_rope_style;
+
+/** How frequencies differ from base^(-2 j / rotary_dim). docs/kv-cache.md has the formulas. */
+typedef enum pod_rope_scaling {
+    POD_ROPE_UNSCALED = 0,
+    POD_ROPE_LINEAR = 1, /**< all divided by factor */
+    POD_ROPE_LLAMA3 = 2, /**< the low ones divided by factor */
+    POD_ROPE_YARN = 3    /**< the low ones divided by factor; cos and sin are multiplied by attention_factor */
+} pod_rope_scaling;
+
+/** Rotary position embedding: from tables, or from a base. A pair (x, y) at position p becomes (x cos - y sin,
+ * y cos + x sin) of the angle p * frequency[j], computed in f32. */
+typedef struct pod_rope {
+    size_t struct_size;
+    pod_rope_style style;
+    int32_t rotary_dim;   /**< elements of each head that are rotated, the first ones: even, up to head_dim; 0: all */
+    const void *cos;      /**< NULL, or [table_positions, rotary_dim / 2] of table_dtype in the device's memory */
+    const void *sin;      /**< like cos; both are NULL, or neither */
+    int64_t table_stride; /**< elements from one position to the next; 0: rotary_dim / 2 */
+    int32_t table_positions; /**< positions are in [0, table_positions) */
+    pod_dtype table_dtype;   /**< f32, f16 or bf16 */
+    /* Without tables. Positions are in [0, 2^31). */
+    double base; /**< 0: 10000; otherwise from 1 up */
+    pod_rope_scaling scaling;
+    int32_t original_context;                 /**< tokens that the model was trained with before; llama3 and yarn */
+    double factor;                            /**< of all but unscaled */
+    double low_freq_factor, high_freq_factor; /**< llama3: 0: 1 and 4 */
+    double beta_fast, beta_slow;              /**< yarn: 0: 32 and 1 */
+    double attention_factor;                  /**< yarn; 0: 0.1 ln(factor) + 1, of a factor below 1: 1 */
+    int32_t yarn_is_exact; /**< 1: the ends of yarn's ramp are not rounded to whole j ("truncate": false) */
+} pod_rope;
+
+/**
+ * New keys and values of one layer, and where they go; all arrays are in the device's memory. Strides of 0 mean packed,
+ * as in pod_tensors; slices of one tensor that holds q, k and v are a matter of strides.
+ *
+ * Token t goes to slot_mapping[t], or without one to the place that the planned batch gives it: token i of request r to
+ * position kv_len - q_len + i of its context, through the page table. Tokens of no request are left out.
+ */
+typedef struct pod_append {
+    size_t struct_size;
+    int32_t num_tokens; /**< of k, v, q and q_out. With the planned batch 0: not told; told, it is refused if smaller
+                           than the batch's num_q_tokens */
+    int32_t num_pages;  /**< with slot_mapping: pages of the cache; 0: those of the planned batch */
+    pod_dtype dtype;    /**< of k, v and q: f32, f16 or bf16, whatever the cache's is */
+    const void *k;      /**< [num_tokens, kv_heads, head_dim]; k and v NULL: q alone is rotated */
+    int64_t k_token_stride, k_head_stride;
+    const void *v; /**< [num_tokens, kv_heads, v_head_dim] */
+    int64_t v_token_stride, v_head_stride;
+    const void *q; /**< NULL, or [num_tokens, q_heads, head_dim] */
+    int64_t q_token_stride, q_head_stride;
+    void *q_out; /**< like q, of the limits' q_dtype; may be q itself: the same address, dtype and strides */
+    int64_t q_out_token_stride, q_out_head_stride;
+    const int64_t *slot_mapping; /**< NULL, or [num_tokens]: page * page_size + place in the page; negative: the token's
+                                    k and v are not stored */
+    const void *positions;       /**< NULL: those in the planned batch; or [num_tokens], what the rotation goes by */
+    int32_t position_bytes;      /**< of each of `positions`: 4 or 8, signed; 0: 8 */
+    const int32_t *left_pad; /**< NULL, or [n] of the planned batch: request r's positions count from token left_pad[r]
+                                of its context on (those before have 0). Where its tokens go stays */
+    const pod_rope *rope;    /**< NULL: nothing is rotated; in host memory */
+    int32_t *bad_token; /**< NULL, or a word that the device can write. A GPU stores 1 + t there when it leaves token t
+                           out because its slot, position or pad is wrong; never cleared */
+} pod_append;
+
+/**
+ * Stores a step's keys and values in the cache: rotated, divided by the cache's scales, and rounded to kv_dtype (f8e4m3
+ * saturates at 448); and rotates its queries. One launch on `stream`, which can be captured as pod_attention() can.
+ * Nothing else of the cache is written. Two tokens that go to one slot leave one of them there.
+ *
+ * The plan needs no build if slot_mapping and num_pages are given, and with a rope positions: it serves for its limits
+ * and its device. Otherwise the batch is the last one built, and requests with wrong lengths or pages are left out.
+ * Errors: POD_E_ARGUMENT (names the field; on a CPU also the token), POD_E_UNSUPPORTED (names the field, sim),
+ * POD_E_STATE (plan not built), POD_E_WORKSPACE, POD_E_NO_MEMORY, POD_E_DEVICE. On all but the last nothing was
+ * written.
+ */
+POD_API pod_status pod_cache_append(const pod_plan *plan, const pod_append *append, const pod_cache *cache,
+                                    pod_stream stream);
+
 /** Most parts that one pod_merge() joins. */
 #define POD_MAX_PARTS 16
 
@@ -504,6 +587,17 @@ POD_API pod_status pod_device_visit_kernels(const pod_device *device,
  */
 POD_API pod_status pod_reference_attention(const pod_limits *limits, const pod_batch *batch, const pod_tensors *tensors,
                                            const pod_cache *cache, int32_t request, double *out, double *lse);
+
+/**
+ * What pod_cache_append() has to store, in double precision, on the host: `slots` [num_tokens] with page * page_size +
+ * place in the page of each token, -1 where k and v are not stored; `k` [num_tokens, kv_heads, head_dim] and `v`
+ * [num_tokens, kv_heads, v_head_dim] as in the cache before rounding; `q` [num_tokens, q_heads, head_dim] (or NULL).
+ * Tokens of no request, and those whose slot or position is wrong, have slot -1 and zeros. `batch` may be NULL where a
+ * plan would need no build. cache->k and cache->v are not read.
+ * Errors: as pod_reference_attention().
+ */
+POD_API pod_status pod_reference_append(const pod_limits *limits, const pod_batch *batch, const pod_append *append,
+                                        const pod_cache *cache, int64_t *slots, double *k, double *v, double *q);
 
 /** Throughput measured over about one second. */
 typedef struct pod_device_rate {
@@ -724,6 +818,8 @@ POD_DEFINE_INIT_(pod_batch)
 POD_DEFINE_INIT_(pod_workspace)
 POD_DEFINE_INIT_(pod_cache)
 POD_DEFINE_INIT_(pod_tensors)
+POD_DEFINE_INIT_(pod_rope)
+POD_DEFINE_INIT_(pod_append)
 POD_DEFINE_INIT_(pod_parts)
 POD_DEFINE_INIT_(pod_plan_info)
 POD_DEFINE_INIT_(pod_device_peak)

@@ -8,20 +8,20 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-BELOW_BACKENDS = "base cache schedule families backend"
+BELOW_BACKENDS = "base schedule cache families backend"
 # What each room sees of src/ besides itself and podattn.h: folders and files.
 SEES = {
     "src/base": "",
-    "src/cache": "base",
     "src/schedule": "base",
+    "src/cache": "base schedule",
     "src/families": "base schedule",
-    "src/backend": "base cache schedule families",
+    "src/backend": "base schedule cache families",
     "src/oracle": "base",
     "src/cpu": BELOW_BACKENDS,
     "src/sim": BELOW_BACKENDS,
     "src/gpu": "base",
     "src/cuda": BELOW_BACKENDS + " gpu cuda/kernels",
-    "src/cuda/kernels": "schedule families/*.def",
+    "src/cuda/kernels": "schedule cache/append*.h cache/rope*.h families/*.def",
     "src/api": BELOW_BACKENDS + " oracle",
     "cli": "base",
     "python": "base",

@@ -2,36 +2,24 @@
 /* The calls that compute: attention of a planned batch, merging of partial results, and the oracle's attention. Each
  * validates, fills in defaults and hands over. */
 #include "api/overlap.h"
-#include "api/plan_parts.h"
 #include "api/structs.h"
 #include "api/validate.h"
 #include "backend/backend.h"
 #include "base/status.h"
 #include "oracle/oracle.h"
-#include "schedule/soundness.h"
-
-/** Whether the workspace still holds what the last build put there. A GPU's memory the host cannot look at without
- * waiting: there it knows of its own builds alone. */
-static pod_status check_workspace(const pod_plan *plan, int32_t mask) {
-    POD_TRY(pod__plan_parts_check(plan));
-    if (plan->device->backend->plan_build != NULL) return POD_OK;
-    POD_TRY(pod__check_schedule(plan, mask, &plan->schedules[mask]));
-    if (pod__schedule_digest(&plan->shapes[mask], &plan->schedules[mask]) == plan->digests[mask]) return POD_OK;
-    return pod__fail(POD_E_WORKSPACE, "workspace.plan was overwritten since this plan was built");
-}
 
 pod_status pod_attention(pod_plan *plan, const pod_tensors *tensors, const pod_cache *cache, pod_stream stream) {
     POD_TRY(pod__validate_built(plan));
     pod_call call = {.plan = plan, .stream = stream};
     POD_TRY(pod__take_tensors(&plan->limits, &plan->batch, tensors, &call.tensors));
-    POD_TRY(pod__take_cache(&plan->limits, &plan->batch, cache, &call.cache));
+    POD_TRY(pod__take_cache(&plan->limits, plan->batch.num_pages, cache, &call.cache));
     POD_TRY(pod__validate_tokens(&plan->batch, &call.tensors));
     POD_TRY(pod__check_overlaps(plan, &call.tensors, &call.cache));
     call.shape = &plan->shapes[call.tensors.mask];
     call.schedule = &plan->schedules[call.tensors.mask];
     POD_TRY(plan->device->backend->check_call(&call));
     if (plan->device->backend->plan_build == NULL) POD_TRY(pod__validate_scales(&plan->limits, &call.cache));
-    POD_TRY(check_workspace(plan, call.tensors.mask));
+    POD_TRY(pod__check_workspace(plan, call.tensors.mask));
     return plan->device->backend->attention(&call);
 }
 
@@ -77,7 +65,7 @@ pod_status pod_reference_attention(const pod_limits *limits, const pod_batch *ba
     given.out_tokens = 0;
     POD_TRY(pod__take_tensors(&filled, &job.batch, &given, &job.tensors));
     POD_TRY(pod__validate_tokens(&job.batch, &job.tensors));
-    POD_TRY(pod__take_cache(&filled, &job.batch, cache, &job.cache));
+    POD_TRY(pod__take_cache(&filled, job.batch.num_pages, cache, &job.cache));
     POD_TRY(pod__validate_scales(&filled, &job.cache));
     job.limits = filled;
     job.mask = masks[job.tensors.mask];

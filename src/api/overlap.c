@@ -41,6 +41,12 @@ static span cache_span(const char *field, const void *memory, const pod_limits *
     return made;
 }
 
+/** Of the rows that a request has in a page table. */
+static int64_t table_entries(const pod_batch *batch) {
+    if (batch->num_requests == 0) return 0;
+    return (batch->num_requests - 1) * batch->page_table_stride + batch->max_pages;
+}
+
 /** Whether both have an element at some byte, for certain. */
 static int overlap(const span *a, const span *b) {
     if (a->begin == a->end || b->begin == b->end || a->begin >= b->end || b->begin >= a->end) return 0;
@@ -140,4 +146,54 @@ pod_status pod__check_merge_overlaps(const pod_parts *p) {
         POD_TRY(check_apart(&lse, &part_out));
     }
     return check_apart(&out, &lse);
+}
+
+/** The same rows at the same places. */
+static int is_q_in_place(const pod_append_job *job) {
+    const pod_append *a = &job->given;
+    return a->q_out == a->q && a->dtype == job->q_dtype && a->q_token_stride == a->q_out_token_stride &&
+           a->q_head_stride == a->q_out_head_stride;
+}
+
+pod_status pod__check_append_overlaps(const pod_plan *plan, const pod_append_job *job) {
+    const pod_limits *limits = &plan->limits;
+    const pod_append *a = &job->given;
+    const pod_cache *c = &job->cache;
+    const pod_batch none = {0}, *batch = job->num_requests > 0 ? &plan->batch : &none;
+    int64_t tokens = a->num_tokens, heads = limits->kv_heads, dim = limits->head_dim, v_dim = limits->v_head_dim;
+    size_t bytes = pod_dtype_size(a->dtype), words = sizeof(int32_t);
+    int64_t pages = a->k != NULL ? job->num_pages : 0;
+    const span written[] = {
+        cache_span("k", c->k, limits, pages, c->k_page_stride, c->k_token_stride, c->k_head_stride, dim),
+        cache_span("v", c->v, limits, pages, c->v_page_stride, c->v_token_stride, c->v_head_stride, v_dim),
+        rows_span("append.q_out", a->q_out, pod_dtype_size(limits->q_dtype), tokens, a->q_out_token_stride,
+                  limits->q_heads, a->q_out_head_stride, dim),
+        dense_span("append.bad_token", a->bad_token, words),
+    };
+    const span read[] = {
+        rows_span("append.k", a->k, bytes, tokens, a->k_token_stride, heads, a->k_head_stride, dim),
+        rows_span("append.v", a->v, bytes, tokens, a->v_token_stride, heads, a->v_head_stride, v_dim),
+        rows_span("append.q", is_q_in_place(job) ? NULL : a->q, bytes, tokens, a->q_token_stride, limits->q_heads,
+                  a->q_head_stride, dim),
+        dense_span("append.slot_mapping", a->slot_mapping, (size_t)tokens * sizeof(int64_t)),
+        dense_span("append.positions", a->positions, (size_t)tokens * (size_t)a->position_bytes),
+        dense_span("append.left_pad", a->left_pad, (size_t)batch->num_requests * words),
+        rows_span("rope.cos", job->rope.cos, pod_dtype_size(job->rope.table_dtype), job->rope.table_positions,
+                  job->rope.table_stride, 1, 0, job->rope.rotary_dim / 2),
+        rows_span("rope.sin", job->rope.sin, pod_dtype_size(job->rope.table_dtype), job->rope.table_positions,
+                  job->rope.table_stride, 1, 0, job->rope.rotary_dim / 2),
+        rows_span("k_scale", c->k_scale, sizeof(float), heads, c->scale_stride, 1, 0, 1),
+        rows_span("v_scale", c->v_scale, sizeof(float), heads, c->scale_stride, 1, 0, 1),
+        dense_span("page_table", job->page_table, (size_t)table_entries(batch) * words),
+        dense_span("workspace.plan", plan->workspace.plan, plan->is_attached ? plan->layout.plan_bytes : 0),
+    };
+    const size_t num_written = sizeof written / sizeof written[0];
+    if (a->q_out != NULL) {
+        POD_TRY(check_rows("append.q_out", tokens, a->q_out_token_stride, limits->q_heads, a->q_out_head_stride, dim));
+    }
+    for (size_t w = 0; w < num_written; w++) {
+        for (size_t i = 0; i < sizeof read / sizeof read[0]; i++) POD_TRY(check_apart(&written[w], &read[i]));
+        for (size_t other = 0; other < w; other++) POD_TRY(check_apart(&written[w], &written[other]));
+    }
+    return POD_OK;
 }

@@ -9,6 +9,9 @@
  * cache were taken. */
 pod_status pod__check_overlaps(const pod_plan *plan, const pod_tensors *tensors, const pod_cache *cache);
 
+/** The same for an append, which writes the cache and q_out. The job was taken. */
+pod_status pod__check_append_overlaps(const pod_plan *plan, const pod_append_job *job);
+
 /** The same for a merge, whose outputs may be parts. They were taken. */
 pod_status pod__check_merge_overlaps(const pod_parts *parts);
 

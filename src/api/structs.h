@@ -16,6 +16,8 @@ POD_LAYOUTS_(batch, sizeof(pod_batch));
 POD_LAYOUTS_(workspace, sizeof(pod_workspace));
 POD_LAYOUTS_(cache, sizeof(pod_cache));
 POD_LAYOUTS_(tensors, sizeof(pod_tensors));
+POD_LAYOUTS_(rope, sizeof(pod_rope));
+POD_LAYOUTS_(append, sizeof(pod_append));
 POD_LAYOUTS_(parts, sizeof(pod_parts));
 POD_LAYOUTS_(device_info, sizeof(pod_device_info));
 POD_LAYOUTS_(device_peak, sizeof(pod_device_peak));

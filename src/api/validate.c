@@ -1,57 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "api/validate.h"
 
+#include "api/checks.h"
+#include "api/plan_parts.h"
 #include "api/structs.h"
-#include "base/status.h"
 #include "schedule/cache_core.h"
 #include "schedule/soundness.h"
 
 #include <math.h>
 #include <stdio.h>
 
-/** What the widest addresses of a processor or a GPU reach. */
-#define MOST_BYTES (INT64_C(1) << 57)
 #define MAX_SCALE 2e38f /* times log2(e), a float can still hold it */
 /** Larger caps count as this one, with which nothing overflows or underflows: it changes no score of less than 2^88. */
 #define MAX_CAP 0x1p100f
-
-static pod_status check_range(const char *field, int64_t value, int64_t low, int64_t high) {
-    if (value >= low && value <= high) return POD_OK;
-    return pod__fail(POD_E_ARGUMENT, "%s = %lld is outside [%lld, %lld]", field, (long long)value, (long long)low,
-                     (long long)high);
-}
-
-static pod_status check_dtype(const char *field, pod_dtype dtype) {
-    if (pod_dtype_size(dtype) != 0) return POD_OK;
-    return pod__fail(POD_E_ARGUMENT, "%s = %d is no dtype", field, (int)dtype);
-}
 
 static pod_status check_head_dim(const char *field, int32_t head_dim) {
     POD_TRY(check_range(field, head_dim, 8, 256));
     if (head_dim % 8 == 0) return POD_OK;
     return pod__fail(POD_E_ARGUMENT, "%s = %d is not a multiple of 8", field, head_dim);
-}
-
-static pod_status check_pointer(const char *field, const void *pointer, size_t alignment) {
-    if (pointer == NULL) return pod__fail(POD_E_ARGUMENT, "%s is NULL", field);
-    if ((uintptr_t)pointer % alignment == 0) return POD_OK;
-    return pod__fail(POD_E_ARGUMENT, "%s is not aligned to its element of %zu bytes", field, alignment);
-}
-
-/** The same for an array that need not be there. */
-static pod_status check_optional(const char *field, const void *pointer, size_t alignment) {
-    return pointer != NULL ? check_pointer(field, pointer, alignment) : POD_OK;
-}
-
-/** The last of `extent` places must be where addresses go: then no product of a number in range and a stride overflows
- * 64 bits. */
-static pod_status check_reach(const char *field, int64_t stride, int64_t extent, size_t element_bytes) {
-    int64_t reach;
-    if (!__builtin_mul_overflow(stride, (extent - 1) * (int64_t)element_bytes, &reach) && reach <= MOST_BYTES) {
-        return POD_OK;
-    }
-    return pod__fail(POD_E_ARGUMENT, "%s = %lld reaches past the %lld bytes that addresses count", field,
-                     (long long)stride, (long long)MOST_BYTES);
 }
 
 static pod_status check_memory(const char *field, pod_memory memory) {
@@ -235,15 +201,6 @@ pod_status pod__take_batch(const pod_limits *limits, const pod_batch *given, pod
     return POD_OK;
 }
 
-/** The stride of a dimension of `extent`: packed if it is 0. Nothing is reached through that of a single element, so it
- * may be anything, and becomes the packed one. */
-static pod_status fill_stride(const char *field, int64_t *stride, int64_t packed, int64_t extent,
-                              size_t element_bytes) {
-    if (extent <= 1 || *stride == 0) *stride = packed;
-    if (*stride < 0) return pod__fail(POD_E_ARGUMENT, "%s = %lld is negative", field, (long long)*stride);
-    return extent <= 1 ? POD_OK : check_reach(field, *stride, extent, element_bytes);
-}
-
 static pod_status fill_row_strides(const pod_limits *limits, int64_t tokens, pod_tensors *t) {
     int64_t heads = limits->q_heads, dim = limits->head_dim, v_dim = limits->v_head_dim;
     size_t q_bytes = pod_dtype_size(limits->q_dtype), out_bytes = pod_dtype_size(limits->out_dtype);
@@ -314,10 +271,9 @@ static pod_status fill_cache_strides(const pod_limits *limits, int64_t num_pages
     return fill_stride(fields->page, page, given_token * page_size, num_pages, bytes);
 }
 
-pod_status pod__take_cache(const pod_limits *limits, const pod_batch *batch, const pod_cache *given, pod_cache *cache) {
+pod_status pod__take_cache(const pod_limits *limits, int32_t num_pages, const pod_cache *given, pod_cache *cache) {
     static const stride_fields k_fields = {"k_page_stride", "k_token_stride", "k_head_stride"};
     static const stride_fields v_fields = {"v_page_stride", "v_token_stride", "v_head_stride"};
-    int64_t pages = batch->num_pages;
     POD_TRY(pod__take_struct(&pod__cache_layouts, given, cache));
     POD_TRY(check_pointer("k", cache->k, pod_dtype_size(limits->kv_dtype)));
     if (cache->v == NULL && limits->v_head_dim < limits->head_dim) {
@@ -326,9 +282,9 @@ pod_status pod__take_cache(const pod_limits *limits, const pod_batch *batch, con
     POD_TRY(check_pointer("v", cache->v, pod_dtype_size(limits->kv_dtype)));
     POD_TRY(check_optional("k_scale", cache->k_scale, sizeof(float)));
     POD_TRY(check_optional("v_scale", cache->v_scale, sizeof(float)));
-    POD_TRY(fill_cache_strides(limits, pages, limits->head_dim, &k_fields, &cache->k_page_stride,
+    POD_TRY(fill_cache_strides(limits, num_pages, limits->head_dim, &k_fields, &cache->k_page_stride,
                                &cache->k_token_stride, &cache->k_head_stride));
-    POD_TRY(fill_cache_strides(limits, pages, limits->v_head_dim, &v_fields, &cache->v_page_stride,
+    POD_TRY(fill_cache_strides(limits, num_pages, limits->v_head_dim, &v_fields, &cache->v_page_stride,
                                &cache->v_token_stride, &cache->v_head_stride));
     return fill_stride("scale_stride", &cache->scale_stride, 0, limits->kv_heads, sizeof(float));
 }
@@ -347,12 +303,6 @@ static pod_status check_scales(const char *field, const float *scales, const pod
 pod_status pod__validate_scales(const pod_limits *limits, const pod_cache *cache) {
     POD_TRY(check_scales("k_scale", cache->k_scale, limits, cache->scale_stride));
     return check_scales("v_scale", cache->v_scale, limits, cache->scale_stride);
-}
-
-static pod_status check_part_dtype(const char *field, pod_dtype dtype) {
-    POD_TRY(check_dtype(field, dtype));
-    if (dtype != POD_F8E4M3) return POD_OK;
-    return pod__fail(POD_E_UNSUPPORTED, "%s f8e4m3 is not supported; f32, f16 and bf16 are", field);
 }
 
 static pod_status fill_part_strides(pod_parts *p) {
@@ -375,8 +325,8 @@ pod_status pod__take_parts(const pod_parts *given, pod_parts *parts) {
     POD_TRY(check_range("num_tokens", parts->num_tokens, 0, INT32_MAX / 1024));
     POD_TRY(check_range("q_heads", parts->q_heads, 1, 1024));
     POD_TRY(check_head_dim("head_dim", parts->head_dim));
-    POD_TRY(check_part_dtype("part_dtype", parts->part_dtype));
-    POD_TRY(check_part_dtype("out_dtype", parts->out_dtype));
+    POD_TRY(check_computed_dtype("part_dtype", parts->part_dtype));
+    POD_TRY(check_computed_dtype("out_dtype", parts->out_dtype));
     POD_TRY(check_pointer("part_outs", parts->part_outs, sizeof(void *)));
     POD_TRY(check_pointer("part_lses", parts->part_lses, sizeof(void *)));
     for (int32_t p = 0; p < parts->num_parts; p++) {
@@ -428,6 +378,14 @@ pod_status pod__check_schedule(const pod_plan *plan, int32_t mask, const pod_sch
     }
     return pod__fail(POD_E_WORKSPACE,
                      "workspace.plan was overwritten, or is another plan's, since this plan was built");
+}
+
+pod_status pod__check_workspace(const pod_plan *plan, int32_t mask) {
+    POD_TRY(pod__plan_parts_check(plan));
+    if (plan->device->backend->plan_build != NULL) return POD_OK;
+    POD_TRY(pod__check_schedule(plan, mask, &plan->schedules[mask]));
+    if (pod__schedule_digest(&plan->shapes[mask], &plan->schedules[mask]) == plan->digests[mask]) return POD_OK;
+    return pod__fail(POD_E_WORKSPACE, "workspace.plan was overwritten since this plan was built");
 }
 
 pod_status pod__validate_built(const pod_plan *plan) {

@@ -19,7 +19,7 @@ pod_status pod__take_tensors(const pod_limits *limits, const pod_batch *batch, c
                              pod_tensors *tensors);
 
 /** Strides are filled in. */
-pod_status pod__take_cache(const pod_limits *limits, const pod_batch *batch, const pod_cache *given, pod_cache *cache);
+pod_status pod__take_cache(const pod_limits *limits, int32_t num_pages, const pod_cache *given, pod_cache *cache);
 
 /** Those of a cache in host memory, strides filled in: finite and above 0. */
 pod_status pod__validate_scales(const pod_limits *limits, const pod_cache *cache);
@@ -38,6 +38,10 @@ pod_status pod__validate_workspace(const pod_workspace *workspace, const pod_lay
 
 /** Whether one of the plan's schedules, which the host can read, is what the last build put there. */
 pod_status pod__check_schedule(const pod_plan *plan, int32_t mask, const pod_schedule *schedule);
+
+/** Whether the workspace still holds what the last build put there. A GPU's memory the host cannot look at without
+ * waiting: there it knows of its own builds alone. */
+pod_status pod__check_workspace(const pod_plan *plan, int32_t mask);
 
 /** Not NULL, and built. */
 pod_status pod__validate_built(const pod_plan *plan);

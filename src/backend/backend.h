@@ -3,6 +3,7 @@
 #ifndef POD_CORE_BACKEND_H
 #define POD_CORE_BACKEND_H
 
+#include "cache/append.h"
 #include "cache/memory_provider.h"
 #include "families/choice.h"
 #include "podattn.h"
@@ -34,6 +35,10 @@ typedef struct pod_backend {
     pod_status (*plan_read)(const pod_plan *plan, int32_t mask, pod_schedule *copy);
     /** Runs the plan. */
     pod_status (*attention)(const pod_call *call);
+    /** POD_E_UNSUPPORTED, naming the field, for tensors or caches that it cannot append. */
+    pod_status (*check_append)(const pod_append_job *job);
+    /** Appends to a cache, through the device of a plan. NULL, like check_append: it computes nothing. */
+    pod_status (*append)(const pod_device *device, const pod_append_job *job, pod_stream stream);
     /** Merges partial results; strides are filled in. NULL: it computes nothing. */
     pod_status (*merge)(const pod_device *device, const pod_parts *parts, pod_stream stream);
     void (*get_info)(const pod_device *device, pod_device_info *info);

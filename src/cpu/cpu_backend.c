@@ -20,6 +20,16 @@ static pod_status cpu_attention(const pod_call *call) {
     return pod__cpu_attention((const cpu_device *)call->plan->device, call);
 }
 
+static pod_status cpu_check_append(const pod_append_job *job) {
+    (void)job;
+    return POD_OK;
+}
+
+static pod_status cpu_append(const pod_device *device, const pod_append_job *job, pod_stream stream) {
+    (void)stream;
+    return pod__cpu_append((const cpu_device *)device, job);
+}
+
 static pod_status cpu_merge(const pod_device *device, const pod_parts *parts, pod_stream stream) {
     (void)stream;
     return pod__cpu_merge((const cpu_device *)device, parts);
@@ -82,6 +92,8 @@ static const pod_backend cpu_backend = {
     .choose = cpu_choose,
     .check_call = cpu_check_call,
     .attention = cpu_attention,
+    .check_append = cpu_check_append,
+    .append = cpu_append,
     .merge = cpu_merge,
     .get_info = cpu_get_info,
     .visit_kernels = cpu_visit_kernels,

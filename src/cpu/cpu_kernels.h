@@ -8,6 +8,23 @@
 
 enum { CPU_MAX_THREADS = 1024, CPU_MAX_SETS = 4 };
 
+/** Cosine and sine of a token's pairs. */
+typedef struct cpu_rotation {
+    pod_rope_style style;
+    int32_t num_pairs;
+    float cos[POD_ROPE_MAX_PAIRS], sin[POD_ROPE_MAX_PAIRS];
+} cpu_rotation;
+
+/** A token's row of one head, on its way into the cache or into q_out. */
+typedef struct cpu_append_row {
+    const void *from;
+    void *to;
+    pod_dtype from_dtype, to_dtype;
+    int32_t dim;
+    const cpu_rotation *rotation; /**< NULL: none */
+    float scale;                  /**< that the cache's elements are multiplied by when they are read */
+} cpu_append_row;
+
 typedef struct cpu_kernels {
     const char *name; /**< "avx512-bf16", "avx512", "avx2" or "generic" */
     /** The item's partial into scratch->out, max and sum. */
@@ -15,6 +32,10 @@ typedef struct cpu_kernels {
     void (*decode)(const cpu_job *job, const cpu_item *item, cpu_scratch *scratch);
     /** Sinks, division, conversion: the finished rows from scratch into the caller's out and lse. */
     void (*finish)(const cpu_job *job, const cpu_item *item, cpu_scratch *scratch);
+    /** Moves, rotates and converts a row; `from` may be `to`. */
+    void (*append_row)(const cpu_append_row *row);
+    /** Of a token at a position. */
+    void (*rotation)(const pod_rope_turns *turns, int64_t position, cpu_rotation *rotation);
     /** Multiplies and adds without pause; returns the operations. `*result` is where they should end, and where they
      * did. */
     double (*peak_multiply)(int64_t rounds, float *result);
@@ -53,6 +74,9 @@ pod_status pod__cpu_measure_peak(const cpu_device *cpu, pod_device_peak *peak);
 
 /** Executes the plan. */
 pod_status pod__cpu_attention(const cpu_device *cpu, const pod_call *call);
+
+/** Appends to a cache. Tokens that have no place are left out. */
+pod_status pod__cpu_append(const cpu_device *cpu, const pod_append_job *job);
 
 /** Merges partial results. */
 pod_status pod__cpu_merge(const cpu_device *cpu, const pod_parts *parts);

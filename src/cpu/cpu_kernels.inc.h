@@ -2,6 +2,7 @@
 /* The kernels as a template: included once per instruction set, after its simd_*.h, with POD_CPU_KERNELS (the table's
  * symbol) and POD_CPU_KERNELS_NAME defined; POD_CPU_PAIRS adds dot products of bf16. Each dtype of the cache is its own
  * instance: `kv_dtype` and `pairs` are constants wherever they are looked at inside a loop. */
+#include "cache/rope_core.h"
 #include "cpu/cpu_kernels.h"
 #include "schedule/cache_core.h"
 #include "schedule/merge_core.h"
@@ -23,6 +24,8 @@
 #include "cpu/cpu_prefill.inc.h"
 
 #include "cpu/cpu_decode.inc.h"
+
+#include "cpu/cpu_append.inc.h"
 
 #include "cpu/cpu_peak.inc.h"
 
@@ -68,6 +71,8 @@ const cpu_kernels POD_CPU_KERNELS = {
     .prefill = prefill_item_any,
     .decode = decode_item_any,
     .finish = rows_finish,
+    .append_row = append_row,
+    .rotation = append_rotation,
     .peak_multiply = peak_multiply,
     .peak_read = peak_read,
 };

@@ -24,7 +24,7 @@ static pod_status check_absent(const char *field, const void *pointer) {
     return pod__fail(POD_E_UNSUPPORTED, "%s is not supported by the cuda backend", field);
 }
 
-static pod_status check_cache(const pod_cache *c, size_t bytes) {
+pod_status pod__cuda_check_cache(const pod_cache *c, size_t bytes) {
     POD_TRY(pod__cuda_check_aligned("k", c->k));
     POD_TRY(pod__cuda_check_aligned("v", c->v));
     POD_TRY(pod__cuda_check_stride("k_page_stride", c->k_page_stride, bytes));
@@ -32,9 +32,7 @@ static pod_status check_cache(const pod_cache *c, size_t bytes) {
     POD_TRY(pod__cuda_check_stride("k_head_stride", c->k_head_stride, bytes));
     POD_TRY(pod__cuda_check_stride("v_page_stride", c->v_page_stride, bytes));
     POD_TRY(pod__cuda_check_stride("v_token_stride", c->v_token_stride, bytes));
-    POD_TRY(pod__cuda_check_stride("v_head_stride", c->v_head_stride, bytes));
-    POD_TRY(check_absent("k_scale", c->k_scale));
-    return check_absent("v_scale", c->v_scale);
+    return pod__cuda_check_stride("v_head_stride", c->v_head_stride, bytes);
 }
 
 pod_status pod__cuda_check_call(const pod_call *call) {
@@ -47,7 +45,9 @@ pod_status pod__cuda_check_call(const pod_call *call) {
     POD_TRY(pod__cuda_check_stride("q_head_stride", t->q_head_stride, q_bytes));
     POD_TRY(pod__cuda_check_stride("out_token_stride", t->out_token_stride, out_bytes));
     POD_TRY(pod__cuda_check_stride("out_head_stride", t->out_head_stride, out_bytes));
-    POD_TRY(check_cache(&call->cache, pod_dtype_size(limits->kv_dtype)));
+    POD_TRY(pod__cuda_check_cache(&call->cache, pod_dtype_size(limits->kv_dtype)));
+    POD_TRY(check_absent("k_scale", call->cache.k_scale));
+    POD_TRY(check_absent("v_scale", call->cache.v_scale));
     if (t->scale < 0) { /* the kernels compare scores before they scale them */
         return pod__fail(POD_E_UNSUPPORTED,
                          "scale = %g is not supported by the cuda backend, which takes positive ones",

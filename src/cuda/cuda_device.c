@@ -3,6 +3,7 @@
 #include "cuda/cuda_device.h"
 
 #include "base/status.h"
+#include "cuda/kernels/append/append_params.h"
 #include "cuda/kernels/merge/merge_params.h"
 #include "cuda/kernels/peak/peak_params.h"
 #include "cuda/kernels/plan/plan_params.h"
@@ -130,6 +131,7 @@ static pod_status prepare_kernel(pod_cuda_device *cuda, int32_t row) {
 static pod_status find_kernels(pod_cuda_device *cuda) {
     POD_TRY(find_kernel(cuda, "plan", POD_PLAN_KERNEL, &cuda->plan_kernel));
     POD_TRY(find_kernel(cuda, "merge", POD_MERGE_KERNEL, &cuda->merge_kernel));
+    POD_TRY(find_kernel(cuda, "append", POD_APPEND_KERNEL, &cuda->append_kernel));
     POD_TRY(find_kernel(cuda, "peak", POD_PEAK_KERNEL, &cuda->peak_kernel));
     POD_TRY(find_kernel(cuda, "peak", POD_PEAK_FILL_KERNEL, &cuda->peak_fill_kernel));
     for (int32_t i = 0; i < POD_NUM_VARIANTS; i++) {
@@ -139,7 +141,7 @@ static pod_status find_kernels(pod_cuda_device *cuda) {
         if (cuda->kernels[i] == NULL) continue;
         POD_TRY(prepare_kernel(cuda, i));
     }
-    if (cuda->plan_kernel == NULL || cuda->merge_kernel == NULL) {
+    if (cuda->plan_kernel == NULL || cuda->merge_kernel == NULL || cuda->append_kernel == NULL) {
         return pod__fail(POD_E_NO_DEVICE, "this library has no kernel that loads on %s", cuda->name);
     }
     return pod__check_chip(&cuda->chip, &cuda->options, cuda->name);
@@ -212,6 +214,8 @@ static const pod_backend cuda_backend = {
     .plan_check = pod__cuda_plan_check,
     .plan_read = pod__cuda_plan_read,
     .attention = pod__cuda_attention,
+    .check_append = pod__cuda_check_append,
+    .append = pod__cuda_append,
     .merge = pod__cuda_merge,
     .get_info = cuda_get_info,
     .visit_kernels = cuda_visit_kernels,

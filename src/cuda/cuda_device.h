@@ -17,7 +17,7 @@ typedef struct pod_cuda_device {
     CUdevice ordinal;
     CUcontext context; /**< the primary one; NULL until retained */
     CUmodule modules[POD_CUDA_NUM_IMAGES];
-    CUfunction plan_kernel, merge_kernel;
+    CUfunction plan_kernel, merge_kernel, append_kernel;
     CUfunction peak_kernel, peak_fill_kernel;
     CUfunction kernels[POD_NUM_VARIANTS]; /**< by row of variants.def; NULL: not for this chip */
     pod_chip chip;
@@ -46,6 +46,8 @@ pod_status pod__cuda_check_pointer(const pod_cuda_device *cuda, const char *fiel
 /** POD_E_UNSUPPORTED for a pointer, or a stride of elements of `element_bytes`, that is not a multiple of 16 bytes. */
 pod_status pod__cuda_check_aligned(const char *field, const void *pointer);
 pod_status pod__cuda_check_stride(const char *field, int64_t stride, size_t element_bytes);
+/** The same for both tensors of a cache. */
+pod_status pod__cuda_check_cache(const pod_cache *cache, size_t element_bytes);
 /** `*is_capturing`: whether a graph is being captured from the stream. */
 pod_status pod__cuda_is_capturing(const pod_cuda_device *cuda, CUstream stream, int *is_capturing);
 
@@ -55,6 +57,8 @@ pod_status pod__cuda_plan_build(pod_plan *plan);
 pod_status pod__cuda_plan_check(const pod_plan *plan, pod_stream stream);
 pod_status pod__cuda_plan_read(const pod_plan *plan, int32_t mask, pod_schedule *copy);
 pod_status pod__cuda_attention(const pod_call *call);
+pod_status pod__cuda_check_append(const pod_append_job *job);
+pod_status pod__cuda_append(const pod_device *device, const pod_append_job *job, pod_stream stream);
 pod_status pod__cuda_merge(const pod_device *device, const pod_parts *parts, pod_stream stream);
 pod_status pod__cuda_measure_peak(const pod_device *device, pod_device_peak *peak);
 pod_status pod__cuda_open_memory(pod_device *device, pod_memory_provider *provider);

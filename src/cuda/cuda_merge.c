@@ -7,8 +7,6 @@
 #include <stdio.h>
 
 _Static_assert(POD_MERGE_MAX_PARTS == POD_MAX_PARTS, "one launch merges all parts");
-_Static_assert((int)POD_MERGE_F32 == POD_F32 && (int)POD_MERGE_F16 == POD_F16 && (int)POD_MERGE_BF16 == POD_BF16,
-               "the kernel reads the numbers of pod_dtype");
 
 enum { CTAS_PER_SM = 8 };
 

@@ -14,6 +14,8 @@
 #include "fake_driver.h"
 #include "backend/backend.h"
 #include "base/dtype.h"
+#include "cache/append_core.h"
+#include "cuda/kernels/append/append_params.h"
 #include "cuda/kernels/merge/merge_params.h"
 #include "cuda/kernels/params.h"
 #include "cuda/kernels/peak/peak_params.h"
@@ -53,7 +55,14 @@ static int num_sms(void) {
 
 /* ---- kernels ---- */
 
-enum { PLAN_KERNEL = -1, PEAK_KERNEL = -2, FILL_KERNEL = -3, MERGE_KERNEL = -4, NUM_OTHER_KERNELS = 4 };
+enum {
+    PLAN_KERNEL = -1,
+    PEAK_KERNEL = -2,
+    FILL_KERNEL = -3,
+    MERGE_KERNEL = -4,
+    APPEND_KERNEL = -5,
+    NUM_OTHER_KERNELS = 5
+};
 
 typedef struct fake_kernel {
     int32_t variant; /**< or one of the other kernels */
@@ -67,6 +76,7 @@ typedef struct fake_node {
         pod_kernel_params attention;
         pod_peak_params peak;
         pod_merge_params merge;
+        pod_append_job append;
     } params;
 } fake_node;
 
@@ -203,8 +213,28 @@ static void run_plan(const pod_plan_params *p) {
     }
 }
 
-/** The library's own, on the host. */
-static void run_merge(const pod_merge_params *p) {
+static void tell_bad_tokens(const pod_append_job *job) {
+    for (int32_t token = 0; job->given.bad_token != NULL && token < job->given.num_tokens; token++) {
+        int32_t r = job->requests != NULL ? job->num_requests - 1 : -1;
+        while (r >= 0 && !pod_append_core_owns(job, r, token)) r--;
+        if (pod_append_core_place(job, r, token).is_bad) *job->given.bad_token = 1 + token;
+    }
+}
+
+/** The library's own, on the host; or its own source, on the emulator. */
+static void run_append(const pod_append_job *job, unsigned grid) {
+    pod_device *host = NULL;
+    if (pod_emulate_append(grid, job)) return;
+    if (pod_device_open("cpu:1", &host) != POD_OK || host->backend->append(host, job, NULL) != POD_OK) {
+        fprintf(stderr, "fake kernel: %s\n", pod_error_message());
+        abort();
+    }
+    pod_device_close(host);
+    tell_bad_tokens(job);
+}
+
+static void run_merge(const pod_merge_params *p, unsigned grid) {
+    if (pod_emulate_merge(grid, p)) return;
     pod_parts parts = pod_parts_init();
     parts.num_parts = p->num_parts;
     parts.num_tokens = (int32_t)(p->num_rows / p->q_heads);
@@ -317,7 +347,9 @@ static void run_node(const fake_node *node) {
     } else if (node->kernel->variant == PEAK_KERNEL) {
         run_peak(&node->params.peak);
     } else if (node->kernel->variant == MERGE_KERNEL) {
-        run_merge(&node->params.merge);
+        run_merge(&node->params.merge, node->grid);
+    } else if (node->kernel->variant == APPEND_KERNEL) {
+        run_append(&node->params.append, node->grid);
     } else if (node->kernel->variant >= 0) {
         run_attention(&node->params.attention, &pod__variants[node->kernel->variant], node->grid);
     }
@@ -472,6 +504,7 @@ EXPORT CUresult cuModuleGetFunction(CUfunction *function, CUmodule module, const
     int32_t variant = -NUM_OTHER_KERNELS - 1;
     if (strcmp(name, POD_PLAN_KERNEL) == 0) variant = PLAN_KERNEL, image = "plan";
     if (strcmp(name, POD_MERGE_KERNEL) == 0) variant = MERGE_KERNEL, image = "merge";
+    if (strcmp(name, POD_APPEND_KERNEL) == 0) variant = APPEND_KERNEL, image = "append";
     if (strcmp(name, POD_PEAK_KERNEL) == 0) variant = PEAK_KERNEL;
     if (strcmp(name, POD_PEAK_FILL_KERNEL) == 0) variant = FILL_KERNEL;
     for (int32_t i = 0; i < POD_NUM_VARIANTS; i++) {
@@ -528,6 +561,9 @@ EXPORT CUresult cuLaunchKernel(CUfunction function, unsigned int grid_x, unsigne
     } else if (node.kernel->variant == MERGE_KERNEL) {
         node.params.merge = *(const pod_merge_params *)params[0];
         if (block_x != POD_MERGE_THREADS || grid_x < 1) return CUDA_ERROR_INVALID_VALUE;
+    } else if (node.kernel->variant == APPEND_KERNEL) {
+        node.params.append = *(const pod_append_job *)params[0];
+        if (block_x != POD_APPEND_THREADS || grid_x < 1) return CUDA_ERROR_INVALID_VALUE;
     } else if (node.kernel->variant >= 0) {
         const pod_variant *variant = &pod__variants[node.kernel->variant];
         node.params.attention = *(const pod_kernel_params *)params[0];

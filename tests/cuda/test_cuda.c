@@ -8,6 +8,7 @@
  * GPU. */
 #include "backend/backend.h"
 #include "chosen_case.h"
+#include "gpu_append.h"
 #include "gpu_merge.h"
 #include "gpu_plan.h"
 #include "property.h"
@@ -434,6 +435,17 @@ static int test_scratch(context *t) {
     return property_run("scratch", 40, shared_scratch, t);
 }
 
+static int append_batch(test_rng *rng, void *argument) {
+    context *t = argument;
+    int32_t d = rng_range(rng, 0, t->num_devices - 1);
+    REQUIRE(gpu_append_check(&t->gpu, t->devices[d], rng), "appended on %s", t->names[d]);
+    return 0;
+}
+
+static int test_append(context *t) {
+    return property_run("append", 300, append_batch, t);
+}
+
 static int merge_batch(test_rng *rng, void *argument) {
     context *t = argument;
     REQUIRE(gpu_merge_check(&t->gpu, t->devices[0], rng), "merged on %s", t->names[0]);
@@ -766,6 +778,7 @@ static const struct {
     {"threads", test_threads},
     {"graph_outside", test_graph_outside},
     {"scratch", test_scratch},
+    {"append", test_append},
     {"merge", test_merge},
 };
 

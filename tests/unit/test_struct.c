@@ -199,6 +199,36 @@ typedef struct virtual_stats_0_2 {
     int64_t num_creates, num_releases, num_maps, num_unmaps, num_reused_rows, num_steps, num_waits;
     double driver_us, wait_us, longest_wait_us;
 } virtual_stats_0_2;
+typedef struct rope_0_2 {
+    size_t struct_size;
+    int32_t style, rotary_dim;
+    const void *cos, *sin;
+    int64_t table_stride;
+    int32_t table_positions, table_dtype;
+    double base;
+    int32_t scaling, original_context;
+    double factor, low_freq_factor, high_freq_factor, beta_fast, beta_slow, attention_factor;
+    int32_t yarn_is_exact;
+} rope_0_2;
+
+typedef struct append_0_2 {
+    size_t struct_size;
+    int32_t num_tokens, num_pages, dtype;
+    const void *k;
+    int64_t k_token_stride, k_head_stride;
+    const void *v;
+    int64_t v_token_stride, v_head_stride;
+    const void *q;
+    int64_t q_token_stride, q_head_stride;
+    void *q_out;
+    int64_t q_out_token_stride, q_out_head_stride;
+    const int64_t *slot_mapping;
+    const void *positions;
+    int32_t position_bytes;
+    const int32_t *left_pad;
+    const rope_0_2 *rope;
+    int32_t *bad_token;
+} append_0_2;
 
 #define SAME_PLACE(type, frozen, field)                                                                                \
     assert_int_equal(offsetof(type, field), offsetof(frozen, field));                                                  \
@@ -228,6 +258,11 @@ static void fields_keep_their_places(void **state) {
     SAME_PLACE(pod_virtual_info, virtual_info_0_2, base);
     SAME_PLACE(pod_virtual_stats, virtual_stats_0_2, num_open);
     SAME_PLACE(pod_virtual_stats, virtual_stats_0_2, longest_wait_us);
+    SAME_PLACE(pod_rope, rope_0_2, table_dtype);
+    SAME_PLACE(pod_rope, rope_0_2, yarn_is_exact);
+    SAME_PLACE(pod_append, append_0_2, q_out_head_stride);
+    SAME_PLACE(pod_append, append_0_2, position_bytes);
+    SAME_PLACE(pod_append, append_0_2, bad_token);
 }
 
 /** A whole call with structs as a program of 0.2.0 has them in it, each behind which something else is in memory. */
@@ -261,6 +296,10 @@ static void a_program_of_0_2_works(void **state) {
     assert_ok(pod_plan_attach(plan, (const pod_workspace *)(const void *)&workspace));
     assert_ok(pod_plan_build(plan, (const pod_batch *)(const void *)&batch, NULL));
     cache_0_2 cache = {.struct_size = sizeof cache, .k = call.k, .v = call.v};
+    rope_0_2 rope = {.struct_size = sizeof rope, .rotary_dim = 4};
+    append_0_2 append = {.struct_size = sizeof append, .k = call.q, .v = call.q, .rope = &rope};
+    assert_ok(pod_cache_append(plan, (const pod_append *)(const void *)&append, (const pod_cache *)(const void *)&cache,
+                               NULL));
     tensors_0_2 tensors = {.struct_size = sizeof tensors, .q = call.q, .out = call.out, .mask = 1};
     assert_ok(pod_attention(plan, (const pod_tensors *)(const void *)&tensors, (const pod_cache *)(const void *)&cache,
                             NULL));

@@ -6,6 +6,7 @@
 #define POD_CUDA_CTA_CUH
 #define POD_PTX_SM80_CUH
 #define POD_PTX_SM90_CUH
+#define POD_PTX_CVT_F8_CUH
 
 #include "cuda_language.hpp"
 
@@ -46,6 +47,9 @@ static inline uint32_t ptx_cvt_f16x2(float low, float high) {
     return pod__float_to_f16(low) | (uint32_t)pod__float_to_f16(high) << 16;
 }
 
+static inline uint32_t cvt_to_f8e4m3x2(float low, float high) {
+    return pod__float_to_f8e4m3(low) | (uint32_t)pod__float_to_f8e4m3(high) << 8;
+}
 static inline float ptx_cvt_from_f16(uint32_t element) {
     return pod__f16_to_float((uint16_t)element);
 }

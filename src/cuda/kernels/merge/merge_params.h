@@ -5,16 +5,13 @@
 
 #include <stdint.h>
 
-#define POD_MERGE_KERNEL "pod_merge"
+#define POD_MERGE_KERNEL "pod_merge_rows"
 
 enum {
     POD_MERGE_THREADS = 256,
     POD_MERGE_MAX_PARTS = 16,
     POD_MERGE_ELEMENTS = 8 /**< of a lane; a warp merges a row of up to 256 */
 };
-
-/** Numbers of a pod_dtype. */
-enum { POD_MERGE_F32 = 0, POD_MERGE_F16 = 1, POD_MERGE_BF16 = 2 };
 
 typedef struct pod_merge_params {
     const void *part_outs[POD_MERGE_MAX_PARTS];
@@ -29,7 +26,7 @@ typedef struct pod_merge_params {
     int32_t num_parts;
     int32_t q_heads;
     int32_t head_dim;
-    int32_t part_dtype, out_dtype;
+    int32_t part_dtype, out_dtype; /**< pod_dtypes */
 } pod_merge_params;
 
 #endif
