@@ -29,7 +29,7 @@ except ImportError:
 
 from libraries import energy, flash_attention_3, podattn_calls, result_file
 from libraries.batch_file import Batch, BatchFileError, read_batches
-from libraries.inputs import Inputs, LeftOut, Memory, Missing
+from libraries.inputs import F8, Inputs, LeftOut, Memory, Missing
 from libraries.oracle import Oracle
 from libraries.result_file import ResultFile
 from libraries.sides import requests_of
@@ -37,6 +37,7 @@ from libraries.table import FUSED, Way, chosen
 from libraries.timing import Call, Times, machine_of, measure
 
 DTYPES = {"bf16": torch.bfloat16, "f16": torch.float16, "f32": torch.float32}
+F8_NAME = "f8e4m3"
 # Of the GPU's memory, for keys and values.
 CACHE_SHARE = 0.3
 
@@ -226,6 +227,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--overwrite", action="store_true", help="write --out anew")
     parser.add_argument("--device", default="cuda:0" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dtype", choices=DTYPES, default="bf16")
+    parser.add_argument("--kv-dtype", choices=[F8_NAME], help="of the caches (--dtype); podattn alone computes these")
     parser.add_argument("--page-size", type=_at_least(0), default=16, metavar="N", help="0: contiguous caches (16)")
     parser.add_argument("--every", type=_at_least(1), default=1, metavar="N", help="every N-th batch of each file (1)")
     parser.add_argument(
@@ -254,10 +256,15 @@ def parse(argv: list[str]) -> argparse.Namespace:
     return arguments
 
 
+def kv_dtype_of(arguments: argparse.Namespace) -> torch.dtype:
+    return F8 if arguments.kv_dtype == F8_NAME else DTYPES[arguments.dtype]
+
+
 def open_file(arguments: argparse.Namespace) -> tuple[ResultFile, set[str], set[tuple[str, str]]]:
     """Also what the file has already: batches, and ways that were left out."""
     path, before = arguments.out, arguments.before and f"{arguments.before}, {arguments.before_library or 'its own'}"
-    dtype = arguments.dtype, DTYPES[arguments.dtype].itemsize
+    kv_dtype = kv_dtype_of(arguments)
+    dtype = arguments.dtype, arguments.kv_dtype or arguments.dtype, kv_dtype.itemsize
     if path is None:
         file = ResultFile(sys.stdout, *dtype)
     elif arguments.resume and path.exists():
@@ -299,7 +306,7 @@ def main(argv: list[str] | None = None) -> None:
     is_gpu = arguments.device.startswith("cuda")
     try:
         batches = [b for path in arguments.files for b in read_batches(path, arguments.page_size)[:: arguments.every]]
-        ways = chosen(arguments.only, is_gpu, arguments.before is not None)
+        ways = chosen(arguments.only, is_gpu, arguments.before is not None, arguments.kv_dtype == F8_NAME)
         if arguments.before:
             podattn_calls.load_before(arguments.before, arguments.before_library)
     except (BatchFileError, ValueError, ImportError) as error:
@@ -318,7 +325,7 @@ def main(argv: list[str] | None = None) -> None:
     else:
         most = 1 << 62
     import_libraries(ways)
-    memory = Memory(batches, arguments.device, DTYPES[arguments.dtype], most)
+    memory = Memory(batches, arguments.device, DTYPES[arguments.dtype], most, kv_dtype_of(arguments))
     run = Run(arguments, ways, memory, file, counter_of(arguments, file), left_out)
     torch.set_float32_matmul_precision("highest")  # of the oracle
     deadline = begin + (float("inf") if arguments.time_limit is None else arguments.time_limit)

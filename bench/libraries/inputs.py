@@ -16,6 +16,8 @@ from .batch_file import Batch
 ROTATED_BYTES = 250e6
 MAX_LAYERS = 12
 MAX_QUERY_BYTES = 256e6  # of the queries' copies
+F8 = torch.float8_e4m3fn
+F8_SCALE = 2.0**-6  # of normal numbers: the largest of them all stay below 448
 
 
 class LeftOut(Exception):  # noqa: N818
@@ -101,35 +103,47 @@ def query_elements(batch: Batch) -> int:
 class Memory:
     """Random numbers for the caches and the queries of every batch. No batch writes to it."""
 
-    def __init__(self, batches: Iterable[Batch], device: str, dtype: torch.dtype, most_bytes: int = 1 << 62) -> None:
-        self.device, self.dtype = torch.device(device), dtype
+    def __init__(
+        self,
+        batches: Iterable[Batch],
+        device: str,
+        dtype: torch.dtype,
+        most_bytes: int = 1 << 62,
+        kv_dtype: torch.dtype | None = None,
+    ) -> None:
+        """`kv_dtype`: of the caches, if it is not `dtype`."""
+        self.device, self.dtype, self.kv_dtype = torch.device(device), dtype, kv_dtype or dtype
         self.max_layers = MAX_LAYERS if self.device.type == "cuda" else 1
         self.generator = torch.Generator(device).manual_seed(0)
         batches = list(batches)
-        most = most_bytes // dtype.itemsize
+        most = most_bytes // self.kv_dtype.itemsize
         wanted = [2 * self.layers_wanted(batch) * cache_elements(batch) for batch in batches]
         one_layer = [2 * cache_elements(batch) for batch in batches]
         # Copies are made as far as memory allows; a batch whose single layer is too large is left out later.
         fitting = [one for one in one_layer if one <= most]
-        self.cache = self._random(max([min(max(wanted), most), *fitting]))
+        self.cache = self._random(max([min(max(wanted), most), *fitting]), self.kv_dtype)
         queries = max(query_elements(batch) for batch in batches)
         copies = max(1, min(self.max_layers, int(MAX_QUERY_BYTES // (queries * dtype.itemsize))))
-        self.queries = self._random(queries * copies)
+        self.queries = self._random(queries * copies, dtype)
 
-    def _random(self, elements: int) -> torch.Tensor:
-        values = torch.empty(elements, dtype=self.dtype, device=self.device)
+    def _random(self, elements: int, dtype: torch.dtype) -> torch.Tensor:
+        values = torch.empty(elements, dtype=dtype, device=self.device)
         for chunk in values.split(1 << 28):
-            chunk.normal_(generator=self.generator)
+            if dtype == F8:
+                wide = torch.empty(chunk.shape, dtype=self.dtype, device=self.device)
+                chunk.copy_(wide.normal_(generator=self.generator).mul_(1 / F8_SCALE))
+            else:
+                chunk.normal_(generator=self.generator)
         return values
 
     def layers_wanted(self, batch: Batch) -> int:
-        return min(self.max_layers, math.ceil(ROTATED_BYTES / (batch.seen_elements * self.dtype.itemsize)))
+        return min(self.max_layers, math.ceil(ROTATED_BYTES / (batch.seen_elements * self.kv_dtype.itemsize)))
 
     def layers_of(self, batch: Batch) -> int:
         """How many layers of a batch there are. LeftOut if there is no room for one."""
         room = self.cache.numel() // (2 * cache_elements(batch))
         if room == 0:
-            raise LeftOut(f"its keys and values take {2 * self.dtype.itemsize * cache_elements(batch) / 1e9:.1f} GB")
+            raise LeftOut(f"its keys and values take {2 * self.kv_dtype.itemsize * cache_elements(batch) / 1e9:.1f} GB")
         return min(room, self.layers_wanted(batch))
 
 
@@ -137,7 +151,7 @@ class Inputs:
     """The tensors of a batch; `layout` says where a cache has what."""
 
     def __init__(self, batch: Batch, memory: Memory) -> None:
-        self.batch, self.device, self.dtype = batch, memory.device, memory.dtype
+        self.batch, self.device, self.dtype, self.kv_dtype = batch, memory.device, memory.dtype, memory.kv_dtype
         num_layers = memory.layers_of(batch)
         self.layout = Layout(batch)
         row = batch.kv_heads * batch.head_dim
@@ -152,6 +166,11 @@ class Inputs:
             Layer(queries[i % num_queries], k.as_strided(shape, strides), v.as_strided(shape, strides), k, v)
             for i, (k, v) in enumerate(caches)
         ]
+
+    @cached_property
+    def kv_scale(self) -> torch.Tensor | None:
+        """What keys and values are multiplied by: one float, on the device; None: nothing."""
+        return torch.full((1,), F8_SCALE, device=self.device) if self.kv_dtype == F8 else None
 
     @cached_property
     def q_start(self) -> torch.Tensor:

@@ -34,7 +34,8 @@ class Oracle:
         sampled = spread(len(b.prefill), MAX_PREFILLS)
         sampled += [b.num_prefill + i for i in spread(len(b.decodes), MAX_DECODES)]
         for request in sampled:
-            k, v = (cache.to(self.wide) for cache in inputs.cache_of(request))
+            scale = 1 if inputs.kv_scale is None else inputs.kv_scale.to(self.wide)
+            k, v = (cache.to(self.wide) * scale for cache in inputs.cache_of(request))
             q_len, kv_len, begin = b.q_lens[request], b.kv_lens[request], int(inputs.q_start[request])
             for i in spread(q_len, TOKENS_OF_A_PREFILL):
                 seen = kv_len - q_len + i + 1

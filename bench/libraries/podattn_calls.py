@@ -58,12 +58,16 @@ class _Part:
         self.inputs = inputs
         self.tokens = inputs.tokens_of(requests)
         begin, end = requests.start, requests.stop
+        # An older build gets what it knows.
+        self.scales = {} if inputs.kv_scale is None else {"k_scale": inputs.kv_scale, "v_scale": inputs.kv_scale}
+        kv_dtype = {} if inputs.kv_dtype == inputs.dtype else {"kv_dtype": inputs.kv_dtype}
         self.plan = _library(library).Plan(
             device=inputs.device,
             q_heads=b.q_heads,
             kv_heads=b.kv_heads,
             head_dim=b.head_dim,
             dtype=inputs.dtype,
+            **kv_dtype,
             page_size=inputs.layout.page_size,
             num_pages=inputs.layout.num_pages,
             max_requests=len(requests),
@@ -79,7 +83,7 @@ class _Part:
 
     def __call__(self, index: int) -> torch.Tensor:
         layer = self.inputs.layers[index]
-        return self.plan.attention(layer.q[self.tokens], layer.k, layer.v)
+        return self.plan.attention(layer.q[self.tokens], layer.k, layer.v, **self.scales)
 
 
 def _sides(inputs: Inputs) -> tuple[_Part, _Part]:

@@ -22,7 +22,7 @@ from .batch_file import Batch, format_requests
 from .timing import Times
 
 COLUMNS = (
-    "file name q_heads kv_heads head_dim window requests page_size dtype way calls "
+    "file name q_heads kv_heads head_dim window requests page_size dtype kv_dtype way calls "
     "sustained_us sustained_least_us sustained_most_us paused_us paused_least_us paused_most_us "
     "energy_mj clock_mhz tflops kv_gb_per_s relative_l2"
 ).split()
@@ -74,8 +74,8 @@ def _spread(values: Sequence[float]) -> list[str]:
 class ResultFile:
     """Writes rows as they come, so that what is there is valid whenever the program stops."""
 
-    def __init__(self, file: IO[str], dtype: str, element_bytes: int) -> None:
-        self.file, self.dtype, self.element_bytes = file, dtype, element_bytes
+    def __init__(self, file: IO[str], dtype: str, kv_dtype: str, kv_element_bytes: int) -> None:
+        self.file, self.dtype, self.kv_dtype, self.kv_element_bytes = file, dtype, kv_dtype, kv_element_bytes
 
     def lines(self, *lines: str) -> None:
         self.file.writelines(line + "\n" for line in lines)
@@ -105,6 +105,7 @@ class ResultFile:
             format_requests(batch.requests),
             batch.page_size,
             self.dtype,
+            self.kv_dtype,
             way,
             times.calls or "",
             *_spread(times.sustained),
@@ -112,7 +113,7 @@ class ResultFile:
             "" if times.energy_mj is None else f"{times.energy_mj:.2f}",
             "" if times.clock_mhz is None else times.clock_mhz,
             f"{part.flops / us / 1e6:.1f}",
-            f"{part.seen_elements * self.element_bytes / us / 1e3:.1f}",
+            f"{part.seen_elements * self.kv_element_bytes / us / 1e3:.1f}",
             f"{error:.2e}",
         ]
         self.lines(";".join(map(str, values)))

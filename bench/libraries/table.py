@@ -15,20 +15,23 @@ FUSED, BEFORE = "fused", "before"
 
 @dataclass(frozen=True)
 class Way:
-    """`needs_both_sides`: on other batches it would compute what another way does, or nothing."""
+    """`needs_both_sides`: on other batches it would compute what another way does, or nothing. `reads_f8`: with queries
+    of the other type, and scales.
+    """
 
     prepare: Callable[[Inputs], Call]
     needs_both_sides: bool = False
     on_cpu: bool = False
+    reads_f8: bool = False
 
 
 WAYS: dict[str, Way] = {
-    FUSED: Way(podattn_calls.fused, on_cpu=True),
-    BEFORE: Way(podattn_calls.before, on_cpu=True),
-    "serial": Way(podattn_calls.serial, True, on_cpu=True),
-    "streams": Way(podattn_calls.streams, True),
-    "prefill": Way(podattn_calls.prefill, True, on_cpu=True),
-    "decode": Way(podattn_calls.decode, True, on_cpu=True),
+    FUSED: Way(podattn_calls.fused, on_cpu=True, reads_f8=True),
+    BEFORE: Way(podattn_calls.before, on_cpu=True, reads_f8=True),
+    "serial": Way(podattn_calls.serial, True, on_cpu=True, reads_f8=True),
+    "streams": Way(podattn_calls.streams, True, reads_f8=True),
+    "prefill": Way(podattn_calls.prefill, True, on_cpu=True, reads_f8=True),
+    "decode": Way(podattn_calls.decode, True, on_cpu=True, reads_f8=True),
     "fa3_serial": Way(flash_attention_3.serial, True),
     "fa3_streams": Way(flash_attention_3.streams, True),
     "fa3_mixed": Way(flash_attention_3.mixed),
@@ -52,12 +55,15 @@ GROUPS: dict[str, tuple[str, ...]] = {
 }
 
 
-def chosen(only: list[str], is_gpu: bool, has_before: bool) -> dict[str, Way]:
-    """The ways that were asked for, or all; on a CPU, those that know it. ValueError names what there is not."""
+def chosen(only: list[str], is_gpu: bool, has_before: bool, is_f8: bool = False) -> dict[str, Way]:
+    """The ways that were asked for, or all; on a CPU, and for caches of e4m3, those that know them. ValueError names
+    what there is not.
+    """
     there = {
         name: way
         for name, way in WAYS.items()
         if (name != BEFORE or has_before) and (way.on_cpu or is_gpu) and (name != "sdpa" or not is_gpu)
+        if way.reads_f8 or not is_f8
     }
     names = [name for wanted in only for name in GROUPS.get(wanted, (wanted,))]
     for name in names:

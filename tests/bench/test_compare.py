@@ -26,7 +26,7 @@ from libraries import (  # noqa: E402
     torch_sdpa,
 )
 from libraries.batch_file import parse_line  # noqa: E402
-from libraries.inputs import Inputs, LeftOut, Memory, Missing  # noqa: E402
+from libraries.inputs import F8, Inputs, LeftOut, Memory, Missing  # noqa: E402
 from libraries.oracle import Oracle, spread  # noqa: E402
 from libraries.sides import Alone, requests_of  # noqa: E402
 from libraries.table import WAYS, Way, chosen  # noqa: E402
@@ -41,9 +41,9 @@ LINES = {
 }
 
 
-def inputs_of(line, page_size=16, dtype=torch.bfloat16):
+def inputs_of(line, page_size=16, dtype=torch.bfloat16, kv_dtype=None):
     batch = parse_line(line, "file", page_size)
-    return Inputs(batch, Memory([batch], "cpu", dtype))
+    return Inputs(batch, Memory([batch], "cpu", dtype, kv_dtype=kv_dtype))
 
 
 @pytest.fixture()
@@ -103,7 +103,7 @@ def test_keys_values_and_layers_share_no_memory(monkeypatch):
     memory = Memory([batch], "cpu", torch.bfloat16)
     memory.max_layers = 12
     assert memory.layers_wanted(batch) == 3
-    memory.cache = memory._random(6 * inputs.cache_elements(batch))
+    memory.cache = memory._random(6 * inputs.cache_elements(batch), memory.kv_dtype)
     found = Inputs(batch, memory)
     begins = [x.data_ptr() for layer in found.layers for x in (layer.k_tokens, layer.v_tokens)]
     size = 2 * inputs.cache_elements(batch)
@@ -179,6 +179,15 @@ def test_other_types_have_bounds_of_their_own(dtype):
     found = inputs_of(LINES["window"], dtype=dtype)
     assert passes(found, WAYS["fused"].prepare(found)) and passes(found, torch_sdpa.best(found))
     assert not Oracle(found).passes((2e-3, 2e-3))
+
+
+@pytest.mark.parametrize("page_size", [16, 0])
+@pytest.mark.parametrize("way", chosen([], is_gpu=False, has_before=False, is_f8=True))
+def test_caches_of_e4m3_have_scales(way, page_size):
+    pytest.importorskip("podattn")
+    found = inputs_of(LINES["window"], page_size, torch.float16, F8)
+    assert passes(found, WAYS[way].prepare(found))
+    assert found.layers[0].k.float().isfinite().all() and found.layers[0].k.float().std() > 32
 
 
 @pytest.mark.parametrize("way", ["serial", "mixed", "mixed_unsplit", "mixed_split", "prefill", "decode"])
@@ -344,6 +353,15 @@ def compared(tmp_path, lines, *options, ways=None, monkeypatch=None):
         monkeypatch.setattr(compare, "chosen", lambda *_: dict(ways))
     compare.main([str(batch_file(tmp_path, *lines)), "--device", "cpu", "--out", str(out), *options])
     return out
+
+
+def test_the_door_makes_caches_of_e4m3(tmp_path):
+    pytest.importorskip("podattn")
+    rows = rows_of(compared(tmp_path, [LINES["small"]], "--kv-dtype", "f8e4m3"))
+    assert [row["way"] for row in rows] == ["fused", "serial", "prefill", "decode"]
+    assert {(row["dtype"], row["kv_dtype"]) for row in rows} == {("bf16", "f8e4m3")}
+    own = rows_of(compared(tmp_path, [LINES["small"]], "--only", "decode", "--overwrite"))
+    assert [(row["dtype"], row["kv_dtype"]) for row in own] == [("bf16", "bf16")]
 
 
 def test_the_door_writes_a_row_a_way(tmp_path):
