@@ -259,3 +259,24 @@ def test_metadata_is_copied_field_by_field(vllm: Path) -> None:
         assert "fields(metadata.__class__)" in source
     node = class_of(PLUGIN / "metadata_builder.py", "PodMetadata")
     assert [ast.unparse(decorator) for decorator in node.decorator_list] == ["dataclass"]
+
+
+def test_what_the_bench_calls(vllm: Path) -> None:
+    """`bench/engine` drives the engine by hand."""
+    bench = PLUGIN.parents[2] / "bench/engine/vllm_engine.py"
+    made = next(iter(calls(bench, "vllm.LLM")))
+    llm = methods(class_of(vllm / "entrypoints/llm.py", "LLM"))["__init__"]
+    known = fields(class_of(vllm / "engine/arg_utils.py", "EngineArgs")) | set(parameters(llm))
+    known |= {arg.arg for arg in llm.args.kwonlyargs}
+    assert {keyword.arg for keyword in made.keywords} <= known
+    params = next(iter(calls(bench, "vllm.SamplingParams")))
+    assert {keyword.arg for keyword in params.keywords} <= fields(
+        class_of(vllm / "sampling_params.py", "SamplingParams")
+    )
+    engine = methods(class_of(vllm / "v1/engine/llm_engine.py", "LLMEngine"))
+    assert {"add_request", "step", "has_unfinished_requests", "abort_request"} <= set(engine)
+    assert parameters(engine["add_request"])[:3] == ["request_id", "prompt", "params"]
+    scheduler = (vllm / "v1/core/sched/scheduler.py").read_text()
+    assert "token_budget = self.max_num_scheduled_tokens" in scheduler
+    assert "num_scheduled_tokens" in fields(class_of(vllm / "v1/core/sched/output.py", "SchedulerOutput"))
+    assert "self.engine_core = EngineCore(" in (vllm / "v1/engine/core_client.py").read_text()
