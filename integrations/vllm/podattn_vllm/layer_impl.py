@@ -131,7 +131,10 @@ class PodAttentionImpl(AttentionImpl):
             return
         if self._cache() is not kv_cache:
             self._bind(kv_cache)
-        kv_update.append(layer, key, value, self._k_cache, self._v_cache, slot_mapping, self.kv_cache_dtype)
+        k_cache, v_cache = self._k_cache, self._v_cache
+        if self._has_scales:  # vLLM's kernel goes by the name of the dtype
+            k_cache, v_cache = k_cache.view(kv_cache.dtype), v_cache.view(kv_cache.dtype)
+        kv_update.append(layer, key, value, k_cache, v_cache, slot_mapping, self.kv_cache_dtype)
 
     def _bind(self, kv_cache: torch.Tensor) -> None:
         """Views of the cache, until it is gone: they must not keep the memory of a cache that vLLM gave up."""

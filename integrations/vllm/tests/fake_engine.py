@@ -33,6 +33,7 @@ class Shape:
     head_dim: int = 16
     page_size: int = 16
     dtype: torch.dtype = torch.float16
+    kv_cache_dtype: str = "auto"
     heads_first: bool = False
     """Whether a page holds heads before tokens."""
 
@@ -64,6 +65,8 @@ def make_cache(shape: Shape, layout: str, num_pages: int) -> torch.Tensor:
     pages, tokens, heads, dim = num_pages, shape.page_size, shape.kv_heads, shape.head_dim
 
     def room(*extents: int) -> torch.Tensor:
+        if shape.kv_cache_dtype == "fp8":
+            return torch.full(extents, 0x7F, dtype=torch.uint8)
         return torch.full(extents, float("nan"), dtype=shape.dtype)
 
     if layout == "packed":
@@ -138,15 +141,15 @@ class FakeEngine:
                 shape.kv_heads,
                 None,
                 kind.window or None,
-                "auto",
+                shape.kv_cache_dtype,
                 kind.softcap or None,
                 "decoder",
                 None if kind.shares is None else f"layer.{kind.shares}",
                 **({"sinks": self.sinks[i]} if kind.has_sinks else {}),
             )
             impl.process_weights_after_loading(shape.dtype)
-            one = torch.ones(1)
-            self.layers.append(SimpleNamespace(impl=impl, kv_cache=torch.tensor([]), _k_scale=one, _v_scale=one))
+            scales = {"_k_scale": torch.tensor([0.5]), "_v_scale": torch.tensor([0.25])}
+            self.layers.append(SimpleNamespace(impl=impl, kv_cache=torch.tensor([]), **scales))
         self.names = [f"layer.{i}" for i in range(len(kinds))]
         self.config.compilation_config.static_forward_context.update(zip(self.names, self.layers))
         self.spec = SimpleNamespace(
@@ -165,6 +168,12 @@ class FakeEngine:
         """Of the layers' dtype, from the case's seed."""
         generator = torch.Generator().manual_seed(self.rng.randrange(1 << 31))
         return torch.randn(extents, generator=generator).to(self.shape.dtype)
+
+    def as_cached(self, tensor: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+        """What the cache keeps of it."""
+        if self.shape.kv_cache_dtype != "fp8":
+            return tensor
+        return ((tensor.float() / scale).to(torch.float8_e4m3fn).float() * scale).to(tensor.dtype)
 
     # ---- caches ----
 
@@ -272,8 +281,9 @@ class FakeEngine:
         for r, (request, count) in enumerate(counts):
             own = slice(starts[r], starts[r] + count)
             if kind.shares is None:
-                request.keys[i] = torch.cat([request.keys[i][: request.length], k[own]])
-                request.values[i] = torch.cat([request.values[i][: request.length], v[own]])
+                new_k, new_v = self.as_cached(k[own], layer._k_scale), self.as_cached(v[own], layer._v_scale)
+                request.keys[i] = torch.cat([request.keys[i][: request.length], new_k])
+                request.values[i] = torch.cat([request.values[i][: request.length], new_v])
             source = i if kind.shares is None else kind.shares
             is_causal = bool(common.causal[r]) if isinstance(common.causal, torch.Tensor) else bool(common.causal)
             keys, values = request.keys[source], request.values[source]

@@ -201,8 +201,12 @@ def reshape_and_cache_flash(
     page_size = key_cache.shape[1]
     tokens = torch.nonzero(slot_mapping >= 0)[:, 0]
     slots = slot_mapping[tokens]
-    key_cache[slots // page_size, slots % page_size] = key[tokens]
-    value_cache[slots // page_size, slots % page_size] = value[tokens]
+    for cache, new, scale in ((key_cache, key, k_scale), (value_cache, value, v_scale)):
+        rows = new[tokens]
+        if kv_cache_dtype == "fp8":
+            assert cache.dtype == torch.uint8
+            rows = (rows.float() / scale).to(torch.float8_e4m3fn).view(torch.uint8)
+        cache[slots // page_size, slots % page_size] = rows
 
 
 class Log:
