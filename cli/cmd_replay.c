@@ -24,6 +24,10 @@ typedef struct command_options {
     int32_t skips_too_long;
     const char *batches_path; /**< NULL: steps are computed */
     int64_t every;            /**< 0: not given */
+    const char *cache;
+    int32_t num_layers;
+    int64_t cache_page_bytes;
+    int32_t has_no_thread;
     int32_t is_json;
 } command_options;
 
@@ -41,6 +45,12 @@ static const cli_option replay_option_rows[] = {
      FIELD(kv_tokens), 1, INT32_MAX},
     {"--skip-too-long", NULL, "leave requests out that the cache cannot hold", option_set_switch, FIELD(skips_too_long),
      1, 0},
+    {"--cache", "KIND", "paged (default); virtual: contiguous, pages mapped as it grows; mega: all layers on one page",
+     option_set_text, FIELD(cache), 0, 0},
+    {"--layers", "N", "layers of the KV cache; one is computed (1)", option_set_int32, FIELD(num_layers), 1, 1024},
+    {"--cache-page", "BYTES", "of a physical page of a virtual cache (2097152)", option_set_int64,
+     FIELD(cache_page_bytes), 1, INT64_C(1) << 40},
+    {"--no-cache-thread", NULL, "map pages only when a step needs them", option_set_switch, FIELD(has_no_thread), 1, 0},
     {"--device", "NAME", "auto (default), cpu, cpu:N with N threads, or cuda:N", option_set_text, FIELD(device), 0, 0},
     {"--check", "K", "compare each K-th step and the last with the oracle", option_set_int32, FIELD(check_every), 1,
      INT32_MAX},
@@ -100,8 +110,8 @@ static cli_exit compute_step(replay_state *state, int is_last, cli_error *error)
     CLI_TRY(replay_compute(&state->replay, &report->steps[report->num_steps], error));
     report->num_steps++;
     int32_t check_every = state->options->check_every;
-    if (check_every > 0 && (is_last || report->num_steps % check_every == 0)) return check_step(state, error);
-    return CLI_OK;
+    if (check_every > 0 && (is_last || report->num_steps % check_every == 0)) CLI_TRY(check_step(state, error));
+    return replay_end(&state->replay, &report->steps[report->num_steps - 1], error);
 }
 
 static cli_exit compute_steps(replay_state *state, cli_error *error) {
@@ -131,12 +141,35 @@ static cli_exit replay_trace(replay_state *state, const replay_options *options,
     report->num_skipped = state->replay.num_skipped;
     report->config = state->replay.config;
     report->cache_bytes = state->replay.cache_bytes;
+    report->cache = options->cache;
+    report->num_layers = options->num_layers;
+    report->stats = pod_virtual_stats_init();
+    pod_virtual_cache *cache = state->replay.virtual_memory.cache;
+    if (cache != NULL && pod_virtual_cache_get_stats(cache, &report->stats) != POD_OK) return cli_fail_library(error);
+    report->virtual_info = state->replay.virtual_memory.info;
     report->num_finished = state->replay.scheduler.num_finished;
     report->tolerance = pod__errors_allowed(report->spec->dtype);
     report->passes = pod__errors_within(report->errors, report->tolerance);
     CLI_TRY(state->options->is_json ? replay_report_json(report, stdout, error)
                                     : replay_report_text(report, stdout, error));
     return report->passes ? CLI_OK : CLI_CHECK_FAILED;
+}
+
+static cli_exit choose_cache(const command_options *options, replay_cache *cache, cli_error *error) {
+    static const char *const names[] = {"paged", "virtual", "mega"};
+    for (int kind = REPLAY_PAGED; kind <= REPLAY_MEGA; kind++) {
+        if (strcmp(options->cache, names[kind]) == 0) *cache = (replay_cache)kind;
+    }
+    if (strcmp(options->cache, names[*cache]) != 0) {
+        return cli_fail(error, "--cache \"%.32s\" is not paged, virtual or mega", options->cache);
+    }
+    if (*cache != REPLAY_PAGED && options->batches_path != NULL)
+        return cli_fail(error, "--cache %s: --write-batches computes nothing", options->cache);
+    if (*cache == REPLAY_PAGED && options->cache_page_bytes > 0)
+        return cli_fail(error, "--cache-page needs --cache virtual or mega");
+    if (*cache == REPLAY_PAGED && options->has_no_thread)
+        return cli_fail(error, "--no-cache-thread needs --cache virtual or mega");
+    return CLI_OK;
 }
 
 static replay_options choose_options(const replay_state *state) {
@@ -147,6 +180,9 @@ static replay_options choose_options(const replay_state *state) {
                             .max_batch = options->max_batch,
                             .kv_tokens = options->kv_tokens,
                             .skips_too_long = options->skips_too_long,
+                            .num_layers = options->num_layers,
+                            .page_bytes = options->cache_page_bytes,
+                            .has_no_thread = options->has_no_thread,
                             .has_check = options->check_every > 0};
 }
 
@@ -182,9 +218,10 @@ static cli_exit replay_with_options(const command_options *options, const char *
     state.report.trace = &state.trace;
     state.report.trace_name = path != NULL ? path : options->synthetic;
     if (options->every > 0 && options->batches_path == NULL) return cli_fail(error, "--every needs --write-batches");
+    replay_options chosen = choose_options(&state);
+    CLI_TRY(choose_cache(options, &chosen.cache, error));
     cli_exit code = load_trace(options, path, spec->seed, &state.trace, error);
     if (code == CLI_OK) {
-        const replay_options chosen = choose_options(&state);
         code = options->batches_path != NULL ? write_batches(&state, &chosen, error)
                                              : replay_on_device(&state, &chosen, error);
     }
@@ -195,7 +232,12 @@ static cli_exit replay_with_options(const command_options *options, const char *
 cli_exit cmd_replay(int argc, char **argv, cli_error *error) {
     batch_spec spec = batch_spec_default();
     spec.page_size = 16;
-    command_options options = {.device = "auto", .num_requests = 64, .chunk_tokens = 512, .max_steps = NUMBER_MAX};
+    command_options options = {.device = "auto",
+                               .num_requests = 64,
+                               .chunk_tokens = 512,
+                               .max_steps = NUMBER_MAX,
+                               .cache = "paged",
+                               .num_layers = 1};
     const option_group groups[] = {
         {"replay", replay_option_rows, OPTION_COUNT(replay_option_rows), &options},
         batch_args_shape(&spec),

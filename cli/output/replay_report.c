@@ -15,11 +15,23 @@ typedef struct step_times {
     double total_us, p50_us, p99_us;
 } step_times;
 
+/** Bytes of the KV cache over all steps. */
+typedef struct step_bytes {
+    double mean, most;
+} step_bytes;
+
+typedef struct memory_sums {
+    step_bytes physical, used, waste;
+    double fragmentation; /**< the share of the pages that requests need, which no token has */
+    double mean_cache_us, p99_cache_us;
+} memory_sums;
+
 typedef struct replay_sums {
     int64_t prefill_tokens, decode_tokens, num_hybrid_steps;
     double mean_plan_us;
     step_times fused, serial, streams;
     double hybrid_speed_up; /**< serial / fused over the hybrid steps, 0 if there is none */
+    memory_sums memory;
 } replay_sums;
 
 static double fused_us(const replay_step *step) {
@@ -49,6 +61,26 @@ static step_times sum_times(const replay_report *report, double (*time_us)(const
     return times;
 }
 
+static void add_bytes(step_bytes *sum, double bytes, int64_t num_steps) {
+    sum->mean += bytes / (double)num_steps;
+    if (bytes > sum->most) sum->most = bytes;
+}
+
+static memory_sums sum_memory(const replay_report *report, double *scratch) {
+    memory_sums sums = {.fragmentation = 0};
+    for (int64_t s = 0; s < report->num_steps; s++) {
+        const step_memory *memory = &report->steps[s].memory;
+        add_bytes(&sums.physical, memory->physical_bytes, report->num_steps);
+        add_bytes(&sums.used, memory->used_bytes, report->num_steps);
+        add_bytes(&sums.waste, memory->waste_bytes, report->num_steps);
+        scratch[s] = memory->cache_us;
+        sums.mean_cache_us += memory->cache_us / (double)report->num_steps;
+    }
+    if (sums.used.mean > 0) sums.fragmentation = sums.waste.mean / (sums.used.mean + sums.waste.mean);
+    sums.p99_cache_us = quantile(scratch, (size_t)report->num_steps, 0.99);
+    return sums;
+}
+
 static cli_exit sum_steps(const replay_report *report, replay_sums *sums, cli_error *error) {
     *sums = (replay_sums){.prefill_tokens = 0};
     double *scratch = malloc(((size_t)report->num_steps + 1) * sizeof *scratch);
@@ -56,6 +88,7 @@ static cli_exit sum_steps(const replay_report *report, replay_sums *sums, cli_er
     sums->fused = sum_times(report, fused_us, scratch);
     sums->serial = sum_times(report, serial_us, scratch);
     sums->streams = sum_times(report, streams_us, scratch);
+    sums->memory = sum_memory(report, scratch);
     free(scratch);
     double hybrid_fused_us = 0, hybrid_serial_us = 0;
     for (int64_t s = 0; s < report->num_steps; s++) {
@@ -74,6 +107,44 @@ static cli_exit sum_steps(const replay_report *report, replay_sums *sums, cli_er
 
 /* ---- text ---- */
 
+static void print_cache(const replay_report *report, FILE *file) {
+    const scheduler_config *config = &report->config;
+    if (report->cache == REPLAY_PAGED) {
+        fprintf(file, "KV cache  %s pages x %d tokens, %s", format_count(config->num_pages).text, config->page_size,
+                format_bytes(report->cache_bytes).text);
+    } else {
+        fprintf(file, "KV cache  virtual, %s, physical pages of %s, at most %s",
+                report->cache == REPLAY_MEGA ? "all layers together" : "a tensor per layer",
+                format_bytes((double)report->virtual_info.page_bytes).text, format_bytes(report->cache_bytes).text);
+    }
+    if (report->num_layers == 1)
+        fputs(" for one layer\n\n", file);
+    else
+        fprintf(file, " for %d layers\n\n", report->num_layers);
+}
+
+static void print_bytes(const char *name, const step_bytes *bytes, FILE *file) {
+    fprintf(file, "  %-17s  %s on average, %s at most\n", name, format_bytes(bytes->mean).text,
+            format_bytes(bytes->most).text);
+}
+
+static void print_memory(const replay_report *report, const memory_sums *sums, FILE *file) {
+    fputc('\n', file);
+    print_bytes("memory taken", &sums->physical, file);
+    print_bytes("of it used", &sums->used, file);
+    print_bytes("wasted in pages", &sums->waste, file);
+    fprintf(file, "  fragmentation      %.1f %%\n", 100 * sums->fragmentation);
+    if (report->cache == REPLAY_PAGED) return;
+    const pod_virtual_stats *stats = &report->stats;
+    fprintf(file, "  physical pages     taken %s, mapped %s, unmapped %s; rows found mapped %s\n",
+            format_count(stats->num_creates).text, format_count(stats->num_maps).text,
+            format_count(stats->num_unmaps).text, format_count(stats->num_reused_rows).text);
+    fprintf(file, "  virtual cache      %s per step, p99 %s; the driver %s\n", format_time(sums->mean_cache_us).text,
+            format_time(sums->p99_cache_us).text, format_time(stats->driver_us).text);
+    fprintf(file, "  waited             in %s of %s steps\n", format_count(stats->num_waits).text,
+            format_count(report->num_steps).text);
+}
+
 static void print_setting(const replay_report *report, FILE *file) {
     const scheduler_config *config = &report->config;
     fprintf(file, "trace     %s (%s): requests %s", report->trace_name, trace_format_name(report->trace->format),
@@ -87,8 +158,7 @@ static void print_setting(const replay_report *report, FILE *file) {
     device_report_text(&report->device, report->device.kernel, file);
     fprintf(file, "\nschedule  chunks of %s tokens, at most %s requests at once\n",
             format_count(config->chunk_tokens).text, format_count(config->max_batch).text);
-    fprintf(file, "KV cache  %s pages x %d tokens, %s for one layer\n\n", format_count(config->num_pages).text,
-            config->page_size, format_bytes(report->cache_bytes).text);
+    print_cache(report, file);
 }
 
 static void print_counts(const replay_report *report, const replay_sums *sums, FILE *file) {
@@ -127,6 +197,7 @@ cli_exit replay_report_text(const replay_report *report, FILE *file, cli_error *
     print_setting(report, file);
     print_counts(report, &sums, file);
     print_times(report, &sums, file);
+    print_memory(report, &sums.memory, file);
     if (report->num_checked_steps == 0) return CLI_OK;
     fprintf(file, "\nchecked steps %s, worst: ", format_count(report->num_checked_steps).text);
     check_print(report->errors, report->tolerance, file);
@@ -156,6 +227,39 @@ static void write_setting(const replay_report *report, json_writer *json) {
     json_end_object(json);
 }
 
+static void write_bytes(const char *key, const step_bytes *bytes, json_writer *json) {
+    json_begin_row(json, key);
+    json_number(json, "mean_bytes", bytes->mean);
+    json_number(json, "most_bytes", bytes->most);
+    json_end_object(json);
+}
+
+static void write_memory(const replay_report *report, const memory_sums *sums, json_writer *json) {
+    static const char *const names[] = {"paged", "virtual", "mega"};
+    const pod_virtual_stats *stats = &report->stats;
+    json_begin_object(json, "cache");
+    json_text(json, "kind", names[report->cache]);
+    json_int(json, "num_layers", report->num_layers);
+    write_bytes("physical", &sums->physical, json);
+    write_bytes("used", &sums->used, json);
+    write_bytes("waste", &sums->waste, json);
+    json_number(json, "fragmentation", sums->fragmentation);
+    if (report->cache != REPLAY_PAGED) {
+        json_int(json, "physical_page_bytes", report->virtual_info.page_bytes);
+        json_int(json, "num_tensors", report->virtual_info.num_tensors);
+        json_int(json, "num_creates", stats->num_creates);
+        json_int(json, "num_maps", stats->num_maps);
+        json_int(json, "num_unmaps", stats->num_unmaps);
+        json_int(json, "num_reused_rows", stats->num_reused_rows);
+        json_int(json, "num_waits", stats->num_waits);
+        json_number(json, "mean_us", sums->mean_cache_us);
+        json_number(json, "p99_us", sums->p99_cache_us);
+        json_number(json, "driver_us", stats->driver_us);
+        json_number(json, "longest_wait_us", stats->longest_wait_us);
+    }
+    json_end_object(json);
+}
+
 static void write_times(const char *key, const step_times *times, int64_t num_steps, json_writer *json) {
     json_begin_row(json, key);
     json_number(json, "total_us", times->total_us);
@@ -181,6 +285,10 @@ static void write_steps(const replay_report *report, json_writer *json) {
             json_number(json, "serial_us", step->serial_us);
             json_number(json, "streams_us", step->streams_us);
         }
+        json_number(json, "physical_bytes", step->memory.physical_bytes);
+        json_number(json, "used_bytes", step->memory.used_bytes);
+        json_number(json, "waste_bytes", step->memory.waste_bytes);
+        if (report->cache != REPLAY_PAGED) json_number(json, "cache_us", step->memory.cache_us);
         json_end_object(json);
     }
     json_end_array(json);
@@ -216,6 +324,7 @@ cli_exit replay_report_json(const replay_report *report, FILE *file, cli_error *
     if (report->has_streams) write_times("streams", &sums.streams, report->num_steps, &json);
     json_number(&json, "serial_to_fused", sums.serial.total_us / sums.fused.total_us);
     json_number(&json, "mean_plan_us", sums.mean_plan_us);
+    write_memory(report, &sums.memory, &json);
     write_check(report, &json);
     write_steps(report, &json);
     json_end(&json);

@@ -13,7 +13,11 @@ typedef struct replay_report {
     pod_device_info device;
     int has_streams; /**< on a GPU */
     scheduler_config config;
-    double cache_bytes;
+    double cache_bytes; /**< of all layers: the pool, or the limit of a virtual cache */
+    replay_cache cache;
+    int32_t num_layers;
+    pod_virtual_stats stats;       /**< of a virtual cache, at the end */
+    pod_virtual_info virtual_info; /**< of one */
     int64_t num_steps, capacity;
     replay_step *steps;
     int32_t num_finished;

@@ -65,16 +65,12 @@ void scheduler_free(scheduler *scheduler) {
 
 /* ---- one step ---- */
 
-static int is_finished(const running_request *running) {
-    return running->kv_len == running->final_tokens;
-}
-
 /** Gives back what the requests that the last step finished had. */
 static void retire(scheduler *scheduler) {
     int32_t kept = 0;
     for (int32_t i = 0; i < scheduler->num_running; i++) {
         running_request *running = &scheduler->running[i];
-        if (!is_finished(running)) {
+        if (!scheduler_is_finished(running)) {
             scheduler->running[kept++] = *running;
             continue;
         }
@@ -152,7 +148,7 @@ static void fill_batch(scheduler *scheduler, int32_t num_requests) {
             scheduler->prefill_tokens += running->q_len;
         }
         running->kv_len += running->q_len;
-        scheduler->num_finished += is_finished(running);
+        scheduler->num_finished += scheduler_is_finished(running);
         scheduler->q_start[r + 1] = scheduler->q_start[r] + running->q_len;
         scheduler->kv_len[r] = running->kv_len;
         memcpy(scheduler->page_table + (int64_t)r * scheduler->max_pages, running->pages,

@@ -54,6 +54,11 @@ static inline int32_t scheduler_tokens(const trace_request *request) {
     return request->prefill_tokens + request->decode_tokens;
 }
 
+/** Whether it ends with the current step. */
+static inline int scheduler_is_finished(const running_request *running) {
+    return running->kv_len == running->final_tokens;
+}
+
 /** Bytes that scheduler_make() takes. */
 double scheduler_bytes(const scheduler_config *config, int32_t max_tokens);
 

@@ -71,7 +71,8 @@ static pod_status fail_no_memory(pod_virtual_cache *cache, int32_t i, int32_t kv
     return pod__fail(POD_E_NO_MEMORY,
                      "kv_len[%d] = %d needs %lld bytes more: of max_bytes = %lld open requests have %lld, closed ones "
                      "that steps after %lld may read %lld",
-                     i, kv_len, (long long)(missing_rows * cache->info.row_bytes), (long long)cache->config.max_bytes,
+                     i, kv_len, (long long)missing_rows * (long long)cache->info.row_bytes,
+                     (long long)cache->config.max_bytes,
                      (long long)(stats.used_bytes + stats.waste_bytes + stats.ahead_bytes),
                      (long long)cache->finished_step, (long long)stats.idle_bytes);
 }

@@ -46,7 +46,7 @@ TIMEOUT_S = 300
 
 MEASURED_KEYS = (
     r"plan_us|build_us|median_us|total_us|mean_us|p50_us|p99_us|mean_plan_us|fused_us|prefill_us|decode_us|tflops|"
-    r"kv_gb_per_s|fused_to_longer_side|serial_to_fused|host_memory_bytes"
+    r"kv_gb_per_s|fused_to_longer_side|serial_to_fused|host_memory_bytes|cache_us|driver_us|longest_wait_us"
 )
 
 

@@ -143,16 +143,17 @@ static int check_stats(server *s) {
 
 /** `*p99_us` of the time that the steps spend in the cache's calls. */
 static int serve(server *s, int64_t first, int64_t num_steps, int64_t step_ns, double *p99_us) {
-    double *times_us = malloc((size_t)num_steps * sizeof *times_us);
+    double *times_us = calloc((size_t)num_steps, sizeof *times_us);
     PROPERTY(times_us != NULL, "no memory");
-    for (int64_t n = 0; n < num_steps; n++) {
-        if (step(s, first + n, &times_us[n]) != 0 || (n % 64 == 0 && check_stats(s) != 0)) return 1;
+    int failed = 0;
+    for (int64_t n = 0; n < num_steps && !failed; n++) {
+        failed = step(s, first + n, &times_us[n]) || (n % 64 == 0 && check_stats(s));
         if (step_ns > 0) nanosleep(&(struct timespec){.tv_nsec = step_ns}, NULL);
     }
     qsort(times_us, (size_t)num_steps, sizeof *times_us, by_value);
     *p99_us = times_us[num_steps * 99 / 100];
     free(times_us);
-    return 0;
+    return failed;
 }
 
 static int end_all(server *s, int64_t step) {
