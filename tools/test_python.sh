@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Lints the Python packages, builds their wheels and tests them as installed: podattn alone with NumPy, then with PyTorch,
-# and what serves engines: the plug-in of vLLM, and podattn-transformers in transformers. Leaves the wheels in
-# build/python/dist.
+# and what serves engines: the plug-ins of vLLM and SGLang, and podattn-transformers in transformers. Leaves the wheels
+# in build/python/dist.
 #
 #   tools/test_python.sh [CMAKE_VARIABLE=VALUE...]      as in PODATTN_CUDA=OFF, which builds in seconds
 #
@@ -44,10 +44,12 @@ pip -q install --no-deps --target "$OUT/site" "$wheel"
 export PYTHONPATH=$OUT/site
 python -c 'import sys, podattn; sys.exit(not podattn.__file__.startswith(sys.argv[1]))' "$OUT/site"
 python -m pytest -q -p no:cacheprovider python/tests tests/bench/test_compare.py
-echo "plug-in of vLLM:"
-pip -q wheel --no-deps --no-build-isolation --wheel-dir "$OUT/dist" integrations/vllm
-pip -q install --no-deps --target "$OUT/site" "$OUT"/dist/podattn_vllm-*.whl
-python -m pytest -q -p no:cacheprovider integrations/vllm/tests
+for engine in vllm sglang; do
+    echo "plug-in of $engine:"
+    pip -q wheel --no-deps --no-build-isolation --wheel-dir "$OUT/dist" "integrations/$engine"
+    pip -q install --no-deps --target "$OUT/site" "$OUT"/dist/podattn_"$engine"-*.whl
+    python -m pytest -q -p no:cacheprovider "integrations/$engine/tests"
+done
 echo "transformers:"
 pip -q wheel --no-deps --no-build-isolation --wheel-dir "$OUT/dist" integrations/transformers
 pip -q install --no-deps --target "$OUT/site" "$OUT"/dist/podattn_transformers-*.whl

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An engine's paged cache in the two forms that engines have, with as much of them as podattn uses, and what attention
-has to give, in double precision. Written from the definitions: a window keeps position p in slot p % window.
+"""An engine's paged cache in the two forms that engines have, with as much of them as podattn uses. Written from the
+definition: a window keeps position p in slot p % window.
 """
 
 from __future__ import annotations
@@ -121,27 +121,3 @@ def layer_slots(cache: Any, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
         return cache.layer_to_allocator[layer]._kv_token_views[layer]
     place = cache.layer_index_to_group_indices[layer][1]
     return cache.key_cache[place], cache.value_cache[place]
-
-
-def reference(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, window: int, scale: float, softcap: float | None, sinks: Any
-) -> torch.Tensor:
-    """Of one request: q `[new, q_heads, dim]` at the end of k and v `[kv_len, kv_heads, dim]`."""
-    q, k, v = q.double(), k.double(), v.double()
-    group = q.shape[1] // k.shape[1]
-    k, v = k.repeat_interleave(group, 1), v.repeat_interleave(group, 1)
-    scores = torch.einsum("qhd,khd->hqk", q, k) * scale
-    if softcap:
-        scores = softcap * torch.tanh(scores / softcap)
-    key = torch.arange(k.shape[0])
-    query = torch.arange(k.shape[0] - q.shape[0], k.shape[0])[:, None]
-    hidden = key > query
-    if window:
-        hidden = hidden | (key <= query - window)
-    scores = scores.masked_fill(hidden, -torch.inf)
-    if sinks is not None:
-        column = sinks.double()[:, None, None].expand(-1, q.shape[0], 1)
-        weights = torch.cat([scores, column], -1).softmax(-1)[..., :-1]
-    else:
-        weights = scores.softmax(-1)
-    return torch.einsum("hqk,khd->qhd", weights, v)

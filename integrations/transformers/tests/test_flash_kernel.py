@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from fake_paged_cache import reference
+from attention_reference import reference
 
 import podattn
 from podattn_transformers import flash_kernel

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 import torch
-from fake_paged_cache import layer_slots, make_cache, reference
+from attention_reference import reference
+from fake_paged_cache import layer_slots, make_cache
 
 import podattn
 from podattn_transformers import attention_function, stats_of
