@@ -49,7 +49,8 @@ def draw(replays: list[dict[str, Any]], path: Path) -> Path:
     comments = {
         "device": first["device"]["name"],
         "command": f"replay {first['trace']['name']}, {first['trace']['num_requests']} requests, "
-        f"{shape['kv_heads']} KV heads, head_dim {shape['head_dim']}, {shape['kv_dtype']}, {cache['num_layers']} layers",
+        f"{shape['kv_heads']} KV heads, head_dim {shape['head_dim']}, {shape['kv_dtype']}, "
+        f"{cache['num_layers']} layers",
     }
     results = Results(name="kv_memory", columns=[], rows=[], comments=comments)
     how_to_read = "Memory taken from the system after each step. Grey: keys and values."

@@ -34,6 +34,7 @@ from ._merge import merge
 from ._plan import Plan
 from ._pod_form import fused_attention_with_kvcache
 from ._torch import find as _find_torch
+from ._virtual import VirtualCache, VirtualStats, VirtualTensor
 
 __version__ = _version()
 __all__ = [
@@ -50,6 +51,9 @@ __all__ = [
     "Scratch",
     "StateError",
     "UnsupportedError",
+    "VirtualCache",
+    "VirtualStats",
+    "VirtualTensor",
     "WorkItem",
     "WorkspaceBytes",
     "WorkspaceError",

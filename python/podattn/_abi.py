@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import ctypes
-from ctypes import CFUNCTYPE, POINTER, c_char, c_char_p, c_float, c_int, c_int32, c_int64, c_size_t, c_void_p
+from ctypes import CFUNCTYPE, POINTER, c_char, c_char_p, c_double, c_float, c_int, c_int32, c_int64, c_size_t, c_void_p
 from typing import Any
 
 MEMORY_HOST, MEMORY_DEVICE = 0, 1
@@ -160,6 +160,39 @@ class WorkItem(ctypes.Structure):
     )[1:]
 
 
+class VirtualConfig(Struct):
+    """pod_virtual_config."""
+
+    _fields_ = _fields(
+        (c_int32, "num_layers kv_heads head_dim kv_dtype max_requests max_kv_len layout has_no_thread"),
+        (c_int64, "page_bytes max_bytes"),
+    )
+
+
+class VirtualInfo(Struct):
+    """pod_virtual_info."""
+
+    _fields_ = _fields(
+        (c_int32, "page_size num_pages num_tensors"),
+        (c_int64, "token_bytes granularity_bytes page_bytes row_bytes request_bytes reserved_bytes"),
+        (c_void_p, "base"),
+    )
+
+
+class VirtualStats(Struct):
+    """pod_virtual_stats."""
+
+    _fields_ = _fields(
+        (
+            c_int64,
+            "physical_bytes peak_bytes used_bytes waste_bytes ahead_bytes idle_bytes spare_bytes shared_bytes",
+        ),
+        (c_int32, "num_open"),
+        (c_int64, "num_creates num_releases num_maps num_unmaps num_reused_rows num_steps num_waits"),
+        (c_double, "driver_us wait_us longest_wait_us"),
+    )
+
+
 VISIT = CFUNCTYPE(c_int, c_void_p, POINTER(WorkItem))
 
 # name -> (result, arguments)
@@ -178,4 +211,16 @@ FUNCTIONS: dict[str, tuple[object, list[object]]] = {
     "pod_plan_get_info": (c_int32, [c_void_p, c_int32, POINTER(PlanInfo)]),
     "pod_plan_check": (c_int32, [c_void_p, c_void_p]),
     "pod_plan_visit": (c_int32, [c_void_p, c_int32, VISIT, c_void_p]),
+    "pod_virtual_cache_create": (c_int32, [c_void_p, POINTER(VirtualConfig), POINTER(c_void_p)]),
+    "pod_virtual_cache_destroy": (None, [c_void_p]),
+    "pod_virtual_cache_get_info": (c_int32, [c_void_p, POINTER(VirtualInfo)]),
+    "pod_virtual_cache_get_layer": (c_int32, [c_void_p, c_int32, POINTER(Cache)]),
+    "pod_virtual_cache_open": (c_int32, [c_void_p, POINTER(c_int64)]),
+    "pod_virtual_cache_fork": (c_int32, [c_void_p, c_int64, c_int32, c_void_p, POINTER(c_int64)]),
+    "pod_virtual_cache_close": (c_int32, [c_void_p, c_int64]),
+    "pod_virtual_cache_expect": (c_int32, [c_void_p, c_int32, c_void_p, c_void_p]),
+    "pod_virtual_cache_ensure": (c_int32, [c_void_p, c_int64, c_int32, c_void_p, c_void_p]),
+    "pod_virtual_cache_finished": (c_int32, [c_void_p, c_int64]),
+    "pod_virtual_cache_trim": (c_int32, [c_void_p, c_int64, POINTER(c_int64)]),
+    "pod_virtual_cache_get_stats": (c_int32, [c_void_p, POINTER(VirtualStats)]),
 }

@@ -12,7 +12,7 @@ from ._errors import ArgumentError
 CPU, CUDA, CUDA_HOST, CUDA_MANAGED = 1, 2, 3, 13
 _LEGACY_DEFAULT_STREAM = 1
 # (code, bits) -> name
-_DTYPES = {
+DTYPES = {
     (0, 8): "int8",
     (0, 16): "int16",
     (0, 32): "int32",
@@ -29,7 +29,9 @@ _DTYPES = {
 }
 
 
-class _DLTensor(ctypes.Structure):
+class DLTensor(ctypes.Structure):
+    """DLPack's description of a tensor."""
+
     _fields_ = (
         ("data", c_void_p),
         ("device_type", c_int32),
@@ -74,11 +76,11 @@ def read(array: Any, field: str, stream: int) -> tuple[int, tuple[int, ...], tup
     """
     device = device_of(array, field)
     capsule = array.__dlpack__() if device == "cpu" else array.__dlpack__(stream=stream or _LEGACY_DEFAULT_STREAM)
-    tensor = _DLTensor.from_address(_capsule_pointer(capsule, b"dltensor"))
+    tensor = DLTensor.from_address(_capsule_pointer(capsule, b"dltensor"))
     shape = tuple(tensor.shape[: tensor.ndim])
     strides = tuple(tensor.strides[: tensor.ndim]) if tensor.strides else packed_strides(shape)
     if tensor.dtype_lanes != 1:
         raise ArgumentError(f"{field} holds vectors of {tensor.dtype_lanes} elements; single ones are needed")
     kind = (tensor.dtype_code, tensor.dtype_bits)
-    dtype = _DTYPES.get(kind, f"DLPack type {kind[0]} of {kind[1]} bits")
+    dtype = DTYPES.get(kind, f"DLPack type {kind[0]} of {kind[1]} bits")
     return (tensor.data or 0) + tensor.byte_offset, shape, strides, dtype, device, capsule

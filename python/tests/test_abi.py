@@ -26,6 +26,9 @@ STRUCTS = {
     "pod_parts": _abi.Parts,
     "pod_plan_info": _abi.PlanInfo,
     "pod_work_item": _abi.WorkItem,
+    "pod_virtual_config": _abi.VirtualConfig,
+    "pod_virtual_info": _abi.VirtualInfo,
+    "pod_virtual_stats": _abi.VirtualStats,
 }
 
 
