@@ -41,7 +41,7 @@ licences() { # in the first lines of every source
 
 pins() { # what is asked for is what is pinned; tools/pin.sh makes it so
     local list line missing=0
-    for list in python bench tools; do
+    for list in python bench tools integrations/transformers; do
         while read -r line; do
             grep -qiF -- "${line%%;*}" <(tr _ - <"$list/requirements.txt") && continue
             echo "$list/requirements.txt does not have $line; run tools/pin.sh"

@@ -150,9 +150,9 @@ class PodattnBackend(AttentionBackend):
             pool, mask = self._windowed, 0
         if pool.current is None:
             raise podattn.StateError("podattn in SGLang: attention before init_forward_metadata")
-        queries = q.view(-1, layer.tp_q_head_num, layer.qk_head_dim)
+        queries = q.reshape(-1, layer.tp_q_head_num, layer.qk_head_dim)
         # Later layers compute with padded tokens too: rows that no request has must be numbers.
-        out = torch.zeros_like(queries)
+        out = torch.zeros(queries.shape, dtype=q.dtype, device=q.device)
         pool.current.attention(
             queries,
             self.token_to_kv_pool.get_key_buffer(layer.layer_id),

@@ -144,6 +144,8 @@ class Run:
 
         q, k, v = randn(q_heads), randn(kv_heads), randn(kv_heads)
         k_rows, v_rows = k.view(num_tokens, kv_heads, -1), v.view(num_tokens, kv_heads, -1)
+        # As a slice of one projection of queries, keys and values.
+        q = torch.cat([q, k, v], 1)[:, : q.shape[1]]
         out = self.backend.forward(q, k_rows, v_rows, layer, batch, sinks=self.sinks)
         assert out.shape == (num_tokens, q_heads * self.head_dim)
         assert out.isfinite().all()
@@ -154,7 +156,7 @@ class Run:
                 own = rows[begin : begin + new]
                 stored[request, index] = own if past is None else torch.cat([past, own])
             wanted = reference(
-                q[begin : begin + new].view(new, q_heads, -1),
+                q[begin : begin + new].reshape(new, q_heads, -1),
                 self.keys[request, index],
                 self.values[request, index],
                 0 if window is None else window + 1,

@@ -54,8 +54,8 @@ def decode_slots(group: Group, cu_q: torch.Tensor, kv_len: torch.Tensor, table: 
     """Where the new key of each request goes, in a batch of one token each; padding goes to the trash."""
     last = (kv_len.long() - 1).clamp_(min=0)
     page = table.gather(1, (last // group.page_size)[:, None])[:, 0].long()
-    is_padding = cu_q[1:] == cu_q[:-1]
-    return torch.where(is_padding, group.trash_slot, page * group.page_size + last % group.page_size)
+    slots = page * group.page_size + last % group.page_size
+    return slots.masked_fill_(cu_q[1:] == cu_q[:-1], group.trash_slot)
 
 
 def rows_of(parts: Sequence[tuple[int, int]], device: torch.device) -> slice | torch.Tensor:
