@@ -6,8 +6,9 @@ enum { DECODE_KEYS = 4, DECODE_ROWS = LANES / DECODE_KEYS };
 
 /** Rows [first, end) of the tile, its keys or its values, widened to float into `to`; they are there afterwards. What
  * takes long to widen is widened once for all blocks of rows. Meanwhile the rows `ahead` (or NULL) are on their way. */
-static inline void widen_rows(const cpu_job *job, int32_t first, int32_t end, const char **rows,
-                              const char *const *ahead, pod_dtype kv_dtype, float *to) {
+static inline __attribute__((always_inline)) void widen_rows(const cpu_job *job, int32_t first, int32_t end,
+                                                             const char **rows, const char *const *ahead,
+                                                             pod_dtype kv_dtype, float *to) {
     int64_t element_bytes = (int64_t)pod_dtype_size(kv_dtype);
     for (int32_t key = first; key < end; key++) {
         if (ahead != NULL) prefetch_row(ahead[key], job->head_dim * element_bytes);
@@ -28,8 +29,9 @@ static inline void widen_keys(const cpu_job *job, cpu_tile *tile, pod_dtype kv_d
 }
 
 /** scratch->scores = factor * query * keys. Meanwhile the values are on their way, if they are `awaited`. */
-static inline void decode_scores(const cpu_job *job, const cpu_item *item, const cpu_tile *tile, float factor,
-                                 int awaited, pod_dtype kv_dtype, int pairs, cpu_scratch *scratch) {
+static inline __attribute__((always_inline)) void decode_scores(const cpu_job *job, const cpu_item *item,
+                                                                const cpu_tile *tile, float factor, int awaited,
+                                                                pod_dtype kv_dtype, int pairs, cpu_scratch *scratch) {
     int32_t num_words = pairs ? job->head_dim / 2 : job->head_dim;
     int64_t word_bytes = (pairs ? 2 : 1) * (int64_t)pod_dtype_size(kv_dtype), row_bytes = num_words * word_bytes;
     for (int32_t key = tile->first / DECODE_KEYS * DECODE_KEYS; key < tile->end; key += DECODE_KEYS) {
@@ -101,8 +103,9 @@ static inline __attribute__((always_inline)) void decode_accumulate_block(const 
     }
 }
 
-static inline void decode_accumulate(const cpu_job *job, const cpu_item *item, const cpu_tile *tile,
-                                     const cpu_tile *next, pod_dtype kv_dtype, cpu_scratch *scratch) {
+static inline __attribute__((always_inline)) void decode_accumulate(const cpu_job *job, const cpu_item *item,
+                                                                    const cpu_tile *tile, const cpu_tile *next,
+                                                                    pod_dtype kv_dtype, cpu_scratch *scratch) {
     for (int32_t row = 0; row < item->num_rows; row += DECODE_ROWS) {
         for (int32_t dim = 0; dim < job->head_dim;) {
             if (dim + (MMA_VECS - 1) * LANES < job->head_dim) {
