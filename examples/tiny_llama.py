@@ -3,9 +3,9 @@
 """Decodes a tiny Llama with random weights in hybrid batches, and checks every token against PyTorch's attention.
 
 Requests arrive one after another. A step holds the next token of every running request and a chunk of one prompt,
-whose keys and values go to pages of a shared cache; podattn computes the step's attention in one call per layer,
-planned once. Afterwards each request's text goes through the same model again, alone and in one piece, with
-scaled_dot_product_attention: it has to choose the same token at every place.
+whose keys and values podattn rotates and puts into pages of a shared cache; it computes the step's attention in one
+call per layer, planned once. Afterwards each request's text goes through the same model again, alone and in one piece,
+with scaled_dot_product_attention: it has to choose the same token at every place.
 
     python3 examples/tiny_llama.py --device cpu
 """
@@ -25,8 +25,9 @@ import podattn
 
 VOCABULARY, WIDTH, LAYERS, Q_HEADS, KV_HEADS, HEAD_DIM = 256, 256, 3, 4, 2, 64
 PAGE_SIZE, CHUNK_TOKENS, MAX_KV_LEN = 16, 48, 256
+ROPE = podattn.Rope(base=10_000.0)
 
-# Attention of one layer: (layer, q, k, v of the new tokens) -> output, all [tokens, heads, head_dim].
+# Attention of one layer: (layer, q, k, v of the new tokens, not rotated) -> output, all [tokens, heads, head_dim].
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 
 
@@ -44,10 +45,9 @@ class Block(nn.Module):
         nn.init.normal_(self.qkv.weight, std=1.5 * WIDTH**-0.5)
         nn.init.normal_(self.project.weight, std=2.0 * WIDTH**-0.5)
 
-    def forward(self, x: Tensor, positions: Tensor, layer: int, attend: Attend) -> Tensor:
+    def forward(self, x: Tensor, layer: int, attend: Attend) -> Tensor:
         qkv = self.qkv(self.attention_norm(x)).view(-1, Q_HEADS + 2 * KV_HEADS, HEAD_DIM)
         q, k, v = qkv.split([Q_HEADS, KV_HEADS, KV_HEADS], dim=1)
-        q, k = rotate(q, positions), rotate(k, positions)
         x = x + self.project(attend(layer, q, k, v).flatten(1).to(x.dtype))
         gate, up = self.gate_up(self.feed_norm(x)).chunk(2, dim=1)
         return x + self.down(F.silu(gate) * up)
@@ -63,16 +63,16 @@ class TinyLlama(nn.Module):
         self.norm = nn.RMSNorm(WIDTH)
         self.head = nn.Linear(WIDTH, VOCABULARY, bias=False)
 
-    def forward(self, tokens: Tensor, positions: Tensor, attend: Attend) -> Tensor:
+    def forward(self, tokens: Tensor, attend: Attend) -> Tensor:
         x = self.embedding(tokens)
         for layer, block in enumerate(self.blocks):
-            x = block(x, positions, layer, attend)
+            x = block(x, layer, attend)
         return self.head(self.norm(x))
 
 
 def rotate(x: Tensor, positions: Tensor) -> Tensor:
     """Rotary position embedding of `[tokens, heads, head_dim]`."""
-    frequencies = 10_000.0 ** (-torch.arange(0, HEAD_DIM, 2, device=x.device) / HEAD_DIM)
+    frequencies = ROPE.base ** (-torch.arange(0, HEAD_DIM, 2, device=x.device) / HEAD_DIM)
     angles = positions.unsqueeze(1) * frequencies
     cosine, sine = angles.cos().unsqueeze(1), angles.sin().unsqueeze(1)
     low, high = x.float().chunk(2, dim=2)
@@ -120,10 +120,7 @@ class PagedEngine:
         for request, count in batch:
             self._reserve(request, request.num_cached + count)
         tokens = [t for r, count in batch for t in r.text[r.num_cached : r.num_cached + count]]
-        positions = [p for r, count in batch for p in range(r.num_cached, r.num_cached + count)]
-        slots = [r.pages[p // PAGE_SIZE] * PAGE_SIZE + p % PAGE_SIZE
-                 for r, count in batch for p in range(r.num_cached, r.num_cached + count)]  # fmt: skip
-        logits = self._run(batch, q_lens, *(torch.tensor(x, device=self.device) for x in (tokens, positions, slots)))
+        logits = self._run(batch, q_lens, torch.tensor(tokens, device=self.device))
         lasts = torch.tensor(q_lens).cumsum(0) - 1
         for (request, count), token in zip(batch, logits[lasts.to(self.device)].argmax(1).tolist()):
             request.num_cached += count
@@ -140,20 +137,19 @@ class PagedEngine:
         while len(request.pages) * PAGE_SIZE < kv_len:
             request.pages.append(self.free_pages.pop())
 
-    def _run(self, batch: list[tuple[Request, int]], q_lens: list[int], tokens: Tensor, positions: Tensor,
-             slots: Tensor) -> Tensor:  # fmt: skip
+    def _run(self, batch: list[tuple[Request, int]], q_lens: list[int], tokens: Tensor) -> Tensor:
         q_start = [sum(q_lens[:i]) for i in range(len(q_lens) + 1)]
         width = max(len(r.pages) for r, _ in batch)
         table = [r.pages + [0] * (width - len(r.pages)) for r, _ in batch]
         self.plan.build(q_start, [r.num_cached + count for r, count in batch], table)
-        page, place = slots // PAGE_SIZE, slots % PAGE_SIZE
 
         def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             keys, values = self.cache[layer, :, 0], self.cache[layer, :, 1]
-            keys[page, place], values[page, place] = k.to(self.dtype), v.to(self.dtype)
-            return self.plan.attention(q.to(self.dtype), keys, values)
+            # The batch says where each token goes, and at which position it is rotated.
+            q = self.plan.append(k, v, keys, values, q, rope=ROPE)
+            return self.plan.attention(q, keys, values)
 
-        return self.model(tokens, positions, attend)
+        return self.model(tokens, attend)
 
 
 def serve(model: TinyLlama, requests: list[Request], dtype: torch.dtype, device: str) -> tuple[int, int]:
@@ -171,12 +167,14 @@ def serve(model: TinyLlama, requests: list[Request], dtype: torch.dtype, device:
 
 def sdpa_logits(model: TinyLlama, text: list[int], dtype: torch.dtype, device: str) -> Tensor:
     """Of every place of a text, by the same model on PyTorch's attention."""
+    positions = torch.arange(len(text), device=device)
 
     def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        q, k = rotate(q, positions), rotate(k, positions)
         heads_first = (x.to(dtype).transpose(0, 1).unsqueeze(0) for x in (q, k, v))
         return F.scaled_dot_product_attention(*heads_first, is_causal=True, enable_gqa=True)[0].transpose(0, 1)
 
-    return model(torch.tensor(text, device=device), torch.arange(len(text), device=device), attend)
+    return model(torch.tensor(text, device=device), attend)
 
 
 def count_mismatches(model: TinyLlama, requests: list[Request], dtype: torch.dtype, device: str) -> int:

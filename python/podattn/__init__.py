@@ -33,6 +33,7 @@ from ._memory import Scratch
 from ._merge import merge
 from ._plan import Plan
 from ._pod_form import fused_attention_with_kvcache
+from ._rope import Rope
 from ._torch import find as _find_torch
 from ._virtual import VirtualCache, VirtualStats, VirtualTensor
 
@@ -48,6 +49,7 @@ __all__ = [
     "OutOfMemoryError",
     "Plan",
     "PlanInfo",
+    "Rope",
     "Scratch",
     "StateError",
     "UnsupportedError",

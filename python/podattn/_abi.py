@@ -116,6 +116,40 @@ class Tensors(Struct):
     )
 
 
+class Rope(Struct):
+    """pod_rope."""
+
+    _fields_ = _fields(
+        (c_int32, "style rotary_dim"),
+        (c_void_p, "cos sin"),
+        (c_int64, "table_stride"),
+        (c_int32, "table_positions table_dtype"),
+        (c_double, "base"),
+        (c_int32, "scaling original_context"),
+        (c_double, "factor low_freq_factor high_freq_factor beta_fast beta_slow attention_factor"),
+        (c_int32, "yarn_is_exact"),
+    )
+
+
+class Append(Struct):
+    """pod_append."""
+
+    _fields_ = _fields(
+        (c_int32, "num_tokens num_pages dtype"),
+        (c_void_p, "k"),
+        (c_int64, "k_token_stride k_head_stride"),
+        (c_void_p, "v"),
+        (c_int64, "v_token_stride v_head_stride"),
+        (c_void_p, "q"),
+        (c_int64, "q_token_stride q_head_stride"),
+        (c_void_p, "q_out"),
+        (c_int64, "q_out_token_stride q_out_head_stride"),
+        (c_void_p, "slot_mapping positions"),
+        (c_int32, "position_bytes"),
+        (c_void_p, "left_pad rope bad_token"),
+    )
+
+
 class Parts(Struct):
     """pod_parts."""
 
@@ -207,6 +241,7 @@ FUNCTIONS: dict[str, tuple[object, list[object]]] = {
     "pod_plan_attach": (c_int32, [c_void_p, POINTER(Workspace)]),
     "pod_plan_build": (c_int32, [c_void_p, c_void_p, c_void_p]),
     "pod_attention": (c_int32, [c_void_p, c_void_p, c_void_p, c_void_p]),
+    "pod_cache_append": (c_int32, [c_void_p, c_void_p, c_void_p, c_void_p]),
     "pod_merge": (c_int32, [c_void_p, POINTER(Parts), c_void_p]),
     "pod_plan_get_info": (c_int32, [c_void_p, c_int32, POINTER(PlanInfo)]),
     "pod_plan_check": (c_int32, [c_void_p, c_void_p]),

@@ -45,6 +45,8 @@ class Layer:
         self._questions_left = 0
         self.tensors, self.cache = _abi.Tensors(), _abi.Cache()
         self.tensors_address, self.cache_address = ctypes.addressof(self.tensors), ctypes.addressof(self.cache)
+        self.num_cache_pages = 0
+        """Pages that both tensors of the checked cache have."""
         self.num_tokens = 0
         """Of the checked `q`."""
         self.is_same: Optional[Question] = None
@@ -155,15 +157,19 @@ class Layer:
         return found
 
     def _set_scales(self, k_scale: Any, v_scale: Any, stream: int, owners: list[Any]) -> None:
-        counts = {}
+        layouts = {}
         for field, array in (("k_scale", k_scale), ("v_scale", v_scale)):
             if array is None:
                 setattr(self.cache, field, None)
                 continue
-            address, layout, owner = self._head_values(array, field, stream)
-            counts[field] = self._num_scales(layout, field)
+            address, layouts[field], owner = self._head_values(array, field, stream)
             setattr(self.cache, field, address)
             owners.append(owner)
+        self.set_scale_layouts(layouts)
+
+    def set_scale_layouts(self, layouts: dict[str, Layout]) -> None:
+        """Sets the stride of `k_scale` and `v_scale`, of those that there are."""
+        counts = {field: self._num_scales(layout, field) for field, layout in layouts.items()}
         if len(set(counts.values())) > 1:
             raise ArgumentError(
                 f"k_scale has {counts['k_scale']} values, v_scale {counts['v_scale']}; both need one, or both one per "
@@ -181,21 +187,16 @@ class Layer:
 
     def _check(self, layouts: tuple[Any, ...]) -> None:
         self._forget()
-        limits, tensors, cache = self._limits, self.tensors, self.cache
+        limits, tensors = self._limits, self.tensors
         q_layout, k_layout, v_layout, out_layout, lse_layout = layouts
         q = self._dense(q_layout, "q", (None, limits.q_heads, limits.head_dim), limits.q_dtype)
         int32(q.shape[0], "the number of tokens in q")
         out = self._dense(out_layout, "out", (q.shape[0], limits.q_heads, limits.v_head_dim), limits.out_dtype)
         tensors.q_token_stride, tensors.q_head_stride = q.strides[:2]
         tensors.out_token_stride, tensors.out_head_stride = out.strides[:2]
-        cache.k_page_stride, cache.k_token_stride, cache.k_head_stride = self._cache_strides(
-            k_layout, "k_cache", limits.head_dim
-        )
-        cache.v_page_stride, cache.v_token_stride, cache.v_head_stride = self._cache_strides(
-            v_layout, "v_cache", limits.v_head_dim
-        )
+        self.set_cache_layouts(k_layout, v_layout)
         if lse_layout is not None:
-            _check_shape(tuple(lse_layout[0]), "lse", (q.shape[0], limits.q_heads))
+            check_shape(tuple(lse_layout[0]), "lse", (q.shape[0], limits.q_heads))
             rows = _arrays.per_row(lse_layout)
             lse = self._dense(rows, "lse", (q.shape[0], limits.q_heads, 1), F32, "float32 is needed")
             tensors.lse_token_stride, tensors.lse_head_stride = lse.strides[:2]
@@ -211,13 +212,24 @@ class Layer:
         `need`: what to say of another dtype, where it is not the plan that asks for it.
         """
         found = _arrays.dense(layout, field)
-        _check_shape(found.shape, field, shape)
+        check_shape(found.shape, field, shape)
         is_bytes = dtype == F8E4M3 and found.dtype == "uint8"  # where nothing knows e4m3
         if found.dtype != canonical_name(dtype) and not is_bytes:
             raise ArgumentError(f"{field} holds {found.dtype}; {need or f'the plan is for {canonical_name(dtype)}'}")
         if found.device != self._device:
             raise ArgumentError(f"{field} is on {found.device}; the plan is on {self._device}")
         return found
+
+    def set_cache_layouts(self, k_layout: Layout, v_layout: Layout) -> None:
+        """Sets the cache's strides, and `num_cache_pages`."""
+        limits, cache = self._limits, self.cache
+        self.num_cache_pages = _INT32_MAX
+        cache.k_page_stride, cache.k_token_stride, cache.k_head_stride = self._cache_strides(
+            k_layout, "k_cache", limits.head_dim
+        )
+        cache.v_page_stride, cache.v_token_stride, cache.v_head_stride = self._cache_strides(
+            v_layout, "v_cache", limits.v_head_dim
+        )
 
     def _cache_strides(self, layout: Layout, field: str, dim: int) -> tuple[int, int, int]:
         """Page, token and head stride."""
@@ -236,9 +248,11 @@ class Layer:
     def _check_num_pages(self, num_pages: int, field: str) -> None:
         if num_pages < self._num_pages:
             raise ArgumentError(f"{field} has {num_pages} pages; the plan is for num_pages = {self._num_pages}")
+        self.num_cache_pages = min(self.num_cache_pages, num_pages)
 
 
-def _check_shape(found: tuple[int, ...], field: str, shape: tuple[Optional[int], ...]) -> None:
+def check_shape(found: tuple[int, ...], field: str, shape: tuple[Optional[int], ...]) -> None:
+    """Raises ArgumentError unless the extents are those; None is any."""
     fits = len(found) == len(shape) and all(b is None or a == b for a, b in zip(found, shape))
     if not fits:
         wanted = ", ".join("any" if extent is None else str(extent) for extent in shape)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Callable, Literal, Optional, overload
 
 from . import _abi, _arrays, _memory, _streams, _torch, _tracing
+from ._append import Append, Arrays
 from ._batch import Batch, Mask
 from ._device import Device, open_device
 from ._dtypes import F32, canonical_name
@@ -20,6 +21,7 @@ from ._library import check, lib
 from ._limits import ask_workspace_bytes, make_limits
 from ._memory import Memory, Scratch, Word
 from ._results import empty
+from ._rope import Rope, flat
 from ._unique import Unique
 from ._values import count, flag
 
@@ -127,15 +129,19 @@ class Plan(Unique):
         self._batch = Batch(self._limits, self._device)
         self._batch_owners: tuple[Any, ...] = ()
         self._layer = Layer(self._limits, self._device.array_device, is_hnd)
+        self._is_hnd = is_hnd
+        self._tells_tokens = False
+        self._append: Optional[Append] = None
         self._memory: Optional[tuple[Memory, Memory]] = None
         self._bad_request: Optional[Word] = None
+        self._bad_token: Optional[Word] = None
         self.plan_bytes, self.scratch_bytes = ask_workspace_bytes(self._device, self._limits)
         """Bytes of the two parts of the plan's memory: enough for every batch within its limits."""
         self.workspace_bytes = self.plan_bytes + self.scratch_bytes
         """Bytes of both parts together."""
         self.v_head_dim = int(self._limits.v_head_dim)
         """Elements per head of values and results."""
-        self._out_code = int(self._limits.out_dtype)
+        self._out_code, self._q_code = int(self._limits.out_dtype), int(self._limits.q_dtype)
         self.plan_id = next(_next_id)
         """The number by which `torch.ops.podattn` knows this plan."""
         _alive[self.plan_id] = self
@@ -279,7 +285,8 @@ class Plan(Unique):
         self._batch_owners = owners
         self._num_pages = num_pages
         self._num_q_tokens = int(owners[0][-1]) if is_host else num_q_tokens
-        self._layer.set_batch(num_pages, is_host or tells_tokens)
+        self._tells_tokens = is_host or tells_tokens
+        self._layer.set_batch(num_pages, self._tells_tokens)
         self._is_built = True
 
     def _check_built(self) -> None:
@@ -463,6 +470,126 @@ class Plan(Unique):
                 check(status)
         del owners, head_owners  # kept until here
         return out if lse is None else (out, lse)
+
+    def append(
+        self,
+        k: Any,
+        v: Any,
+        k_cache: Any,
+        v_cache: Any,
+        q: Any = None,
+        q_out: Any = None,
+        *,
+        slot_mapping: Any = None,
+        positions: Any = None,
+        left_pad: Any = None,
+        rope: Optional[Rope] = None,
+        k_scale: Any = None,
+        v_scale: Any = None,
+        stream: Any = None,
+    ) -> Any:
+        """Stores a step's keys and values in the cache and rotates its queries, in one launch; before `attention`.
+
+        Arrays as for `attention`; slices of one tensor that holds q, k and v are taken as they are. Without a
+        `slot_mapping` tokens go where the planned batch says: token i of q_len to position kv_len - q_len + i. With
+        one, and with `positions` if there is a `rope`, the plan need not be built.
+
+        Args:
+            k: `[tokens, kv_heads, head_dim]`, float32, float16 or bfloat16, whatever the cache's dtype is. None, like
+                `v`, `k_cache` and `v_cache`: queries alone are rotated.
+            v: like `k`, of `v_head_dim`.
+            k_cache: as for `attention`; written.
+            v_cache: the same.
+            q: `[tokens, q_heads, head_dim]` of the dtype of `k`; None if no query is to be rotated.
+            q_out: where it goes, of the plan's `dtype`; may be `q`; made if None.
+            slot_mapping: int64 `[tokens]`, page * page_size + place in the page; a negative one stores nothing.
+            positions: int64 or int32 `[tokens]`, what the rotation goes by; None: those in the planned batch.
+            left_pad: int32 `[requests]`: positions count from there on; places stay.
+            rope: how q and k are rotated; None: not at all.
+            k_scale: as for `attention`: what is stored is divided by it.
+            v_scale: the same.
+            stream: as for `attention`.
+
+        Returns:
+            `q_out`, None without a `q`. Rows of tokens that belong to no request are not written.
+
+        Raises:
+            ArgumentError: an array is wrong; on a CPU also a slot, a position or a pad. On a GPU such a token is left
+                out, and `bad_token` tells.
+            UnsupportedError: the backend lacks an option, or autograd would need a backward pass.
+            StateError: the plan is not built, and the batch is needed.
+            DeviceError: the driver reported an error.
+        """
+        shown_first = q if k is None else k
+        if _tracing.needs_operator(shown_first):
+            if stream is not None:
+                raise UnsupportedError("stream is not supported while PyTorch traces; make it the current one instead")
+            return self._append_operator(k, v, k_cache, v_cache, q, q_out, slot_mapping, positions, left_pad, rope,
+                                         k_scale, v_scale)  # fmt: skip
+        needs_batch = (k is not None and slot_mapping is None) or (rope is not None and positions is None)
+        if needs_batch:
+            self._check_built()
+        handle = self._stream(stream, shown_first)
+        if q is not None and q_out is None:
+            q_out = empty(q, _arrays.shape_of(q, "q"), self._limits.q_dtype, self._device.array_device)
+        if self._append is None:
+            self._append = Append(self._limits, self._device.array_device, self._is_hnd)
+            self._bad_token = _memory.make_word(self._device)
+            self._append.struct.bad_token = None if self._bad_token is None else self._bad_token.address
+        append = self._append
+        arrays = Arrays(k, v, k_cache, v_cache, q, q_out, slot_mapping, positions, left_pad, k_scale, v_scale)
+        owners = append.fill(arrays, rope, handle)
+        num_tokens = append.num_tokens
+        if needs_batch:
+            if num_tokens < self._num_q_tokens:
+                first = "q" if k is None else "k"
+                raise ArgumentError(f"{first} has {num_tokens} tokens; the plan was built for {self._num_q_tokens}")
+            num_requests = self._batch.struct.num_requests
+            if left_pad is not None and append.num_pads < num_requests:
+                raise ArgumentError(f"left_pad has fewer values than the {num_requests} requests of the batch")
+        append.struct.num_tokens = num_tokens if self._tells_tokens or not needs_batch else 0
+        if num_tokens:
+            check(lib.pod_cache_append(self._handle, append.address, append.cache_address, handle))
+        del owners  # kept until here
+        return q_out
+
+    @property
+    def bad_token(self) -> Optional[int]:
+        """Whether the GPU has left a token of an `append` out because its slot, position or pad is wrong.
+
+        0: none so far; otherwise 1 + t for a token t, until `clear_bad_token`. None where there is nothing to read, as
+        with `bad_request`.
+        """
+        return None if self._bad_token is None else self._bad_token.value
+
+    def clear_bad_token(self) -> None:
+        """Sets `bad_token` to 0 again, which the library never does."""
+        if self._bad_token is not None:
+            self._bad_token.value = 0
+
+    def _append_operator(
+        self,
+        k: Any,
+        v: Any,
+        k_cache: Any,
+        v_cache: Any,
+        q: Any,
+        q_out: Any,
+        slot_mapping: Any,
+        positions: Any,
+        left_pad: Any,
+        rope: Optional[Rope],
+        k_scale: Any,
+        v_scale: Any,
+    ) -> Any:
+        """The same call as an operator of PyTorch, for its compiler and its other tracers."""
+        if q is not None and q_out is None:
+            q_out = q.new_empty(q.shape, dtype=_tracing.torch_dtypes[self._q_code])
+        elif q is q_out:
+            q = None  # one tensor may not be given twice if it is written
+        _torch.torch.ops.podattn.append(k_cache, v_cache, q_out, k, v, q, self.plan_id, slot_mapping, positions,
+                                        left_pad, *flat(rope), k_scale, v_scale)  # fmt: skip
+        return q_out
 
     def _stream(self, stream: Any, array: Any) -> int:
         if not self._is_cuda:

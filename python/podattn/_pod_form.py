@@ -17,6 +17,7 @@ from ._arrays import Borrowed
 from ._errors import ArgumentError, UnsupportedError
 from ._hybrid import plan_once
 from ._pod_parts import Part
+from ._rope import Rope
 from ._values import flag, int32, real, shown
 
 
@@ -36,9 +37,15 @@ def fused_attention_with_kvcache(
     k_cache_d: Any,
     v_cache_d: Any,
     *,
+    k: Any = None,
+    v: Any = None,
+    rotary_cos: Any = None,
+    rotary_sin: Any = None,
+    rotary_interleaved: bool = True,
     cache_seqlens_p: Any = None,
     cache_seqlens_d: Any = None,
     cache_batch_idx: Any = None,
+    cache_leftpad: Any = None,
     block_table_p: Any = None,
     block_table_d: Any = None,
     softmax_scale: Optional[float] = None,
@@ -51,8 +58,8 @@ def fused_attention_with_kvcache(
     """Prefill and decode, given apart as POD-Attention takes them, in one fused call. PyTorch only.
 
     For code that comes from `true_fused_attn_with_kvcache`. The schedule's parameters of that call (`num_splits_p`,
-    `num_splits_d`, `fused_params`) do not exist here: the planner decides. New keys and values are written into the
-    cache before the call. `Plan` saves the planning of all layers but one, and lets one batch hold any mix of requests.
+    `num_splits_d`, `fused_params`) do not exist here: the planner decides. `Plan` saves the planning of all layers but
+    one, and lets one batch hold any mix of requests.
 
     Caches are not copied. For one fused call, two caches at two addresses need the same token and head strides, and
     have to be as far apart in their keys as in their values, as two slices of one tensor are. Where they are not, or
@@ -68,11 +75,22 @@ def fused_attention_with_kvcache(
         q_d: `[decodes, tokens, q_heads, head_dim]`, or None.
         k_cache_d: like `k_cache_p`, for the decodes.
         v_cache_d: like `k_cache_d`.
-        cache_seqlens_p: context tokens of each prefill, its new ones included: integers `[prefills]`, a number for all,
-            or None for the whole cache. On a GPU they should lie there, as int32; lengths beyond a cache are then not
-            noticed.
+        k: new keys of the decodes, `[decodes, tokens, kv_heads, head_dim]` with as many tokens as `q_d`, which are
+            written behind each one's `cache_seqlens_d` tokens first, as the original does. Without a `q_d`, those of
+            the prefills. None: the cache holds all.
+        v: like `k`.
+        rotary_cos: `[positions, rotary_dim / 2]`, with `k`: it and the queries of the same part are rotated, from
+            position `cache_seqlens` on; queries that see all keys (neither causal nor a window) all at that position.
+        rotary_sin: like `rotary_cos`.
+        rotary_interleaved: elements 2 j and 2 j + 1 are a pair, not j and j + rotary_dim / 2.
+        cache_seqlens_p: context tokens of each prefill, its new ones included, but not those of `k`: integers
+            `[prefills]`, a number for all, or None for the whole cache. On a GPU they should lie there, as int32;
+            lengths beyond a cache are then not noticed.
         cache_seqlens_d: the same of each decode.
         cache_batch_idx: `[decodes]`: the row of `k_cache_d` that each decode has; None: row i.
+        cache_leftpad: `[decodes]`, without a block table: the first so many tokens of each one's row are none of its
+            context, and positions count from behind them. Such a cache is read with pages of one token, by a call of
+            its own.
         block_table_p: `[prefills, pages]`.
         block_table_d: `[decodes, pages]`. Of pages that are none of the part's cache, a GPU computes zeros.
         softmax_scale: None is 1 / sqrt(head_dim).
@@ -93,11 +111,14 @@ def fused_attention_with_kvcache(
     return_softmax_lse = flag(return_softmax_lse, "return_softmax_lse")
     if softmax_scale is not None and real(softmax_scale, "softmax_scale") == 0:
         raise ArgumentError("softmax_scale = 0 makes every score 0; None is 1 / sqrt(head_dim)")
+    new = _new(k, v)
+    rope = _rope(rotary_cos, rotary_sin, flag(rotary_interleaved, "rotary_interleaved"), new)
+    is_alone = q_d is None
     given = [
-        ("p", q_p, k_cache_p, v_cache_p, cache_seqlens_p, None, block_table_p),
-        ("d", q_d, k_cache_d, v_cache_d, cache_seqlens_d, cache_batch_idx, block_table_d),
+        ("p", q_p, k_cache_p, v_cache_p, cache_seqlens_p, None, block_table_p, causal, new if is_alone else None, None),
+        ("d", q_d, k_cache_d, v_cache_d, cache_seqlens_d, cache_batch_idx, block_table_d, causal, new, cache_leftpad),
     ]
-    parts = [_pod_parts.read(*part, causal) for part in given if part[1] is not None]
+    parts = [_pod_parts.read(*part) for part in given if part[1] is not None]
     if not parts:
         raise ArgumentError("q_p and q_d are both None")
     _check_alike(parts)
@@ -106,18 +127,41 @@ def fused_attention_with_kvcache(
     found = {
         part.name: result
         for together in calls
-        for part, result in zip(together, _attend(together, causal, window_tokens, return_softmax_lse, options))
+        for part, result in zip(together, _attend(together, causal, window_tokens, return_softmax_lse, options, rope))
     }
     nothing = (None, None)
     outs, lses = zip(found.get("p", nothing), found.get("d", nothing))
     return (*outs, *lses) if return_softmax_lse else outs
 
 
+def _new(k: Any, v: Any) -> Any:
+    if (k is None) != (v is None):
+        raise ArgumentError(f"{'k' if k is None else 'v'} is None, the other is not")
+    return None if k is None else (k, v)
+
+
+def _rope(cos: Any, sin: Any, is_interleaved: bool, new: Any) -> Optional[Rope]:
+    if cos is None and sin is None:
+        return None
+    if new is None:
+        raise ArgumentError("rotary_cos and rotary_sin are given without k, whose positions they are for")
+    for field, table in (("rotary_cos", cos), ("rotary_sin", sin)):
+        if table is None:
+            raise ArgumentError(f"{field} is None, the other is not")
+    return Rope(style="pairs" if is_interleaved else "halves", cos=cos, sin=sin)
+
+
 def _attend(
-    parts: list[Part], causal: bool, window_tokens: int, needs_lse: bool, options: dict[str, Any]
+    parts: list[Part],
+    causal: bool,
+    window_tokens: int,
+    needs_lse: bool,
+    options: dict[str, Any],
+    rope: Optional[Rope],
 ) -> list[tuple[Any, Any]]:
-    """`(out, lse)` of each part, by one call."""
-    q = _pack_queries([part.q for part in parts])
+    """`(out, lse)` of each part, by one call, after one that appends."""
+    rotates = rope is not None and any(part.new is not None for part in parts)
+    q = _pack_queries([part.q for part in parts], rotates)
     k, v, pages = _join_caches(parts)
     starts, lengths, table = _requests(parts, pages)
     k_layout = _arrays.view(k, "k_cache")[1]
@@ -131,12 +175,41 @@ def _attend(
         num_pages=k.shape[0],
         num_q_tokens=q.shape[0],
     )
+    begin = 0
+    for part, row_table in zip(parts, table.split([part.num_requests for part in parts])):
+        if part.new is not None:
+            part_q = q[begin : begin + part.num_tokens] if rotates else None
+            _append(plan, part, row_table, k, v, part_q, rope, turns_alike=not causal and window_tokens == 0)
+        begin += part.num_tokens
     first = parts[0].q
     out = first.new_empty(q.shape)
     lse = first.new_empty(q.shape[:2], dtype=_torch.torch.float32) if needs_lse else None
     plan.attention(q, k, v, out, lse, **options)
     lses = [None] * len(parts) if lse is None else [rows.transpose(1, 2) for rows in _split(parts, lse)]
     return list(zip(_split(parts, out), lses))
+
+
+def _append(plan: Any, part: Part, table: Any, k: Any, v: Any, q: Any, rope: Optional[Rope], turns_alike: bool) -> None:
+    """Stores a part's new keys and values in the joined cache, and rotates its packed queries in place."""
+    torch = _torch.torch
+    device = part.q.device
+    begin = part.seqlens - part.q_len
+    if isinstance(begin, int):
+        begin = torch.full((part.num_requests,), begin, dtype=torch.int64)
+    begin, table, page_size = begin.to(device).long().unsqueeze(1), table.to(device).long(), k.shape[1]
+    positions = begin + torch.arange(part.q_len, device=device)
+    entries = positions // page_size
+    is_inside = (positions >= 0) & (entries < table.shape[1])  # of what the host could not look at
+    pages = table.gather(1, entries.clamp(0, table.shape[1] - 1))
+    is_inside &= (pages >= 0) & (pages < k.shape[0])
+    slots = torch.where(is_inside, pages * page_size + positions % page_size, -1).flatten()
+    new_k, new_v = (x.reshape(-1, *x.shape[2:]) for x in part.new)
+    together = q is not None and not turns_alike
+    plan.append(new_k, new_v, k, v, q if together else None, q if together else None, slot_mapping=slots,
+                positions=positions.flatten() if rope is not None else None, rope=rope)  # fmt: skip
+    if q is not None and turns_alike:
+        first = begin.expand(part.num_requests, part.q_len).flatten()
+        plan.append(None, None, None, None, q, q, positions=first, rope=rope)
 
 
 def _mask(causal: bool, window_size: Any) -> tuple[bool, int]:
@@ -162,8 +235,10 @@ def _check_alike(parts: list[Part]) -> None:
 # ---- queries ----
 
 
-def _pack_queries(queries: list[Any]) -> Any:
+def _pack_queries(queries: list[Any], is_copy: bool) -> Any:
     flat = [q.reshape(-1, *q.shape[2:]) for q in queries]
+    if is_copy:
+        return _torch.torch.cat(flat)
     if len(flat) == 1:
         return flat[0]
     first, second = flat

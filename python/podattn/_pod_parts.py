@@ -26,6 +26,8 @@ class Part(NamedTuple):
     """A tensor `[n]`, or None."""
     block_table: Any
     """A tensor `[n, pages]`, or None."""
+    new: Any = None
+    """`(k, v)`, `[n, tokens, kv_heads, head_dim]` each, that `seqlens` counts in but the cache lacks yet; or None."""
 
     @property
     def num_requests(self) -> int:
@@ -43,7 +45,9 @@ class Part(NamedTuple):
         return self.num_requests * self.q_len
 
 
-def read(name: str, q: Any, k: Any, v: Any, seqlens: Any, rows: Any, block_table: Any, causal: bool) -> Part:
+def read(
+    name: str, q: Any, k: Any, v: Any, seqlens: Any, rows: Any, block_table: Any, causal: bool, new: Any, left_pad: Any
+) -> Part:
     """Checks a part; raises ArgumentError, which names the argument."""
     q, k, v = _tensor(q, f"q_{name}"), _tensor(k, f"k_cache_{name}"), _tensor(v, f"v_cache_{name}")
     if k.shape != v.shape:
@@ -60,10 +64,56 @@ def read(name: str, q: Any, k: Any, v: Any, seqlens: Any, rows: Any, block_table
         block_table = _integers_of(block_table, f"block_table_{name}", (num_requests, None))
         if seqlens is None:
             raise ArgumentError(f"cache_seqlens_{name} is None; a paged cache does not tell the lengths")
+    if seqlens is None and new is not None:
+        raise ArgumentError(f"cache_seqlens_{name} is None; with k it says where the new tokens go")
     seqlens = k.shape[1] if seqlens is None else _lengths_of(seqlens, f"cache_seqlens_{name}", num_requests)
-    part = Part(name, q, k, v, seqlens, rows, block_table)
+    if new is not None:
+        new = _new_tokens(name, q, k, *new)
+        seqlens = seqlens + new[0].shape[1]
+    part = Part(name, q, k, v, seqlens, rows, block_table, new)
     _check_lengths(part, causal)
-    return part
+    return part if left_pad is None else _without_pads(part, left_pad, causal)
+
+
+def _new_tokens(name: str, q: Any, cache: Any, k: Any, v: Any) -> tuple[Any, Any]:
+    k, v = _tensor(k, "k"), _tensor(v, "v")
+    wanted = (*q.shape[:2], *cache.shape[2:])
+    for field, tensor in (("k", k), ("v", v)):
+        if tuple(tensor.shape) != wanted:
+            raise ArgumentError(f"{field} has shape {tuple(tensor.shape)}; {wanted} is needed, as q_{name} has")
+        if tensor.dtype != q.dtype or tensor.device != q.device:
+            raise ArgumentError(f"{field} differs from q_{name} in dtype or device")
+    return k, v
+
+
+def _without_pads(part: Part, left_pad: Any, causal: bool) -> Part:
+    """The same with pages of one token, the first of which is behind each request's padding."""
+    torch = _torch.torch
+    if part.block_table is not None:
+        raise ArgumentError(f"cache_leftpad beside block_table_{part.name}; it is for caches without one")
+    pads = _integers_of(left_pad, "cache_leftpad", (part.num_requests,))
+    token, row = part.k.stride(1), part.k.stride(0)
+    if part.k.shape[0] > 1 and (row % token or part.v.stride(0) * token != row * part.v.stride(1)):
+        raise ArgumentError(f"k_cache_{part.name} and v_cache_{part.name} have rows that are no whole number of tokens")
+    step = row // token if part.k.shape[0] > 1 else 0
+    num_rows, num_slots = part.k.shape[:2]
+    num_pages = (num_rows - 1) * step + num_slots
+    shape = (num_pages, 1, *part.k.shape[2:])
+    k, v = (x.as_strided(shape, (x.stride(1), *x.stride()[1:])) for x in (part.k, part.v))
+    is_host = pads.device.type == "cpu" and (isinstance(part.seqlens, int) or part.seqlens.device.type == "cpu")
+    device = torch.device("cpu") if is_host else part.q.device
+    lengths = part.seqlens
+    if isinstance(lengths, int):
+        lengths = torch.full((part.num_requests,), lengths, dtype=torch.int32)
+    pads, lengths = pads.to(device), lengths.to(device)
+    rows = torch.arange(part.num_requests, dtype=torch.int32) if part.rows is None else part.rows
+    table = (rows.to(device) * step + pads).unsqueeze(1) + torch.arange(num_slots, dtype=torch.int32, device=device)
+    if is_host:
+        wrong = ((pads < 0) | (pads > lengths - (part.q_len if causal else 0))).nonzero()
+        if len(wrong):
+            at = int(wrong[0])
+            raise ArgumentError(f"cache_leftpad[{at}] = {int(pads[at])} is outside the {int(lengths[at])} tokens")
+    return part._replace(k=k, v=v, seqlens=lengths - pads, rows=None, block_table=table)
 
 
 def _tensor(value: Any, field: str) -> Any:
@@ -107,11 +157,13 @@ def _check_lengths(part: Part, causal: bool) -> None:
     page_size = part.k.shape[1]
     most = page_size if part.block_table is None else page_size * part.block_table.shape[1]
     for i, length in enumerate(lengths):
-        named = f"{field} = {length}" if is_number else f"{field}[{i}] = {length}"
-        if length < 0:
+        given = length if part.new is None else length - part.q_len
+        named = f"{field} = {given}" if is_number else f"{field}[{i}] = {given}"
+        if given < 0:
             raise ArgumentError(f"{named} is negative")
         if length > most:
-            raise ArgumentError(f"{named}, but the cache holds {most} tokens")
+            counted = "" if part.new is None else f", those of k counted in ({length})"
+            raise ArgumentError(f"{named}{counted}, but the cache holds {most} tokens")
         if causal and length < part.q_len:
             raise ArgumentError(f"{named} is smaller than the {part.q_len} tokens of q_{part.name}")
     if part.block_table is not None:

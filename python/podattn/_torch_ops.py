@@ -2,7 +2,8 @@
 """The operators `torch.ops.podattn.*`, for torch.compile, export and whatever else traces.
 
 `attention`, `attention_lse` and `attention_out` run a layer of a built plan, which they know by its `plan_id`;
-`hybrid_attention` and `hybrid_attention_lse` plan as well; `merge` joins partial results. None has a backward pass.
+`hybrid_attention` and `hybrid_attention_lse` plan as well; `append` stores keys
+and values in the cache of such a plan; `merge` joins partial results. None has a backward pass.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any, Callable
 from ._hybrid import hybrid_attention
 from ._merge import merge
 from ._plan import plan_of
+from ._rope import unflatten
 from ._torch import torch
 
 _LAYER = (
@@ -27,6 +29,12 @@ _BATCH_OPTIONS = (
     "causal", "window_tokens", "kv_layout", "page_size",
     "scale", "softcap", "sinks", "alibi_slopes", "k_scale", "v_scale",
 )  # fmt: skip
+_APPEND = (
+    "Tensor(a!)? k_cache, Tensor(b!)? v_cache, Tensor(c!)? q_out, Tensor? k, Tensor? v, Tensor? q, int plan, "
+    "Tensor? slot_mapping=None, Tensor? positions=None, Tensor? left_pad=None, "
+    'str style="", str scaling="none", int rotary_dim=0, int original_context=0, bool truncate=True, '
+    "float[] numbers=[], Tensor? cos=None, Tensor? sin=None, Tensor? k_scale=None, Tensor? v_scale=None"
+)
 _LAYER_OPTIONS = (*_BATCH_OPTIONS[4:], "mask")
 
 _library = torch.library.Library("podattn", "DEF")
@@ -87,6 +95,20 @@ def _hybrid_lse_fake(q: Any, *_: Any) -> Any:
     return _hybrid_fake(q), _lse_like(q)
 
 
+def _append(k_cache: Any, v_cache: Any, q_out: Any, k: Any, v: Any, q: Any, plan: int, slot_mapping: Any = None,
+            positions: Any = None, left_pad: Any = None, style: str = "", scaling: str = "none", rotary_dim: int = 0,
+            original_context: int = 0, truncate: bool = True, numbers: Any = (), cos: Any = None, sin: Any = None,
+            k_scale: Any = None, v_scale: Any = None) -> None:  # fmt: skip
+    rope = unflatten(style, scaling, rotary_dim, original_context, truncate, numbers, cos, sin)
+    k, q = (None if x is None else _plain(x) for x in (k, q_out if q is None else q))
+    plan_of(plan).append(k, v, k_cache, v_cache, q, q_out, slot_mapping=slot_mapping, positions=positions,
+                         left_pad=left_pad, rope=rope, k_scale=k_scale, v_scale=v_scale)  # fmt: skip
+
+
+def _append_fake(*_: Any) -> None:
+    return None
+
+
 def _merge(outs: list[Any], lses: list[Any]) -> Any:
     return merge([_plain(out) for out in outs], lses)
 
@@ -108,4 +130,5 @@ _define("attention_lse", f"({_LAYER}) -> (Tensor, Tensor)", _attention_lse, _att
 _define("attention_out", f"(Tensor(a!) out, Tensor(b!)? lse, {_LAYER}) -> ()", _attention_out, _attention_out_fake)
 _define("hybrid_attention", f"({_BATCH}) -> Tensor", _hybrid, _hybrid_fake)
 _define("hybrid_attention_lse", f"({_BATCH}) -> (Tensor, Tensor)", _hybrid_lse, _hybrid_lse_fake)
+_define("append", f"({_APPEND}) -> ()", _append, _append_fake)
 _define("merge", "(Tensor[] outs, Tensor[] lses) -> (Tensor, Tensor)", _merge, _merge_fake)

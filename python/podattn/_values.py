@@ -41,6 +41,15 @@ def real(value: Any, field: str) -> float:
     """A finite number that a float32 holds, 0 only if it is 0; None is 0. Raises ArgumentError."""
     if value is None:
         return 0.0
+    number = double(value, field)
+    single = ctypes.c_float(number).value
+    if not math.isfinite(single) or (single == 0) != (number == 0):
+        raise ArgumentError(f"{field} = {number:g} is outside what a float32 holds")
+    return number
+
+
+def double(value: Any, field: str) -> float:
+    """A finite number that a float64 holds; raises ArgumentError."""
     try:
         number = None if isinstance(value, (str, bytes, bytearray)) else float(value)
     except Exception:  # whatever the type's own __float__ raises
@@ -49,9 +58,6 @@ def real(value: Any, field: str) -> float:
         raise ArgumentError(f"{field} = {shown(value)} is no number")
     if not math.isfinite(number):
         raise ArgumentError(f"{field} = {number} is not finite")
-    single = ctypes.c_float(number).value
-    if not math.isfinite(single) or (single == 0) != (number == 0):
-        raise ArgumentError(f"{field} = {number:g} is outside what a float32 holds")
     return number
 
 

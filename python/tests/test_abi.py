@@ -23,6 +23,8 @@ STRUCTS = {
     "pod_workspace": _abi.Workspace,
     "pod_cache": _abi.Cache,
     "pod_tensors": _abi.Tensors,
+    "pod_rope": _abi.Rope,
+    "pod_append": _abi.Append,
     "pod_parts": _abi.Parts,
     "pod_plan_info": _abi.PlanInfo,
     "pod_work_item": _abi.WorkItem,

@@ -212,3 +212,130 @@ def test_what_it_cannot_do() -> None:
         call(q_p, k[:1], v[:1], q_d.requires_grad_(), k[1:], v[1:])
     with pytest.raises(podattn.ArgumentError, match="both None"):
         call(None, None, None, None, None, None)
+
+
+# ---- new keys and values ----
+
+
+def turned(x: torch.Tensor, first: list[int], cos: torch.Tensor, sin: torch.Tensor, interleaved: bool,
+           alike: bool = False) -> torch.Tensor:  # fmt: skip
+    """`[requests, tokens, heads, dim]` at positions from `first` on, in float64 on the host."""
+    found, pairs = x.double().cpu().clone(), cos.shape[1]
+    for i, begin in enumerate(first):
+        at = [begin if alike else begin + token for token in range(x.shape[1])]
+        c, s = (table.double().cpu()[at].unsqueeze(1) for table in (cos, sin))
+        a, b = (
+            (slice(0, 2 * pairs, 2), slice(1, 2 * pairs, 2)) if interleaved else (slice(pairs), slice(pairs, 2 * pairs))
+        )
+        low, high = found[i, ..., a].clone(), found[i, ..., b].clone()
+        found[i, ..., a], found[i, ..., b] = low * c - high * s, high * c + low * s
+    return found
+
+
+def tables_of(device: str, rotary_dim: int) -> tuple[torch.Tensor, torch.Tensor]:
+    angles = torch.arange(128.0).unsqueeze(1) * 100.0 ** (-torch.arange(rotary_dim // 2) / (rotary_dim // 2))
+    return angles.cos().to(dtype_of(device)).to(device), angles.sin().to(dtype_of(device)).to(device)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("interleaved", [False, True])
+@pytest.mark.parametrize("on_device", [False, True])
+def test_new_keys_are_rotated_and_appended(device: str, causal: bool, interleaved: bool, on_device: bool) -> None:
+    k, v = normal(device, 6, 128, KV_HEADS, DIM, seed=1), normal(device, 6, 128, KV_HEADS, DIM, seed=2)
+    q_p, q_d = normal(device, 1, 40, HEADS, DIM, seed=3), normal(device, 3, 2, HEADS, DIM, seed=4)
+    new_k, new_v = normal(device, 3, 2, KV_HEADS, DIM, seed=5), normal(device, 3, 2, KV_HEADS, DIM, seed=6)
+    cos, sin = tables_of(device, 32)
+    before, rows = [100, 0, 77], [2, 0, 1]
+    where = device if on_device else "cpu"
+    given = [torch.tensor(x, dtype=torch.int32, device=where) for x in (before, rows)]
+    k_d, v_d, q_before = k[2:].clone().cpu().double(), v[2:].clone().cpu().double(), q_d.clone()
+    out_p, out_d = podattn.fused_attention_with_kvcache(
+        q_p, k[:2], v[:2], q_d, k[2:], v[2:], k=new_k, v=new_v, rotary_cos=cos, rotary_sin=sin,
+        rotary_interleaved=interleaved, cache_seqlens_p=90, cache_seqlens_d=given[0], cache_batch_idx=given[1],
+        causal=causal,
+    )  # fmt: skip
+    keys = turned(new_k, before, cos, sin, interleaved)
+    for i, (row, begin) in enumerate(zip(rows, before)):
+        k_d[row, begin : begin + 2], v_d[row, begin : begin + 2] = keys[i], new_v[i].double().cpu()
+    assert relative_error(k[2:], k_d) <= MAX_ERROR[k.dtype] and torch.equal(v[2:].cpu().double(), v_d)
+    assert torch.equal(q_d, q_before)
+    queries = turned(q_d, before, cos, sin, interleaved, alike=not causal)
+    check(out_p, reference(q_p, k[:1], v[:1], [90], causal))
+    check(out_d, reference(queries, k_d[rows], v_d[rows], [x + 2 for x in before], causal))
+
+
+def test_new_keys_of_a_paged_cache_and_of_prefills(device: str) -> None:
+    pool_k, pool_v = normal(device, 20, 16, KV_HEADS, DIM, seed=8), normal(device, 20, 16, KV_HEADS, DIM, seed=9)
+    q = normal(device, 2, 3, HEADS, DIM)
+    new_k, new_v = normal(device, 2, 3, KV_HEADS, DIM, seed=5), normal(device, 2, 3, KV_HEADS, DIM, seed=6)
+    table = torch.tensor([[4, 9, 1], [0, 17, 19]], dtype=torch.int32)
+    out, none = podattn.fused_attention_with_kvcache(
+        q,
+        pool_k,
+        pool_v,
+        None,
+        None,
+        None,
+        k=new_k,
+        v=new_v,
+        cache_seqlens_p=[31, 14],
+        block_table_p=table,
+        causal=True,
+    )
+    assert none is None
+    for request, begin in enumerate([31, 14]):
+        for token in range(3):
+            page, place = divmod(begin + token, 16)
+            assert torch.equal(pool_k[table[request, page], place], new_k[request, token])
+    gathered = [x[table.long().to(device)].flatten(1, 2) for x in (pool_k, pool_v)]
+    check(out, reference(q, *gathered, [34, 17], True))
+
+
+@pytest.mark.parametrize("on_device", [False, True])
+def test_left_padding(device: str, on_device: bool) -> None:
+    k, v = normal(device, 4, 64, KV_HEADS, DIM, seed=1), normal(device, 4, 64, KV_HEADS, DIM, seed=2)
+    q_p, q_d = normal(device, 1, 10, HEADS, DIM, seed=3), normal(device, 2, 1, HEADS, DIM, seed=4)
+    new_k, new_v = normal(device, 2, 1, KV_HEADS, DIM, seed=5), normal(device, 2, 1, KV_HEADS, DIM, seed=6)
+    cos, sin = tables_of(device, DIM)
+    before, pads, rows = [50, 30], [20, 0], [3, 1]
+    where = device if on_device else "cpu"
+    lengths, left, index = (torch.tensor(x, dtype=torch.int32, device=where) for x in (before, pads, rows))
+    out_p, out_d = podattn.fused_attention_with_kvcache(
+        q_p, k[:1], v[:1], q_d, k, v, k=new_k, v=new_v, rotary_cos=cos, rotary_sin=sin, rotary_interleaved=False,
+        cache_seqlens_p=40, cache_seqlens_d=lengths, cache_batch_idx=index, cache_leftpad=left, causal=True,
+    )  # fmt: skip
+    places = [begin - pad for begin, pad in zip(before, pads)]
+    keys, queries = (turned(x, places, cos, sin, False) for x in (new_k, q_d))
+    check(out_p, reference(q_p, k[:1], v[:1], [40], True))
+    for i, row in enumerate(rows):
+        assert relative_error(k[row, before[i]], keys[i, 0]) <= MAX_ERROR[k.dtype]
+        kept = [x[row : row + 1, pads[i] :] for x in (k, v)]
+        check(out_d[i : i + 1], reference(queries[i : i + 1], *kept, [places[i] + 1], True))
+
+
+def test_wrong_new_keys_are_named() -> None:
+    k, v = torch.zeros(2, 16, KV_HEADS, DIM), torch.zeros(2, 16, KV_HEADS, DIM)
+    q, new = torch.zeros(2, 1, HEADS, DIM), torch.zeros(2, 1, KV_HEADS, DIM)
+    table = torch.zeros(8, 32)
+    wrong: list[tuple[str, dict[str, Any]]] = [
+        ("v is None, the other is not", {"k": new}),
+        ("cache_seqlens_d is None; with k it says where", {"k": new, "v": new, "cache_seqlens_d": None}),
+        ("k has shape (2, 2, 2, 64); (2, 1, 2, 64) is needed, as q_d has", {"k": new.repeat(1, 2, 1, 1), "v": new}),
+        ("k differs from q_d in dtype or device", {"k": new.half(), "v": new}),
+        ("cache_seqlens_d = 16, those of k counted in (17), but the cache holds 16", {"k": new, "v": new,
+                                                                                     "cache_seqlens_d": 16}),
+        ("rotary_cos and rotary_sin are given without k", {"rotary_cos": table, "rotary_sin": table}),
+        ("rotary_sin is None, the other is not", {"k": new, "v": new, "rotary_cos": table}),
+        ("cache_leftpad[1] = 9 is outside the 4 tokens", {"cache_leftpad": [0, 9]}),
+        ("cache_leftpad beside block_table_d", {"cache_leftpad": [0, 0], "block_table_d": [[0], [1]]}),
+    ]  # fmt: skip
+    for message, options in wrong:
+        with pytest.raises(podattn.ArgumentError, match=re.escape(message)):
+            podattn.fused_attention_with_kvcache(
+                None, None, None, q, k, v, **{"cache_seqlens_d": 4, "causal": True, **options}
+            )
+    with pytest.raises(podattn.ArgumentError, match=re.escape("append.positions[0] = 9 is outside [0, 8)")):
+        podattn.fused_attention_with_kvcache(
+            None, None, None, q, k, v, k=new, v=new, rotary_cos=table, rotary_sin=table, cache_seqlens_d=9, causal=True
+        )
+    assert not k.any() and not v.any()

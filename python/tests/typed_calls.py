@@ -32,6 +32,8 @@ def right(plan: podattn.Plan, q: Floats, k: Floats, tensor: Tensor, table: npt.N
     with_lse: tuple[Any, Any] = plan.attention(q, k, k, None, out, scale=None, sinks=out)
     once: Floats = podattn.hybrid_attention(q, k, k, [0, 1], [5], kv_layout="HND", softcap=3)
     pair: tuple[Floats, Floats] = podattn.hybrid_attention(q, k, k, [0, 1], [5], return_lse=True)
+    rope = podattn.Rope(style="pairs", base=1e6, scaling="yarn", factor=4)
+    plan.append(q, q, k, k, q, rope=rope, slot_mapping=[1, 2])
     podattn.merge([given, once], [with_lse[0], pair[0]], both[0])
     podattn.workspace_bytes(
         q_heads=1, kv_heads=1, head_dim=64, page_size=1, max_requests=1, max_q_tokens=1, max_kv_len=1
@@ -48,6 +50,7 @@ def wrong(plan: podattn.Plan, q: Floats, k: Floats, flag: bool) -> None:
     plan.attention(q, k)  # type: ignore[call-overload]
     out: tuple[Floats, Floats] = plan.attention(q, k, k)  # type: ignore[assignment]
     podattn.hybrid_attention(q, k, k, [0, 1], [5], kv_layout="nhd")  # type: ignore[call-overload]
+    podattn.Rope(style="neox")  # type: ignore[arg-type]
     podattn.merge(out, 3)  # type: ignore[arg-type]
     podattn.workspace_bytes(q_heads=1)  # type: ignore[call-arg]
     podattn.Plan(

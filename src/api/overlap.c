@@ -159,8 +159,10 @@ pod_status pod__check_append_overlaps(const pod_plan *plan, const pod_append_job
     const pod_limits *limits = &plan->limits;
     const pod_append *a = &job->given;
     const pod_cache *c = &job->cache;
-    const pod_batch none = {0}, *batch = job->num_requests > 0 ? &plan->batch : &none;
-    int64_t tokens = a->num_tokens, heads = limits->kv_heads, dim = limits->head_dim, v_dim = limits->v_head_dim;
+    int needs_batch = job->num_requests > 0;
+    const pod_batch none = {0}, *batch = needs_batch ? &plan->batch : &none;
+    int64_t tokens = needs_batch ? sure_tokens(limits, batch, job->told_tokens) : a->num_tokens;
+    int64_t heads = limits->kv_heads, dim = limits->head_dim, v_dim = limits->v_head_dim;
     size_t bytes = pod_dtype_size(a->dtype), words = sizeof(int32_t);
     int64_t pages = a->k != NULL ? job->num_pages : 0;
     const span written[] = {

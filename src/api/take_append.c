@@ -164,6 +164,7 @@ pod_status pod__take_append(const pod_limits *limits, const pod_batch *batch, co
     POD_TRY(check_computed_dtype("append.dtype", a->dtype));
     POD_TRY(check_optional("append.slot_mapping", a->slot_mapping, sizeof(int64_t)));
     POD_TRY(take_positions(a));
+    job->told_tokens = a->num_tokens;
     POD_TRY(take_tokens(batch, a));
     POD_TRY(take_keys(limits, a));
     POD_TRY(take_pages(batch, a, &job->num_pages));

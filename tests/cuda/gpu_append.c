@@ -37,6 +37,7 @@ static int make_plan(gpu_append *g, const gpu *gpu, pod_device *device) {
 static int build(const gpu_append *g) {
     pod_batch batch = g->call.batch;
     batch.memory = POD_MEMORY_DEVICE;
+    if (g->call.append.num_tokens == 0) return require(pod_plan_build(g->plan, &batch, NULL), "pod_plan_build");
     batch.num_q_tokens = g->call.append.num_tokens < g->c.limits.max_q_tokens ? g->call.append.num_tokens : 0;
     return !g->c.needs_build || require(pod_plan_build(g->plan, &batch, NULL), "pod_plan_build");
 }
@@ -113,6 +114,7 @@ int gpu_append_check(const gpu *gpu, pod_device *device, test_rng *rng) {
     if (good) {
         g.arena = gpu_alloc(gpu, g.c.arena_bytes);
         append_case_move(&g.c, g.arena, &g.call);
+        if (g.c.needs_build && rng_chance(rng, 20)) g.call.append.num_tokens = 0; /* not told */
         good = make_plan(&g, gpu, device);
     }
     good = good && (rng_chance(rng, 30) ? append_by_graph(&g, gpu) : append_at_once(&g, gpu)) && check(&g, gpu);

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Appends a step's K and V to the cache, and rotates its Q: a warp takes a unit, which is a token and up to
  * POD_APPEND_STEPS times as many of its rows as fit the warp, a lane eight elements of a row. Bound by memory: all of a
- * unit's rows are asked for before the first is used, and while they come the token's place is found and the lane's
- * cosines and sines are computed. */
+ * unit's rows are asked for before the first is used, and while they come the lane's cosines and sines are computed. */
 #include "cache/append_core.h"
 #include "cache/rope_core.h"
 #include "cuda/kernels/append/append_params.h"
@@ -179,34 +178,46 @@ static __device__ __forceinline__ void store_f8(void *array, int64_t at, const f
     *(uint2 *)((uint8_t *)array + at) = make_uint2(low, high);
 }
 
+/** Where a lane is in its unit. */
+struct lane_place {
+    int32_t row, per_step; /**< first row, and rows of a step */
+    int32_t first;         /**< element */
+};
+
+static __device__ __forceinline__ void load_rows(const append_rows &rows, const lane_place &at,
+                                                 float (&own)[STEPS][EIGHT]) {
+#pragma unroll
+    for (int s = 0; s < STEPS; s++) {
+        int32_t head = at.row + s * at.per_step;
+        if (at.first >= rows.dim || head >= rows.heads) continue;
+        load_eight(rows.from, rows.from_dtype, rows.from_at + head * rows.from_head + at.first, own[s]);
+    }
+}
+
 /** Up to STEPS times as many rows as fit the warp. q_out may be q: a step's rows are read by this warp alone, all of
  * them before it writes the first. */
 static __device__ __forceinline__ void append_unit(const pod_append_job &job, rows_kind kind, int32_t token,
                                                    int32_t unit, int lane) {
     append_rows rows = rows_of(job, kind, token);
     int32_t lanes = pod_append_lanes(rows.dim), per_step = LANES / lanes;
-    int32_t row = unit * STEPS * per_step + lane / lanes, first = lane % lanes * EIGHT;
-    bool has_elements = first < rows.dim;
+    lane_place at = {unit * STEPS * per_step + lane / lanes, per_step, lane % lanes * EIGHT};
     float own[STEPS][EIGHT] = {};
-#pragma unroll
-    for (int s = 0; s < STEPS; s++) {
-        int32_t head = row + s * per_step;
-        if (!has_elements || head >= rows.heads) continue;
-        load_eight(rows.from, rows.from_dtype, rows.from_at + head * rows.from_head + first, own[s]);
-    }
-    int32_t request = job.requests != nullptr ? find_request(job, token, lane) : -1;
+    bool has_batch = job.requests != nullptr;
+    if (!has_batch) load_rows(rows, at, own);
+    int32_t request = has_batch ? find_request(job, token, lane) : -1;
     pod_append_place place = pod_append_core_place(&job, request, token);
     if (place.is_bad && lane == 0 && job.given.bad_token != nullptr) {
         *(volatile int32_t *)job.given.bad_token = 1 + token;
     }
     if (kind == ROWS_Q ? !place.has_position : !place.is_stored) return;
+    if (has_batch) load_rows(rows, at, own); /* a token of no request may be behind the arrays' end */
     lane_rotation rotation;
-    if (rows.is_rotated) find_rotation(job, place.position, first, rotation);
+    if (rows.is_rotated) find_rotation(job, place.position, at.first, rotation);
     int64_t to = to_offset(job, kind, token, place);
 #pragma unroll
     for (int s = 0; s < STEPS; s++) {
-        int32_t head = row + s * per_step;
-        bool is_active = has_elements && head < rows.heads;
+        int32_t head = at.row + s * at.per_step, first = at.first;
+        bool is_active = first < rows.dim && head < rows.heads;
         if (rows.is_rotated) {
             float partners[EIGHT];
             find_partners(job, rows, rows.from_at + head * rows.from_head, first, is_active, own[s], partners);
@@ -222,11 +233,11 @@ static __device__ __forceinline__ void append_unit(const pod_append_job &job, ro
 #pragma unroll
             for (int i = 0; i < EIGHT; i++) own[s][i] /= scale;
         }
-        int64_t at = to + head * rows.to_head + first;
+        int64_t to_at = to + head * rows.to_head + first;
         if (rows.to_dtype == POD_F8E4M3)
-            store_f8(rows.to, at, own[s]);
+            store_f8(rows.to, to_at, own[s]);
         else
-            store_eight(rows.to, rows.to_dtype, at, own[s]);
+            store_eight(rows.to, rows.to_dtype, to_at, own[s]);
     }
 }
 
