@@ -3,6 +3,7 @@
  * layer's q and out within one larger tensor; so only what overlaps for certain is refused. */
 #include "api/overlap.h"
 
+#include "api/take_append.h"
 #include "base/status.h"
 
 #include <stdio.h>
@@ -159,7 +160,7 @@ pod_status pod__check_append_overlaps(const pod_plan *plan, const pod_append_job
     const pod_limits *limits = &plan->limits;
     const pod_append *a = &job->given;
     const pod_cache *c = &job->cache;
-    int needs_batch = job->num_requests > 0;
+    int needs_batch = pod__append_needs_batch(a);
     const pod_batch none = {0}, *batch = needs_batch ? &plan->batch : &none;
     int64_t tokens = needs_batch ? sure_tokens(limits, batch, job->told_tokens) : a->num_tokens;
     int64_t heads = limits->kv_heads, dim = limits->head_dim, v_dim = limits->v_head_dim;
