@@ -13,6 +13,21 @@ enum { DEFAULT_PAGE_BYTES = 2 << 20, GROUP_TOKENS = 8 };
 
 static pthread_mutex_t list_mutex = PTHREAD_MUTEX_INITIALIZER;
 static pod_virtual_cache *list;
+static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
+static int fork_error;
+
+/** So that a forked child does not find it locked by a thread that it does not have. */
+static void before_fork(void) {
+    pthread_mutex_lock(&list_mutex);
+}
+
+static void after_fork(void) {
+    pthread_mutex_unlock(&list_mutex);
+}
+
+static void watch_forks(void) {
+    fork_error = pthread_atfork(before_fork, after_fork, after_fork);
+}
 
 static void add_to_list(pod_virtual_cache *cache) {
     pthread_mutex_lock(&list_mutex);
@@ -114,6 +129,8 @@ static pod_status allocate_books(pod_virtual_cache *cache) {
 }
 
 static pod_status fill(pod_virtual_cache *cache) {
+    pthread_once(&fork_once, watch_forks);
+    if (fork_error != 0) return pod__fail(POD_E_NO_MEMORY, "no memory to be told of forks");
     POD_TRY(measure(cache));
     POD_TRY(limit_rows(cache));
     POD_TRY(allocate_books(cache));
