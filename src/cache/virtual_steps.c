@@ -66,14 +66,14 @@ static pod_status check_length(pod_virtual_cache *cache, int32_t i, int64_t requ
 
 /** Who has the memory, in a line. */
 static pod_status fail_no_memory(pod_virtual_cache *cache, int32_t i, int32_t kv_len, int64_t missing_rows) {
+    int64_t missing_bytes = missing_rows * cache->info.row_bytes;
     pod_virtual_stats stats;
     pod__virtual_get_stats(cache, &stats);
+    int64_t open_bytes = stats.used_bytes + stats.waste_bytes + stats.ahead_bytes;
     return pod__fail(POD_E_NO_MEMORY,
                      "kv_len[%d] = %d needs %lld bytes more: of max_bytes = %lld open requests have %lld, closed ones "
                      "that steps after %lld may read %lld",
-                     i, kv_len, (long long)missing_rows * (long long)cache->info.row_bytes,
-                     (long long)cache->config.max_bytes,
-                     (long long)(stats.used_bytes + stats.waste_bytes + stats.ahead_bytes),
+                     i, kv_len, (long long)missing_bytes, (long long)cache->config.max_bytes, (long long)open_bytes,
                      (long long)cache->finished_step, (long long)stats.idle_bytes);
 }
 
