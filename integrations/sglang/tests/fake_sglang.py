@@ -152,6 +152,16 @@ class Layer:
         self.v_head_dim = self.qk_head_dim
 
 
+def make_pool(layers: list[int], size: int, page_size: int, heads: int, dim: int, dtype: Any) -> Any:
+    """A pool for layers that share one."""
+    return TokenPool(layers, size, page_size, heads, dim, dtype)
+
+
+def make_layer(index: int, heads: tuple[int, int], dim: int, window: int, logit_cap: float) -> Any:
+    """An attention layer, with its window as SGLang has it, -1 for none."""
+    return Layer(index, *heads, dim, window, logit_cap=logit_cap)
+
+
 SPECULATION = types.SimpleNamespace(speculative_eagle_topk=None, speculative_num_draft_tokens=None)
 
 

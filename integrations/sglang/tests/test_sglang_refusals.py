@@ -61,15 +61,15 @@ def test_the_plug_in_is_light() -> None:
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
-def test_models_that_are_not_served() -> None:
+def test_models_that_are_not_served(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "a draft model" in refusal(backend, is_draft_worker=True)
     assert "MLA" in refusal(backend, use_mla_backend=True)
     assert "attention in chunks" in refusal(backend, attention_chunk_size=8192)
     assert "a KV cache of torch.uint8 for torch.float32" in refusal(backend, kv_cache_dtype=torch.uint8)
     translator = types.SimpleNamespace(is_translating=True)
     assert "the unified memory pool" in refusal(backend, kv_index_translator=translator)
-    trees = types.SimpleNamespace(speculative_eagle_topk=4, speculative_num_draft_tokens=8)
-    assert "speculative_eagle_topk = 4" in refusal(backend, server_args=trees)
+    monkeypatch.setattr("fake_sglang.SPECULATION.speculative_eagle_topk", 4)
+    assert "speculative_eagle_topk = 4" in refusal(backend)
 
 
 def test_steps_that_are_not_served() -> None:

@@ -11,7 +11,16 @@ from typing import Any
 import pytest
 import torch
 from attention_reference import reference
-from fake_sglang import ForwardBatch, ForwardMode, Layer, TokenPool, WindowedPool, free_pages, make_runner
+from fake_sglang import (
+    ForwardBatch,
+    ForwardMode,
+    TokenPool,
+    WindowedPool,
+    free_pages,
+    make_layer,
+    make_pool,
+    make_runner,
+)
 
 TOLERANCE = {torch.float32: 2e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}
 SEED = int(os.environ.get("PODATTN_SEED", "1"))
@@ -28,7 +37,7 @@ class Run:
         self.rng = rng = random.Random(seed)
         self.generator = torch.Generator().manual_seed(seed)
         choices: dict[str, list[Any]] = {
-            "window": [None, 0, 6, 31],  # as SGLang has it: keys before the query's own
+            "window": [None, 1, 6, 31],  # as SGLang has it: keys before the query's own
             "own_pool": [False, True],
             "page_size": [1, 4, 16],
             "dtype": list(TOLERANCE),
@@ -48,7 +57,8 @@ class Run:
         heads, dim, num_pages = self.heads[1], self.head_dim, 1024 // self.page_size
         size = (num_pages - 1) * self.page_size
         full = [i for i, window in enumerate(self.windows) if window is None or not self.own_pool]
-        pool: Any = TokenPool(full, size, self.page_size, heads, dim, self.dtype)
+        make = TokenPool if self.own_pool else make_pool
+        pool: Any = make(full, size, self.page_size, heads, dim, self.dtype)
         self.free = free_pages(num_pages, rng)
         if self.own_pool:
             windowed = [i for i, window in enumerate(self.windows) if window is not None]
@@ -72,7 +82,6 @@ class Run:
         if self.speculation_in == "runtime_context":
             monkeypatch.setattr(runtime_context, "get_spec", lambda: told, raising=False)
         else:
-            monkeypatch.delattr(runtime_context, "get_spec", raising=False)
             monkeypatch.setattr("fake_sglang.SPECULATION.speculative_eagle_topk", 1)
             monkeypatch.setattr("fake_sglang.SPECULATION.speculative_num_draft_tokens", DRAFTS)
 
@@ -136,7 +145,7 @@ class Run:
                 self.leave(request, past + new)
 
     def run_layer(self, index: int, window: Any, requests: Any, num_tokens: int, batch: ForwardBatch) -> None:
-        layer = Layer(index, *self.heads, self.head_dim, -1 if window is None else window, logit_cap=self.softcap)
+        layer = make_layer(index, self.heads, self.head_dim, -1 if window is None else window, self.softcap)
         q_heads, kv_heads = self.heads
 
         def randn(heads: int) -> torch.Tensor:
