@@ -206,6 +206,7 @@ static pod_status refuse_token(const pod_append_job *job, int32_t r, int32_t tok
         return pod__fail(POD_E_ARGUMENT, "append.positions[%d] = %lld is outside [0, %lld)", token,
                          (long long)pod_append_core_position(a, token), (long long)end);
     }
+    if (job->requests == NULL) return pod__fail(POD_E_ARGUMENT, "token %d has no place", token); /* there is no other */
     int32_t in_context = job->requests[r].kv_len - job->requests[r].q_len + token - job->requests[r].q_begin;
     int32_t page_idx = in_context / job->page_size, page = r;
     if (job->page_table != NULL) page = job->page_table[r * job->page_table_stride + page_idx];

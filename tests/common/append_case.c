@@ -269,7 +269,7 @@ static void plant_fault(append_case *c, test_rng *rng) {
     int64_t num_slots = (int64_t)c->host.batch.num_pages * c->limits.page_size;
     int64_t *slots = (int64_t *)(uintptr_t)a->slot_mapping;
     if (slots != NULL && rng_chance(rng, 50)) {
-        slots[t] = num_slots + (rng_chance(rng, 50) ? 0 : rng_next(rng) % (UINT64_C(1) << 62));
+        slots[t] = num_slots + (rng_chance(rng, 50) ? 0 : (int64_t)(rng_next(rng) % (UINT64_C(1) << 62)));
         c->bad_token = t;
     } else if (a->positions != NULL && (slots == NULL || slots[t] >= 0)) {
         int64_t wrong = c->host.rope.cos != NULL && rng_chance(rng, 50) ? c->host.rope.table_positions : -1;

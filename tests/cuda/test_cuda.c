@@ -661,6 +661,32 @@ static int refuses_call(const gpu_case *c, const pod_tensors *tensors, const pod
     return 0;
 }
 
+static int refuses_append(const gpu_case *c, const pod_append *append, pod_status expected, const char *word) {
+    pod_status status = pod_cache_append(c->plan, append, &c->device_cache, NULL);
+    REQUIRE(status == expected, "%s: %s", word, pod_status_name(status));
+    REQUIRE(strstr(pod_error_message(), word) != NULL, "\"%s\" does not name %s", pod_error_message(), word);
+    return 0;
+}
+
+/** Appends of what is the case's q, as k and as v. */
+static int refuses_appends(const gpu_case *c) {
+    pod_append good = pod_append_init(), a;
+    good.dtype = c->limits.q_dtype;
+    good.k = good.v = c->device.q;
+    int wrong = 0;
+    a = good;
+    a.k = (const uint16_t *)a.k + 1;
+    wrong |= refuses_append(c, &a, POD_E_UNSUPPORTED, "append.k is not aligned");
+    a = good;
+    a.v_token_stride = c->limits.kv_heads * c->limits.head_dim + 1;
+    wrong |= refuses_append(c, &a, POD_E_UNSUPPORTED, "append.v_token_stride");
+    a = good;
+    a.q = c->device.q;
+    a.q_out = (uint16_t *)c->device.out + 3;
+    wrong |= refuses_append(c, &a, POD_E_UNSUPPORTED, "append.q_out is not aligned");
+    return wrong;
+}
+
 static int test_refusals(context *t) {
     int wrong = 0;
     wrong |= refuses_device("cuda:99", POD_E_NO_DEVICE, "cuda:99");
@@ -712,6 +738,7 @@ static int test_refusals(context *t) {
     tensors.alibi_slopes = &one;
     wrong |= refuses_call(&c, &tensors, &c.device_cache, POD_E_UNSUPPORTED, "alibi_slopes");
     tensors = c.device;
+    wrong |= refuses_appends(&c);
     tensors.out_tokens = c.limits.max_q_tokens - 1;
     wrong |= refuses_call(&c, &tensors, &c.device_cache, POD_E_ARGUMENT, "out_tokens");
     gpu_case_free(&c, &t->gpu);
@@ -737,6 +764,13 @@ static int test_host_pointers(context *t) {
     pod_cache cache = c.device_cache;
     cache.k = aligned_alloc(16, 1 << 20);
     int wrong = refuses_call(&c, &c.device, &cache, POD_E_ARGUMENT, "k is no memory");
+    static const int64_t host_slot = 0;
+    pod_append append = pod_append_init();
+    append.dtype = c.limits.q_dtype;
+    append.k = append.v = c.device.q;
+    append.slot_mapping = &host_slot;
+    append.num_tokens = 1;
+    wrong |= refuses_append(&c, &append, POD_E_ARGUMENT, "append.slot_mapping is no memory");
     free(cache.k);
     gpu_case_free(&c, &t->gpu);
     return wrong;

@@ -82,12 +82,13 @@ int main(void) {
     static int64_t slots[TOKENS];
     static bench b;
     pod_device *device;
-    pod_rope rope = pod_rope_init();
+    static pod_rope rope;
     if (pod_device_open("cpu:1", &device) != POD_OK || !make(&b, device, slots)) {
         fprintf(stderr, "bench_append: %s\n", pod_error_message());
         return EXIT_FAILURE;
     }
     double copied = shortest_us(&b, run_memcpy), stored = shortest_us(&b, run_append);
+    rope = pod_rope_init();
     b.append.rope = &rope;
     double rotated = shortest_us(&b, run_append);
     b.append.q = b.append.q_out = b.qkv;
