@@ -30,6 +30,8 @@ typedef struct pod_kernel_params {
     void *out;
     float *lse;                            /**< NULL: not wanted */
     const float *sinks;                    /**< NULL: none */
+    const float *k_scale, *v_scale;        /**< of e4m3 caches, one per KV head; NULL: 1 */
+    int64_t scale_stride;                  /**< floats from one KV head's scale to the next */
     int64_t q_token_stride, q_head_stride; /**< all strides in elements */
     int64_t k_page_stride, k_token_stride, k_head_stride;
     int64_t v_page_stride, v_token_stride, v_head_stride;

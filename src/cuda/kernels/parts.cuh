@@ -179,7 +179,8 @@ static __device__ __forceinline__ void merge_parts(const pod_kernel_params &para
             if (row >= row_end) break;
             row_place place = place_row(params, queue::row_begin(work.item) + row);
             float factor = finish_row(params, work.request, work.item.kv_head, place,
-                                      make_float2(merged.max[i], merged.sum[i]), column == 0);
+                                      make_float2(merged.max[i], merged.sum[i]), column == 0) *
+                           ELEMENT::value_unit(params, work.item.kv_head);
             const float(&out)[SHAPE::COLUMNS] = merged.out[i];
             uint32_t *to = (uint32_t *)((uint16_t *)params.out +
                                         out_offset(params, work.request, work.item.kv_head, place) + column);

@@ -21,6 +21,15 @@ static __device__ __forceinline__ float softcap_score(const pod_kernel_params &p
     return fabsf(x) < 0.4f ? near : far;
 }
 
+/** What a KV head's dot products, after a softcap if there is one, are multiplied by: to log2 units. No subnormal number
+ * where a scale of the cache joins it, of which a masked score would make NaN. */
+template <class ELEMENT>
+static __device__ __forceinline__ float row_scale(const pod_kernel_params &params, int32_t kv_head) {
+    if constexpr (ELEMENT::KV_BYTES == 2) return params.score_scale;
+    if (params.softcap_log2 > 0.0f) return params.score_scale;
+    return fminf(fmaxf(params.score_scale * ELEMENT::key_unit(params, kv_head), FLT_MIN * 1024.0f), FLT_MAX);
+}
+
 /* A row's *origin* is what its exponents count from, in log2 units. It rises only where a probability would come out
  * too large (POD_RESCALE_LOG2), not with every new maximum. */
 

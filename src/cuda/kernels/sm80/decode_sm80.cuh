@@ -9,7 +9,12 @@
  *
  * K and V come in stages of STAGE_TOKENS keys through a ring of the warp's own: K(0) V(0) K(1) V(1) ..., RING of them
  * under way. Nothing waits for another warp, but beside prefill one warp per scheduler has all latencies of its
- * instructions to itself: what bounds it there is their number, not bytes under way. */
+ * instructions to itself: what bounds it there is their number, not bytes under way.
+ *
+ * Codes of e4m3 are read as pairs by the same ldmatrix, and converted in registers. What a lane gets of K then are four
+ * neighbouring columns: 0 and 2 become its first two columns of a product, 1 and 3 those eight further, and Q is loaded
+ * in that order. Of V it gets two neighbouring columns of two keys: rows lane / 4 and + 8 of a product are columns
+ * 2 (lane / 4) and + 1, as write_out() and write_partial() know. */
 #ifndef POD_SM80_DECODE_CUH
 #define POD_SM80_DECODE_CUH
 
@@ -33,14 +38,17 @@ struct key_source {
 };
 
 template <class ELEMENT, int HEAD_DIM, class SHAPE> struct decode_sm80 {
-    static constexpr int STAGE_TOKENS = SHAPE::DECODE_STAGE_TOKENS, RING = SHAPE::DECODE_RING;
+    static constexpr int KV_BYTES = ELEMENT::KV_BYTES;
+    static constexpr int STAGE_TOKENS = SHAPE::DECODE_STAGE_TOKENS;
+    static constexpr int RING = SHAPE::DECODE_RING * 2 / KV_BYTES; /* as many bytes under way */
     static constexpr int MAX_N_TILES = SHAPE::DECODE_N_TILES;
-    typedef decode_warp_smem<HEAD_DIM, STAGE_TOKENS, RING> smem_type;
+    static constexpr int ROW_BYTES = HEAD_DIM * KV_BYTES;
+    typedef decode_warp_smem<ROW_BYTES, STAGE_TOKENS, RING> smem_type;
     typedef hidden_sm80<ELEMENT> hidden;
-    static constexpr int ROW_BYTES = HEAD_DIM * 2;
     static constexpr int ROW_CHUNKS = ROW_BYTES / CHUNK_BYTES;
     static constexpr int K_STEPS = HEAD_DIM / 16;
     static constexpr int O_TILES = HEAD_DIM / 16;     /* of 16 columns: the M of the second product */
+    static constexpr int V_TILES = 2 / KV_BYTES;      /* of these, that one ldmatrix loads */
     static constexpr int S_TILES = STAGE_TOKENS / 16; /* of 16 keys: the M of the first product */
     static constexpr int ROW_STEP = 32 / ROW_CHUNKS;  /* a lane copies a chunk of every ROW_STEP-th key */
     static constexpr int RUN_COPIES = 16 / ROW_STEP;  /* of a lane, of 16 keys */
@@ -69,7 +77,7 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct decode_sm80 {
         key_source at;
         at.num_keys = max(0, smem.work.end_key - smem.work.first_key);
         at.num_full_stages = at.num_keys / STAGE_TOKENS;
-        int64_t k_bytes = params.k_token_stride * 2, v_bytes = params.v_token_stride * 2;
+        int64_t k_bytes = params.k_token_stride * KV_BYTES, v_bytes = params.v_token_stride * KV_BYTES;
         at.k_head = smem.work.heads[0] + k_bytes * (lane / ROW_CHUNKS) + lane % ROW_CHUNKS * CHUNK_BYTES;
         at.v_head = smem.work.heads[1] + v_bytes * (lane / ROW_CHUNKS) + lane % ROW_CHUNKS * CHUNK_BYTES;
         at.k_step = (uint32_t)(k_bytes * ROW_STEP);
@@ -84,7 +92,7 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct decode_sm80 {
     __device__ __forceinline__ void move_window(key_source &at, int window) {
         int32_t key = run_key(at, window);
         at.place = {0, 0};
-        if (key < at.num_keys) at.place = locate_key(params, at.next_page, smem.work.first_key + key);
+        if (key < at.num_keys) at.place = locate_key<KV_BYTES>(params, at.next_page, smem.work.first_key + key);
         at.next_page = load_run_page(at, window + 1);
     }
 
@@ -118,7 +126,7 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct decode_sm80 {
         for (int i = 0; i < STAGE_TOKENS / ROW_STEP; i++) {
             int row = lane / ROW_CHUNKS + i * ROW_STEP;
             uint32_t of_run = __shfl_sync(~0u, chunk_of_run, first_run + (row >> at.run_shift));
-            uint32_t chunk_of_key = chunk_in_run(of_run, row, at.run_shift, (uint32_t)(stride / CHUNK_ELEMENTS));
+            uint32_t chunk_of_key = chunk_in_run(of_run, row, at.run_shift, to_chunks<KV_BYTES>(stride));
             const char *from = smem.work.heads[is_value] + (uint64_t)(chunk_of_key + chunk) * CHUNK_BYTES;
             ptx_cp_async_16_or_zeros_policy(to_smem + swizzle_chunk<ROW_BYTES>(row, chunk), from,
                                             row >= begin && row < end ? CHUNK_BYTES : 0, policy);
@@ -143,18 +151,27 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct decode_sm80 {
         ptx_cp_async_commit();
     }
 
-    /** The item's query rows as B operands: lane / 4 is the row, its columns 2 (lane % 4) and + 8 of each step. */
+    /** The item's query rows as B operands: lane / 4 is the row, its columns 2 (lane % 4) and + 8 of each step; for
+     * codes, columns 4 (lane % 4) and + 2, and + 1 and + 3. */
     template <int N_TILES> __device__ __forceinline__ void load_q(uint32_t (&q)[N_TILES][K_STEPS][2]) {
 #pragma unroll
         for (int n = 0; n < N_TILES; n++) {
             int row = n * 8 + lane / 4;
             bool exists = row < smem.work.num_rows;
             int64_t offset = q_offset(params, smem.work.request, smem.work.item.kv_head, exists ? row : 0);
-            const uint32_t *words = (const uint32_t *)((const uint16_t *)params.q + offset) + lane % 4;
+            const uint16_t *head = (const uint16_t *)params.q + offset;
 #pragma unroll
             for (int step = 0; step < K_STEPS; step++) {
-                q[n][step][0] = exists ? __ldg(words + step * 8) : 0;
-                q[n][step][1] = exists ? __ldg(words + step * 8 + 4) : 0;
+                if constexpr (KV_BYTES == 1) {
+                    uint2 four = make_uint2(0, 0);
+                    if (exists) four = __ldg((const uint2 *)(head + step * 16) + lane % 4);
+                    q[n][step][0] = __byte_perm(four.x, four.y, 0x5410);
+                    q[n][step][1] = __byte_perm(four.x, four.y, 0x7632);
+                } else {
+                    const uint32_t *words = (const uint32_t *)head + lane % 4;
+                    q[n][step][0] = exists ? __ldg(words + step * 8) : 0;
+                    q[n][step][1] = exists ? __ldg(words + step * 8 + 4) : 0;
+                }
             }
         }
     }
@@ -168,6 +185,22 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct decode_sm80 {
 
     /** Scores of a stage: keys lane / 4 and + 8 of each 16, rows 2 (lane % 4) and + 1 of each eight. */
     template <int N_TILES> struct score_tiles { float of[S_TILES][N_TILES][4]; };
+
+    /** K of 16 keys for two steps, as A operands. */
+    static __device__ __forceinline__ void load_k(uint32_t (&k)[2][4], uint32_t k_lane, int step, int t) {
+        if constexpr (KV_BYTES == 1) {
+            uint32_t codes[4]; /* keys lane / 4 and + 8 of a step, and of the next one */
+            ptx_ldmatrix_x4(codes, step_chunk(k_lane, step / 2) + t * 16 * ROW_BYTES);
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                k[i / 2][i % 2] = ELEMENT::even_codes(codes[i]);
+                k[i / 2][i % 2 + 2] = ELEMENT::odd_codes(codes[i]);
+            }
+        } else {
+            ptx_ldmatrix_x4(k[0], step_chunk(k_lane, step) + t * 16 * ROW_BYTES);
+            ptx_ldmatrix_x4(k[1], step_chunk(k_lane, step + 1) + t * 16 * ROW_BYTES);
+        }
+    }
 
     template <int N_TILES>
     __device__ __forceinline__ void scores(score_tiles<N_TILES> &s, const uint32_t (&q)[N_TILES][K_STEPS][2],
@@ -187,8 +220,7 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct decode_sm80 {
 #pragma unroll
             for (int t = 0; t < S_TILES; t++) {
                 uint32_t k[2][4];
-                ptx_ldmatrix_x4(k[0], step_chunk(k_lane, step) + t * 16 * ROW_BYTES);
-                ptx_ldmatrix_x4(k[1], step_chunk(k_lane, step + 1) + t * 16 * ROW_BYTES);
+                load_k(k, k_lane, step, t);
 #pragma unroll
                 for (int n = 0; n < N_TILES; n++) {
                     ELEMENT::mma(s.of[t][n], k[0], q[n][step][0], q[n][step][1]);
@@ -207,12 +239,13 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct decode_sm80 {
     }
 
     template <int N_TILES> __device__ __forceinline__ void softcap(score_tiles<N_TILES> &s) {
+        float unit = ELEMENT::key_unit(params, smem.work.item.kv_head);
 #pragma unroll
         for (int t = 0; t < S_TILES; t++) {
 #pragma unroll
             for (int n = 0; n < N_TILES; n++) {
 #pragma unroll
-                for (int j = 0; j < 4; j++) s.of[t][n][j] = softcap_score(params, s.of[t][n][j]);
+                for (int j = 0; j < 4; j++) s.of[t][n][j] = softcap_score(params, s.of[t][n][j] * unit);
             }
         }
     }
@@ -323,6 +356,21 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct decode_sm80 {
         }
     }
 
+    /** V of 16 keys for V_TILES tiles of 16 columns, as A operands. */
+    static __device__ __forceinline__ void load_v(uint32_t (&v)[V_TILES][4], uint32_t v_lane, int m, int t) {
+        if constexpr (KV_BYTES == 1) {
+            uint32_t codes[4]; /* of the first eight keys both tiles, then of the others */
+            ptx_ldmatrix_x4_trans(codes, step_chunk(v_lane, m / 2) + t * 16 * ROW_BYTES);
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                v[i % 2][i / 2 * 2] = ELEMENT::even_codes(codes[i]);
+                v[i % 2][i / 2 * 2 + 1] = ELEMENT::odd_codes(codes[i]);
+            }
+        } else {
+            ptx_ldmatrix_x4_trans(v[0], step_chunk(v_lane, m) + t * 16 * ROW_BYTES);
+        }
+    }
+
     template <int N_TILES>
     __device__ __forceinline__ void accumulate(accumulators<N_TILES> &acc, const score_tiles<N_TILES> &s,
                                                uint32_t v_smem) {
@@ -339,18 +387,21 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct decode_sm80 {
 #pragma unroll
         for (int t = 0; t < S_TILES; t++) {
 #pragma unroll
-            for (int m = 0; m < O_TILES; m++) {
-                uint32_t v[4];
-                ptx_ldmatrix_x4_trans(v, step_chunk(v_lane, m) + t * 16 * ROW_BYTES);
+            for (int m = 0; m < O_TILES; m += V_TILES) {
+                uint32_t v[V_TILES][4];
+                load_v(v, v_lane, m, t);
 #pragma unroll
-                for (int n = 0; n < N_TILES; n++) ELEMENT::mma(acc.out[n][m], v, p[t][n][0], p[t][n][1]);
+                for (int i = 0; i < V_TILES; i++) {
+#pragma unroll
+                    for (int n = 0; n < N_TILES; n++) ELEMENT::mma(acc.out[n][m + i], v[i], p[t][n][0], p[t][n][1]);
+                }
             }
         }
     }
 
     template <int N_TILES> __device__ __forceinline__ void run(accumulators<N_TILES> &acc) {
         const uint32_t first_slot = smem_address(smem.ring), last_slot = first_slot + (RING - 1) * STAGE_BYTES;
-        float scale = params.score_scale;
+        float scale = row_scale<ELEMENT>(params, smem.work.item.kv_head);
         uint32_t q[N_TILES][K_STEPS][2];
 #pragma unroll
         for (int n = 0; n < N_TILES; n++) {
@@ -390,7 +441,9 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct decode_sm80 {
 
             ptx_cp_async_wait<RING - 1>();
             __syncwarp();
-            if (is_masked(key, unmasked) && smem.work.request.q_len > 1) hide_values(slot);
+            if constexpr (KV_BYTES == 2) { /* elements of codes are finite */
+                if (is_masked(key, unmasked) && smem.work.request.q_len > 1) hide_values(slot);
+            }
             accumulate<N_TILES>(acc, s, slot);
             __syncwarp();
             load<false>(at, stage + (RING + 1) / 2, num_stages, (RING + 1) & 1, slot);
@@ -398,7 +451,9 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct decode_sm80 {
         }
         ptx_cp_async_wait<0>();
         __syncwarp();
-        if (smem.work.has_lost) add_lost<N_TILES>(acc, unmasked);
+        if constexpr (KV_BYTES == 2) {
+            if (smem.work.has_lost) add_lost<N_TILES>(acc, unmasked);
+        }
 #pragma unroll
         for (int n = 0; n < N_TILES; n++) {
 #pragma unroll
@@ -413,6 +468,7 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct decode_sm80 {
     }
 
     template <int N_TILES> __device__ void write_out(accumulators<N_TILES> &acc) {
+        float unit = ELEMENT::value_unit(params, smem.work.item.kv_head);
 #pragma unroll
         for (int n = 0; n < N_TILES; n++) {
             float factor[2];
@@ -422,21 +478,28 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct decode_sm80 {
                 factor[j] = 0.0f;
                 if (row < smem.work.num_rows) {
                     factor[j] = finish_row(params, smem.work.request, smem.work.item.kv_head, place_row(params, row),
-                                           make_float2(acc.origin[n][j], acc.sum[n][j]), lane / 4 == 0);
+                                           make_float2(acc.origin[n][j], acc.sum[n][j]), lane / 4 == 0) *
+                                unit;
                 }
             }
             int row = n * 8 + lane / 4; /* after the transposition a lane holds neighbouring columns of one row */
             bool exists = row < smem.work.num_rows;
             int64_t offset = out_offset(params, smem.work.request, smem.work.item.kv_head, exists ? row : 0);
-            uint32_t *words = (uint32_t *)((uint16_t *)params.out + offset) + lane % 4;
+            uint16_t *head = (uint16_t *)params.out + offset;
 #pragma unroll
             for (int m = 0; m < O_TILES; m++) {
                 float(&o)[4] = acc.out[n][m];
                 uint32_t low = ptx_movmatrix_trans(ELEMENT::pack(o[0] * factor[0], o[1] * factor[1]));
                 uint32_t high = ptx_movmatrix_trans(ELEMENT::pack(o[2] * factor[0], o[3] * factor[1]));
                 if (!exists) continue;
-                words[m * 8] = low;
-                words[m * 8 + 4] = high;
+                if constexpr (KV_BYTES == 1) {
+                    *((uint2 *)(head + m * 16) + lane % 4) =
+                        make_uint2(__byte_perm(low, high, 0x5410), __byte_perm(low, high, 0x7632));
+                } else {
+                    uint32_t *words = (uint32_t *)head + lane % 4;
+                    words[m * 8] = low;
+                    words[m * 8 + 4] = high;
+                }
             }
         }
     }
@@ -454,8 +517,13 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct decode_sm80 {
                 if (lane / 4 == 0) *(float2 *)(sum + row * 2) = make_float2(acc.origin[n][j], acc.sum[n][j]);
 #pragma unroll
                 for (int m = 0; m < O_TILES; m++) {
-                    out[row * HEAD_DIM + m * 16 + lane / 4] = acc.out[n][m][j];
-                    out[row * HEAD_DIM + m * 16 + 8 + lane / 4] = acc.out[n][m][2 + j];
+                    float *columns = out + row * HEAD_DIM + m * 16;
+                    if constexpr (KV_BYTES == 1) {
+                        *((float2 *)columns + lane / 4) = make_float2(acc.out[n][m][j], acc.out[n][m][2 + j]);
+                    } else {
+                        columns[lane / 4] = acc.out[n][m][j];
+                        columns[8 + lane / 4] = acc.out[n][m][2 + j];
+                    }
                 }
             }
         }
@@ -488,7 +556,7 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct decode_sm80 {
         int32_t position = pod_core_slice_begin(header, slice);
         int32_t slice_end = pod_core_slice_begin(header, slice + 1);
         while (position < slice_end) {
-            decode_work work = find_decode<STAGE_TOKENS>(params, position, slice, slice_end, lane);
+            decode_work work = find_decode<STAGE_TOKENS, KV_BYTES>(params, position, slice, slice_end, lane);
             if (lane == 0) smem.work = work;
             __syncwarp();
             if (MAX_N_TILES == 1 || smem.work.num_rows <= 8)

@@ -58,7 +58,7 @@ static __device__ work_ticket take_ticket(const pod_kernel_params &params) {
 }
 
 /** The work of ticket `index` of the prefill queue. */
-template <int ROWS, int TILE_TOKENS>
+template <int ROWS, int TILE_TOKENS, int KV_BYTES>
 static __device__ prefill_work find_prefill(const pod_kernel_params &params, int32_t index) {
     int32_t group = params.shape.group;
     prefill_work work;
@@ -79,15 +79,15 @@ static __device__ prefill_work find_prefill(const pod_kernel_params &params, int
     work.range.unmasked_begin = tiles.begin;
     work.range.unmasked_end = tiles.end;
     int32_t num_run_tiles = work.run_shift > 0 ? min(work.item.entry.num_tiles, work.num_keys / TILE_TOKENS) : 0;
-    work.sources[0] = {(const char *)((const uint16_t *)params.k + work.item.kv_head * params.k_head_stride),
-                       (uint32_t)(params.k_token_stride / CHUNK_ELEMENTS), num_run_tiles};
-    work.sources[1] = {(const char *)((const uint16_t *)params.v + work.item.kv_head * params.v_head_stride),
-                       (uint32_t)(params.v_token_stride / CHUNK_ELEMENTS), num_run_tiles};
+    work.sources[0] = {head_of<KV_BYTES>(params.k, work.item.kv_head, params.k_head_stride),
+                       to_chunks<KV_BYTES>(params.k_token_stride), num_run_tiles};
+    work.sources[1] = {head_of<KV_BYTES>(params.v, work.item.kv_head, params.v_head_stride),
+                       to_chunks<KV_BYTES>(params.v_token_stride), num_run_tiles};
     return work;
 }
 
 /** The item of `slice` that begins at `position` on the decode line. Stages before a window are left out. */
-template <int STAGE_TOKENS>
+template <int STAGE_TOKENS, int KV_BYTES>
 static __device__ decode_work find_decode(const pod_kernel_params &params, int32_t position, int32_t slice,
                                           int32_t slice_end, int lane) {
     decode_work work;
@@ -106,8 +106,8 @@ static __device__ decode_work find_decode(const pod_kernel_params &params, int32
     work.unseen_keys = max(0, first_seen - work.first_key);
     work.unmasked = unmasked_keys(params, work.request, 0, work.request.q_len - 1);
     work.has_lost = 0;
-    work.heads[0] = (const char *)((const uint16_t *)params.k + work.item.kv_head * params.k_head_stride);
-    work.heads[1] = (const char *)((const uint16_t *)params.v + work.item.kv_head * params.v_head_stride);
+    work.heads[0] = head_of<KV_BYTES>(params.k, work.item.kv_head, params.k_head_stride);
+    work.heads[1] = head_of<KV_BYTES>(params.v, work.item.kv_head, params.v_head_stride);
     return work;
 }
 

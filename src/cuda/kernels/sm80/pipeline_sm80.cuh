@@ -53,9 +53,19 @@ struct prefill_work {
     prefill_source sources[2]; /* of K, of V */
 };
 
-template <int HEAD_DIM, int M_TILES, int TILE_TOKENS> struct alignas(256) prefill_smem {
-    uint16_t q[64 * M_TILES][HEAD_DIM];
+/** Tiles of K and V. Products read elements of two bytes where they have landed; codes of one byte are converted first.
+ */
+template <int HEAD_DIM, int TILE_TOKENS, int KV_BYTES> struct prefill_kv {
     uint16_t stages[2][PREFILL_STAGES][TILE_TOKENS][HEAD_DIM]; /* of K, of V */
+};
+template <int HEAD_DIM, int TILE_TOKENS> struct prefill_kv<HEAD_DIM, TILE_TOKENS, 1> {
+    uint8_t stages[2][PREFILL_STAGES][TILE_TOKENS * HEAD_DIM];
+    uint16_t converted[2][TILE_TOKENS][HEAD_DIM];
+};
+
+template <int HEAD_DIM, int M_TILES, int TILE_TOKENS, int KV_BYTES> struct alignas(256) prefill_smem {
+    uint16_t q[64 * M_TILES][HEAD_DIM];
+    prefill_kv<HEAD_DIM, TILE_TOKENS, KV_BYTES> kv;
     alignas(16) uint32_t places[2][2 * WINDOW_RUNS]; /* of K and V: chunks from the head to each run, two windows */
     int32_t pages[2 * WINDOW_RUNS];                  /* of the runs two windows further, under way */
     int32_t positions[64 * M_TILES];                 /* of each row's token, from the work's first key */
@@ -78,8 +88,8 @@ struct decode_work {
     const char *heads[2];   /* of K, of V */
 };
 
-template <int HEAD_DIM, int STAGE_TOKENS, int RING> struct alignas(256) decode_warp_smem {
-    uint16_t ring[RING][STAGE_TOKENS][HEAD_DIM];
+template <int ROW_BYTES, int STAGE_TOKENS, int RING> struct alignas(256) decode_warp_smem {
+    uint8_t ring[RING][STAGE_TOKENS][ROW_BYTES];
     decode_work work;
 };
 

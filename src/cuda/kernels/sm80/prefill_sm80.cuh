@@ -9,7 +9,10 @@
  * The copies start after products, not before them: a tile's copies would fill the queue to shared memory before the
  * products' operands. A barrier says two things: every warp's copies have landed, and every warp is done
  * with the stage that the next copies overwrite. What one warp has to do more than another, all wait for: so places are
- * looked up for a whole window of tiles. */
+ * looked up for a whole window of tiles.
+ *
+ * Of a cache of e4m3 codes, a thread converts what it copied itself, after its wait and before the barrier. There is one
+ * converted tile of K and one of V, and each is read between two of the other's barriers. */
 #ifndef POD_SM80_PREFILL_CUH
 #define POD_SM80_PREFILL_CUH
 
@@ -25,7 +28,8 @@
 
 template <class ELEMENT, int HEAD_DIM, class SHAPE> struct prefill_sm80 {
     static constexpr int M_TILES = SHAPE::M_TILES, TILE_TOKENS = SHAPE::TILE_TOKENS;
-    typedef prefill_smem<HEAD_DIM, M_TILES, TILE_TOKENS> smem_type;
+    static constexpr int KV_BYTES = ELEMENT::KV_BYTES;
+    typedef prefill_smem<HEAD_DIM, M_TILES, TILE_TOKENS, KV_BYTES> smem_type;
     typedef hidden_sm80<ELEMENT> hidden;
     static constexpr int ROWS = 64 * M_TILES;
     static constexpr int ROW_BYTES = HEAD_DIM * 2;
@@ -35,11 +39,17 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct prefill_sm80 {
     static constexpr int S_TILES = TILE_TOKENS / 8;
     static constexpr int O_TILES = HEAD_DIM / 8;
     static constexpr uint32_t TILE_BYTES = TILE_TOKENS * ROW_BYTES;
-    static constexpr int ROW_STEP = PREFILL_THREADS / ROW_CHUNKS, COPIES = TILE_TOKENS / ROW_STEP; /* of a thread */
+    static constexpr int KV_CHUNKS = HEAD_DIM * KV_BYTES / CHUNK_BYTES; /* of a key, of a value */
+    static constexpr int ROW_STEP = PREFILL_THREADS / KV_CHUNKS, COPIES = TILE_TOKENS / ROW_STEP; /* of a thread */
+    static constexpr uint32_t STAGE_BYTES = TILE_TOKENS * HEAD_DIM * KV_BYTES;
+    /* Of a thread's copies: of elements each to its swizzled place, of codes to where nobody else looks. */
+    static constexpr uint32_t COPY_STEP_BYTES = KV_BYTES == 2 ? ROW_STEP * ROW_BYTES : PREFILL_THREADS * CHUNK_BYTES;
     static_assert(ROW_CHUNKS >= 8, "the swizzle needs eight chunks per row");
-    static_assert(PREFILL_THREADS % ROW_CHUNKS == 0 && 32 % ROW_CHUNKS == 0, "all threads copy whole rows");
+    static_assert(PREFILL_THREADS % KV_CHUNKS == 0 && 32 % KV_CHUNKS == 0, "all threads copy whole rows");
+    static_assert(32 % ROW_CHUNKS == 0, "all threads copy whole rows of Q");
     static_assert(ROW_STEP % 8 == 0, "the swizzle of a thread's chunk is the same in all of its rows");
-    static_assert(16 % ROW_STEP == 0 && TILE_TOKENS % 16 == 0, "a copy stays inside a run");
+    static_assert((16 % ROW_STEP == 0 || ROW_STEP % 16 == 0) && TILE_TOKENS % 16 == 0, "a copy stays inside a run");
+    static_assert(TILE_TOKENS % ROW_STEP == 0, "all threads copy as many rows");
     static_assert(WINDOW_RUNS <= PREFILL_THREADS && WINDOW_RUNS >= TILE_TOKENS, "one thread looks one run up");
 
     const pod_kernel_params &params;
@@ -54,8 +64,22 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct prefill_sm80 {
     };
     typedef float score_tiles[M_TILES][S_TILES][4];
 
+    /** Where a tile is copied to. */
     __device__ __forceinline__ uint32_t stage_smem(int is_value, int tile) {
-        return base + offsetof(smem_type, stages) + (is_value * PREFILL_STAGES + (tile & 1)) * TILE_BYTES;
+        return base + offsetof(smem_type, kv) + (is_value * PREFILL_STAGES + (tile & 1)) * STAGE_BYTES;
+    }
+
+    /** Where products read it. */
+    __device__ __forceinline__ uint32_t tile_smem(int is_value, int tile) {
+        if constexpr (KV_BYTES == 2) return stage_smem(is_value, tile);
+        return base + offsetof(smem_type, kv) + 2 * PREFILL_STAGES * STAGE_BYTES + is_value * TILE_BYTES;
+    }
+
+    /** Where the first of a thread's chunks of a tile is copied to; the next ones follow in COPY_STEP_BYTES. */
+    __device__ __forceinline__ uint32_t copy_smem(int is_value, int tile, uint32_t thread) {
+        uint32_t to = stage_smem(is_value, tile);
+        if constexpr (KV_BYTES == 2) return to + swizzle_chunk<ROW_BYTES>(thread / KV_CHUNKS, thread % KV_CHUNKS);
+        return to + thread * CHUNK_BYTES;
     }
 
     /** This thread of the four warps. */
@@ -90,30 +114,34 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct prefill_sm80 {
     /** Starts this thread's copies [BEGIN, END) of K (0) or V (1) of tile `tile`, if all of its keys exist and are in
      * runs, and says so. Without a branch, so that its arithmetic is mixed with products. */
     template <int BEGIN, int END> __device__ __forceinline__ bool copy_runs(int is_value, int tile, uint32_t zero) {
-        constexpr int FIRST_RUN = BEGIN * ROW_STEP / 16, NUM_RUNS = (END * ROW_STEP + 15) / 16 - FIRST_RUN;
-        uint32_t thread = own_thread() + zero, chunk = thread % ROW_CHUNKS, first_row = thread / ROW_CHUNKS;
+        /* A run has several of a thread's rows, or each of them is in a run of its own. */
+        constexpr int RUN_STEP = ROW_STEP > 16 ? ROW_STEP / 16 : 1;
+        constexpr int FIRST_RUN = BEGIN * ROW_STEP / 16, LAST_RUN = (END - 1) * ROW_STEP / 16;
+        constexpr int NUM_RUNS = (LAST_RUN - FIRST_RUN) / RUN_STEP + 1;
+        uint32_t thread = own_thread() + zero, chunk = thread % KV_CHUNKS, first_row = thread / KV_CHUNKS;
         const prefill_source source = smem.work.sources[is_value];
         bool is_run = tile < source.num_run_tiles;
         /* Tiles out of range read a fixed address instead. */
         const uint32_t *places = is_run
                                      ? &smem.places[is_value][tile * (TILE_TOKENS / 16) % (2 * WINDOW_RUNS) + FIRST_RUN]
                                      : (const uint32_t *)&smem.work.sources;
+        if constexpr (RUN_STEP > 1) places += first_row / 16;
         uint32_t place[NUM_RUNS]; /* all before the first copy: nvcc moves no load across one */
-        if constexpr (NUM_RUNS == 2) {
+        if constexpr (NUM_RUNS == 2 && RUN_STEP == 1) {
             uint2 pair = *(const uint2 *)places;
             place[0] = pair.x;
             place[1] = pair.y;
         } else {
 #pragma unroll
-            for (int i = 0; i < NUM_RUNS; i++) place[i] = places[i];
+            for (int i = 0; i < NUM_RUNS; i++) place[i] = places[i * RUN_STEP];
         }
-        uint32_t to = stage_smem(is_value, tile) + swizzle_chunk<ROW_BYTES>(first_row, chunk);
-        uint32_t token_chunks = source.token_chunks, of_thread = first_row * token_chunks + chunk;
+        uint32_t to = copy_smem(is_value, tile, thread);
+        uint32_t token_chunks = source.token_chunks, of_thread = first_row % 16 * token_chunks + chunk;
 #pragma unroll
         for (int i = BEGIN; i < END; i++) {
-            uint32_t from = place[i * ROW_STEP / 16 - FIRST_RUN] + of_thread + i * ROW_STEP % 16 * token_chunks;
-            /* ROW_STEP is a multiple of 8, so the swizzle of the chunk is the same in every step. */
-            ptx_cp_async_16_if(is_run, to + i * ROW_STEP * ROW_BYTES, ptx_mad_wide(from, CHUNK_BYTES, source.head));
+            uint32_t of_run = place[(i * ROW_STEP / 16 - FIRST_RUN) / RUN_STEP];
+            uint32_t from = of_run + of_thread + i * ROW_STEP % 16 * token_chunks;
+            ptx_cp_async_16_if(is_run, to + i * COPY_STEP_BYTES, ptx_mad_wide(from, CHUNK_BYTES, source.head));
         }
         return is_run;
     }
@@ -123,15 +151,14 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct prefill_sm80 {
     __device__ __forceinline__ void copy_keys(int is_value, int tile, int first_key = 0) {
         if (tile >= smem.work.range.num_tiles) return;
         const prefill_source source = smem.work.sources[is_value];
-        int t = own_thread(), chunk = t % ROW_CHUNKS, shift = smem.work.run_shift;
-        uint32_t to = stage_smem(is_value, tile);
+        int t = own_thread(), chunk = t % KV_CHUNKS, shift = smem.work.run_shift;
+        uint32_t to = copy_smem(is_value, tile, t);
 #pragma unroll 1
-        for (int row = t / ROW_CHUNKS; row < TILE_TOKENS; row += ROW_STEP) {
+        for (int row = t / KV_CHUNKS; row < TILE_TOKENS; row += ROW_STEP, to += COPY_STEP_BYTES) {
             int key = tile * TILE_TOKENS + row;
             uint32_t of_run = smem.places[is_value][(key >> shift) % (2 * WINDOW_RUNS)];
             uint32_t from = chunk_in_run(of_run, key, shift, source.token_chunks) + chunk;
-            ptx_cp_async_16_or_zeros(to + swizzle_chunk<ROW_BYTES>(row, chunk),
-                                     ptx_mad_wide(from, CHUNK_BYTES, source.head),
+            ptx_cp_async_16_or_zeros(to, ptx_mad_wide(from, CHUNK_BYTES, source.head),
                                      key >= first_key && key < smem.work.num_keys ? CHUNK_BYTES : 0);
         }
     }
@@ -147,6 +174,24 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct prefill_sm80 {
             copy_keys(is_value, 0, unseen);
         else
             copy_tile(is_value, 0);
+    }
+
+    /** Elements for the codes of a tile that this thread has copied, and which have landed. */
+    __device__ __forceinline__ void convert_tile(int is_value, int tile) {
+        uint32_t t = own_thread() + new_zero(), chunk = t % KV_CHUNKS * 2;
+        const uint4 *codes = (const uint4 *)smem.kv.stages[is_value][tile & 1] + t;
+        char *to = (char *)smem.kv.converted[is_value];
+#pragma unroll
+        for (int i = 0; i < COPIES; i++) {
+            uint4 of = codes[i * PREFILL_THREADS];
+            uint2 pairs[] = {ELEMENT::convert(of.x), ELEMENT::convert(of.y), ELEMENT::convert(of.z),
+                             ELEMENT::convert(of.w)};
+            uint32_t row = t / KV_CHUNKS + i * ROW_STEP;
+            *(uint4 *)(to + swizzle_chunk<ROW_BYTES>(row, chunk)) =
+                make_uint4(pairs[0].x, pairs[0].y, pairs[1].x, pairs[1].y);
+            *(uint4 *)(to + swizzle_chunk<ROW_BYTES>(row, chunk + 1)) =
+                make_uint4(pairs[2].x, pairs[2].y, pairs[3].x, pairs[3].y);
+        }
     }
 
     /* A thread looks one run of a window up: first its page, which comes to shared memory by itself, two windows later
@@ -170,7 +215,7 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct prefill_sm80 {
         if (!has_run(window, &key)) return;
         int run = window % 2 * WINDOW_RUNS + own_thread();
         int32_t page = params.page_table == nullptr ? smem.work.item.entry.request : smem.pages[run];
-        key_place place = locate_key(params, page, smem.work.first_key + key);
+        key_place place = locate_key<KV_BYTES>(params, page, smem.work.first_key + key);
         smem.places[0][run] = place.k_chunk;
         smem.places[1][run] = place.v_chunk;
     }
@@ -203,7 +248,9 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct prefill_sm80 {
 #pragma unroll
         for (int step = 0; step < K_STEPS; step++) {
             uint32_t q[M_TILES][4];
-            if (step == 1) copy_runs<0, COPIES / 2>(1, tile + 1, zero);
+            if constexpr (COPIES > 1) {
+                if (step == 1) copy_runs<0, COPIES / 2>(1, tile + 1, zero);
+            }
             if (step == 2) is_run = copy_runs<COPIES / 2, COPIES>(1, tile + 1, zero);
 #pragma unroll
             for (int m = 0; m < M_TILES; m++) ptx_ldmatrix_x4(q[m], step_chunk(q_lane, step) + m * 16 * ROW_BYTES);
@@ -222,12 +269,13 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct prefill_sm80 {
     }
 
     __device__ __forceinline__ void softcap(float (&s)[M_TILES][S_TILES][4]) {
+        float unit = ELEMENT::key_unit(params, smem.work.item.kv_head);
 #pragma unroll
         for (int m = 0; m < M_TILES; m++) {
 #pragma unroll
             for (int n = 0; n < S_TILES; n++) {
 #pragma unroll
-                for (int j = 0; j < 4; j++) s[m][n][j] = softcap_score(params, s[m][n][j]);
+                for (int j = 0; j < 4; j++) s[m][n][j] = softcap_score(params, s[m][n][j] * unit);
             }
         }
     }
@@ -325,7 +373,7 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct prefill_sm80 {
     /** Takes what is not finite out of V of a tile whose keys not all rows see: out of what this thread copied. */
     __device__ __forceinline__ void hide_values(int tile) {
         int t = own_thread();
-        char *own = (char *)smem.stages[1][tile & 1] + swizzle_chunk<ROW_BYTES>(t / ROW_CHUNKS, t % ROW_CHUNKS);
+        char *own = (char *)smem.kv.stages[1][tile & 1] + swizzle_chunk<ROW_BYTES>(t / ROW_CHUNKS, t % ROW_CHUNKS);
         if (hidden::template clear<COPIES, ROW_STEP * ROW_BYTES>(own)) smem.work.has_lost = 1;
     }
 
@@ -360,7 +408,7 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct prefill_sm80 {
                                                uint32_t zero) {
         bool is_run = false;
         uint32_t lane = (own_thread() + zero) % 32;
-        uint32_t v_lane = stage_smem(1, tile) + swizzle_chunk<ROW_BYTES>(lane % 16, lane / 16);
+        uint32_t v_lane = tile_smem(1, tile) + swizzle_chunk<ROW_BYTES>(lane % 16, lane / 16);
 #pragma unroll
         for (int step = 0; step < P_STEPS; step++) {
             uint32_t p[M_TILES][4];
@@ -383,7 +431,7 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct prefill_sm80 {
     /** The whole KV range of the smem.work. Leaves full row sums in every thread of a quad, and maximum -inf where
      * there is none. */
     __device__ __forceinline__ void run(accumulators &acc) {
-        float scale = params.score_scale;
+        float scale = row_scale<ELEMENT>(params, smem.work.item.kv_head);
 #pragma unroll
         for (int m = 0; m < M_TILES; m++) {
             acc.origin[m][0] = acc.origin[m][1] = NO_KEY_YET;
@@ -416,8 +464,9 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct prefill_sm80 {
             score_tiles s;
             uint32_t zero = new_zero();
             uint32_t q_smem = q_lane(base + offsetof(smem_type, q), own_thread() + zero);
-            uint32_t k_smem = k_lane(stage_smem(0, i), own_thread() + zero);
+            uint32_t k_smem = k_lane(tile_smem(0, i), own_thread() + zero);
             ptx_cp_async_wait<2>();
+            if constexpr (KV_BYTES == 1) convert_tile(0, i);
             sync(); /* K(i) has landed */
             bool is_run = scores(s, q_smem, k_smem, i, zero);
             const prefill_range range =
@@ -433,14 +482,20 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct prefill_sm80 {
             raise(s, acc, scale);
             zero = new_zero();
             ptx_cp_async_wait<2>();
-            if (__builtin_expect(is_masked, 0)) hide_values(i);
+            if constexpr (KV_BYTES == 1) {
+                convert_tile(1, i); /* to finite numbers */
+            } else {
+                if (__builtin_expect(is_masked, 0)) hide_values(i);
+            }
             sync(); /* V(i) has landed */
             is_run = accumulate(acc, s, scale, i, zero);
             if (__builtin_expect(!is_run, 0)) copy_keys(0, i + 2);
             ptx_cp_async_commit();
         }
         ptx_cp_async_wait<0>();
-        if (__builtin_expect(smem.work.has_lost, 0)) add_lost(acc);
+        if constexpr (KV_BYTES == 2) {
+            if (__builtin_expect(smem.work.has_lost, 0)) add_lost(acc);
+        }
 #pragma unroll
         for (int m = 0; m < M_TILES; m++) {
 #pragma unroll
@@ -457,6 +512,7 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct prefill_sm80 {
     __device__ void write_out(accumulators &acc) {
         int warp = own_thread() / 32, lane = own_thread() % 32;
         char *q_tile = (char *)smem.q;
+        float unit = ELEMENT::value_unit(params, smem.work.item.kv_head);
 #pragma unroll
         for (int m = 0; m < M_TILES; m++) {
 #pragma unroll
@@ -467,7 +523,8 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct prefill_sm80 {
                 if (exists) {
                     factor = finish_row(params, smem.work.request, smem.work.item.kv_head,
                                         place_row(params, smem.work.item.entry.row_begin + tile_row),
-                                        make_float2(acc.origin[m][half], acc.sum[m][half]), lane % 4 == 0);
+                                        make_float2(acc.origin[m][half], acc.sum[m][half]), lane % 4 == 0) *
+                             unit;
                 }
 #pragma unroll
                 for (int n = 0; n < O_TILES; n++) {
@@ -520,7 +577,7 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct prefill_sm80 {
     /** Ticket `index` of the prefill queue, from its entry to its written rows. */
     __device__ void work_on(int32_t index) {
         bool is_first_thread = own_thread() == 0;
-        if (is_first_thread) smem.work = find_prefill<ROWS, TILE_TOKENS>(params, index);
+        if (is_first_thread) smem.work = find_prefill<ROWS, TILE_TOKENS, KV_BYTES>(params, index);
         sync();
         accumulators acc;
         run(acc);

@@ -12,11 +12,22 @@ struct key_place {
     uint32_t k_chunk, v_chunk;
 };
 
+template <int KV_BYTES> static __device__ __forceinline__ uint32_t to_chunks(int64_t elements) {
+    return (uint32_t)(elements / (CHUNK_BYTES / KV_BYTES));
+}
+
+/** A KV head of K or V. */
+template <int KV_BYTES>
+static __device__ __forceinline__ const char *head_of(const void *cache, int32_t kv_head, int64_t head_stride) {
+    return (const char *)cache + kv_head * head_stride * KV_BYTES;
+}
+
+template <int KV_BYTES>
 static __device__ __forceinline__ key_place locate_key(const pod_kernel_params &params, int32_t page, int32_t key) {
     int32_t slot = key_slot(params, key).slot;
     pod_cache_strides k = k_strides(params), v = v_strides(params);
-    return {(uint32_t)(pod_core_cache_offset(&k, page, slot, 0) / CHUNK_ELEMENTS),
-            (uint32_t)(pod_core_cache_offset(&v, page, slot, 0) / CHUNK_ELEMENTS)};
+    return {to_chunks<KV_BYTES>(pod_core_cache_offset(&k, page, slot, 0)),
+            to_chunks<KV_BYTES>(pod_core_cache_offset(&v, page, slot, 0))};
 }
 
 /** log2 of how many keys from every such multiple on are neighbours in memory: 16 where no page ends inside them, at
