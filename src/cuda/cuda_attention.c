@@ -45,6 +45,9 @@ static pod_kernel_params make_params(const pod_call *call, int32_t policy) {
         .out = t->out,
         .lse = t->lse,
         .sinks = t->sinks,
+        .k_scale = c->k_scale,
+        .v_scale = c->v_scale,
+        .scale_stride = c->scale_stride,
         .q_token_stride = t->q_token_stride,
         .q_head_stride = t->q_head_stride,
         .k_page_stride = c->k_page_stride,
@@ -72,12 +75,14 @@ static pod_status check_pointers(const pod_cuda_device *cuda, const pod_call *ca
     POD_TRY(pod__cuda_check_pointer(cuda, "v", call->cache.v));
     POD_TRY(pod__cuda_check_pointer(cuda, "out", call->tensors.out));
     POD_TRY(pod__cuda_check_pointer(cuda, "lse", call->tensors.lse));
+    POD_TRY(pod__cuda_check_pointer(cuda, "k_scale", call->cache.k_scale));
+    POD_TRY(pod__cuda_check_pointer(cuda, "v_scale", call->cache.v_scale));
     return pod__cuda_check_pointer(cuda, "sinks", call->tensors.sinks);
 }
 
-/** The sm80 kernels count a cache in chunks of 8 elements, with 32 bits: 64 GB of K, and of V. */
+/** The sm80 kernels count a cache in chunks of 16 bytes, with 32 bits: 64 GB of K, and of V. */
 static pod_status check_reach(const pod_plan *plan, const char *field, int64_t page_stride, int64_t token_stride) {
-    const int64_t most_elements = INT64_C(8) << 32;
+    const int64_t most_elements = (INT64_C(16) << 32) / (int64_t)pod_dtype_size(plan->limits.kv_dtype);
     int64_t pages, slots, reach;
     int is_far = __builtin_mul_overflow(page_stride, (int64_t)plan->batch.num_pages, &pages);
     is_far |= __builtin_mul_overflow(token_stride, (int64_t)plan->limits.page_size, &slots);

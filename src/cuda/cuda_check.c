@@ -24,6 +24,12 @@ static pod_status check_absent(const char *field, const void *pointer) {
     return pod__fail(POD_E_UNSUPPORTED, "%s is not supported by the cuda backend", field);
 }
 
+static pod_status check_scale_absent(const char *field, const float *scale, pod_dtype dtype) {
+    if (scale == NULL) return POD_OK;
+    return pod__fail(POD_E_UNSUPPORTED, "%s with kv_dtype %s is not supported by the cuda backend, with f8e4m3 it is",
+                     field, pod_dtype_name(dtype));
+}
+
 pod_status pod__cuda_check_cache(const pod_cache *c, size_t bytes) {
     POD_TRY(pod__cuda_check_aligned("k", c->k));
     POD_TRY(pod__cuda_check_aligned("v", c->v));
@@ -46,8 +52,10 @@ pod_status pod__cuda_check_call(const pod_call *call) {
     POD_TRY(pod__cuda_check_stride("out_token_stride", t->out_token_stride, out_bytes));
     POD_TRY(pod__cuda_check_stride("out_head_stride", t->out_head_stride, out_bytes));
     POD_TRY(pod__cuda_check_cache(&call->cache, pod_dtype_size(limits->kv_dtype)));
-    POD_TRY(check_absent("k_scale", call->cache.k_scale));
-    POD_TRY(check_absent("v_scale", call->cache.v_scale));
+    if (limits->kv_dtype != POD_F8E4M3) {
+        POD_TRY(check_scale_absent("k_scale", call->cache.k_scale, limits->kv_dtype));
+        POD_TRY(check_scale_absent("v_scale", call->cache.v_scale, limits->kv_dtype));
+    }
     if (t->scale < 0) { /* the kernels compare scores before they scale them */
         return pod__fail(POD_E_UNSUPPORTED,
                          "scale = %g is not supported by the cuda backend, which takes positive ones",

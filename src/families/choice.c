@@ -41,7 +41,8 @@ static int fits_options(const pod_variant *variant, const pod_gpu_options *optio
 
 /** `limits` NULL: whatever they are. */
 static int fits_limits(const pod_variant *variant, const pod_limits *limits) {
-    return limits == NULL || (variant->dtype == limits->q_dtype && variant->tiles->head_dim == limits->head_dim);
+    return limits == NULL || (variant->dtype == limits->q_dtype && variant->kv_dtype == limits->kv_dtype &&
+                              variant->tiles->head_dim == limits->head_dim);
 }
 
 /** Whether the family has a row for them at all. */
@@ -55,7 +56,8 @@ static int has_row(const pod_family *family, const pod_gpu_options *options, con
 
 /** Whether two rows differ only in how many CTAs share an SM. */
 static int are_alike(const pod_variant *a, const pod_variant *b) {
-    return a->tiles->job == b->tiles->job && a->dtype == b->dtype && a->tiles->head_dim == b->tiles->head_dim;
+    return a->tiles->job == b->tiles->job && a->dtype == b->dtype && a->kv_dtype == b->kv_dtype &&
+           a->tiles->head_dim == b->tiles->head_dim;
 }
 
 /** The family's row for them on this chip; -1 if none. */
@@ -97,12 +99,14 @@ static int32_t ask_family(const pod_family *family, const pod_chip *chip, const 
     if (!has_row(family, options, NULL)) return -1;
     *why = PASSED_BY_LIMITS;
     if (!family->takes(family, limits, reason, REASON_BYTES)) return -1;
-    snprintf(reason, REASON_BYTES, "head_dim = %d is not supported by the %s kernels with the device's options",
-             limits->head_dim, family->name);
+    snprintf(reason, REASON_BYTES,
+             "head_dim = %d, kv_dtype %s is not supported by the %s kernels with the device's options",
+             limits->head_dim, pod_dtype_name(limits->kv_dtype), family->name);
     if (!has_row(family, options, limits)) return -1;
     *why = PASSED_BY_LOADING;
-    snprintf(reason, REASON_BYTES, "the %s kernel for %s, head_dim = %d does not load on this chip", family->name,
-             pod_dtype_name(limits->q_dtype), limits->head_dim);
+    snprintf(reason, REASON_BYTES,
+             "the %s kernel for q_dtype %s, kv_dtype %s, head_dim = %d does not load on this chip", family->name,
+             pod_dtype_name(limits->q_dtype), pod_dtype_name(limits->kv_dtype), limits->head_dim);
     return find_row(family, chip, options, limits);
 }
 
@@ -165,6 +169,7 @@ void pod__chip_visit(const pod_chip *chip, int (*visit)(void *context, const pod
         pod_kernel_info info = pod__family_kernel_info(variant->family, row_ctas_per_sm(i, chip));
         snprintf(info.name, sizeof info.name, "%s", variant->kernel);
         info.dtype = variant->dtype;
+        info.kv_dtype = variant->kv_dtype;
         info.head_dim = variant->tiles->head_dim;
         info.ctas_per_sm = variant->tiles->ctas_per_sm;
         size_t length = (size_t)snprintf(info.options, sizeof info.options, "kernel=%s", variant->family->name);

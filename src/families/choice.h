@@ -12,7 +12,8 @@ typedef struct pod_variant {
     const char *image;  /**< that holds it: "attention_sm80" */
     const pod_family *family;
     const pod_tiles *tiles;
-    pod_dtype dtype; /**< of q, k, v and out */
+    pod_dtype dtype;    /**< of q and out */
+    pod_dtype kv_dtype; /**< of k and v */
 } pod_variant;
 
 enum {

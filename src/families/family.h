@@ -62,6 +62,7 @@ struct pod_family {
     int32_t max_capability;
     int32_t needs_tensor_maps; /**< the driver has to encode them */
     int32_t has_policies;      /**< of how CTAs bind: the device option policy= asks for this family */
+    int32_t has_f8;            /**< kernels for caches of f8e4m3, beside those for caches of q's dtype */
     const pod_tiles *tiles;
     int32_t num_tiles;
     /** Whether it serves the limits; otherwise `reason` names field and value. The one place that says so. */

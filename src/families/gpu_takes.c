@@ -12,11 +12,13 @@ static int takes_dtypes(const pod_family *family, const pod_limits *limits, char
                  pod_dtype_name(limits->q_dtype), family->name);
         return 0;
     }
-    int is_kv = limits->kv_dtype != limits->q_dtype;
+    int has_f8 = family->has_f8;
+    int is_kv = limits->kv_dtype != limits->q_dtype && !(has_f8 && limits->kv_dtype == POD_F8E4M3);
     if (!is_kv && limits->out_dtype == limits->q_dtype) return 1;
-    snprintf(reason, bytes, "%s %s with q_dtype %s is not supported by the %s kernels; %s is",
+    snprintf(reason, bytes, "%s %s with q_dtype %s is not supported by the %s kernels; %s%s",
              is_kv ? "kv_dtype" : "out_dtype", pod_dtype_name(is_kv ? limits->kv_dtype : limits->out_dtype),
-             pod_dtype_name(limits->q_dtype), family->name, pod_dtype_name(limits->q_dtype));
+             pod_dtype_name(limits->q_dtype), family->name, pod_dtype_name(limits->q_dtype),
+             is_kv && has_f8 ? " and f8e4m3 are" : " is");
     return 0;
 }
 

@@ -28,8 +28,10 @@ pod_limits random_limits(test_rng *rng, int32_t max_requests, int32_t max_q_toke
 }
 
 void random_gpu_elements(test_rng *rng, pod_limits *limits) {
-    limits->head_dim = pod__variants[rng_range(rng, 0, POD_NUM_VARIANTS - 1)].tiles->head_dim;
-    limits->q_dtype = limits->kv_dtype = limits->out_dtype = rng_chance(rng, 50) ? POD_BF16 : POD_F16;
+    const pod_variant *row = &pod__variants[rng_range(rng, 0, POD_NUM_VARIANTS - 1)];
+    limits->head_dim = row->tiles->head_dim;
+    limits->q_dtype = limits->out_dtype = row->dtype;
+    limits->kv_dtype = row->kv_dtype;
 }
 
 int test_batch_alloc(test_batch *batch, const pod_limits *limits) {

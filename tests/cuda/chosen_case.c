@@ -23,6 +23,7 @@ enum {
     NAN_REQUEST = 32,  /**< queries, keys and values of request 1 */
     LOST_VALUES = 64,  /**< some of those that not all of a request's queries see are not finite */
     FAR_SCORES = 128,  /**< beyond 2^27 in log2 units */
+    IS_F8 = 256,       /**< keys and values */
 };
 
 typedef struct chosen_case {
@@ -57,6 +58,12 @@ typedef struct chosen_case {
     }
 #define PAGES(PAGE)                                                                                                    \
     { "every length on pages of " #PAGE, 2, 1, 64, PAGE, RUNS({130, 1, 1, 0, 1}) }
+#define F8_RUNS RUNS({1, 100, 300}, {1, 5, 90}, {1, 2, 75}, {1, 30, 140}, {1, 1, 290}, {30, 1, 60, 0, 1}, {1, 90, 90})
+#define F8(PAGE, W, DIM)                                                                                               \
+    {"f8 page " #PAGE " window " #W " dim " #DIM, 4, 2, DIM, PAGE, W, IS_F8, F8_RUNS}, {                               \
+        "f8 under f16, page " #PAGE " window " #W " dim " #DIM, 8, 2, DIM, PAGE, W, IS_F8 | IS_F16, .softcap = 30,     \
+                                                                                                    F8_RUNS            \
+    }
 #define SOFTCAP(CAP)                                                                                                   \
     {"softcap " #CAP, 4, 2, 64, 16, .softcap = CAP, RUNS({1, 1, 300}, {1, 30, 130})}, {                                \
         "softcap " #CAP " of large scores", 4, 2, 64, 16, .scale = 4, .softcap = CAP, RUNS({1, 1, 300}, {1, 30, 130})  \
@@ -93,6 +100,8 @@ static const chosen_case cases[] = {
     GROUP(28, 4), GROUP(10, 2), GROUP(12, 2), GROUP(14, 2), GROUP(24, 2), GROUP(33, 1), GROUP(71, 1),
     TAILS("tails", 0), TAILS("tails that are not causal", SEES_ALL), TAILS("mean values", SEES_ALL | ZERO_QUERIES),
     PAGES(8), PAGES(24), PAGES(40), PAGES(48),
+    F8(1, 0, 64), F8(16, 0, 64), F8(24, 70, 64), F8(300, 70, 64),
+    F8(1, 0, 128), F8(16, 0, 128), F8(24, 70, 128), F8(300, 70, 128),
     {"every length on one page", 1, 1, 128, 128, RUNS({128, 1, 1, 0, 1})},
     {"pages of all requests", 4, 2, 64, 16, 0, SHARES_PAGES, RUNS({6, 1, 150}, {1, 20, 170})},
     {"a request that is NaN", 4, 2, 64, 16, 0, NAN_REQUEST, RUNS({1, 10, 90}, {1, 3, 70}, {2, 1, 65}, {1, 50, 100})},
@@ -130,7 +139,8 @@ static pod_limits limits_of(const chosen_case *chosen) {
     l.q_heads = chosen->q_heads;
     l.kv_heads = chosen->kv_heads;
     l.head_dim = chosen->head_dim;
-    l.q_dtype = l.kv_dtype = l.out_dtype = chosen->flags & IS_F16 ? POD_F16 : POD_BF16;
+    l.q_dtype = l.out_dtype = chosen->flags & IS_F16 ? POD_F16 : POD_BF16;
+    l.kv_dtype = chosen->flags & IS_F8 ? POD_F8E4M3 : l.q_dtype;
     l.page_size = chosen->page_size;
     l.max_q_tokens = l.max_kv_len = 1;
     for (const request_run *run = chosen->runs; run < chosen->runs + MAX_RUNS; run++) {
@@ -185,8 +195,8 @@ static void set_request(gpu_case *c, int32_t r, uint16_t element) {
     set_queries(c, c->batch.q_start[r], c->batch.q_start[r + 1], element);
     for (int32_t key = 0; key < c->batch.kv_len[r]; key++) {
         for (int32_t head = 0; head < c->limits.kv_heads; head++) {
-            uint16_t *row = gpu_case_key(c, r, key, head);
-            for (int32_t i = 0; i < c->limits.head_dim; i++) row[i] = row[i + (int64_t)c->v_offset] = element;
+            uint16_t *k = gpu_case_key(c, r, key, head), *v = gpu_case_value(c, r, key, head);
+            for (int32_t i = 0; i < c->limits.head_dim; i++) k[i] = v[i] = element;
         }
     }
 }
@@ -199,7 +209,7 @@ static void lose_values(gpu_case *c, test_rng *rng, int32_t r, int32_t window_to
     for (int32_t i = 0; i < q_len; i++) {
         int32_t key = rng_chance(rng, 50) && window_tokens > 0 ? first_key + i : kv_len - q_len + i;
         if (q_len > 5 && !rng_chance(rng, 12)) continue;
-        uint16_t *value = gpu_case_key(c, r, key, rng_range(rng, 0, c->limits.kv_heads - 1)) + c->v_offset;
+        uint16_t *value = gpu_case_value(c, r, key, rng_range(rng, 0, c->limits.kv_heads - 1));
         value[rng_range(rng, 0, c->limits.head_dim - 1)] = lost[rng_range(rng, 0, 2)];
     }
 }

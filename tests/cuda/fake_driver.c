@@ -278,7 +278,8 @@ static void run_request(const pod_kernel_params *p, const pod_variant *variant, 
     limits.q_heads = q_heads;
     limits.kv_heads = p->shape.kv_heads;
     limits.head_dim = p->head_dim;
-    limits.q_dtype = limits.kv_dtype = limits.out_dtype = variant->dtype;
+    limits.q_dtype = limits.out_dtype = variant->dtype;
+    limits.kv_dtype = variant->kv_dtype;
     limits.page_size = p->page_size;
     limits.max_requests = 1;
     limits.max_q_tokens = pod_core_max(1, p->shape.max_q_tokens);
@@ -305,6 +306,7 @@ static void run_request(const pod_kernel_params *p, const pod_variant *variant, 
     c.v = (void *)(uintptr_t)p->v;
     c.k_page_stride = p->k_page_stride, c.k_token_stride = p->k_token_stride, c.k_head_stride = p->k_head_stride;
     c.v_page_stride = p->v_page_stride, c.v_token_stride = p->v_token_stride, c.v_head_stride = p->v_head_stride;
+    c.k_scale = p->k_scale, c.v_scale = p->v_scale, c.scale_stride = p->scale_stride;
     t.softcap = p->softcap_log2 / POD_LOG2_E;
     t.scale = (p->softcap_log2 > 0 ? p->softcap_slope : p->score_scale) / POD_LOG2_E;
     size_t rows = (size_t)request.q_len * (size_t)q_heads;

@@ -23,38 +23,42 @@ static void require(pod_status status, const char *call) {
 
 /* ---- contents ---- */
 
-/** Normal numbers, quickly: drawn from a small table. */
-static void random_elements(test_rng *rng, pod_dtype dtype, uint16_t *elements, size_t count) {
-    enum { TABLE = 4096 };
-    static uint16_t tables[2][TABLE];
-    static int is_made;
-    if (!is_made) {
-        test_rng fixed = {1};
-        for (int i = 0; i < TABLE; i++) {
-            float value = rng_normal(&fixed);
-            tables[0][i] = pod__float_to_f16(value);
-            tables[1][i] = pod__float_to_bf16(value);
-        }
-        is_made = 1;
+enum { TABLE = 4096 };
+static uint16_t tables[POD_BF16 + 1][TABLE];
+static uint8_t table_of_codes[TABLE];
+
+static void make_tables(void) {
+    test_rng fixed = {1};
+    if (tables[POD_F16][0] != 0) return;
+    for (int i = 0; i < TABLE; i++) {
+        float value = rng_normal(&fixed);
+        pod__store(tables[POD_F16], POD_F16, i, value);
+        pod__store(tables[POD_BF16], POD_BF16, i, value);
+        pod__store(table_of_codes, POD_F8E4M3, i, value);
     }
-    const uint16_t *table = tables[dtype == POD_BF16];
+}
+
+/** Normal numbers, quickly: drawn from a small table. */
+static void random_elements(test_rng *rng, pod_dtype dtype, void *elements, size_t count) {
     uint32_t state = (uint32_t)rng_next(rng) | 1;
+    make_tables();
     for (size_t i = 0; i < count; i++) {
         state = state * 1664525u + 1013904223u;
-        elements[i] = table[state >> 20];
+        if (dtype == POD_F8E4M3)
+            ((uint8_t *)elements)[i] = table_of_codes[state >> 20];
+        else
+            ((uint16_t *)elements)[i] = tables[dtype][state >> 20];
     }
 }
 
 /** Multiplies a row, so that its scores tower over those before. */
-static void scale_row(pod_dtype dtype, uint16_t *row, int32_t head_dim, float factor) {
-    for (int32_t i = 0; i < head_dim; i++) {
-        float value = pod__load(row, dtype, i) * factor;
-        row[i] = dtype == POD_BF16 ? pod__float_to_bf16(value) : pod__float_to_f16(value);
-    }
+static void scale_row(pod_dtype dtype, void *row, int32_t head_dim, float factor) {
+    for (int32_t i = 0; i < head_dim; i++) pod__store(row, dtype, i, pod__load(row, dtype, i) * factor);
 }
 
-static int64_t pad(test_rng *rng) {
-    return rng_chance(rng, 50) ? 0 : 8 * rng_range(rng, 1, 3);
+/** Elements of a gap: whole pieces of 16 bytes. */
+static int64_t pad(test_rng *rng, pod_dtype dtype) {
+    return rng_chance(rng, 50) ? 0 : 16 / (int64_t)pod_dtype_size(dtype) * rng_range(rng, 1, 3);
 }
 
 static void make_q_and_out(gpu_case *c, test_rng *rng) {
@@ -63,8 +67,8 @@ static void make_q_and_out(gpu_case *c, test_rng *rng) {
     pod_tensors *t = &c->host;
     int64_t *strides[2][2] = {{&t->q_token_stride, &t->q_head_stride}, {&t->out_token_stride, &t->out_head_stride}};
     for (int i = 0; i < 2; i++) {
-        *strides[i][1] = l->head_dim + pad(rng);
-        *strides[i][0] = *strides[i][1] * l->q_heads + pad(rng);
+        *strides[i][1] = l->head_dim + pad(rng, l->q_dtype);
+        *strides[i][0] = *strides[i][1] * l->q_heads + pad(rng, l->q_dtype);
     }
     c->q_elements = (size_t)(total_q * t->q_token_stride);
     c->out_elements = (size_t)(total_q * t->out_token_stride);
@@ -88,19 +92,20 @@ static void choose_kv_layout(gpu_case *c, test_rng *rng) {
     pod_cache *t = &c->host_cache;
     int64_t dim = l->head_dim, page;
     if (rng_chance(rng, 40)) {
-        t->k_token_stride = dim + pad(rng);
-        t->k_head_stride = t->k_token_stride * l->page_size + pad(rng);
-        page = t->k_head_stride * l->kv_heads + pad(rng);
+        t->k_token_stride = dim + pad(rng, l->kv_dtype);
+        t->k_head_stride = t->k_token_stride * l->page_size + pad(rng, l->kv_dtype);
+        page = t->k_head_stride * l->kv_heads + pad(rng, l->kv_dtype);
     } else {
-        t->k_head_stride = dim + pad(rng);
-        t->k_token_stride = t->k_head_stride * l->kv_heads + pad(rng);
-        page = t->k_token_stride * l->page_size + pad(rng);
+        t->k_head_stride = dim + pad(rng, l->kv_dtype);
+        t->k_token_stride = t->k_head_stride * l->kv_heads + pad(rng, l->kv_dtype);
+        page = t->k_token_stride * l->page_size + pad(rng, l->kv_dtype);
     }
     int interleaved = rng_chance(rng, 40);
+    size_t page_bytes = (size_t)page * pod_dtype_size(l->kv_dtype), num_pages = (size_t)c->batch.batch.num_pages;
     t->k_page_stride = interleaved ? 2 * page : page;
-    c->v_offset = (size_t)(interleaved ? page : page * c->batch.batch.num_pages);
-    c->kv_elements = 2 * (size_t)(page * c->batch.batch.num_pages);
-    if (c->kv_elements == 0) c->v_offset = 0; /* no cache at all, but the pointers must be valid */
+    c->v_offset_bytes = interleaved ? page_bytes : page_bytes * num_pages;
+    c->kv_bytes = 2 * page_bytes * num_pages;
+    if (c->kv_bytes == 0) c->v_offset_bytes = 0; /* no cache at all, but the pointers must be valid */
     t->v_head_stride = t->k_head_stride;
     t->v_token_stride = t->k_token_stride;
     t->v_page_stride = t->k_page_stride;
@@ -130,20 +135,32 @@ static void poison_kv(gpu_case *c, test_rng *rng) {
     uint16_t infinity = c->limits.kv_dtype == POD_BF16 ? 0x7f80 : 0x7c00, sign = 0x8000;
     const uint16_t poison[] = {POISON_ELEMENT, (uint16_t)(infinity + 1), infinity, infinity | sign,
                                (uint16_t)(infinity - 1)};
-    enum { RUN = 64 };
-    for (size_t i = 0; i < c->kv_elements; i += RUN) {
-        uint16_t element = poison[rng_range(rng, 0, 4)];
-        for (size_t j = i; j < i + RUN && j < c->kv_elements; j++) c->kv[j] = element;
+    static const uint8_t poison_codes[] = {0x7f, 0xff, 0x7e, 0xfe, 0x7f};
+    enum { RUN_BYTES = 128 };
+    for (size_t i = 0; i < c->kv_bytes; i += RUN_BYTES) {
+        size_t end = i + RUN_BYTES < c->kv_bytes ? i + RUN_BYTES : c->kv_bytes;
+        int32_t kind = rng_range(rng, 0, 4);
+        for (size_t j = i; j < end; j += sizeof *poison) {
+            if (c->limits.kv_dtype == POD_F8E4M3)
+                memset(c->kv + j, poison_codes[kind], sizeof *poison);
+            else
+                memcpy(c->kv + j, &poison[kind], sizeof *poison);
+        }
     }
 }
 
-uint16_t *gpu_case_key(const gpu_case *c, int32_t request, int32_t key, int32_t head) {
+void *gpu_case_key(const gpu_case *c, int32_t request, int32_t key, int32_t head) {
     const pod_batch *b = &c->batch.batch;
     const pod_cache *t = &c->host_cache;
     int32_t page_size = c->limits.page_size;
     int64_t page = request;
     if (b->page_table != NULL) page = b->page_table[request * b->page_table_stride + key / page_size];
-    return c->kv + page * t->k_page_stride + key % page_size * t->k_token_stride + head * t->k_head_stride;
+    int64_t element = page * t->k_page_stride + key % page_size * t->k_token_stride + head * t->k_head_stride;
+    return c->kv + (size_t)element * pod_dtype_size(c->limits.kv_dtype);
+}
+
+void *gpu_case_value(const gpu_case *c, int32_t request, int32_t key, int32_t head) {
+    return (char *)gpu_case_key(c, request, key, head) + c->v_offset_bytes;
 }
 
 static void fill_kv(gpu_case *c, test_rng *rng) {
@@ -154,11 +171,11 @@ static void fill_kv(gpu_case *c, test_rng *rng) {
     for (int32_t r = 0; r < b->num_requests; r++) {
         for (int32_t key = test_batch_first_key(&c->batch, r, -1); key < b->kv_len[r]; key++) {
             for (int32_t head = 0; head < l->kv_heads; head++) {
-                uint16_t *row = gpu_case_key(c, r, key, head);
+                void *row = gpu_case_key(c, r, key, head);
                 random_elements(rng, l->kv_dtype, row, (size_t)l->head_dim);
                 float length = key_length(&lengths, rng, key);
                 if (length != 1.0f) scale_row(l->kv_dtype, row, l->head_dim, length);
-                random_elements(rng, l->kv_dtype, row + c->v_offset, (size_t)l->head_dim);
+                random_elements(rng, l->kv_dtype, gpu_case_value(c, r, key, head), (size_t)l->head_dim);
             }
         }
     }
@@ -166,15 +183,28 @@ static void fill_kv(gpu_case *c, test_rng *rng) {
 
 static void make_kv(gpu_case *c, test_rng *rng) {
     choose_kv_layout(c, rng);
-    c->kv = checked(malloc((c->kv_elements + 1) * sizeof *c->kv));
+    c->kv = checked(malloc(c->kv_bytes + 1));
     c->host_cache.k = c->kv;
-    c->host_cache.v = c->kv + c->v_offset;
+    c->host_cache.v = c->kv + c->v_offset_bytes;
     fill_kv(c, rng);
+}
+
+/** One for all heads, or one each, for K, V, both or none. */
+static void make_scales(gpu_case *c, test_rng *rng) {
+    size_t heads = (size_t)c->limits.kv_heads;
+    if (c->limits.kv_dtype != POD_F8E4M3 || rng_chance(rng, 30)) return;
+    float *scales = checked(malloc(2 * heads * sizeof *scales));
+    for (size_t i = 0; i < 2 * heads; i++) scales[i] = 0.25f * (float)rng_range(rng, 1, 7);
+    c->host_cache.scale_stride = rng_chance(rng, 50);
+    int has_both = rng_chance(rng, 60), has_k = rng_chance(rng, 50);
+    if (has_both || has_k) c->host_cache.k_scale = scales;
+    if (has_both || !has_k) c->host_cache.v_scale = scales + heads;
+    c->host_scales = scales;
 }
 
 void gpu_case_refill(gpu_case *c, const gpu *gpu, test_rng *rng) {
     fill_kv(c, rng);
-    if (c->device_kv != NULL) gpu_upload(gpu, c->device_kv, c->kv, c->kv_elements * sizeof *c->kv);
+    if (c->device_kv != NULL) gpu_upload(gpu, c->device_kv, c->kv, c->kv_bytes);
 }
 
 static void choose_options(gpu_case *c, test_rng *rng) {
@@ -192,6 +222,7 @@ void gpu_case_fill(gpu_case *c, test_rng *rng) {
     c->host_cache = pod_cache_init();
     make_q_and_out(c, rng);
     make_kv(c, rng);
+    make_scales(c, rng);
     choose_options(c, rng);
 }
 
@@ -229,11 +260,18 @@ static double kv_elements(const gpu_case *c) {
     return keys * c->limits.kv_heads * c->limits.head_dim;
 }
 
-void gpu_case_random(gpu_case *c, test_rng *rng, const gpu_case_bounds *bounds) {
+/** Not all kernels that a device's options ask for take a cache of other elements. */
+int gpu_case_is_taken(const gpu_case *c, const pod_device *device) {
+    pod_workspace workspace = pod_workspace_init();
+    return c->limits.kv_dtype != POD_F8E4M3 || pod_workspace_size(device, &c->limits, &workspace) == POD_OK;
+}
+
+void gpu_case_random(gpu_case *c, test_rng *rng, const pod_device *device, const gpu_case_bounds *bounds) {
     memset(c, 0, sizeof *c);
     for (;;) {
         batch_mix mix = rng_chance(rng, 25) ? MIX_BESIDE : (batch_mix)rng_range(rng, 0, MIX_COUNT - 1);
         random_case_limits(&c->limits, rng, bounds, mix);
+        if (!gpu_case_is_taken(c, device)) continue;
         if (!test_batch_alloc(&c->batch, &c->limits)) checked(NULL);
         test_batch_fill(&c->batch, rng, &c->limits, mix);
         if (work(c) <= bounds->max_work && kv_elements(c) <= 0.1 * bounds->max_work) break;
@@ -263,9 +301,15 @@ void gpu_case_upload(gpu_case *c, const gpu *gpu, pod_device *device) {
     c->device = c->host;
     c->device_cache = c->host_cache;
     c->device.q = gpu_copy(gpu, c->host.q, c->q_elements * sizeof(uint16_t));
-    c->device_kv = gpu_copy(gpu, c->kv, c->kv_elements * sizeof(uint16_t));
+    c->device_kv = gpu_copy(gpu, c->kv, c->kv_bytes);
     c->device_cache.k = c->device_kv;
-    c->device_cache.v = (uint16_t *)c->device_kv + c->v_offset;
+    c->device_cache.v = (char *)c->device_kv + c->v_offset_bytes;
+    if (c->host_scales != NULL) {
+        size_t heads = (size_t)c->limits.kv_heads;
+        c->device_scales = gpu_copy(gpu, c->host_scales, 2 * heads * sizeof(float));
+        if (c->host_cache.k_scale != NULL) c->device_cache.k_scale = c->device_scales;
+        if (c->host_cache.v_scale != NULL) c->device_cache.v_scale = c->device_scales + heads;
+    }
     c->device.sinks = gpu_copy(gpu, c->host.sinks, (size_t)c->limits.q_heads * sizeof(float));
     c->device.out = gpu_alloc(gpu, c->out_elements * sizeof(uint16_t));
     if (c->host.lse != NULL) c->device.lse = gpu_alloc(gpu, c->lse_elements * sizeof(float));
@@ -323,11 +367,13 @@ void gpu_case_free(gpu_case *c, const gpu *gpu) {
     gpu_free(gpu, (void *)(uintptr_t)c->device_batch.page_table);
     gpu_free(gpu, (void *)(uintptr_t)c->device.q);
     gpu_free(gpu, c->device_kv);
+    gpu_free(gpu, c->device_scales);
     gpu_free(gpu, (void *)(uintptr_t)c->device.sinks);
     gpu_free(gpu, c->device.out);
     gpu_free(gpu, c->device.lse);
     free((void *)(uintptr_t)c->host.q);
     free(c->kv);
+    free(c->host_scales);
     free((void *)(uintptr_t)c->host.sinks);
     free(c->host.out);
     free(c->host.lse);
@@ -453,13 +499,13 @@ void gpu_case_print(const gpu_case *c) {
     const pod_limits *l = &c->limits;
     const pod_batch *b = &c->batch.batch;
     const pod_mask *mask = &b->masks[c->host.mask];
-    fprintf(
-        stderr,
-        "  heads %d,%d dim %d %s page_size %d %s mask %d of %d (causal %d%s window %d) softcap %g sinks %d lse %d; ",
-        l->q_heads, l->kv_heads, l->head_dim, pod_dtype_name(l->q_dtype), l->page_size,
-        b->page_table != NULL ? "paged" : "contiguous", c->host.mask, b->num_masks, mask->causal,
-        mask->causal_per_request != NULL ? " per request" : "", mask->window_tokens, (double)c->host.softcap,
-        c->host.sinks != NULL, c->host.lse != NULL);
+    fprintf(stderr,
+            "  heads %d,%d dim %d %s kv %s page_size %d %s mask %d of %d (causal %d%s window %d) softcap %g sinks %d "
+            "lse %d; ",
+            l->q_heads, l->kv_heads, l->head_dim, pod_dtype_name(l->q_dtype), pod_dtype_name(l->kv_dtype), l->page_size,
+            b->page_table != NULL ? "paged" : "contiguous", c->host.mask, b->num_masks, mask->causal,
+            mask->causal_per_request != NULL ? " per request" : "", mask->window_tokens, (double)c->host.softcap,
+            c->host.sinks != NULL, c->host.lse != NULL);
     fprintf(stderr, "limits %d requests, %d q_tokens, %d kv_len; q@kv:", l->max_requests, l->max_q_tokens,
             l->max_kv_len);
     for (int32_t r = 0; r < b->num_requests && r < 64; r++) {

@@ -25,9 +25,10 @@ typedef struct gpu_case {
     pod_cache host_cache;
     pod_tensors device; /**< the same in the GPU's memory */
     pod_cache device_cache;
-    uint16_t *kv; /**< k and v, in one storage or two; tokens that no query sees are NaN and infinities */
-    size_t q_elements, kv_elements, v_offset, out_elements, lse_elements;
+    char *kv; /**< k and v, in one storage or two; tokens that no query sees are NaN and infinities */
+    size_t q_elements, kv_bytes, v_offset_bytes, out_elements, lse_elements;
     void *device_kv;
+    float *host_scales, *device_scales; /**< NULL, or of k for each KV head, then of v */
     pod_plan *plan;
     pod_workspace workspace; /**< in the GPU's memory, bad_request too */
 } gpu_case;
@@ -38,14 +39,18 @@ typedef struct gpu_case_bounds {
     double max_work; /**< query tokens x keys x query heads x head_dim, what the oracle has to do */
 } gpu_case_bounds;
 
-/** Random shapes, layouts, options and contents. */
-void gpu_case_random(gpu_case *c, test_rng *rng, const gpu_case_bounds *bounds);
+/** Random shapes that the device takes, layouts, options and contents. */
+void gpu_case_random(gpu_case *c, test_rng *rng, const pod_device *device, const gpu_case_bounds *bounds);
+
+/** Whether the device has a kernel for the case's limits. */
+int gpu_case_is_taken(const gpu_case *c, const pod_device *device);
 
 /** Random layouts, options and contents for limits, and a batch already in `c`. Page table: from the batch. */
 void gpu_case_fill(gpu_case *c, test_rng *rng);
 
-/** The key of a request's token in the host's copy of the cache; its value is `v_offset` elements further. */
-uint16_t *gpu_case_key(const gpu_case *c, int32_t request, int32_t key, int32_t head);
+/** A request's key, and its value, in the host's copy of the cache. */
+void *gpu_case_key(const gpu_case *c, int32_t request, int32_t key, int32_t head);
+void *gpu_case_value(const gpu_case *c, int32_t request, int32_t key, int32_t head);
 
 /** New keys and values for the batch's lengths and pages, in the same layout; on the GPU too, if they are there. */
 void gpu_case_refill(gpu_case *c, const gpu *gpu, test_rng *rng);

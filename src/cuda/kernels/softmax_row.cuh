@@ -21,8 +21,8 @@ static __device__ __forceinline__ float softcap_score(const pod_kernel_params &p
     return fabsf(x) < 0.4f ? near : far;
 }
 
-/** What a KV head's dot products, after a softcap if there is one, are multiplied by: to log2 units. No subnormal number
- * where a scale of the cache joins it, of which a masked score would make NaN. */
+/** What a KV head's dot products, after a softcap if there is one, are multiplied by: to log2 units. No subnormal
+ * number where a scale of the cache joins it, of which a masked score would make NaN. */
 template <class ELEMENT>
 static __device__ __forceinline__ float row_scale(const pod_kernel_params &params, int32_t kv_head) {
     if constexpr (ELEMENT::KV_BYTES == 2) return params.score_scale;

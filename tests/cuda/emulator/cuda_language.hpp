@@ -62,6 +62,13 @@ template <class T> static inline T __ldg(const T *from) {
 template <class T> static inline T __ldcg(const T *from) {
     return *from;
 }
+/** Four bytes of eight; no sign is copied. */
+static inline uint32_t __byte_perm(uint32_t low, uint32_t high, uint32_t selector) {
+    uint64_t bytes = low | (uint64_t)high << 32;
+    uint32_t picked = 0;
+    for (unsigned i = 0; i < 4; i++) picked |= (uint32_t)(bytes >> (selector >> 4 * i & 7) * 8 & 0xff) << 8 * i;
+    return picked;
+}
 static inline int __popc(uint32_t x) {
     return __builtin_popcount(x);
 }

@@ -11,8 +11,8 @@
  * with the stage that the next copies overwrite. What one warp has to do more than another, all wait for: so places are
  * looked up for a whole window of tiles.
  *
- * Of a cache of e4m3 codes, a thread converts what it copied itself, after its wait and before the barrier. There is one
- * converted tile of K and one of V, and each is read between two of the other's barriers. */
+ * Of a cache of e4m3 codes, a thread converts what it copied itself, after its wait and before the barrier. There is
+ * one converted tile of K and one of V, and each is read between two of the other's barriers. */
 #ifndef POD_SM80_PREFILL_CUH
 #define POD_SM80_PREFILL_CUH
 
