@@ -95,9 +95,11 @@ static int write_kernel(void *context, const pod_kernel_info *kernel) {
     json_text(json, "options", kernel->options);
     if (kernel->head_dim > 0) {
         json_text(json, "dtype", pod_dtype_name(kernel->dtype));
+        json_text(json, "kv_dtype", pod_dtype_name(kernel->kv_dtype));
         json_int(json, "head_dim", kernel->head_dim);
     } else {
         json_null(json, "dtype");
+        json_null(json, "kv_dtype");
         json_null(json, "head_dim");
     }
     json_int(json, "ctas_per_sm", kernel->ctas_per_sm);

@@ -170,7 +170,7 @@ typedef enum pod_dtype {
     POD_F32 = 0,
     POD_F16 = 1,
     POD_BF16 = 2,
-    POD_F8E4M3 = 3 /**< e4m3: 4 bits of exponent, 3 of fraction, up to 448, no infinity. Of caches alone, on a CPU */
+    POD_F8E4M3 = 3 /**< e4m3: 4 bits of exponent, 3 of fraction, up to 448, no infinity. Of caches alone */
 } pod_dtype;
 
 /** Bytes of one element, 0 for a number that is no dtype. */

@@ -144,7 +144,12 @@ static int add_kernel(void *context, const pod_kernel_info *kernel) {
     kernel_list *list = context;
     batch_spec spec = batch_spec_default();
     spec.page_size = PAGE_TOKENS;
-    if (kernel->head_dim > 0) spec.head_dim = kernel->head_dim, spec.dtype = kernel->dtype;
+    if (kernel->head_dim > 0) {
+        spec.head_dim = kernel->head_dim;
+        spec.dtype = kernel->dtype;
+        spec.has_kv_dtype = kernel->kv_dtype != kernel->dtype;
+        spec.kv_dtype = kernel->kv_dtype;
+    }
     cli_exit code = batch_spec_set_heads(&spec, kernel->name, Q_HEADS, KV_HEADS, list->error);
     if (code == CLI_OK) code = batch_spec_add(&spec, kernel->name, 1, CHUNK, CONTEXT, list->error);
     if (code == CLI_OK) code = batch_spec_add(&spec, kernel->name, DECODES, 1, CONTEXT, list->error);

@@ -81,7 +81,7 @@ class Plan(Unique):
             max_q_tokens: most query tokens in one batch, over all requests.
             max_kv_len: most context tokens of one request.
             dtype: of the queries: "float32", "float16", "bfloat16", or PyTorch's or NumPy's object for it.
-            kv_dtype: of the cache, on a CPU also "float8_e4m3fn" (or "f8e4m3"); as `dtype` if None.
+            kv_dtype: of the cache, also "float8_e4m3fn" (or "f8e4m3"); as `dtype` if None.
             out_dtype: of the results; as `dtype` if None.
             v_head_dim: elements per head of values and results; as `head_dim` if None. No device takes another yet.
             max_masks: most masks of one batch, 1 to 8; see `build`.
