@@ -563,7 +563,7 @@ typedef struct pod_kernel_info {
     char family[16];         /**< "sm90", "sm80" or "cpu" */
     char options[64];        /**< that choose it in the device's name, as in "kernel=sm80,ctas=4"; "" if nothing does */
     pod_dtype dtype;         /**< of q and out; of no meaning where head_dim is 0 */
-    int32_t head_dim;        /**< 0: it takes all that its family takes */
+    int32_t head_dim;        /**< 0: it takes all that its family takes; of a "padded" one: the largest */
     int32_t ctas_per_sm;     /**< that it is made for; 0 on a CPU */
     char row_name[16];       /**< what shares tensor cores and memory bandwidth: "SM", "pair" (of SMs), "worker" */
     int32_t ctas_per_row;    /**< workers of the schedule in such a row */

@@ -6,7 +6,7 @@
 
 #include <stdio.h>
 
-enum { REASON_BYTES = 192, RESERVED_SMEM_BYTES = 1024 /* of each CTA's, the driver's */ };
+enum { REASON_BYTES = 192, HEAD_DIM_STEP = 8, RESERVED_SMEM_BYTES = 1024 /* of each CTA's, the driver's */ };
 
 int pod__family_runs(const pod_family *family, const pod_chip *chip, char *reason, size_t bytes) {
     if (chip->capability < family->min_capability || chip->capability > family->max_capability) {
@@ -36,13 +36,14 @@ static int fits_options(const pod_variant *variant, const pod_gpu_options *optio
     if (options->family != NULL && options->family != variant->family) return 0;
     if (options->ctas_per_sm != 0 && options->ctas_per_sm != variant->tiles->ctas_per_sm) return 0;
     if (options->policy != POD_POLICY_ANY && !variant->family->has_policies) return 0;
-    return options->job == variant->tiles->job;
+    return options->job == variant->tiles->job ||
+           (options->job == POD_JOB_fused && variant->tiles->job == POD_JOB_padded);
 }
 
 /** `limits` NULL: whatever they are. */
 static int fits_limits(const pod_variant *variant, const pod_limits *limits) {
     return limits == NULL || (variant->dtype == limits->q_dtype && variant->kv_dtype == limits->kv_dtype &&
-                              variant->tiles->head_dim == limits->head_dim);
+                              pod__tiles_fit(variant->tiles, limits->head_dim));
 }
 
 /** Whether the family has a row for them at all. */
@@ -162,6 +163,18 @@ const pod_family *pod__chip_family(const pod_chip *chip, const pod_gpu_options *
     return pod__variants[row].family;
 }
 
+/** That it is chosen for: where heads fill the tiles, another kernel may come first. */
+static int32_t largest_head_dim(const pod_variant *variant) {
+    int32_t head_dim = variant->tiles->head_dim;
+    for (const pod_variant *first = pod__variants; first < variant; first++) {
+        if (first->family == variant->family && first->dtype == variant->dtype &&
+            first->kv_dtype == variant->kv_dtype && first->tiles->job == POD_JOB_fused &&
+            first->tiles->head_dim == head_dim)
+            return head_dim - HEAD_DIM_STEP;
+    }
+    return head_dim;
+}
+
 void pod__chip_visit(const pod_chip *chip, int (*visit)(void *context, const pod_kernel_info *info), void *context) {
     for (int32_t i = 0; i < POD_NUM_VARIANTS; i++) {
         const pod_variant *variant = &pod__variants[i];
@@ -170,7 +183,7 @@ void pod__chip_visit(const pod_chip *chip, int (*visit)(void *context, const pod
         snprintf(info.name, sizeof info.name, "%s", variant->kernel);
         info.dtype = variant->dtype;
         info.kv_dtype = variant->kv_dtype;
-        info.head_dim = variant->tiles->head_dim;
+        info.head_dim = largest_head_dim(variant);
         info.ctas_per_sm = variant->tiles->ctas_per_sm;
         size_t length = (size_t)snprintf(info.options, sizeof info.options, "kernel=%s", variant->family->name);
         if (variant->tiles->job == POD_JOB_hfuse) {

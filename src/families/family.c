@@ -24,6 +24,7 @@ pod_tiling pod__family_tiling(const pod_family *family, const pod_tiles *tiles, 
         .min_slice_tiles = sharing->min_slice_tiles,
         .min_part_tiles = sharing->min_part_tiles,
         .max_parts = sharing->parts_per_cta * num_ctas,
+        .partial_columns = tiles->head_dim,
         .prefill_tile_cost = sharing->prefill_tile_cost,
         .decode_tile_cost = sharing->decode_tile_cost,
     };

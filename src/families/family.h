@@ -10,13 +10,14 @@
 /** What a CTA of a kernel does. */
 typedef enum pod_job {
     POD_JOB_fused = 0, /**< the two kinds of work meet on an SM */
+    POD_JOB_padded,    /**< the same for heads of up to head_dim elements, whose tiles are filled up with zeros */
     POD_JOB_hfuse      /**< both kinds of warps in one CTA, in fixed pairs of work: a baseline */
 } pod_job;
 
 /** The tiles of a family's kernels for one job, head_dim and number of CTAs per SM. */
 typedef struct pod_tiles {
     int32_t job;         /**< a pod_job */
-    int32_t head_dim;    /**< 0: any */
+    int32_t head_dim;    /**< columns of a tile; 0: any */
     int32_t ctas_per_sm; /**< that the kernel is made for */
     int32_t threads;     /**< of a CTA */
     int32_t prefill_tile_rows;
@@ -25,6 +26,11 @@ typedef struct pod_tiles {
     int32_t decode_tile_tokens;
     int32_t smem_bytes; /**< dynamic shared memory of a CTA */
 } pod_tiles;
+
+/** Whether the tiles are for heads of so many elements. */
+static inline int pod__tiles_fit(const pod_tiles *tiles, int32_t head_dim) {
+    return tiles->job == POD_JOB_padded ? head_dim <= tiles->head_dim : head_dim == tiles->head_dim;
+}
 
 /** How a family shares work among its CTAs: the numbers from which pod__family_tiling() makes what the planner reads.
  */

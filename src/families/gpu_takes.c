@@ -24,7 +24,7 @@ static int takes_dtypes(const pod_family *family, const pod_limits *limits, char
 
 static int has_head_dim(const pod_family *family, int32_t head_dim) {
     for (int32_t i = 0; i < family->num_tiles; i++) {
-        if (family->tiles[i].head_dim == head_dim) return 1;
+        if (pod__tiles_fit(&family->tiles[i], head_dim)) return 1;
     }
     return 0;
 }

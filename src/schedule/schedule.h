@@ -36,6 +36,7 @@ typedef struct pod_tiling {
     int32_t min_slice_tiles;     /**< a slice is not made shorter than this once every CTA has one */
     int32_t min_part_tiles;      /**< a part of a split prefill tile is not made shorter than this */
     int32_t max_parts;           /**< of all split prefill tiles: the most shares that prefill is cut into, or more */
+    int32_t partial_columns;     /**< of a row of a partial result; 0: head_dim */
     int32_t prefill_tile_cost;   /**< decode lasts longer than prefill where its tiles cost more; in any unit */
     int32_t decode_tile_cost;
     /** Candidates for the number of shares, in eighths of the CTAs that take prefill: beside decode, and without any.
@@ -120,9 +121,9 @@ typedef struct pod_schedule {
     uint32_t *sm_tickets;            /**< [POD_MAX_SMS] CTAs that have arrived on each SM */
     uint32_t *slice_counters;        /**< [max_slices] finished parts of the work that continues behind this slice */
     uint32_t *part_counters;         /**< [max_parts] finished parts, at the first slot of a tile and head */
-    float *decode_partial_out;       /**< [2 * max_slices][decode_rows][head_dim] */
+    float *decode_partial_out;       /**< [2 * max_slices][decode_rows][columns] */
     float *decode_partial_sum;       /**< [2 * max_slices][decode_rows][2] max, sum */
-    float *prefill_partial_out;      /**< [max_parts][prefill_tile_rows][head_dim] */
+    float *prefill_partial_out;      /**< [max_parts][prefill_tile_rows][columns] */
     float *prefill_partial_sum;      /**< [max_parts][prefill_tile_rows][2] */
 } pod_schedule;
 

@@ -63,7 +63,8 @@ pod_status pod__layout_make(const pod_limits *limits, const pod_tiling *tiling, 
                          limits->max_q_tokens, limits->q_heads);
     }
     size_t requests = (size_t)limits->max_requests, entries = (size_t)max_entries, parts = (size_t)max_parts;
-    size_t slices = (size_t)tiling->max_slices, head_dim = (size_t)limits->head_dim, masks = (size_t)limits->max_masks;
+    size_t slices = (size_t)tiling->max_slices, masks = (size_t)limits->max_masks;
+    size_t columns = (size_t)(tiling->partial_columns > 0 ? tiling->partial_columns : limits->head_dim);
     size_t decode_rows = 2 * slices * (size_t)tiling->decode_rows;
     size_t prefill_rows = parts * (size_t)tiling->prefill_tile_rows;
     layout_builder schedule = {0, 0}, plan = {0, 0}, scratch = {0, 0};
@@ -82,8 +83,8 @@ pod_status pod__layout_make(const pod_limits *limits, const pod_tiling *tiling, 
     layout->plan_bytes = plan.offset;
     layout->decode_partial_sum = layout_take(&scratch, decode_rows, 2 * sizeof(float));
     layout->prefill_partial_sum = layout_take(&scratch, prefill_rows, 2 * sizeof(float));
-    layout->decode_partial_out = layout_take(&scratch, decode_rows, head_dim * sizeof(float));
-    layout->prefill_partial_out = layout_take(&scratch, prefill_rows, head_dim * sizeof(float));
+    layout->decode_partial_out = layout_take(&scratch, decode_rows, columns * sizeof(float));
+    layout->prefill_partial_out = layout_take(&scratch, prefill_rows, columns * sizeof(float));
     layout->scratch_bytes = scratch.offset;
     if (schedule.overflow || plan.overflow || scratch.overflow) return fail_size();
     layout->num_masks = limits->max_masks;

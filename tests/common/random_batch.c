@@ -29,7 +29,8 @@ pod_limits random_limits(test_rng *rng, int32_t max_requests, int32_t max_q_toke
 
 void random_gpu_elements(test_rng *rng, pod_limits *limits) {
     const pod_variant *row = &pod__variants[rng_range(rng, 0, POD_NUM_VARIANTS - 1)];
-    limits->head_dim = row->tiles->head_dim;
+    limits->head_dim =
+        row->tiles->job == POD_JOB_padded ? 8 * rng_range(rng, 1, row->tiles->head_dim / 8) : row->tiles->head_dim;
     limits->q_dtype = limits->out_dtype = row->dtype;
     limits->kv_dtype = row->kv_dtype;
 }

@@ -109,12 +109,14 @@ template <> struct part_queue<pod_decode_item> {
 /* ---- joining ---- */
 
 /** How threads share the joining: each has COLUMNS neighbouring columns of ROWS rows at a time, so that a trip to
- * memory is paid once for all of them. */
-template <int HEAD_DIM_, int THREADS, int COLUMNS_, int ROWS_> struct merge_shape {
+ * memory is paid once for all of them. Of rows that are longer than all threads' columns, one piece after the other. */
+template <int HEAD_DIM_, int THREADS, int COLUMNS_, int ROWS_, bool PADS_ = false> struct merge_shape {
+    static constexpr bool PADS = PADS_; /* heads may have fewer than HEAD_DIM elements */
     static constexpr int HEAD_DIM = HEAD_DIM_, COLUMNS = COLUMNS_, ROWS = ROWS_;
-    static constexpr int LANES = HEAD_DIM / COLUMNS, ROW_STEP = THREADS / LANES; /* a thread has every so many-th row */
+    static constexpr int PIECE = HEAD_DIM < THREADS * COLUMNS ? HEAD_DIM : THREADS * COLUMNS;
+    static constexpr int LANES = PIECE / COLUMNS, ROW_STEP = THREADS / LANES; /* a thread has every so many-th row */
     static_assert(COLUMNS == 2 || COLUMNS == 4, "one vector load");
-    static_assert(THREADS % LANES == 0, "whole rows");
+    static_assert(THREADS % LANES == 0 && HEAD_DIM % PIECE == 0, "whole rows");
 };
 
 template <class SHAPE> struct merged_rows {
@@ -150,14 +152,12 @@ static __device__ __forceinline__ void join_part(const pod_kernel_params &params
     }
 }
 
-/** Joins the parts of the rows [row_begin, row_end) of the work's slots, of `slot_rows` rows each, and writes the rows.
- */
+/** merge_parts() of COLUMNS columns from `column` on. */
 template <class ELEMENT, class SHAPE, class WORK>
-static __device__ __forceinline__ void merge_parts(const pod_kernel_params &params, const WORK &work, int slot_rows,
-                                                   int row_begin, int row_end, int thread) {
+static __device__ __forceinline__ void merge_columns(const pod_kernel_params &params, const WORK &work, int slot_rows,
+                                                     int row_begin, int row_end, int thread, int column) {
     typedef part_queue<decltype(WORK::item)> queue;
     const int num_parts = queue::num_parts(work.item); /* in a register, so that the loop over parts unrolls */
-    int column = thread % SHAPE::LANES * SHAPE::COLUMNS;
     for (int first_row = row_begin + thread / SHAPE::LANES; first_row < row_end;
          first_row += SHAPE::ROW_STEP * SHAPE::ROWS) {
         merged_rows<SHAPE> merged;
@@ -181,6 +181,7 @@ static __device__ __forceinline__ void merge_parts(const pod_kernel_params &para
             float factor = finish_row(params, work.request, work.item.kv_head, place,
                                       make_float2(merged.max[i], merged.sum[i]), column == 0) *
                            ELEMENT::value_unit(params, work.item.kv_head);
+            if (SHAPE::PADS && column >= params.head_dim) continue;
             const float(&out)[SHAPE::COLUMNS] = merged.out[i];
             uint32_t *to = (uint32_t *)((uint16_t *)params.out +
                                         out_offset(params, work.request, work.item.kv_head, place) + column);
@@ -191,6 +192,21 @@ static __device__ __forceinline__ void merge_parts(const pod_kernel_params &para
                 *to = ELEMENT::pack(out[0] * factor, out[1] * factor);
             }
         }
+    }
+}
+
+/** Joins the parts of the rows [row_begin, row_end) of the work's slots, of `slot_rows` rows each, and writes the rows.
+ */
+template <class ELEMENT, class SHAPE, class WORK>
+static __device__ __forceinline__ void merge_parts(const pod_kernel_params &params, const WORK &work, int slot_rows,
+                                                   int row_begin, int row_end, int thread) {
+    int column = thread % SHAPE::LANES * SHAPE::COLUMNS;
+    if constexpr (SHAPE::PIECE == SHAPE::HEAD_DIM) {
+        merge_columns<ELEMENT, SHAPE>(params, work, slot_rows, row_begin, row_end, thread, column);
+    } else {
+#pragma unroll 1
+        for (; column < SHAPE::HEAD_DIM; column += SHAPE::PIECE)
+            merge_columns<ELEMENT, SHAPE>(params, work, slot_rows, row_begin, row_end, thread, column);
     }
 }
 

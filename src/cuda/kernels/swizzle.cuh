@@ -8,6 +8,12 @@
 
 enum { CHUNK_ELEMENTS = 8 /* of 16 bits */, CHUNK_BYTES = 16 }; /* every copy moves 16 bytes */
 
+/** How many bytes of a chunk a row of `row_bytes` has. */
+static __device__ __forceinline__ uint32_t chunk_bytes(int chunk, int row_bytes) {
+    int left = row_bytes - chunk * CHUNK_BYTES;
+    return left < 0 ? 0 : left < CHUNK_BYTES ? left : CHUNK_BYTES;
+}
+
 /** Byte offset of a chunk in a tile of rows of ROW_BYTES. */
 template <int ROW_BYTES> static __device__ __forceinline__ uint32_t swizzle_chunk(int row, int chunk) {
     if constexpr (ROW_BYTES == 4 * CHUNK_BYTES) { /* two rows share what all banks hold */

@@ -77,6 +77,9 @@ static inline void ptx_cp_async_16(uint32_t to, const void *from) {
 static inline void ptx_cp_async_16_if(bool wanted, uint32_t to, const void *from) {
     if (wanted) ptx_cp_async_16(to, from);
 }
+static inline void ptx_cp_async_16_or_zeros_if(bool wanted, uint32_t to, const void *from, uint32_t bytes) {
+    if (wanted) ptx_cp_async_16_or_zeros(to, from, bytes);
+}
 static inline void ptx_cp_async_commit() {
     emulated_thread *t = emulator::self();
     t->copies.push_back(t->open_copies);

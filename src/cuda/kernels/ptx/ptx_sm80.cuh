@@ -18,6 +18,15 @@ static __device__ __forceinline__ void ptx_cp_async_16_if(bool wanted, uint32_t 
                  : "memory");
 }
 
+/** The same; of the 16 bytes only the first `bytes` are read, the others are zeros. */
+static __device__ __forceinline__ void ptx_cp_async_16_or_zeros_if(bool wanted, uint32_t to_smem, const void *from_gmem,
+                                                                   uint32_t bytes) {
+    asm volatile("{\n\t.reg .pred wanted;\n\tsetp.ne.b32 wanted, %0, 0;\n\t"
+                 "@wanted cp.async.cg.shared.global [%1], [%2], 16, %3;\n\t}" ::"r"((int)wanted),
+                 "r"(to_smem), "l"(from_gmem), "r"(bytes)
+                 : "memory");
+}
+
 /** The same as the first; `bytes` 0 writes zeros and reads nothing. */
 static __device__ __forceinline__ void ptx_cp_async_16_or_zeros(uint32_t to_smem, const void *from_gmem,
                                                                 uint32_t bytes) {

@@ -1,18 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The attention kernels of sm_80 and later: `fused` binds CTAs to prefill or decode by tickets (POD), `hfuse` is the
- * baseline that puts both into every CTA in fixed pairs. One instantiation per row of variants.def. */
+ * baseline that puts both into every CTA in fixed pairs; `padded` is `fused` for heads that do not fill its tiles. One
+ * instantiation per row of variants.def. */
 #include "cuda/kernels/cta.cuh"
 #include "cuda/kernels/sm80/decode_sm80.cuh"
 #include "cuda/kernels/sm80/find_sm80.cuh"
 #include "cuda/kernels/sm80/prefill_sm80.cuh"
 #include "cuda/kernels/variant_row.cuh"
 
-enum job_sm80 { JOB_fused, JOB_hfuse };
+enum job_sm80 { JOB_fused, JOB_padded, JOB_hfuse };
 
 /** A row of sm80_tiles.def. Each prefill warp has m-tiles of 16 rows; decode has n-tiles of 8. */
 template <int JOB, int HEAD_DIM, int CTAS_PER_SM> struct shape_sm80;
 #define POD_SM80_TILES(JOB, HEAD_DIM, CTAS, THREADS_, ROWS, KEYS, DROWS, DKEYS, STAGE, RING, SMEM)                     \
     template <> struct shape_sm80<JOB_##JOB, HEAD_DIM, CTAS> {                                                         \
+        static constexpr bool PADS = JOB_##JOB == JOB_padded;                                                          \
         static constexpr int THREADS = THREADS_, SMEM_BYTES = SMEM;                                                    \
         static constexpr int M_TILES = ROWS / (PREFILL_THREADS / 2), TILE_TOKENS = KEYS;                               \
         static constexpr int DECODE_STAGE_TOKENS = STAGE, DECODE_RING = RING, DECODE_N_TILES = DROWS / 8;              \
@@ -67,6 +69,11 @@ template <int JOB, class ELEMENT, int HEAD_DIM, int CTAS_PER_SM> struct kernel_s
         leave(params);
     }
 
+    typedef fused_smem padded_smem;
+    static __device__ __forceinline__ void padded(const pod_kernel_params &params, padded_smem &smem) {
+        fused(params, smem);
+    }
+
     static __device__ __forceinline__ void hfuse(const pod_kernel_params &params, hfuse_smem &smem) {
         int32_t prefills = pod_core_num_prefill_tickets(&params.shape, params.schedule.header),
                 decodes = num_decode_tickets(params);
@@ -90,6 +97,7 @@ template <int JOB, class ELEMENT, int HEAD_DIM, int CTAS_PER_SM> struct kernel_s
         kernel::JOB(params, *(kernel::JOB##_smem *)dynamic_smem);                                                      \
     }
 #define KERNEL_sm80_fused(NAME, DTYPE, HEAD_DIM, CTAS) KERNEL_SM80(NAME, fused, DTYPE, HEAD_DIM, CTAS)
+#define KERNEL_sm80_padded(NAME, DTYPE, HEAD_DIM, CTAS) KERNEL_SM80(NAME, padded, DTYPE, HEAD_DIM, CTAS)
 #define KERNEL_sm80_hfuse(NAME, DTYPE, HEAD_DIM, CTAS) KERNEL_SM80(NAME, hfuse, DTYPE, HEAD_DIM, CTAS)
 #define KERNEL_sm90_fused(...)
 

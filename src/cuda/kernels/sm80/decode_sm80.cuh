@@ -39,6 +39,7 @@ struct key_source {
 
 template <class ELEMENT, int HEAD_DIM, class SHAPE> struct decode_sm80 {
     static constexpr int KV_BYTES = ELEMENT::KV_BYTES;
+    static constexpr bool PADS = SHAPE::PADS; /* heads may have fewer than HEAD_DIM elements */
     static constexpr int STAGE_TOKENS = SHAPE::DECODE_STAGE_TOKENS;
     static constexpr int RING = SHAPE::DECODE_RING * 2 / KV_BYTES; /* as many bytes under way */
     static constexpr int MAX_N_TILES = SHAPE::DECODE_N_TILES;
@@ -61,6 +62,16 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct decode_sm80 {
     const pod_kernel_params &params;
     smem_type &smem; /* the warp's own */
     int lane;
+
+    /** How many bytes of the lane's chunks a head has: all that it does not have are zeros in the ring. */
+    __device__ __forceinline__ uint32_t own_bytes() {
+        return PADS ? chunk_bytes(lane % ROW_CHUNKS, params.head_dim * KV_BYTES) : CHUNK_BYTES;
+    }
+
+    /** Whether a head has a column. */
+    __device__ __forceinline__ bool has_column(int column) {
+        return !PADS || column < params.head_dim;
+    }
 
     /** First key of this lane's run in window `window`, counted from the item's first one. */
     __device__ __forceinline__ int32_t run_key(const key_source &at, int window) {
@@ -110,7 +121,10 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct decode_sm80 {
             for (int i = 0; i < RUN_COPIES; i++) {
                 /* The swizzle of row lane / ROW_CHUNKS + i * ROW_STEP; the first term is below ROW_STEP. */
                 uint32_t to = (to_lane ^ (i * ROW_STEP % 8 * CHUNK_BYTES)) + (run * 16 + i * ROW_STEP) * ROW_BYTES;
-                ptx_cp_async_16_policy(to, ptx_mad_wide(step_bytes, i, from), policy);
+                if constexpr (PADS)
+                    ptx_cp_async_16_or_zeros_policy(to, ptx_mad_wide(step_bytes, i, from), own_bytes(), policy);
+                else
+                    ptx_cp_async_16_policy(to, ptx_mad_wide(step_bytes, i, from), policy);
             }
         }
     }
@@ -129,7 +143,7 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct decode_sm80 {
             uint32_t chunk_of_key = chunk_in_run(of_run, row, at.run_shift, to_chunks<KV_BYTES>(stride));
             const char *from = smem.work.heads[is_value] + (uint64_t)(chunk_of_key + chunk) * CHUNK_BYTES;
             ptx_cp_async_16_or_zeros_policy(to_smem + swizzle_chunk<ROW_BYTES>(row, chunk), from,
-                                            row >= begin && row < end ? CHUNK_BYTES : 0, policy);
+                                            row >= begin && row < end ? own_bytes() : 0, policy);
         }
     }
 
@@ -164,13 +178,14 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct decode_sm80 {
             for (int step = 0; step < K_STEPS; step++) {
                 if constexpr (KV_BYTES == 1) {
                     uint2 four = make_uint2(0, 0);
-                    if (exists) four = __ldg((const uint2 *)(head + step * 16) + lane % 4);
+                    if (exists && has_column(step * 16 + lane % 4 * 4))
+                        four = __ldg((const uint2 *)(head + step * 16) + lane % 4);
                     q[n][step][0] = __byte_perm(four.x, four.y, 0x5410);
                     q[n][step][1] = __byte_perm(four.x, four.y, 0x7632);
                 } else {
                     const uint32_t *words = (const uint32_t *)head + lane % 4;
-                    q[n][step][0] = exists ? __ldg(words + step * 8) : 0;
-                    q[n][step][1] = exists ? __ldg(words + step * 8 + 4) : 0;
+                    q[n][step][0] = exists && has_column(step * 16) ? __ldg(words + step * 8) : 0;
+                    q[n][step][1] = exists && has_column(step * 16 + 8) ? __ldg(words + step * 8 + 4) : 0;
                 }
             }
         }
@@ -349,6 +364,7 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct decode_sm80 {
                 if (work.first_key + key < seen.begin || work.first_key + key >= seen.end) continue;
 #pragma unroll
                 for (int chunk = 0; chunk < ROW_CHUNKS; chunk++) { /* the lane has column lane / 4 of each */
+                    if (!has_column(chunk * 8)) continue;
                     float lost = hidden::lost(__ldg(value + chunk * 8)).x;
                     acc.out[i / 2][chunk / 2][chunk % 2 * 2 + i % 2] += lost;
                 }
@@ -493,12 +509,13 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct decode_sm80 {
                 uint32_t high = ptx_movmatrix_trans(ELEMENT::pack(o[2] * factor[0], o[3] * factor[1]));
                 if (!exists) continue;
                 if constexpr (KV_BYTES == 1) {
+                    if (!has_column(m * 16 + lane % 4 * 4)) continue;
                     *((uint2 *)(head + m * 16) + lane % 4) =
                         make_uint2(__byte_perm(low, high, 0x5410), __byte_perm(low, high, 0x7632));
                 } else {
                     uint32_t *words = (uint32_t *)head + lane % 4;
-                    words[m * 8] = low;
-                    words[m * 8 + 4] = high;
+                    if (has_column(m * 16)) words[m * 8] = low;
+                    if (has_column(m * 16 + 8)) words[m * 8 + 4] = high;
                 }
             }
         }
@@ -531,7 +548,7 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct decode_sm80 {
 
     /** Joins the parts of a split item and writes its rows. */
     __device__ void merge() {
-        typedef merge_shape<HEAD_DIM, 32, HEAD_DIM / 32, 4> shape;
+        typedef merge_shape<HEAD_DIM, 32, HEAD_DIM == 64 ? 2 : 4, 4, PADS> shape;
         merge_parts<ELEMENT, shape>(params, smem.work, params.tiling.decode_rows, 0, smem.work.num_rows, lane);
     }
 

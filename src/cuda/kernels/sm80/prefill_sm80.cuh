@@ -29,6 +29,7 @@
 template <class ELEMENT, int HEAD_DIM, class SHAPE> struct prefill_sm80 {
     static constexpr int M_TILES = SHAPE::M_TILES, TILE_TOKENS = SHAPE::TILE_TOKENS;
     static constexpr int KV_BYTES = ELEMENT::KV_BYTES;
+    static constexpr bool PADS = SHAPE::PADS; /* heads may have fewer than HEAD_DIM elements */
     typedef prefill_smem<HEAD_DIM, M_TILES, TILE_TOKENS, KV_BYTES> smem_type;
     typedef hidden_sm80<ELEMENT> hidden;
     static constexpr int ROWS = 64 * M_TILES;
@@ -47,7 +48,7 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct prefill_sm80 {
     static_assert(ROW_CHUNKS >= 8, "the swizzle needs eight chunks per row");
     static_assert(PREFILL_THREADS % KV_CHUNKS == 0 && 32 % KV_CHUNKS == 0, "all threads copy whole rows");
     static_assert(32 % ROW_CHUNKS == 0, "all threads copy whole rows of Q");
-    static_assert(ROW_STEP % 8 == 0, "the swizzle of a thread's chunk is the same in all of its rows");
+    static_assert(KV_BYTES == 1 || ROW_STEP % 4 == 0, "a thread's rows have one swizzle, or two in turns");
     static_assert((16 % ROW_STEP == 0 || ROW_STEP % 16 == 0) && TILE_TOKENS % 16 == 0, "a copy stays inside a run");
     static_assert(TILE_TOKENS % ROW_STEP == 0, "all threads copy as many rows");
     static_assert(WINDOW_RUNS <= PREFILL_THREADS && WINDOW_RUNS >= TILE_TOKENS, "one thread looks one run up");
@@ -75,7 +76,12 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct prefill_sm80 {
         return base + offsetof(smem_type, kv) + 2 * PREFILL_STAGES * STAGE_BYTES + is_value * TILE_BYTES;
     }
 
-    /** Where the first of a thread's chunks of a tile is copied to; the next ones follow in COPY_STEP_BYTES. */
+    /** Where a thread's copy `i` of a tile is, from its first one's address. */
+    static __device__ __forceinline__ uint32_t copy_at(uint32_t first_smem, int i) {
+        return (first_smem ^ (KV_BYTES == 2 ? i * ROW_STEP % 8 * CHUNK_BYTES : 0)) + i * COPY_STEP_BYTES;
+    }
+
+    /** Where the first of a thread's chunks of a tile is copied to. */
     __device__ __forceinline__ uint32_t copy_smem(int is_value, int tile, uint32_t thread) {
         uint32_t to = stage_smem(is_value, tile);
         if constexpr (KV_BYTES == 2) return to + swizzle_chunk<ROW_BYTES>(thread / KV_CHUNKS, thread % KV_CHUNKS);
@@ -98,6 +104,11 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct prefill_sm80 {
         ptx_bar_sync(PREFILL_BARRIER, PREFILL_THREADS);
     }
 
+    /** How many bytes of a chunk a head has: all that it does not have are zeros in tiles. */
+    __device__ __forceinline__ uint32_t bytes_of(int chunk, int element_bytes) {
+        return PADS ? chunk_bytes(chunk, params.head_dim * element_bytes) : CHUNK_BYTES;
+    }
+
     __device__ void load_q() {
         uint32_t q_smem = smem_address(smem.q);
         int t = own_thread(), chunk = t % ROW_CHUNKS;
@@ -107,7 +118,7 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct prefill_sm80 {
                                       smem.work.item.entry.row_begin + (exists ? row : 0));
             ptx_cp_async_16_or_zeros(q_smem + swizzle_chunk<ROW_BYTES>(row, chunk),
                                      (const uint16_t *)params.q + offset + chunk * CHUNK_ELEMENTS,
-                                     exists ? CHUNK_BYTES : 0);
+                                     exists ? bytes_of(chunk, 2) : 0);
         }
     }
 
@@ -141,7 +152,11 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct prefill_sm80 {
         for (int i = BEGIN; i < END; i++) {
             uint32_t of_run = place[(i * ROW_STEP / 16 - FIRST_RUN) / RUN_STEP];
             uint32_t from = of_run + of_thread + i * ROW_STEP % 16 * token_chunks;
-            ptx_cp_async_16_if(is_run, to + i * COPY_STEP_BYTES, ptx_mad_wide(from, CHUNK_BYTES, source.head));
+            const char *from_gmem = ptx_mad_wide(from, CHUNK_BYTES, source.head);
+            if constexpr (PADS)
+                ptx_cp_async_16_or_zeros_if(is_run, copy_at(to, i), from_gmem, bytes_of(chunk, KV_BYTES));
+            else
+                ptx_cp_async_16_if(is_run, copy_at(to, i), from_gmem);
         }
         return is_run;
     }
@@ -154,12 +169,12 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct prefill_sm80 {
         int t = own_thread(), chunk = t % KV_CHUNKS, shift = smem.work.run_shift;
         uint32_t to = copy_smem(is_value, tile, t);
 #pragma unroll 1
-        for (int row = t / KV_CHUNKS; row < TILE_TOKENS; row += ROW_STEP, to += COPY_STEP_BYTES) {
-            int key = tile * TILE_TOKENS + row;
+        for (int i = 0; i < COPIES; i++) {
+            int key = tile * TILE_TOKENS + t / KV_CHUNKS + i * ROW_STEP;
             uint32_t of_run = smem.places[is_value][(key >> shift) % (2 * WINDOW_RUNS)];
             uint32_t from = chunk_in_run(of_run, key, shift, source.token_chunks) + chunk;
-            ptx_cp_async_16_or_zeros(to, ptx_mad_wide(from, CHUNK_BYTES, source.head),
-                                     key >= first_key && key < smem.work.num_keys ? CHUNK_BYTES : 0);
+            ptx_cp_async_16_or_zeros(copy_at(to, i), ptx_mad_wide(from, CHUNK_BYTES, source.head),
+                                     key >= first_key && key < smem.work.num_keys ? bytes_of(chunk, KV_BYTES) : 0);
         }
     }
 
@@ -372,9 +387,16 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct prefill_sm80 {
 
     /** Takes what is not finite out of V of a tile whose keys not all rows see: out of what this thread copied. */
     __device__ __forceinline__ void hide_values(int tile) {
+        constexpr int SWIZZLES = ROW_STEP % 8 == 0 ? 1 : 2; /* of this thread's rows, in turns */
         int t = own_thread();
-        char *own = (char *)smem.kv.stages[1][tile & 1] + swizzle_chunk<ROW_BYTES>(t / ROW_CHUNKS, t % ROW_CHUNKS);
-        if (hidden::template clear<COPIES, ROW_STEP * ROW_BYTES>(own)) smem.work.has_lost = 1;
+        bool has_lost = false;
+#pragma unroll
+        for (int i = 0; i < SWIZZLES; i++) {
+            char *own = (char *)smem.kv.stages[1][tile & 1] +
+                        swizzle_chunk<ROW_BYTES>(t / ROW_CHUNKS + i * ROW_STEP, t % ROW_CHUNKS);
+            has_lost |= hidden::template clear<COPIES / SWIZZLES, SWIZZLES * ROW_STEP * ROW_BYTES>(own);
+        }
+        if (has_lost) smem.work.has_lost = 1;
     }
 
     /** Adds what was taken out to the rows that see it. */
@@ -394,6 +416,7 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct prefill_sm80 {
                 if (key < seen.begin || key >= seen.end) continue;
 #pragma unroll
                 for (int n = 0; n < O_TILES; n++) {
+                    if (PADS && n * 8 >= params.head_dim) continue;
                     float2 lost = hidden::lost(__ldg((const uint32_t *)(value + n * 8)));
                     acc.out[i / 2][n][i % 2 * 2] += lost.x;
                     acc.out[i / 2][n][i % 2 * 2 + 1] += lost.y;
@@ -540,6 +563,7 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct prefill_sm80 {
         for (int row = lane / ROW_CHUNKS; row < 16 * M_TILES; row += ROWS_PER_STEP) {
             int tile_row = warp * 16 * M_TILES + row;
             if (tile_row >= smem.work.num_rows) break;
+            if (PADS && bytes_of(chunk, 2) == 0) continue;
             int64_t offset = out_offset(params, smem.work.request, smem.work.item.kv_head,
                                         smem.work.item.entry.row_begin + tile_row);
             *(uint4 *)((uint16_t *)params.out + offset + chunk * CHUNK_ELEMENTS) =
@@ -570,7 +594,7 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct prefill_sm80 {
 
     /** Joins the parts of a split tile and writes its rows. */
     __device__ void merge() {
-        typedef merge_shape<HEAD_DIM, PREFILL_THREADS, 4, 4> shape;
+        typedef merge_shape<HEAD_DIM, PREFILL_THREADS, 4, 4, PADS> shape;
         merge_parts<ELEMENT, shape>(params, smem.work, ROWS, 0, smem.work.num_rows, own_thread());
     }
 
