@@ -720,9 +720,6 @@ static int test_refusals(context *t) {
     limits.kv_dtype = POD_F32;
     wrong |= refuses_limits(t, limits, "kv_dtype f32");
     limits = c.limits;
-    limits.head_dim = 8;
-    wrong |= refuses_limits(t, limits, "head_dim = 8 ");
-    limits = c.limits;
     limits.v_head_dim = 64;
     wrong |= refuses_limits(t, limits, "v_head_dim = 64");
 

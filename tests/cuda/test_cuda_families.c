@@ -187,9 +187,8 @@ static void test_choice(void) {
     pod_choice choice;
     pod_chip chip = chip_of(80);
     pod_limits limits = limits_of(POD_BF16, 8, 16);
-    EXPECT(choose("0", &chip, &limits, &choice) == NULL, "head_dim = 8");
-    EXPECT(strstr(choice.note, "head_dim = 8 is not supported by the sm80 kernels; 64") == choice.note, "\"%s\"",
-           choice.note);
+    EXPECT(choose("0", &chip, &limits, &choice) != NULL, "head_dim = 8: %s", choice.note);
+    EXPECT(choose("0,kernel=sm90", &chip, &limits, &choice) == NULL, "head_dim = 8");
     limits = limits_of(POD_BF16, 128, 16);
     limits.page_size = 1;
     expect_ctas("0", &chip, &limits, 2, 2 * 132);

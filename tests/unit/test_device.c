@@ -135,7 +135,8 @@ static void assert_options_choose(const char *name, const pod_kernel_info *kerne
     pod_limits limits = pod_limits_init();
     limits.q_heads = limits.kv_heads = limits.page_size = 8;
     limits.head_dim = kernel->head_dim;
-    limits.q_dtype = limits.kv_dtype = limits.out_dtype = kernel->dtype;
+    limits.q_dtype = limits.out_dtype = kernel->dtype;
+    limits.kv_dtype = kernel->kv_dtype;
     limits.max_requests = limits.max_q_tokens = limits.max_kv_len = 8;
     snprintf(with_options, sizeof with_options, "%s,%s", name, kernel->options);
     assert_ok(pod_device_open(with_options, &device));
@@ -168,6 +169,44 @@ static void kernels_of_gpus(void **state) {
     assert_int_equal(list_kernels("sim:h100", 3).count, 3);
 }
 
+/** A kernel whose tiles the heads fill, otherwise the one with the smallest tiles that hold them. */
+static void kernels_of_head_dims(void **state) {
+    (void)state;
+    static const struct {
+        const char *device;
+        int32_t head_dim;
+        pod_dtype kv;
+        const char *kernel, *note;
+    } cases[] = {
+        {"sim:h100", 64, POD_BF16, "pod_sm90_fused_bf16_d64_c1", ""},
+        {"sim:h100", 128, POD_F8E4M3, "pod_sm80_fused_bf16_f8e4m3_d128_c2", "sm90: kv_dtype f8e4m3"},
+        {"sim:h100", 8, POD_BF16, "pod_sm80_padded_bf16_d128_c2", "sm90: head_dim = 8 "},
+        {"sim:h100", 120, POD_BF16, "pod_sm80_padded_bf16_d128_c2", "sm90: head_dim = 120 "},
+        {"sim:h100", 136, POD_BF16, "pod_sm80_padded_bf16_d256_c2", "sm90: head_dim = 136 "},
+        {"sim:h100", 256, POD_F8E4M3, "pod_sm80_padded_bf16_f8e4m3_d256_c2", "sm90: kv_dtype f8e4m3"},
+        {"sim:h100", 96, POD_F8E4M3, "pod_sm80_padded_bf16_f8e4m3_d256_c2", "sm90: kv_dtype f8e4m3"},
+        {"sim:a100", 64, POD_BF16, "pod_sm80_fused_bf16_d64_c2", "sm90: the chip's"},
+        {"sim:a100", 80, POD_BF16, "pod_sm80_padded_bf16_d128_c4", "sm90: the chip's"},
+        {"sim:a100", 256, POD_BF16, "pod_sm80_padded_bf16_d256_c2", "sm90: the chip's"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        pod_device *device = NULL;
+        pod_choice choice;
+        pod_limits limits = pod_limits_init();
+        limits.q_heads = limits.kv_heads = limits.page_size = limits.max_kv_len = 8;
+        limits.head_dim = cases[i].head_dim;
+        limits.q_dtype = limits.out_dtype = POD_BF16;
+        limits.kv_dtype = cases[i].kv;
+        limits.max_requests = limits.max_q_tokens = 8;
+        assert_ok(pod_device_open(cases[i].device, &device));
+        assert_ok(device->backend->choose(device, &limits, &choice));
+        assert_string_equal(choice.kernel_name, cases[i].kernel);
+        assert_int_equal(strncmp(choice.note, cases[i].note, strlen(cases[i].note)), 0);
+        assert_int_equal(*choice.note == '\0', *cases[i].note == '\0');
+        pod_device_close(device);
+    }
+}
+
 static void kernels_of_cpus(void **state) {
     (void)state;
     kernel_list cpu = list_kernels("cpu:1", 0), sim = list_kernels("sim:cpu", 0);
@@ -198,21 +237,23 @@ static void sim_refuses_limits(void **state) {
         int32_t head_dim, page_size;
         const char *message;
     } cases[] = {
-        {"sim:h100", POD_BF16, POD_BF16, POD_BF16, 256, 16,
-         "head_dim = 256 is not supported by the sm80 kernels; 64 and 128 are"},
-        {"sim:a100", POD_F16, POD_F16, POD_F16, 8, 1,
-         "head_dim = 8 is not supported by the sm80 kernels; 64 and 128 are"},
+        {"sim:h100,kernel=sm90", POD_BF16, POD_BF16, POD_BF16, 256, 16,
+         "head_dim = 256 is not supported by the sm90 kernels; 64 and 128 are (the device's name asks for "
+         "kernel=sm90)"},
+        {"sim:a100,ctas=4", POD_F16, POD_F16, POD_F16, 256, 1,
+         "head_dim = 256, kv_dtype f16 is not supported by the sm80 kernels with the device's options"},
         {"sim:sms=7", POD_F32, POD_F32, POD_F32, 128, 16,
          "q_dtype f32 is not supported by the sm80 kernels; bf16 and f16 are"},
-        {"sim:h100", POD_BF16, POD_F8E4M3, POD_BF16, 128, 16,
-         "kv_dtype f8e4m3 with q_dtype bf16 is not supported by the sm80 kernels; bf16 is"},
+        {"sim:h100,kernel=sm90", POD_BF16, POD_F8E4M3, POD_BF16, 128, 16,
+         "kv_dtype f8e4m3 with q_dtype bf16 is not supported by the sm90 kernels; bf16 is (the device's name asks for "
+         "kernel=sm90)"},
         {"sim:h100", POD_F16, POD_F16, POD_BF16, 64, 16,
          "out_dtype bf16 with q_dtype f16 is not supported by the sm80 kernels; f16 is"},
         {"sim:h100,kernel=sm90", POD_BF16, POD_BF16, POD_BF16, 128, 12,
          "page_size = 12 is no multiple of 8 and max_kv_len = 64 is more than a page (the device's name asks for "
          "kernel=sm90)"},
-        {"sim:h100", POD_F16, POD_F8E4M3, POD_F16, 64, 16,
-         "kv_dtype f8e4m3 with q_dtype f16 is not supported by the sm80 kernels; f16 is"},
+        {"sim:h100", POD_F16, POD_F32, POD_F16, 64, 16,
+         "kv_dtype f32 with q_dtype f16 is not supported by the sm80 kernels; f16 and f8e4m3 are"},
         {"sim:cpu", POD_F8E4M3, POD_F8E4M3, POD_BF16, 128, 16,
          "q_dtype f8e4m3 is not supported by the cpu backend; f32, f16 and bf16 are"},
     };
@@ -309,6 +350,7 @@ int main(void) {
         cmocka_unit_test(sim_options),
         cmocka_unit_test(sim_refuses_limits),
         cmocka_unit_test(kernels_of_gpus),
+        cmocka_unit_test(kernels_of_head_dims),
         cmocka_unit_test(kernels_of_cpus),
         cmocka_unit_test(cpu_threads),
         cmocka_unit_test(every_device_has_the_cpus_schedule_on_the_cpu),

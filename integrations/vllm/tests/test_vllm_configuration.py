@@ -92,6 +92,8 @@ def test_project_file() -> None:
     [
         {},
         {"dtype": torch.float16, "head_size": 64},
+        {"head_size": 96},
+        {"head_size": 256},
         {"kv_cache_dtype": "bfloat16"},
         {"block_size": None},
         {"block_size": 64},
@@ -109,7 +111,7 @@ def test_taken(fake: Any, changed: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
-        ({"head_size": 96}, "podattn: head_dim = 96 is not supported"),
+        ({"head_size": 264}, "podattn: head_dim = 264 is outside [8, 256]"),
         ({"head_size": 100}, "podattn: head_dim = 100"),
         ({"dtype": torch.float32}, "dtype not supported"),
         ({"kv_cache_dtype": "fp8"}, "podattn: kv_cache_dtype 'fp8' is not supported; auto, float16, bfloat16 are"),
