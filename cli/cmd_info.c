@@ -34,7 +34,7 @@ static found_device find_device(const char *name) {
 
 static int print_kernel(void *context, const pod_kernel_info *kernel) {
     (void)context;
-    printf("%12s%-*s%s\n", "", kernel->options[0] != '\0' ? 30 : 0, kernel->name, kernel->options);
+    printf("%12s%-*s%s\n", "", kernel->options[0] != '\0' ? 38 : 0, kernel->name, kernel->options);
     return 0;
 }
 

@@ -43,10 +43,14 @@ static inline pod_status check_reach(const char *field, int64_t stride, int64_t 
 }
 
 /** The stride of a dimension of `extent`: packed if it is 0. Nothing is reached through that of a single element, so it
- * may be anything, and becomes the packed one. */
+ * may be anything, and becomes one that every backend takes: the packed one, up to whole pieces of 16 bytes. */
 static inline pod_status fill_stride(const char *field, int64_t *stride, int64_t packed, int64_t extent,
                                      size_t element_bytes) {
-    if (extent <= 1 || *stride == 0) *stride = packed;
+    int64_t piece = 16 / (int64_t)element_bytes;
+    if (extent <= 1)
+        *stride = ((packed < MOST_BYTES ? packed : 0) + piece - 1) / piece * piece; /* of others' strides */
+    else if (*stride == 0)
+        *stride = packed;
     if (*stride < 0) return pod__fail(POD_E_ARGUMENT, "%s = %lld is negative", field, (long long)*stride);
     return extent <= 1 ? POD_OK : check_reach(field, *stride, extent, element_bytes);
 }

@@ -166,6 +166,7 @@ const pod_family *pod__chip_family(const pod_chip *chip, const pod_gpu_options *
 /** That it is chosen for: where heads fill the tiles, another kernel may come first. */
 static int32_t largest_head_dim(const pod_variant *variant) {
     int32_t head_dim = variant->tiles->head_dim;
+    if (variant->tiles->job != POD_JOB_padded) return head_dim;
     for (const pod_variant *first = pod__variants; first < variant; first++) {
         if (first->family == variant->family && first->dtype == variant->dtype &&
             first->kv_dtype == variant->kv_dtype && first->tiles->job == POD_JOB_fused &&

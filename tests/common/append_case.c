@@ -57,7 +57,7 @@ void append_case_move(const append_case *c, unsigned char *base, append_call *mo
 
 /* ---- shapes ---- */
 
-static void choose_limits(append_case *c, test_rng *rng, const append_bounds *bounds) {
+static void draw_limits(append_case *c, test_rng *rng, const append_bounds *bounds) {
     static const int32_t page_sizes[] = {1, 2, 3, 8, 16, 16, 64, 100};
     pod_limits *l = &c->limits;
     *l = random_limits(rng, bounds->max_requests, bounds->max_q_tokens, bounds->max_kv_len);
@@ -65,6 +65,12 @@ static void choose_limits(append_case *c, test_rng *rng, const append_bounds *bo
     if (!rng_chance(rng, 25)) l->page_size = rng_pick(rng, page_sizes, 8);
     if (bounds->is_gpu) random_gpu_elements(rng, l);
     if (rng_chance(rng, 20)) l->kv_dtype = POD_F8E4M3;
+}
+
+static void choose_limits(append_case *c, test_rng *rng, const append_bounds *bounds) {
+    pod_workspace workspace = pod_workspace_init();
+    do draw_limits(c, rng, bounds);
+    while (bounds->device != NULL && pod_workspace_size(bounds->device, &c->limits, &workspace) == POD_E_UNSUPPORTED);
 }
 
 static int make_batch(append_case *c, test_rng *rng, test_batch *batch) {
@@ -146,8 +152,8 @@ static void place_cache(append_case *c, test_rng *rng, int is_gpu, places *at) {
     const pod_limits *l = &c->limits;
     pod_cache *t = &c->host.cache;
     int64_t pages = c->host.batch.num_pages;
-    int64_t page =
-        choose_strides(rng, is_gpu, l->page_size, l->kv_heads, l->head_dim, &t->k_token_stride, &t->k_head_stride);
+    int64_t dim = is_gpu ? (l->head_dim + 15) / 16 * 16 : l->head_dim; /* whole pieces of 16 bytes, also of f8e4m3 */
+    int64_t page = choose_strides(rng, is_gpu, l->page_size, l->kv_heads, dim, &t->k_token_stride, &t->k_head_stride);
     int is_interleaved = rng_chance(rng, 40);
     size_t bytes = pod_dtype_size(l->kv_dtype);
     page += pad(rng, is_gpu);
@@ -423,19 +429,6 @@ void append_case_free(append_case *c) {
     free(c->k);
     free(c->v);
     free(c->q);
-}
-
-pod_limits append_case_plan_limits(const append_case *c) {
-    pod_limits limits = c->limits;
-    if (limits.kv_dtype == POD_F8E4M3 && c->is_gpu) limits.kv_dtype = limits.q_dtype;
-    return limits;
-}
-
-pod_status append_case_plan(const append_case *c, pod_device *device, pod_plan **plan) {
-    pod_limits limits = append_case_plan_limits(c);
-    pod_status status = pod_plan_create(device, &limits, plan);
-    if (status == POD_OK) (*plan)->limits.kv_dtype = c->limits.kv_dtype;
-    return status;
 }
 
 void append_case_drop_request(append_case *c, int32_t r) {

@@ -34,6 +34,7 @@ typedef struct append_case {
 typedef struct append_bounds {
     int32_t is_gpu; /**< dtypes, head sizes, alignment and strides as GPUs take them */
     int32_t max_requests, max_q_tokens, max_kv_len;
+    const pod_device *device; /**< NULL, or the GPU, which takes the limits */
 } append_bounds;
 
 /** Returns 0 if there is no memory. Free it also then. */
@@ -42,12 +43,6 @@ void append_case_free(append_case *c);
 
 /** The call on a copy of the arena at `base`; structs of `moved` point to each other. */
 void append_case_move(const append_case *c, unsigned char *base, append_call *moved);
-
-/** The case's limits, but for a kv_dtype that the device appends to but does not attend to. */
-pod_limits append_case_plan_limits(const append_case *c);
-
-/** A plan of the case's limits, also where kv_dtype is one that the device appends to but does not attend to. */
-pod_status append_case_plan(const append_case *c, pod_device *device, pod_plan **plan);
 
 /** Expects the tokens of a request to be left out. */
 void append_case_drop_request(append_case *c, int32_t r);

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const append_bounds bounds = {1, 12, 150, 300};
+static const append_bounds bounds = {1, 12, 150, 300, NULL};
 
 /** A case with its copy on the GPU. */
 typedef struct gpu_append {
@@ -24,11 +24,10 @@ static int require(pod_status status, const char *call) {
 }
 
 static int make_plan(gpu_append *g, const gpu *gpu, pod_device *device) {
-    pod_limits limits = append_case_plan_limits(&g->c);
     g->workspace = pod_workspace_init();
-    if (!require(append_case_plan(&g->c, device, &g->plan), "pod_plan_create")) return 0;
+    if (!require(pod_plan_create(device, &g->c.limits, &g->plan), "pod_plan_create")) return 0;
     if (!g->c.needs_build) return 1;
-    if (!require(pod_workspace_size(device, &limits, &g->workspace), "pod_workspace_size")) return 0;
+    if (!require(pod_workspace_size(device, &g->c.limits, &g->workspace), "pod_workspace_size")) return 0;
     g->workspace.plan = gpu_alloc(gpu, g->workspace.plan_bytes);
     g->workspace.scratch = gpu_alloc(gpu, g->workspace.scratch_bytes);
     return require(pod_plan_attach(g->plan, &g->workspace), "pod_plan_attach");
@@ -108,8 +107,10 @@ static int check(gpu_append *g, const gpu *gpu) {
 
 int gpu_append_check(const gpu *gpu, pod_device *device, test_rng *rng) {
     gpu_append g;
+    append_bounds of_device = bounds;
+    of_device.device = device;
     memset(&g, 0, sizeof g);
-    int good = append_case_make(&g.c, rng, &bounds);
+    int good = append_case_make(&g.c, rng, &of_device);
     if (good && rng_chance(rng, 15)) plant_request(&g.c, rng);
     if (good) {
         g.arena = gpu_alloc(gpu, g.c.arena_bytes);

@@ -90,7 +90,7 @@ static void make_q_and_out(gpu_case *c, test_rng *rng) {
 static void choose_kv_layout(gpu_case *c, test_rng *rng) {
     const pod_limits *l = &c->limits;
     pod_cache *t = &c->host_cache;
-    int64_t dim = l->head_dim, page;
+    int64_t piece = 16 / (int64_t)pod_dtype_size(l->kv_dtype), dim = (l->head_dim + piece - 1) / piece * piece, page;
     if (rng_chance(rng, 40)) {
         t->k_token_stride = dim + pad(rng, l->kv_dtype);
         t->k_head_stride = t->k_token_stride * l->page_size + pad(rng, l->kv_dtype);
@@ -260,10 +260,10 @@ static double kv_elements(const gpu_case *c) {
     return keys * c->limits.kv_heads * c->limits.head_dim;
 }
 
-/** Not all kernels that a device's options ask for take a cache of other elements. */
+/** Not all kernels that a device's options ask for take every head_dim and cache. */
 int gpu_case_is_taken(const gpu_case *c, const pod_device *device) {
     pod_workspace workspace = pod_workspace_init();
-    return c->limits.kv_dtype != POD_F8E4M3 || pod_workspace_size(device, &c->limits, &workspace) == POD_OK;
+    return pod_workspace_size(device, &c->limits, &workspace) != POD_E_UNSUPPORTED;
 }
 
 void gpu_case_random(gpu_case *c, test_rng *rng, const pod_device *device, const gpu_case_bounds *bounds) {
@@ -417,8 +417,8 @@ static int check_row(comparison *m, int32_t request, int64_t token, int32_t head
             if (!isnan(got)) return wrong(m, request, token, head, "NaN expected, an output is", got);
             continue;
         }
-        if (!isfinite(want)) {
-            if (isnan(want) ? !isnan(got) : got != want) return wrong(m, request, token, head, "not as lost:", got);
+        if (!isfinite(want)) { /* NaN also for an infinity whose weight is too small for a float */
+            if (!isnan(got) && got != want) return wrong(m, request, token, head, "not as lost:", got);
             continue;
         }
         if (!(fabs(got) < HUGE_VAL)) return wrong(m, request, token, head, "an output is", got);

@@ -14,7 +14,7 @@ typedef struct context {
     int32_t num_devices;
 } context;
 
-static const append_bounds bounds = {0, 9, 100, 200};
+static const append_bounds bounds = {0, 9, 100, 200, NULL};
 
 static int run(const append_case *c, pod_plan *plan, append_call *call) {
     if (c->needs_build) PROPERTY(pod_plan_build(plan, &call->batch, NULL) == POD_OK, "%s", pod_error_message());
@@ -30,10 +30,9 @@ static int check_case(const append_case *c, pod_device *device, guarded *arena, 
     append_call call;
     memcpy(arena->data, c->arena, c->arena_bytes);
     append_case_move(c, arena->data, &call);
-    PROPERTY(append_case_plan(c, device, plan) == POD_OK, "%s", pod_error_message());
+    PROPERTY(pod_plan_create(device, &c->limits, plan) == POD_OK, "%s", pod_error_message());
     if (c->needs_build) {
-        pod_limits limits = append_case_plan_limits(c);
-        PROPERTY(test_workspace_make(device, &limits, 0xcd, workspace) == POD_OK, "%s", pod_error_message());
+        PROPERTY(test_workspace_make(device, &c->limits, 0xcd, workspace) == POD_OK, "%s", pod_error_message());
         PROPERTY(pod_plan_attach(*plan, &workspace->given) == POD_OK, "%s", pod_error_message());
     }
     if (run(c, *plan, &call)) return 1;
