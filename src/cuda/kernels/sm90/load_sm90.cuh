@@ -109,7 +109,8 @@ template <class SHAPE> struct load_sm90 {
         };
         auto load_v = [&](box_place place, ring_place<PAIRS> pair, int32_t tile) {
             uint32_t slot = pair.slot * 2 + 1, full = barrier_at(ring.full, slot);
-            if (SHARES && tile == 0 && has_hidden_keys(params, work)) full = smem_address(&smem.first_values_full);
+            if (SHARES && tile == 0 && has_hidden_keys(params, work))
+                full = barrier_at(smem.first_values_full, pair.slot);
             load({&params.v_map, work.kv_head * params.v_head_halves}, place,
                  SHARES ? values_smem(smem, smem.is_lent, pair.slot) : ring.smem + slot * SLOT_BYTES, full, slot,
                  pair.parity);

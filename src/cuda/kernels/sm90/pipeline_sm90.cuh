@@ -102,7 +102,9 @@ template <class SHAPE> struct alignas(SWIZZLE_BYTES) smem_sm90 {
     uint64_t prefill_full[WORK_SLOTS], prefill_empty[WORK_SLOTS];
     uint64_t prefill_ending;           /* the work's last tile is about to be loaded: time to draw the next ticket */
     uint64_t values_clean[WORK_SLOTS]; /* the work's last V tile holds zeros after the request's end */
-    uint64_t first_values_full; /* a first V tile with hidden keys has come; kv_full then says that it is clean */
+    /* A first V tile with hidden keys has come; kv_full then says that it is clean. One for each pair, since the
+     * loaders may come to the next work's first tile before this one has landed in both CTAs. */
+    uint64_t first_values_full[SHAPE::PREFILL_PAIRS];
     uint64_t decode_kv_full[SHAPE::RING_SLOTS], decode_kv_empty[SHAPE::RING_SLOTS];
     uint64_t decode_full[WORK_SLOTS], decode_empty[WORK_SLOTS];
 };
@@ -180,7 +182,7 @@ template <class SHAPE> static __device__ void init_barriers(smem_sm90<SHAPE> &sm
         ptx_mbarrier_init(barrier_at(smem.decode_empty, i), WARPGROUP_THREADS);
     }
     ptx_mbarrier_init(smem_address(&smem.prefill_ending), 1);
-    ptx_mbarrier_init(smem_address(&smem.first_values_full), 1);
+    for (int i = 0; i < SHAPE::PREFILL_PAIRS; i++) ptx_mbarrier_init(barrier_at(smem.first_values_full, i), 1);
     for (int i = 0; i < PREFILL_WARPGROUPS; i++) {
         ptx_mbarrier_init(barrier_at(smem.q_full, i), 1 + 32); /* the tile's and the loading warp's threads' */
         ptx_mbarrier_init(barrier_at(smem.q_empty, i), WARPGROUP_THREADS);

@@ -72,22 +72,24 @@ template <class SHAPE> struct rows_sm90 {
     }
 
     /** Values of hidden keys are whatever the cache holds there, also NaN: they become zeros before the tile is said to
-     * be there. `number` counts the works that have any. */
+     * be there. `parities` has a bit for each pair of the ring, of the phase that such a tile in it ends. */
     static __device__ __forceinline__ void clear_first_values(const pod_kernel_params &params, smem_type &smem,
-                                                              const prefill_work &work, uint32_t number, int lane) {
+                                                              const prefill_work &work, uint32_t &parities, int lane) {
         pod_key_range hidden = hidden_keys(params, work.load);
         uint32_t n = work.load.first_tile, v_smem = values_smem(smem, smem.is_lent, n);
-        ptx_mbarrier_wait(smem_address(&smem.first_values_full), number % 2);
+        uint32_t pair = n % SHAPE::PREFILL_PAIRS;
+        ptx_mbarrier_wait(barrier_at(smem.first_values_full, pair), parities >> pair & 1);
+        parities ^= 1u << pair;
         for (int32_t key = hidden.begin + lane / ROW_CHUNKS; key < hidden.end; key += 32 / ROW_CHUNKS) {
             ptx_st_smem_zeros(v_smem + tile_chunk<SHAPE>(key, lane % ROW_CHUNKS));
         }
         ptx_fence_async_smem();
-        warp_arrive(barrier_at(smem.kv_full, n % SHAPE::PREFILL_PAIRS * 2 + 1));
+        warp_arrive(barrier_at(smem.kv_full, pair * 2 + 1));
     }
 
     /** Warp 2. */
     static __device__ void prefill(const pod_kernel_params &params, smem_type &smem, int lane) {
-        uint32_t num_cleared = 0;
+        uint32_t parities = 0;
         for (uint32_t number = 0;; number++) {
             uint32_t slot = number % WORK_SLOTS;
             ptx_mbarrier_wait(barrier_at(smem.prefill_full, slot), number / WORK_SLOTS % 2);
@@ -100,7 +102,7 @@ template <class SHAPE> struct rows_sm90 {
                 load(params, smem, work, warpgroup, lane);
                 threads_arrive(barrier_at(smem.q_full, warpgroup)); /* each for its rows and `unmasked` */
             }
-            if (has_hidden_keys(params, work.load)) clear_first_values(params, smem, work, num_cleared++, lane);
+            if (has_hidden_keys(params, work.load)) clear_first_values(params, smem, work, parities, lane);
             warp_arrive(barrier_at(smem.prefill_empty, slot));
         }
     }
