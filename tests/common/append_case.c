@@ -63,7 +63,7 @@ static void draw_limits(append_case *c, test_rng *rng, const append_bounds *boun
     *l = random_limits(rng, bounds->max_requests, bounds->max_q_tokens, bounds->max_kv_len);
     while (l->q_heads > 16) *l = random_limits(rng, bounds->max_requests, bounds->max_q_tokens, bounds->max_kv_len);
     if (!rng_chance(rng, 25)) l->page_size = rng_pick(rng, page_sizes, 8);
-    if (bounds->is_gpu) random_gpu_elements(rng, l);
+    if (bounds->device != NULL) random_gpu_elements(rng, l);
     if (rng_chance(rng, 20)) l->kv_dtype = POD_F8E4M3;
 }
 
@@ -368,6 +368,7 @@ static int make(append_case *c, test_rng *rng, const append_bounds *bounds, test
     append_call *host = &c->host;
     pod_append *a = &host->append;
     places at = {0};
+    int is_gpu = bounds->device != NULL;
     choose_limits(c, rng, bounds);
     if (!make_batch(c, rng, batch)) return 0;
     reserve(c, 0);
@@ -377,10 +378,10 @@ static int make(append_case *c, test_rng *rng, const append_bounds *bounds, test
     host->rope = pod_rope_init();
     int has_rope = rng_chance(rng, 75);
     choose_way(c, rng, has_rope);
-    a->num_tokens = batch->q_start[batch->batch.num_requests] + rng_range(rng, bounds->is_gpu, 3);
+    a->num_tokens = batch->q_start[batch->batch.num_requests] + rng_range(rng, is_gpu, 3);
     a->num_pages = c->needs_build && rng_chance(rng, 50) ? 0 : host->batch.num_pages;
-    place_inputs(c, rng, bounds->is_gpu, &at);
-    place_cache(c, rng, bounds->is_gpu, &at);
+    place_inputs(c, rng, is_gpu, &at);
+    place_cache(c, rng, is_gpu, &at);
     if (has_rope) {
         choose_rope(c, rng, &at);
         a->rope = &host->rope;
@@ -405,7 +406,6 @@ int append_case_make(append_case *c, test_rng *rng, const append_bounds *bounds)
     memset(c, 0, sizeof *c);
     c->bad_token = -1;
     c->angle_error = 2e-7;
-    c->is_gpu = bounds->is_gpu;
     int made = make(c, rng, bounds, &batch);
     test_batch_free(&batch);
     size_t tokens = (size_t)c->host.append.num_tokens + 1, dim = (size_t)c->limits.head_dim;

@@ -23,7 +23,6 @@ typedef struct append_case {
     append_call host;
     unsigned char *arena;
     size_t arena_bytes;
-    int32_t is_gpu;      /**< made for one */
     int32_t needs_build; /**< 0: the plan needs no build */
     int32_t bad_token;   /**< the only one whose slot, position or pad is wrong; -1: none */
     double angle_error;  /**< of cosine and sine */
@@ -32,9 +31,8 @@ typedef struct append_case {
 } append_case;
 
 typedef struct append_bounds {
-    int32_t is_gpu; /**< dtypes, head sizes, alignment and strides as GPUs take them */
     int32_t max_requests, max_q_tokens, max_kv_len;
-    const pod_device *device; /**< NULL, or the GPU, which takes the limits */
+    const pod_device *device; /**< NULL, or the GPU: dtypes, head sizes, alignment and strides as it takes them */
 } append_bounds;
 
 /** Returns 0 if there is no memory. Free it also then. */

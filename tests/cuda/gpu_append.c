@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const append_bounds bounds = {1, 12, 150, 300, NULL};
+static const append_bounds bounds = {12, 150, 300, NULL};
 
 /** A case with its copy on the GPU. */
 typedef struct gpu_append {

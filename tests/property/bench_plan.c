@@ -3,21 +3,10 @@
 #include "plan_check.h"
 #include "property.h"
 #include "random_batch.h"
+#include "step_times.h"
 #include "test_workspace.h"
 
-#include <time.h>
-
 enum { ROUNDS = 200 };
-
-static double now_us(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec * 1e6 + (double)time.tv_nsec * 1e-3;
-}
-
-static int by_value(const void *a, const void *b) {
-    return (*(const double *)a > *(const double *)b) - (*(const double *)a < *(const double *)b);
-}
 
 /** A server's step: one prefill chunk of 512 tokens in each 64 requests, the others decode. */
 static void fill(test_batch *batch, test_rng *rng, int32_t num_requests) {
@@ -38,7 +27,7 @@ static int measure(pod_plan *plan, const test_batch *batch, double *median_us) {
         PROPERTY(pod_plan_build(plan, &batch->batch, NULL) == POD_OK, "%s", pod_error_message());
         times_us[i] = now_us() - begin_us;
     }
-    qsort(times_us, ROUNDS, sizeof times_us[0], by_value);
+    sort_times(times_us, ROUNDS);
     *median_us = times_us[ROUNDS / 2];
     return 0;
 }

@@ -6,6 +6,7 @@
 #include "cache/virtual_cache.h"
 #include "fault_provider.h"
 #include "property.h"
+#include "step_times.h"
 
 #include <time.h>
 
@@ -26,16 +27,6 @@ typedef struct server {
     serving open[MAX_REQUESTS];
     int64_t num_finished;
 } server;
-
-static double now_us(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec * 1e6 + (double)time.tv_nsec * 1e-3;
-}
-
-static int by_value(const void *a, const void *b) {
-    return (*(const double *)a > *(const double *)b) - (*(const double *)a < *(const double *)b);
-}
 
 static void draw(server *s, serving *r, int32_t kv_len) {
     r->kv_len = kv_len;
@@ -148,7 +139,7 @@ static int serve(server *s, int64_t first, int64_t num_steps, int64_t step_ns, d
         failed = step(s, first + n, &times_us[n]) || (n % 64 == 0 && check_stats(s));
         if (step_ns > 0) nanosleep(&(struct timespec){.tv_nsec = step_ns}, NULL);
     }
-    qsort(times_us, (size_t)num_steps, sizeof *times_us, by_value);
+    sort_times(times_us, (size_t)num_steps);
     *p99_us = times_us[num_steps * 99 / 100];
     free(times_us);
     return failed;

@@ -14,7 +14,7 @@ typedef struct context {
     int32_t num_devices;
 } context;
 
-static const append_bounds bounds = {0, 9, 100, 200, NULL};
+static const append_bounds bounds = {9, 100, 200, NULL};
 
 static int run(const append_case *c, pod_plan *plan, append_call *call) {
     if (c->needs_build) PROPERTY(pod_plan_build(plan, &call->batch, NULL) == POD_OK, "%s", pod_error_message());
