@@ -18,6 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 import podattn
 
 F8 = torch.float8_e4m3fn
+F8_MAX = torch.finfo(F8).max
 OPS = torch.ops.podattn
 
 KINDS: dict[str, Callable[[torch.Tensor], Any]] = {
@@ -37,7 +38,8 @@ def per_head(case: Case, cache: torch.Tensor, scale: torch.Tensor) -> torch.Tens
 def quantise(case: Case, scale: torch.Tensor, cache: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """`(the cache in float8_e4m3fn, what it stands for)`, with pages of nobody all NaN."""
     scales = per_head(case, cache, scale)
-    stored = (cache.double() / scales).float().to(F8)
+    # Clamped, since a value beyond the largest of the dtype would become NaN.
+    stored = (cache.double() / scales).clamp(-F8_MAX, F8_MAX).float().to(F8)
     used = torch.zeros(case.num_pages, dtype=torch.bool)
     used[case.page_table[case.page_table >= 0].long()] = True
     stored.view(torch.uint8)[~used] = 0xFF

@@ -56,8 +56,9 @@ def main(arguments):
     expect(lines, *stages, r"warm-up \d+ of 40", r"turn \d+ of 40.*")
     assert any(re.fullmatch(r"turn \d+ of 40, \d+ s left", line) for line in lines), lines
     assert "check: PASS" in printed
-    lines, _ = show(podattn, f"replay --synthetic chat --requests 4 --steps 60 --chunk 256 --check 30 {heads}")
-    expect(lines, "making tensors", r"step \d+ of 60: requests \d+, \d+ s left")
+    # Seconds of work: steps are shown every tenth of a second, and each command here must last some of them anywhere.
+    lines, _ = show(podattn, f"replay --synthetic chat --requests 40 --steps 300 --chunk 256 --check 150 {heads}")
+    expect(lines, "making tensors", r"step \d+ of 300: requests \d+, \d+ s left")
     narrow, _ = show(podattn, f"run --decode 4@64 {heads}", columns=12)
     assert narrow and all(len(line) < 12 for line in narrow), narrow
     lines, _ = show(podattn, "plan --decode 4@4096")

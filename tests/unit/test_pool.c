@@ -2,6 +2,7 @@
 /* Helpers of a caller: who joins, what is waited for, and what happens without threads, without memory, after a fork.
  */
 #include "base/pool.h"
+#include "sanitized.h"
 #include "unit.h"
 
 #include <pthread.h>
@@ -10,14 +11,6 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define POD_TEST_SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define POD_TEST_SANITIZED 1
-#endif
-#endif
 
 enum { NUM_TICKETS = 1000, MAX_THREADS = 8, SCRATCH_BYTES = 64 };
 
@@ -122,9 +115,7 @@ static void idle_helpers_use_no_time(void **state) {
 
 static void without_memory_nothing_is_made(void **state) {
     (void)state;
-#ifdef POD_TEST_SANITIZED
-    skip(); /* its malloc aborts */
-#endif
+    if (POD_TEST_SANITIZED) skip(); /* its malloc aborts */
     pod_pool *pool = NULL;
     assert_fails(pod__pool_create(2, (size_t)1 << 62, &pool), POD_E_NO_MEMORY,
                  "no memory for threads and their 4611686018427387904 bytes of scratch");
@@ -132,7 +123,7 @@ static void without_memory_nothing_is_made(void **state) {
     pod__pool_destroy(NULL);
 }
 
-#ifndef POD_TEST_SANITIZED
+#if !POD_TEST_SANITIZED
 
 /** Runs `test` in a forked child, which has to return 1 there. */
 static void assert_in_child(int (*test)(void *context), void *context) {
@@ -169,7 +160,7 @@ static int works_without_threads(void *context) {
 
 static void a_forked_child_starts_its_own_helpers(void **state) {
     (void)state;
-#ifdef POD_TEST_SANITIZED
+#if POD_TEST_SANITIZED
     skip(); /* ThreadSanitizer allows no threads after a fork */
 #else
     pod_pool *pool = make_pool(3, SCRATCH_BYTES);
@@ -186,7 +177,7 @@ static void a_forked_child_starts_its_own_helpers(void **state) {
 
 static void without_threads_the_caller_does_all(void **state) {
     (void)state;
-#ifdef POD_TEST_SANITIZED
+#if POD_TEST_SANITIZED
     skip(); /* it needs memory itself */
 #else
     pod_pool *pool = make_pool(3, SCRATCH_BYTES);

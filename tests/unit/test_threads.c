@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Attention on the CPU from where a thread library could fail: a forked child, a thread with a small stack. */
 #include "call_fixture.h"
+#include "sanitized.h"
 
 #include <pthread.h>
 #include <sys/wait.h>
@@ -20,14 +21,6 @@ static int computes_the_same(call_fixture *call) {
     return 1;
 }
 
-static void skip_forks_under_tsan(void) {
-#if defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-    skip(); /* it allows no threads after a fork */
-#endif
-#endif
-}
-
 static void assert_child_succeeds(pid_t child) {
     int status = -1;
     assert_int_equal(waitpid(child, &status, 0), child);
@@ -36,7 +29,7 @@ static void assert_child_succeeds(pid_t child) {
 
 static void a_forked_child_computes(void **state) {
     (void)state;
-    skip_forks_under_tsan();
+    if (POD_TEST_SANITIZED) skip();
     call_fixture call;
     call_open(&call, "cpu:3");
     assert_ok(call_build(&call));
@@ -71,7 +64,7 @@ static void *build_until_told(void *context) {
 /** A fork in the middle of another thread's build leaves no lock behind in the child. */
 static void a_child_forked_during_a_build_builds(void **state) {
     (void)state;
-    skip_forks_under_tsan();
+    if (POD_TEST_SANITIZED) skip();
     building other = {.ends = 0};
     call_fixture call;
     pthread_t thread;

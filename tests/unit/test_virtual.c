@@ -5,6 +5,7 @@
 #include "cache/virtual_cache.h"
 #include "fault_provider.h"
 #include "rng.h"
+#include "sanitized.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -529,11 +530,7 @@ static void every_call_of_the_driver_may_fail(void **state) {
 
 static void a_forked_child_can_destroy_it(void **state) {
     (void)state;
-#if defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-    skip(); /* it allows no threads after a fork */
-#endif
-#endif
+    if (POD_TEST_SANITIZED) skip();
     pod_virtual_config config = small_config(POD_VIRTUAL_MEGA);
     fixture f = make(&config);
     int64_t request = open_with(&f, 0, 30);
