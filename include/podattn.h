@@ -192,7 +192,7 @@ typedef struct pod_limits {
     size_t struct_size;
     int32_t q_heads;      /**< query heads, 1..1024 */
     int32_t kv_heads;     /**< key/value heads; divides q_heads */
-    int32_t head_dim;     /**< elements per head of q and k: a multiple of 8, 8..256 */
+    int32_t head_dim;     /**< elements per head of q and k: a multiple of 8, 8..576; of GPUs up to 256 */
     pod_dtype q_dtype;    /**< of q */
     pod_dtype kv_dtype;   /**< of k and v */
     pod_dtype out_dtype;  /**< of out */
@@ -200,7 +200,7 @@ typedef struct pod_limits {
     int32_t max_requests; /**< requests in one batch, from 1 up */
     int32_t max_q_tokens; /**< sum of q_len over one batch, from 1 up */
     int32_t max_kv_len;   /**< context tokens of one request, from 1 up */
-    int32_t v_head_dim;   /**< elements per head of v and out; 0: head_dim. No device of this version takes another */
+    int32_t v_head_dim;   /**< elements per head of v and out, in the same range; 0: head_dim. GPUs take no other */
     int32_t max_masks;    /**< masks of one plan, 1..POD_MAX_MASKS; 0: 1 */
     /** POD_MEMORY_HOST: batches may be in host or in device memory; the workspace of a GPU has room for copies of host
      * arrays, which grows with max_requests * max_kv_len / page_size. POD_MEMORY_DEVICE: batches are in device memory
@@ -325,9 +325,10 @@ POD_API pod_status pod_plan_attach(pod_plan *plan, const pod_workspace *workspac
 
 /**
  * One layer's keys and values, of kv_dtype. The innermost dimension is always dense. A stride of 0 means packed, so
- * that no dimension can be broadcast: head stride head_dim, token stride kv_heads * head_dim, page stride page_size *
- * token stride (NHD). The stride of a dimension of one element (one KV head, page_size 1, num_pages 1) does not count;
- * the others are not negative, and reach no further than addresses do. Element (page p, token t, head h, i) of k is k[p
+ * that no dimension can be broadcast: head stride head_dim (of v: v_head_dim), token stride kv_heads * head_dim, page
+ * stride page_size * token stride (NHD). The stride of a dimension of one element (one KV head, page_size 1, num_pages
+ * 1) does not count; the others are not negative, and reach no further than addresses do. Element (page p, token t,
+ * head h, i) of k is k[p
  * * k_page_stride + t * k_token_stride + h * k_head_stride + i]; paged NHD and HND, interleaved K|V and per-layer
  * slices of a larger tensor are all a matter of strides.
  */
@@ -335,7 +336,9 @@ typedef struct pod_cache {
     size_t struct_size;
     void *k; /**< [num_pages, page_size, kv_heads, head_dim] */
     int64_t k_page_stride, k_token_stride, k_head_stride;
-    void *v; /**< like k, [..., v_head_dim]. NULL: the first v_head_dim elements of k; no device takes that yet */
+    /** Like k, [..., v_head_dim]. NULL: values are the first v_head_dim elements of k, which are at least as many; the
+     * strides of v do not count then, v_scale has to be NULL, and k_scale is that of values too. */
+    void *v;
     int64_t v_page_stride, v_token_stride, v_head_stride;
     const float *k_scale; /**< NULL, or what k is multiplied by: finite, above 0, in the device's memory */
     const float *v_scale; /**< NULL, or what v is multiplied by: likewise */
@@ -344,8 +347,8 @@ typedef struct pod_cache {
 
 /**
  * One layer's queries, results and options. Strides of 0 mean packed: q and out token stride q_heads * head_dim, head
- * stride head_dim; lse token stride q_heads, head stride 1. As in a cache, that of one token or one head does not
- * count.
+ * stride head_dim (of out: v_head_dim); lse token stride q_heads, head stride 1. As in a cache, that of one token or
+ * one head does not count.
  *
  * out and lse overlap no input, not each other, not the workspace and not themselves: one of an output's two strides
  * steps over all that the other reaches. What overlaps for certain is refused; arrays may lie in one another's gaps.
@@ -361,7 +364,8 @@ typedef struct pod_tensors {
     int32_t q_tokens;   /**< tokens of q; 0: not told. Told, it is refused if smaller than the batch's num_q_tokens */
     int32_t out_tokens; /**< the same of out and lse */
     int32_t mask;       /**< which of the batch's masks */
-    float scale;        /**< score = scale * <q, k>, of at most 2e38; 0: 1 / sqrt(head_dim) */
+    float scale;        /**< score = scale * <q, k>, of at most 2e38; 0: 1 / sqrt(head_dim). Absorbed MLA needs the
+                           model's own: docs/mla.md */
     float softcap;      /**< c > 0: score = c * tanh(score / c); 0: off */
     const float *sinks; /**< NULL, or [q_heads]: a score that joins each row's softmax without a value */
     const float *alibi_slopes; /**< NULL, or [q_heads]: score += slope * (key position - query position) */
@@ -395,7 +399,8 @@ typedef enum pod_rope_scaling {
 typedef struct pod_rope {
     size_t struct_size;
     pod_rope_style style;
-    int32_t rotary_dim;   /**< elements of each head that are rotated, the first ones: even, up to head_dim; 0: all */
+    int32_t rotary_dim;   /**< elements of each head that are rotated, the first ones: even, up to head_dim and 256; 0:
+                             all */
     const void *cos;      /**< NULL, or [table_positions, rotary_dim / 2] of table_dtype in the device's memory */
     const void *sin;      /**< like cos; both are NULL, or neither */
     int64_t table_stride; /**< elements from one position to the next; 0: rotary_dim / 2 */
@@ -425,9 +430,9 @@ typedef struct pod_append {
                            than the batch's num_q_tokens */
     int32_t num_pages;  /**< with slot_mapping: pages of the cache; 0: those of the planned batch */
     pod_dtype dtype;    /**< of k, v and q: f32, f16 or bf16, whatever the cache's is */
-    const void *k;      /**< [num_tokens, kv_heads, head_dim]; k and v NULL: q alone is rotated */
+    const void *k;      /**< [num_tokens, kv_heads, head_dim]; NULL, as v then is: q alone is rotated */
     int64_t k_token_stride, k_head_stride;
-    const void *v; /**< [num_tokens, kv_heads, v_head_dim] */
+    const void *v; /**< [num_tokens, kv_heads, v_head_dim]; NULL where the cache's v is */
     int64_t v_token_stride, v_head_stride;
     const void *q; /**< NULL, or [num_tokens, q_heads, head_dim] */
     int64_t q_token_stride, q_head_stride;
@@ -468,7 +473,7 @@ typedef struct pod_parts {
     int32_t num_parts; /**< 1..POD_MAX_PARTS */
     int32_t num_tokens;
     int32_t q_heads;
-    int32_t head_dim;                            /**< a multiple of 8, 8..256 */
+    int32_t head_dim;                            /**< of out: a multiple of 8, 8..576; on a GPU up to 256 */
     pod_dtype part_dtype;                        /**< of every part: f32, f16 or bf16 */
     pod_dtype out_dtype;                         /**< of out */
     const void *const *part_outs;                /**< host array [num_parts] of [num_tokens, q_heads, head_dim] */
@@ -582,7 +587,7 @@ POD_API pod_status pod_device_visit_kernels(const pod_device *device,
 
 /**
  * The oracle: the same attention in double precision, straight from the definition, on the host. No plan, no tiles.
- * `tensors->out` and `tensors->lse` are ignored; `out` [total_q, q_heads, head_dim] and `lse` [total_q, q_heads] (or
+ * `tensors->out` and `tensors->lse` are ignored; `out` [total_q, q_heads, v_head_dim] and `lse` [total_q, q_heads] (or
  * NULL) are packed doubles. `request` restricts it to one request; -1 computes all. Batch memory must be the host's.
  * Errors: POD_E_ARGUMENT, POD_E_LIMIT, POD_E_UNSUPPORTED, POD_E_NO_MEMORY; then nothing was written.
  */
@@ -592,10 +597,10 @@ POD_API pod_status pod_reference_attention(const pod_limits *limits, const pod_b
 /**
  * What pod_cache_append() has to store, in double precision, on the host: `slots` [num_tokens] with page * page_size +
  * place in the page of each token, -1 where k and v are not stored; `k` [num_tokens, kv_heads, head_dim] and `v`
- * [num_tokens, kv_heads, v_head_dim] as in the cache before rounding; `q` [num_tokens, q_heads, head_dim] (or NULL).
- * Tokens of no request, and those whose slot or position is wrong, have slot -1 and zeros. `batch` may be NULL where a
- * plan would need no build. cache->k and cache->v are not read.
- * Errors: as pod_reference_attention().
+ * [num_tokens, kv_heads, v_head_dim] (NULL where the cache's v is) as in the cache before rounding; `q` [num_tokens,
+ * q_heads, head_dim] (or NULL). Tokens of no request, and those whose slot or position is wrong, have slot -1 and
+ * zeros. `batch` may be NULL where a plan would need no build. cache->k and cache->v are not read. Errors: as
+ * pod_reference_attention().
  */
 POD_API pod_status pod_reference_append(const pod_limits *limits, const pod_batch *batch, const pod_append *append,
                                         const pod_cache *cache, int64_t *slots, double *k, double *v, double *q);

@@ -53,7 +53,7 @@ pod_status pod_reference_append(const pod_limits *limits, const pod_batch *batch
     if (slots == NULL) return pod__fail(POD_E_ARGUMENT, "slots is NULL");
     if (job.given.k != NULL) {
         POD_TRY(pod__check_doubles("k", k));
-        POD_TRY(pod__check_doubles("v", v));
+        if (job.given.v != NULL) POD_TRY(pod__check_doubles("v", v));
     }
     if (q != NULL && job.given.q == NULL) return pod__fail(POD_E_ARGUMENT, "q is not NULL, but append.q is");
     if (q != NULL) POD_TRY(pod__check_doubles("q", q));

@@ -52,10 +52,6 @@ pod_status pod_reference_attention(const pod_limits *limits, const pod_batch *ba
     if (filled.q_dtype == POD_F8E4M3) {
         return pod__fail(POD_E_UNSUPPORTED, "q_dtype f8e4m3 is not supported by the oracle");
     }
-    if (filled.v_head_dim != filled.head_dim) {
-        return pod__fail(POD_E_UNSUPPORTED, "v_head_dim = %d with head_dim = %d is not supported by the oracle",
-                         filled.v_head_dim, filled.head_dim);
-    }
     if (request < -1 || request >= job.batch.num_requests) {
         return pod__fail(POD_E_ARGUMENT, "request = %d is outside [-1, %d)", request, job.batch.num_requests);
     }

@@ -168,7 +168,8 @@ pod_status pod__check_append_overlaps(const pod_plan *plan, const pod_append_job
     int64_t pages = a->k != NULL ? job->num_pages : 0;
     const span written[] = {
         cache_span("k", c->k, limits, pages, c->k_page_stride, c->k_token_stride, c->k_head_stride, dim),
-        cache_span("v", c->v, limits, pages, c->v_page_stride, c->v_token_stride, c->v_head_stride, v_dim),
+        cache_span("v", a->v != NULL ? c->v : NULL, limits, pages, c->v_page_stride, c->v_token_stride,
+                   c->v_head_stride, v_dim),
         rows_span("append.q_out", a->q_out, pod_dtype_size(limits->q_dtype), tokens, a->q_out_token_stride,
                   limits->q_heads, a->q_out_head_stride, dim),
         dense_span("append.bad_token", a->bad_token, words),

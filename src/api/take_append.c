@@ -8,6 +8,7 @@
 
 #include <math.h>
 
+enum { MAX_ROTARY_DIM = 2 * POD_ROPE_MAX_PAIRS };
 #define MAX_NUMBER 1e9 /* of factors and the like: far beyond any model's */
 
 /* ---- rope ---- */
@@ -70,7 +71,8 @@ static pod_status take_rope(const pod_rope *given, int32_t head_dim, pod_append_
     POD_TRY(pod__take_struct(&pod__rope_layouts, given, rope));
     POD_TRY(check_range("rope.style", (int64_t)rope->style, POD_ROPE_HALVES, POD_ROPE_PAIRS));
     if (rope->rotary_dim == 0) rope->rotary_dim = head_dim;
-    POD_TRY(check_range("rope.rotary_dim", rope->rotary_dim, 2, head_dim));
+    int32_t most = head_dim < MAX_ROTARY_DIM ? head_dim : MAX_ROTARY_DIM;
+    POD_TRY(check_range("rope.rotary_dim", rope->rotary_dim, 2, most));
     if (rope->rotary_dim % 2 != 0) {
         return pod__fail(POD_E_ARGUMENT, "rope.rotary_dim = %d is not even", rope->rotary_dim);
     }
@@ -95,7 +97,7 @@ static pod_status take_keys(const pod_limits *limits, pod_append *a) {
         return pod__fail(POD_E_ARGUMENT, "append.slot_mapping places nothing: append.k is NULL");
     }
     POD_TRY(check_pointer("append.k", a->k, bytes));
-    POD_TRY(check_pointer("append.v", a->v, bytes));
+    POD_TRY(check_optional("append.v", a->v, bytes));
     POD_TRY(fill_stride("append.k_head_stride", &a->k_head_stride, limits->head_dim, heads, bytes));
     POD_TRY(fill_stride("append.k_token_stride", &a->k_token_stride, heads * limits->head_dim, tokens, bytes));
     POD_TRY(fill_stride("append.v_head_stride", &a->v_head_stride, limits->v_head_dim, heads, bytes));
@@ -117,6 +119,15 @@ static pod_status take_queries(const pod_limits *limits, pod_append *a) {
     POD_TRY(fill_stride("append.q_token_stride", &a->q_token_stride, heads * dim, tokens, bytes));
     POD_TRY(fill_stride("append.q_out_head_stride", &a->q_out_head_stride, dim, heads, out_bytes));
     return fill_stride("append.q_out_token_stride", &a->q_out_token_stride, heads * dim, tokens, out_bytes);
+}
+
+/** A cache without V is given no values, and any other needs them. */
+static pod_status take_cache(const pod_limits *limits, const pod_cache *given, pod_append_job *job) {
+    const pod_append *a = &job->given;
+    POD_TRY(pod__take_cache(limits, job->num_pages, given, &job->cache));
+    if ((given->v != NULL) == (a->v != NULL)) return POD_OK;
+    return a->v == NULL ? pod__fail(POD_E_ARGUMENT, "append.v is NULL, but the cache has a v")
+                        : pod__fail(POD_E_ARGUMENT, "append.v is given, but the cache's v is NULL: it has keys alone");
 }
 
 /** How many tokens there are, with the planned batch's in view. */
@@ -170,7 +181,7 @@ pod_status pod__take_append(const pod_limits *limits, const pod_batch *batch, co
     POD_TRY(take_pages(batch, a, &job->num_pages));
     POD_TRY(take_queries(limits, a));
     if (a->rope != NULL) POD_TRY(take_rope(a->rope, limits->head_dim, job));
-    if (a->k != NULL) POD_TRY(pod__take_cache(limits, job->num_pages, cache, &job->cache));
+    if (a->k != NULL) POD_TRY(take_cache(limits, cache, job));
     job->q_dtype = limits->q_dtype;
     job->kv_dtype = limits->kv_dtype;
     job->q_heads = limits->q_heads;

@@ -15,7 +15,7 @@
 #define MAX_CAP 0x1p100f
 
 static pod_status check_head_dim(const char *field, int32_t head_dim) {
-    POD_TRY(check_range(field, head_dim, 8, 256));
+    POD_TRY(check_range(field, head_dim, 8, POD_MAX_HEAD_DIM));
     if (head_dim % 8 == 0) return POD_OK;
     return pod__fail(POD_E_ARGUMENT, "%s = %d is not a multiple of 8", field, head_dim);
 }
@@ -271,22 +271,37 @@ static pod_status fill_cache_strides(const pod_limits *limits, int64_t num_pages
     return fill_stride(fields->page, page, given_token * page_size, num_pages, bytes);
 }
 
+/** Without a V the values are the first elements of the keys: no one after this has to know the difference. */
+static pod_status take_values_of_keys(const pod_limits *limits, pod_cache *cache) {
+    if (limits->v_head_dim > limits->head_dim) {
+        return pod__fail(POD_E_ARGUMENT, "v is NULL, but v_head_dim = %d is more than the head_dim = %d of k",
+                         limits->v_head_dim, limits->head_dim);
+    }
+    if (cache->v_scale != NULL) {
+        return pod__fail(POD_E_ARGUMENT, "v_scale is given, but v is NULL: values are elements of k, and k_scale's");
+    }
+    cache->v = cache->k;
+    cache->v_scale = cache->k_scale;
+    cache->v_page_stride = cache->k_page_stride;
+    cache->v_token_stride = cache->k_token_stride;
+    cache->v_head_stride = cache->k_head_stride;
+    return POD_OK;
+}
+
 pod_status pod__take_cache(const pod_limits *limits, int32_t num_pages, const pod_cache *given, pod_cache *cache) {
     static const stride_fields k_fields = {"k_page_stride", "k_token_stride", "k_head_stride"};
     static const stride_fields v_fields = {"v_page_stride", "v_token_stride", "v_head_stride"};
     POD_TRY(pod__take_struct(&pod__cache_layouts, given, cache));
     POD_TRY(check_pointer("k", cache->k, pod_dtype_size(limits->kv_dtype)));
-    if (cache->v == NULL && limits->v_head_dim < limits->head_dim) {
-        return pod__fail(POD_E_UNSUPPORTED, "v = NULL (values in the first v_head_dim elements of k) is not supported");
-    }
-    POD_TRY(check_pointer("v", cache->v, pod_dtype_size(limits->kv_dtype)));
+    POD_TRY(check_optional("v", cache->v, pod_dtype_size(limits->kv_dtype)));
     POD_TRY(check_optional("k_scale", cache->k_scale, sizeof(float)));
     POD_TRY(check_optional("v_scale", cache->v_scale, sizeof(float)));
     POD_TRY(fill_cache_strides(limits, num_pages, limits->head_dim, &k_fields, &cache->k_page_stride,
                                &cache->k_token_stride, &cache->k_head_stride));
-    POD_TRY(fill_cache_strides(limits, num_pages, limits->v_head_dim, &v_fields, &cache->v_page_stride,
-                               &cache->v_token_stride, &cache->v_head_stride));
-    return fill_stride("scale_stride", &cache->scale_stride, 0, limits->kv_heads, sizeof(float));
+    POD_TRY(fill_stride("scale_stride", &cache->scale_stride, 0, limits->kv_heads, sizeof(float)));
+    if (cache->v == NULL) return take_values_of_keys(limits, cache);
+    return fill_cache_strides(limits, num_pages, limits->v_head_dim, &v_fields, &cache->v_page_stride,
+                              &cache->v_token_stride, &cache->v_head_stride);
 }
 
 static pod_status check_scales(const char *field, const float *scales, const pod_limits *limits, int64_t stride) {

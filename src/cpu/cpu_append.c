@@ -43,6 +43,7 @@ static void store_keys(const cpu_kernels *kernels, const pod_append_job *job, co
     cpu_append_row row = {.from_dtype = a->dtype, .to_dtype = job->kv_dtype, .dim = job->head_dim};
     row.rotation = rotation;
     append_rows(kernels, &k, job->kv_heads, c->scale_stride, row);
+    if (a->v == NULL) return;
     row.rotation = NULL;
     row.dim = job->v_head_dim;
     append_rows(kernels, &v, job->kv_heads, c->scale_stride, row);

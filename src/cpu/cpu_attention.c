@@ -13,7 +13,7 @@ typedef struct cpu_split {
     int32_t slot_step; /**< from the slot of part 1 to that of part 2, and so on */
     int32_t slot_rows;
     uint32_t *counter; /**< parts that are done */
-    float *out;        /**< [slot][slot_rows][head_dim] */
+    float *out;        /**< [slot][slot_rows][v_head_dim] */
     float *max_sum;    /**< [slot][slot_rows][2] */
 } cpu_split;
 
@@ -32,19 +32,19 @@ static void save_part(const cpu_job *job, const cpu_split *split, const cpu_scra
         int64_t place = split_row(split, split->part, row);
         split->max_sum[place * 2] = scratch->max[row];
         split->max_sum[place * 2 + 1] = scratch->sum[row];
-        memcpy(split->out + place * job->head_dim, scratch->out + (int64_t)row * job->dim_stride,
-               (size_t)job->head_dim * sizeof(float));
+        memcpy(split->out + place * job->v_head_dim, scratch->out + (int64_t)row * job->v_stride,
+               (size_t)job->v_head_dim * sizeof(float));
     }
 }
 
 static void merge_row(const cpu_job *job, const cpu_split *split, cpu_scratch *scratch, int32_t row) {
-    float max = -INFINITY, sum = 0, *out = scratch->out + (int64_t)row * job->dim_stride;
-    memset(out, 0, (size_t)job->head_dim * sizeof(float));
+    float max = -INFINITY, sum = 0, *out = scratch->out + (int64_t)row * job->v_stride;
+    memset(out, 0, (size_t)job->v_head_dim * sizeof(float));
     for (int32_t part = 0; part < split->num_parts; part++) {
         int64_t place = split_row(split, part, row);
-        const float *part_sum = split->max_sum + place * 2, *part_out = split->out + place * job->head_dim;
+        const float *part_sum = split->max_sum + place * 2, *part_out = split->out + place * job->v_head_dim;
         pod_merge_factors factors = pod_merge_part(&max, &sum, part_sum[0], part_sum[1]);
-        for (int32_t i = 0; i < job->head_dim; i++) out[i] = out[i] * factors.row + part_out[i] * factors.part;
+        for (int32_t i = 0; i < job->v_head_dim; i++) out[i] = out[i] * factors.row + part_out[i] * factors.part;
     }
     scratch->max[row] = max;
     scratch->sum[row] = sum;
@@ -152,18 +152,24 @@ static void work(void *context, int32_t thread, void *scratch) {
     drain_decode(team, scratch);
 }
 
+static int32_t whole_vectors(int32_t floats) {
+    return (floats + 15) / 16 * 16;
+}
+
 pod_status pod__cpu_attention(const cpu_device *cpu, const pod_call *call) {
     pod_schedule_header *header = call->schedule->header;
     int64_t num_tickets = (int64_t)pod_core_num_prefill_tickets(call->shape, header) + header->num_slices;
     if (num_tickets == 0) return POD_OK;
-    int32_t head_dim = call->plan->limits.head_dim;
+    const pod_limits *limits = &call->plan->limits;
     cpu_team team = {.job = {.plan = call->plan,
                              .shape = call->shape,
                              .schedule = call->schedule,
                              .tensors = &call->tensors,
                              .cache = &call->cache,
-                             .head_dim = head_dim,
-                             .dim_stride = (head_dim + 15) / 16 * 16},
+                             .head_dim = limits->head_dim,
+                             .v_head_dim = limits->v_head_dim,
+                             .q_stride = whole_vectors(limits->head_dim),
+                             .v_stride = whole_vectors(limits->v_head_dim)},
                      .kernels = cpu->kernels};
     int32_t num_threads = cpu->num_threads < num_tickets ? cpu->num_threads : (int32_t)num_tickets;
     POD_TRY(pod__pool_run(cpu->pool, num_threads, work, &team));

@@ -4,17 +4,18 @@
 
 enum { DECODE_KEYS = 4, DECODE_ROWS = LANES / DECODE_KEYS };
 
-/** Rows [first, end) of the tile, its keys or its values, widened to float into `to`; they are there afterwards. What
- * takes long to widen is widened once for all blocks of rows. Meanwhile the rows `ahead` (or NULL) are on their way. */
-static inline __attribute__((always_inline)) void widen_rows(const cpu_job *job, int32_t first, int32_t end,
+/** Rows [first, end) of the tile, its keys or its values of `dim` elements, widened to float into `to`, `stride` floats
+ * each; they are there afterwards. What takes long to widen is widened once for all blocks of rows. Meanwhile the rows
+ * `ahead` (or NULL) of `ahead_dim` elements are on their way. */
+static inline __attribute__((always_inline)) void widen_rows(int32_t first, int32_t end, int32_t dim, int32_t stride,
                                                              const char **rows, const char *const *ahead,
-                                                             pod_dtype kv_dtype, float *to) {
+                                                             int32_t ahead_dim, pod_dtype kv_dtype, float *to) {
     int64_t element_bytes = (int64_t)pod_dtype_size(kv_dtype);
     for (int32_t key = first; key < end; key++) {
-        if (ahead != NULL) prefetch_row(ahead[key], job->head_dim * element_bytes);
-        float *row = to + key * job->dim_stride;
-        for (int32_t i = 0; i < job->head_dim; i += LANES) {
-            int32_t count = pod_core_min(LANES, job->head_dim - i);
+        if (ahead != NULL) prefetch_row(ahead[key], ahead_dim * element_bytes);
+        float *row = to + key * stride;
+        for (int32_t i = 0; i < dim; i += LANES) {
+            int32_t count = pod_core_min(LANES, dim - i);
             vec_store(row + i, vec_load_as(rows[key] + i * element_bytes, kv_dtype, count));
         }
         rows[key] = (const char *)row;
@@ -23,7 +24,8 @@ static inline __attribute__((always_inline)) void widen_rows(const cpu_job *job,
 
 /** The tile's keys, and what stands for those that nobody sees. */
 static inline void widen_keys(const cpu_job *job, cpu_tile *tile, pod_dtype kv_dtype, cpu_scratch *scratch) {
-    widen_rows(job, tile->first, tile->end, tile->key, tile->value, kv_dtype, scratch->keys);
+    widen_rows(tile->first, tile->end, job->head_dim, job->q_stride, tile->key, tile->value, job->v_head_dim, kv_dtype,
+               scratch->keys);
     for (int32_t key = 0; key < tile->first; key++) tile->key[key] = tile->key[tile->first];
     for (int32_t key = tile->end; key < CPU_TILE_TOKENS; key++) tile->key[key] = tile->key[tile->first];
 }
@@ -33,11 +35,12 @@ static inline __attribute__((always_inline)) void decode_scores(const cpu_job *j
                                                                 const cpu_tile *tile, float factor, int awaited,
                                                                 pod_dtype kv_dtype, int pairs, cpu_scratch *scratch) {
     int32_t num_words = pairs ? job->head_dim / 2 : job->head_dim;
-    int64_t word_bytes = (pairs ? 2 : 1) * (int64_t)pod_dtype_size(kv_dtype), row_bytes = num_words * word_bytes;
+    int64_t word_bytes = (pairs ? 2 : 1) * (int64_t)pod_dtype_size(kv_dtype),
+            value_bytes = job->v_head_dim * (int64_t)pod_dtype_size(kv_dtype);
     for (int32_t key = tile->first / DECODE_KEYS * DECODE_KEYS; key < tile->end; key += DECODE_KEYS) {
-        for (int i = 0; awaited && i < DECODE_KEYS; i++) prefetch_row(tile->value[key + i], row_bytes);
+        for (int i = 0; awaited && i < DECODE_KEYS; i++) prefetch_row(tile->value[key + i], value_bytes);
         for (int32_t row = 0; row < item->num_rows; row += DECODE_ROWS) {
-            const float *query = scratch->query + row * job->dim_stride;
+            const float *query = scratch->query + row * job->q_stride;
             vec acc[LANES]; /* of row r and key k at r * DECODE_KEYS + k */
             CPU_UNROLL
             for (int i = 0; i < LANES; i++) acc[i] = vec_zero();
@@ -50,7 +53,7 @@ static inline __attribute__((always_inline)) void decode_scores(const cpu_job *j
                 }
                 CPU_UNROLL
                 for (int i = 0; i < LANES; i++) {
-                    vec q = vec_load(query + i / DECODE_KEYS * job->dim_stride + word);
+                    vec q = vec_load(query + i / DECODE_KEYS * job->q_stride + word);
                     acc[i] = mma_step(acc[i], q, k[i % DECODE_KEYS], pairs);
                 }
             }
@@ -71,15 +74,15 @@ static inline __attribute__((always_inline)) void decode_accumulate_block(const 
                                                                           int32_t dim, int num_vecs, pod_dtype kv_dtype,
                                                                           cpu_scratch *scratch) {
     const float *weights = scratch->scores + row * CPU_TILE_TOKENS;
-    float *out = scratch->out + row * job->dim_stride + dim;
+    float *out = scratch->out + row * job->v_stride + dim;
     int64_t element_bytes = (int64_t)pod_dtype_size(kv_dtype);
-    int32_t last_count = pod_core_min(LANES, job->head_dim - dim - (num_vecs - 1) * LANES);
+    int32_t last_count = pod_core_min(LANES, job->v_head_dim - dim - (num_vecs - 1) * LANES);
     vec acc[DECODE_ROWS][MMA_VECS];
     CPU_UNROLL
     for (int r = 0; r < DECODE_ROWS; r++) {
         vec factor = vec_set1(scratch->factor[row + r]);
         CPU_UNROLL
-        for (int v = 0; v < num_vecs; v++) acc[r][v] = vec_load(out + r * job->dim_stride + v * LANES) * factor;
+        for (int v = 0; v < num_vecs; v++) acc[r][v] = vec_load(out + r * job->v_stride + v * LANES) * factor;
     }
     for (int32_t key = tile->first; key < tile->end; key++) {
         vec value[MMA_VECS];
@@ -99,7 +102,7 @@ static inline __attribute__((always_inline)) void decode_accumulate_block(const 
     CPU_UNROLL
     for (int r = 0; r < DECODE_ROWS; r++) {
         CPU_UNROLL
-        for (int v = 0; v < num_vecs; v++) vec_store(out + r * job->dim_stride + v * LANES, acc[r][v]);
+        for (int v = 0; v < num_vecs; v++) vec_store(out + r * job->v_stride + v * LANES, acc[r][v]);
     }
 }
 
@@ -107,8 +110,8 @@ static inline __attribute__((always_inline)) void decode_accumulate(const cpu_jo
                                                                     const cpu_tile *tile, const cpu_tile *next,
                                                                     pod_dtype kv_dtype, cpu_scratch *scratch) {
     for (int32_t row = 0; row < item->num_rows; row += DECODE_ROWS) {
-        for (int32_t dim = 0; dim < job->head_dim;) {
-            if (dim + (MMA_VECS - 1) * LANES < job->head_dim) {
+        for (int32_t dim = 0; dim < job->v_head_dim;) {
+            if (dim + (MMA_VECS - 1) * LANES < job->v_head_dim) {
                 decode_accumulate_block(job, tile, next, row, dim, MMA_VECS, kv_dtype, scratch);
                 dim += MMA_VECS * LANES;
             } else {
@@ -141,7 +144,8 @@ static inline __attribute__((always_inline)) void decode_item(const cpu_job *job
         softmax_tile(job, item, tile, is_masked, 0, scratch);
         hide_values(job, item, is_masked, kv_dtype, tile, &hidden);
         if (is_widened) {
-            widen_rows(job, tile->first, tile->end, tile->value, is_seen ? next->key : NULL, kv_dtype, scratch->values);
+            widen_rows(tile->first, tile->end, job->v_head_dim, job->v_stride, tile->value, is_seen ? next->key : NULL,
+                       job->head_dim, kv_dtype, scratch->values);
             decode_accumulate(job, item, tile, NULL, POD_F32, scratch);
         } else {
             decode_accumulate(job, item, tile, is_seen ? next : NULL, kv_dtype, scratch);

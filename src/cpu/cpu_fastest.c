@@ -25,7 +25,7 @@ static void set_up(trial *made) {
     memset(made, 0, sizeof *made);
     pod_limits *limits = &made->plan.limits;
     limits->q_heads = limits->kv_heads = made->shape.group = made->shape.kv_heads = 1;
-    limits->head_dim = HEAD_DIM;
+    limits->head_dim = limits->v_head_dim = HEAD_DIM;
     limits->q_dtype = limits->kv_dtype = limits->out_dtype = POD_BF16;
     limits->page_size = CPU_TILE_TOKENS;
     made->tensors.q = made->q;
@@ -48,7 +48,9 @@ static double seconds_of(const cpu_kernels *kernels, trial *made) {
                          .tensors = &made->tensors,
                          .cache = &made->cache,
                          .head_dim = HEAD_DIM,
-                         .dim_stride = HEAD_DIM};
+                         .v_head_dim = HEAD_DIM,
+                         .q_stride = HEAD_DIM,
+                         .v_stride = HEAD_DIM};
     const cpu_item item = {.request = {.q_len = ROWS, .kv_len = CPU_TILE_TOKENS},
                            .num_rows = ROWS,
                            .num_tiles = 1,

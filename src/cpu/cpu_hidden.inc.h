@@ -16,8 +16,8 @@ static inline int values_are_finite(const cpu_job *job, const char *const *value
     int64_t element_bytes = (int64_t)pod_dtype_size(kv_dtype);
     vec sum = vec_zero();
     for (int32_t key = 0; key < count; key++) {
-        for (int32_t i = 0; i < job->head_dim; i += LANES) {
-            int32_t lanes = pod_core_min(LANES, job->head_dim - i);
+        for (int32_t i = 0; i < job->v_head_dim; i += LANES) {
+            int32_t lanes = pod_core_min(LANES, job->v_head_dim - i);
             sum = vec_fma(vec_load_as(value[key] + i * element_bytes, kv_dtype, lanes), vec_zero(), sum);
         }
     }
@@ -63,8 +63,8 @@ static inline void add_hidden(const cpu_job *job, const cpu_item *item, const cp
             pod_key_range keys = tile_visible(job, item, tile, (item->row_begin + row) / job->shape->group);
             if (hidden->key[i] < keys.begin || hidden->key[i] >= keys.end) continue;
             float weight = weight_at(scratch->scores + row * CPU_TILE_TOKENS, hidden->key[i], pairs);
-            float *out = scratch->out + (int64_t)row * job->dim_stride;
-            for (int32_t d = 0; d < job->head_dim; d++) {
+            float *out = scratch->out + (int64_t)row * job->v_stride;
+            for (int32_t d = 0; d < job->v_head_dim; d++) {
                 out[d] += weight * pod__load(hidden->value[i], job->plan->limits.kv_dtype, d);
             }
         }

@@ -8,7 +8,7 @@
 #include "families/family.h"
 
 enum {
-    CPU_MAX_DIM = 256,
+    CPU_MAX_DIM = 576,
 #define POD_CPU_TILES(rows, keys, drows, dkeys) CPU_TILE_ROWS = rows, CPU_TILE_TOKENS = keys
 #include "families/cpu_tiles.def"
 };
@@ -19,8 +19,8 @@ typedef struct cpu_job {
     const pod_schedule *schedule;
     const pod_tensors *tensors;
     const pod_cache *cache;
-    int32_t head_dim;
-    int32_t dim_stride; /**< floats from one row of `out` to the next: head_dim rounded up to whole vectors */
+    int32_t head_dim, v_head_dim; /**< elements of a query or key, and of a value or result */
+    int32_t q_stride, v_stride;   /**< floats from one row of them to the next in scratch: whole vectors */
 } cpu_job;
 
 /** Query rows of one request and KV head against a range of its keys. Row = token * group + head in the group. */
@@ -33,13 +33,13 @@ typedef struct cpu_item {
     int32_t kv_begin, kv_end;      /**< of their keys, those that any of the rows sees */
 } cpu_item;
 
-/** A thread's working memory: calls from several host threads share nothing. Only what head_dim needs is touched. Rows
- * are those of the item, counted from 0; `out`, `max` and `sum` are a partial as in merge_core.h. */
+/** A thread's working memory: calls from several host threads share nothing. Only what the two widths need is touched.
+ * Rows are those of the item, counted from 0; `out`, `max` and `sum` are a partial as in merge_core.h. */
 typedef struct cpu_scratch {
-    _Alignas(64) float out[CPU_TILE_ROWS * CPU_MAX_DIM];        /**< [row][dim_stride] */
-    _Alignas(64) float query[CPU_TILE_ROWS * CPU_MAX_DIM];      /**< [row][word]: a float, or a pair of bf16 */
-    _Alignas(64) float keys[CPU_TILE_TOKENS * CPU_MAX_DIM];     /**< [word][key] */
-    _Alignas(64) float values[CPU_TILE_TOKENS * CPU_MAX_DIM];   /**< [key or pair of keys][dim_stride] */
+    _Alignas(64) float out[CPU_TILE_ROWS * CPU_MAX_DIM];   /**< [row][v_stride] */
+    _Alignas(64) float query[CPU_TILE_ROWS * CPU_MAX_DIM]; /**< [row][q_stride]: a word is a float, or a pair of bf16 */
+    _Alignas(64) float keys[CPU_TILE_TOKENS * CPU_MAX_DIM];     /**< [word][key]; of decode [key][q_stride] */
+    _Alignas(64) float values[CPU_TILE_TOKENS * CPU_MAX_DIM];   /**< [key or pair of keys][v_stride] */
     _Alignas(64) float scores[CPU_TILE_ROWS * CPU_TILE_TOKENS]; /**< [row][key]; then the softmax's weights */
     _Alignas(64) float max[CPU_TILE_ROWS];
     float sum[CPU_TILE_ROWS];

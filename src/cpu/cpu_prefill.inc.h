@@ -52,9 +52,9 @@ static inline void pack_values(const cpu_job *job, const cpu_tile *tile, pod_dty
 #ifdef POD_CPU_PAIRS
     if (pairs) {
         for (int32_t key = 0; key < CPU_TILE_TOKENS; key += 2) {
-            float *to = scratch->values + key / 2 * job->dim_stride;
-            for (int32_t i = 0; i < job->head_dim; i += LANES) {
-                int32_t count = pod_core_min(LANES, job->head_dim - i);
+            float *to = scratch->values + key / 2 * job->v_stride;
+            for (int32_t i = 0; i < job->v_head_dim; i += LANES) {
+                int32_t count = pod_core_min(LANES, job->v_head_dim - i);
                 int64_t offset = i * element_bytes;
                 vec_store(to + i,
                           vec_zip_pairs(tile->value[key] + offset, tile->value[key + 1] + offset, kv_dtype, count));
@@ -64,9 +64,9 @@ static inline void pack_values(const cpu_job *job, const cpu_tile *tile, pod_dty
     }
 #endif
     for (int32_t key = 0; key < CPU_TILE_TOKENS; key++) {
-        float *to = scratch->values + key * job->dim_stride;
-        for (int32_t i = 0; i < job->head_dim; i += LANES) {
-            int32_t count = pod_core_min(LANES, job->head_dim - i);
+        float *to = scratch->values + key * job->v_stride;
+        for (int32_t i = 0; i < job->v_head_dim; i += LANES) {
+            int32_t count = pod_core_min(LANES, job->v_head_dim - i);
             vec_store(to + i, vec_load_as(tile->value[key] + i * element_bytes, kv_dtype, count));
         }
     }
@@ -83,7 +83,7 @@ static inline void score_tile(const cpu_job *job, const cpu_item *item, float fa
                 CPU_UNROLL
                 for (int v = 0; v < MMA_VECS; v++) acc[r][v] = vec_zero();
             }
-            mma(acc, MMA_VECS, pairs, scratch->query + row * job->dim_stride, job->dim_stride, scratch->keys + key,
+            mma(acc, MMA_VECS, pairs, scratch->query + row * job->q_stride, job->q_stride, scratch->keys + key,
                 CPU_TILE_TOKENS, num_words);
             CPU_UNROLL
             for (int r = 0; r < MMA_ROWS; r++) {
@@ -98,30 +98,30 @@ static inline void score_tile(const cpu_job *job, const cpu_item *item, float fa
 /** MMA_ROWS rows of scratch->out, `num_vecs` columns from `dim`: rescaled to the new maximum, plus weights * values. */
 static inline __attribute__((always_inline)) void accumulate_block(const cpu_job *job, int32_t row, int32_t dim,
                                                                    int num_vecs, int pairs, cpu_scratch *scratch) {
-    float *out = scratch->out + row * job->dim_stride + dim;
+    float *out = scratch->out + row * job->v_stride + dim;
     vec acc[MMA_ROWS][MMA_VECS];
     CPU_UNROLL
     for (int r = 0; r < MMA_ROWS; r++) {
         vec factor = vec_set1(scratch->factor[row + r]);
         CPU_UNROLL
-        for (int v = 0; v < num_vecs; v++) acc[r][v] = vec_load(out + r * job->dim_stride + v * LANES) * factor;
+        for (int v = 0; v < num_vecs; v++) acc[r][v] = vec_load(out + r * job->v_stride + v * LANES) * factor;
     }
     mma(acc, num_vecs, pairs, scratch->scores + row * CPU_TILE_TOKENS, CPU_TILE_TOKENS, scratch->values + dim,
-        job->dim_stride, pairs ? CPU_TILE_TOKENS / 2 : CPU_TILE_TOKENS);
+        job->v_stride, pairs ? CPU_TILE_TOKENS / 2 : CPU_TILE_TOKENS);
     CPU_UNROLL
     for (int r = 0; r < MMA_ROWS; r++) {
         CPU_UNROLL
-        for (int v = 0; v < num_vecs; v++) vec_store(out + r * job->dim_stride + v * LANES, acc[r][v]);
+        for (int v = 0; v < num_vecs; v++) vec_store(out + r * job->v_stride + v * LANES, acc[r][v]);
     }
 }
 
 static inline void accumulate_tile(const cpu_job *job, const cpu_item *item, int pairs, cpu_scratch *scratch) {
     for (int32_t row = 0; row < item->num_rows; row += MMA_ROWS) {
         int32_t dim = 0;
-        for (; dim + (MMA_VECS - 1) * LANES < job->head_dim; dim += MMA_VECS * LANES) {
+        for (; dim + (MMA_VECS - 1) * LANES < job->v_head_dim; dim += MMA_VECS * LANES) {
             accumulate_block(job, row, dim, MMA_VECS, pairs, scratch);
         }
-        for (; dim < job->head_dim; dim += LANES) accumulate_block(job, row, dim, 1, pairs, scratch);
+        for (; dim < job->v_head_dim; dim += LANES) accumulate_block(job, row, dim, 1, pairs, scratch);
     }
 }
 

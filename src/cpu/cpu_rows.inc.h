@@ -81,8 +81,8 @@ static inline void rows_load(const cpu_job *job, const cpu_item *item, int32_t b
     int32_t group = job->shape->group, num_words = pairs ? job->head_dim / 2 : job->head_dim;
     int32_t padded_rows = (item->num_rows + block_rows - 1) / block_rows * block_rows;
     int64_t element_bytes = (int64_t)pod_dtype_size(limits->q_dtype);
-    memset(scratch->out, 0, (size_t)padded_rows * (size_t)job->dim_stride * sizeof(float));
-    memset(scratch->query, 0, (size_t)padded_rows * (size_t)job->dim_stride * sizeof(float));
+    memset(scratch->out, 0, (size_t)padded_rows * (size_t)job->v_stride * sizeof(float));
+    memset(scratch->query, 0, (size_t)padded_rows * (size_t)job->q_stride * sizeof(float));
     for (int32_t row = 0; row < padded_rows; row++) {
         scratch->max[row] = -INFINITY;
         scratch->sum[row] = 0;
@@ -92,7 +92,7 @@ static inline void rows_load(const cpu_job *job, const cpu_item *item, int32_t b
         int32_t token = item->request.q_begin + (item->row_begin + row) / group;
         int32_t head = item->kv_head * group + (item->row_begin + row) % group;
         const char *q = (const char *)t->q + (token * t->q_token_stride + head * t->q_head_stride) * element_bytes;
-        float *query = scratch->query + (int64_t)row * job->dim_stride;
+        float *query = scratch->query + (int64_t)row * job->q_stride;
         if (pairs) {
             memcpy(query, q, (size_t)num_words * sizeof(float));
             continue;
@@ -188,10 +188,10 @@ static void rows_finish(const cpu_job *job, const cpu_item *item, cpu_scratch *s
         if (t->sinks != NULL) factor = pod_merge_sink(&max, &sum, t->sinks[head]);
         factor *= pod_merge_normaliser(sum);
         if (job->cache->v_scale != NULL) factor *= job->cache->v_scale[item->kv_head * job->cache->scale_stride];
-        const float *from = scratch->out + (int64_t)row * job->dim_stride;
+        const float *from = scratch->out + (int64_t)row * job->v_stride;
         char *to = (char *)t->out + (token * t->out_token_stride + head * t->out_head_stride) * element_bytes;
-        for (int32_t i = 0; i < job->head_dim; i += LANES) {
-            int32_t count = pod_core_min(LANES, job->head_dim - i);
+        for (int32_t i = 0; i < job->v_head_dim; i += LANES) {
+            int32_t count = pod_core_min(LANES, job->v_head_dim - i);
             vec_store_as(to + i * element_bytes, limits->out_dtype, count, vec_load(from + i) * vec_set1(factor));
         }
         if (t->lse != NULL) t->lse[token * t->lse_token_stride + head * t->lse_head_stride] = pod_merge_lse(max, sum);

@@ -37,6 +37,10 @@ typedef struct merge_job {
 static pod_status launch(const pod_cuda_device *cuda, void *argument) {
     const merge_job *job = argument;
     const pod_parts *parts = job->parts;
+    if (parts->head_dim > POD_MERGE_MAX_HEAD_DIM) {
+        return pod__fail(POD_E_UNSUPPORTED, "head_dim = %d is not supported by the merging kernel; those up to %d are",
+                         parts->head_dim, POD_MERGE_MAX_HEAD_DIM);
+    }
     POD_TRY(check_arrays(cuda, parts));
     pod_merge_params params = {
         .out = parts->out,

@@ -45,10 +45,3 @@ pod_kernel_info pod__family_kernel_info(const pod_family *family, int32_t ctas_p
     info.num_lanes = drawing->has_fixed_lanes ? 2 : info.ctas_per_row;
     return info;
 }
-
-int pod__takes_v_head_dim(const pod_limits *limits, const char *who, char *reason, size_t bytes) {
-    if (limits->v_head_dim == 0 || limits->v_head_dim == limits->head_dim) return 1;
-    snprintf(reason, bytes, "v_head_dim = %d with head_dim = %d is not supported by the %s", limits->v_head_dim,
-             limits->head_dim, who);
-    return 0;
-}

@@ -93,9 +93,6 @@ pod_kernel_info pod__family_kernel_info(const pod_family *family, int32_t ctas_p
 /** On a CPU: as many workers on every machine, so that results do not depend on the number of threads. */
 pod_tiling pod__cpu_tiling(void);
 
-/** Whether values are as wide as keys, as all of today's kernels need; otherwise `reason` names both. */
-int pod__takes_v_head_dim(const pod_limits *limits, const char *who, char *reason, size_t bytes);
-
 /** Whether no request of these limits has a second page. */
 static inline int pod__has_one_page(const pod_limits *limits) {
     return limits->max_kv_len <= limits->page_size;

@@ -29,8 +29,7 @@ static int cpu_takes(const pod_family *family, const pod_limits *limits, char *r
         snprintf(reason, bytes, "batch_memory = POD_MEMORY_DEVICE is not supported by the cpu backend");
         return 0;
     }
-    return pod__takes_v_head_dim(limits, "cpu backend", reason, bytes) &&
-           takes_dtype("q_dtype", limits->q_dtype, reason, bytes) &&
+    return takes_dtype("q_dtype", limits->q_dtype, reason, bytes) &&
            takes_dtype("out_dtype", limits->out_dtype, reason, bytes);
 }
 

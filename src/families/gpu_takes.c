@@ -29,9 +29,13 @@ static int has_head_dim(const pod_family *family, int32_t head_dim) {
     return 0;
 }
 
-/** "64 and 128", "64, 96 and 128". */
+/** "64 and 128", "64, 96 and 128", "those up to 256". */
 static void list_head_dims(const pod_family *family, char *text, size_t bytes) {
     int32_t last = 0, num_dims = 0;
+    if (has_head_dim(family, MAX_HEAD_DIM) && has_head_dim(family, 1)) {
+        snprintf(text, bytes, "those up to %d", MAX_HEAD_DIM);
+        return;
+    }
     size_t length = 0;
     for (int32_t dim = 1; dim <= MAX_HEAD_DIM; dim++) {
         if (has_head_dim(family, dim)) last = dim;
@@ -47,9 +51,10 @@ static void list_head_dims(const pod_family *family, char *text, size_t bytes) {
 int pod__gpu_takes(const pod_family *family, const pod_limits *limits, char *reason, size_t bytes) {
     if (!takes_dtypes(family, limits, reason, bytes)) return 0;
     if (has_head_dim(family, limits->head_dim)) {
-        char who[32];
-        snprintf(who, sizeof who, "%s kernels", family->name);
-        return pod__takes_v_head_dim(limits, who, reason, bytes);
+        if (limits->v_head_dim == 0 || limits->v_head_dim == limits->head_dim) return 1;
+        snprintf(reason, bytes, "v_head_dim = %d with head_dim = %d is not supported by the %s kernels",
+                 limits->v_head_dim, limits->head_dim, family->name);
+        return 0;
     }
     char dims[64];
     list_head_dims(family, dims, sizeof dims);

@@ -12,13 +12,14 @@
 
 enum {
     TICKET_KEYS = 64, /* that a thread takes at a time */
-    TICKET_ROWS = 4
+    TICKET_ROWS = 4,
+    MAX_HEAD_DIM = 576 /* that limits may have */
 };
 #define MIN_WORK 2e6 /* multiply-adds of a request and KV head that are worth a second thread */
 
 typedef struct reference_job {
     const pod_oracle_job *given;
-    float *keys, *values; /* one request and KV head, gathered: [kv_len][head_dim] */
+    float *keys, *values; /* one request and KV head, gathered: [kv_len][head_dim], [kv_len][v_head_dim] */
     pod_pool *pool;       /* whose scratch is the scores of a row: [kv_len] */
     int32_t num_threads;
     int32_t request, kv_head;
@@ -40,14 +41,17 @@ static void gather_key(const reference_job *job, int32_t key) {
     const pod_limits *limits = &job->given->limits;
     const pod_batch *batch = &job->given->batch;
     const pod_cache *c = &job->given->cache;
-    int32_t page_size = limits->page_size, head_dim = limits->head_dim, request = job->request, kv_head = job->kv_head;
+    int32_t page_size = limits->page_size, request = job->request, kv_head = job->kv_head;
+    int64_t head_dim = limits->head_dim, v_head_dim = limits->v_head_dim;
     int64_t page = request, slot = key % page_size;
     if (batch->page_table != NULL) page = batch->page_table[request * batch->page_table_stride + key / page_size];
     int64_t k_row = page * c->k_page_stride + slot * c->k_token_stride + kv_head * c->k_head_stride;
     int64_t v_row = page * c->v_page_stride + slot * c->v_token_stride + kv_head * c->v_head_stride;
     for (int32_t i = 0; i < head_dim; i++) {
-        job->keys[(int64_t)key * head_dim + i] = pod__load(c->k, limits->kv_dtype, k_row + i);
-        job->values[(int64_t)key * head_dim + i] = pod__load(c->v, limits->kv_dtype, v_row + i);
+        job->keys[key * head_dim + i] = pod__load(c->k, limits->kv_dtype, k_row + i);
+    }
+    for (int32_t i = 0; i < v_head_dim; i++) {
+        job->values[key * v_head_dim + i] = pod__load(c->v, limits->kv_dtype, v_row + i);
     }
 }
 
@@ -78,17 +82,16 @@ static void reference_row(const reference_job *job, int32_t token, int32_t head,
     const pod_tensors *t = &job->given->tensors;
     const pod_mask *mask = &job->given->mask;
     const pod_limits *limits = &job->given->limits;
-    int32_t head_dim = limits->head_dim, request = job->request;
+    int32_t head_dim = limits->head_dim, v_head_dim = limits->v_head_dim, request = job->request;
     int32_t q_begin = job->given->batch.q_start[request], q_len = job->given->batch.q_start[request + 1] - q_begin;
     int32_t kv_len = job->given->batch.kv_len[request], position = kv_len - q_len + token;
     int is_causal = mask->causal_per_request != NULL ? mask->causal_per_request[request] : mask->causal;
     int32_t end = is_causal ? position + 1 : kv_len, begin = window_begin(mask, position);
 
-    double q[256], out[256];
+    double q[MAX_HEAD_DIM], out[MAX_HEAD_DIM] = {0};
     for (int32_t i = 0; i < head_dim; i++) {
         q[i] = (double)pod__load(t->q, limits->q_dtype,
                                  (q_begin + token) * t->q_token_stride + head * t->q_head_stride + i);
-        out[i] = 0;
     }
     double k_scale = scale_of(job, job->given->cache.k_scale), v_scale = scale_of(job, job->given->cache.v_scale);
     double max = t->sinks != NULL ? (double)t->sinks[head] : -INFINITY;
@@ -104,14 +107,14 @@ static void reference_row(const reference_job *job, int32_t token, int32_t head,
     if (t->sinks != NULL && t->sinks[head] == INFINITY) sum = 1; /* takes all */
     for (int32_t key = begin; key < end; key++) {
         double weight = weight_of(scores[key], max);
-        const float *value = job->values + (int64_t)key * head_dim;
+        const float *value = job->values + (int64_t)key * v_head_dim;
         sum += weight;
 #pragma omp simd
-        for (int32_t i = 0; i < head_dim; i++) out[i] += weight * (double)value[i];
+        for (int32_t i = 0; i < v_head_dim; i++) out[i] += weight * (double)value[i];
     }
     int64_t row = (int64_t)(q_begin + token) * limits->q_heads + head;
     double factor = sum == 0 ? 0 : v_scale / sum;
-    for (int32_t i = 0; i < head_dim; i++) job->given->out[row * head_dim + i] = out[i] * factor;
+    for (int32_t i = 0; i < v_head_dim; i++) job->given->out[row * v_head_dim + i] = out[i] * factor;
     if (job->given->lse != NULL) job->given->lse[row] = sum == 0 ? -INFINITY : max + log(sum);
 }
 
@@ -135,7 +138,7 @@ static pod_status reference_request(reference_job *job, int32_t request) {
     const pod_limits *limits = &job->given->limits;
     int32_t q_len = q_len_of(job, request), kv_len = job->given->batch.kv_len[request];
     int32_t group = limits->q_heads / limits->kv_heads;
-    double work = 2.0 * q_len * group * kv_len * limits->head_dim;
+    double work = 1.0 * q_len * group * kv_len * (limits->head_dim + limits->v_head_dim);
     int32_t num_threads = work > MIN_WORK ? job->num_threads : 1;
     if (q_len == 0) return POD_OK;
     job->request = request;
@@ -152,11 +155,10 @@ pod_status pod__oracle(const pod_oracle_job *given, int32_t request) {
     const pod_batch *batch = &given->batch;
     int32_t begin = request < 0 ? 0 : request, end = request < 0 ? batch->num_requests : request + 1, longest = 1;
     for (int32_t r = begin; r < end; r++) longest = batch->kv_len[r] > longest ? batch->kv_len[r] : longest;
-    size_t elements = (size_t)longest * (size_t)given->limits.head_dim;
     size_t scratch_bytes = ((size_t)longest * sizeof(double) + 63) / 64 * 64;
     reference_job job = {.given = given, .num_threads = pod__pool_num_cores()};
-    job.keys = malloc(elements * sizeof(float));
-    job.values = malloc(elements * sizeof(float));
+    job.keys = malloc((size_t)longest * (size_t)given->limits.head_dim * sizeof(float));
+    job.values = malloc((size_t)longest * (size_t)given->limits.v_head_dim * sizeof(float));
     pod_status status = pod__pool_create(job.num_threads, scratch_bytes, &job.pool);
     if (job.keys == NULL || job.values == NULL) {
         status = pod__fail(POD_E_NO_MEMORY, "no memory for the oracle's %d keys", longest);

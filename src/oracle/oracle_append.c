@@ -160,7 +160,7 @@ void pod__oracle_append(const pod_oracle_append_job *job) {
         job->slots[token] = place.slot;
         if (has_rope && place.is_written) find_angles(&job->rope, place.position, &angles);
         if (a->k != NULL) reference_rows(job, &k, token, &angles, place.slot >= 0);
-        if (a->k != NULL) reference_rows(job, &v, token, &angles, place.slot >= 0);
+        if (a->v != NULL) reference_rows(job, &v, token, &angles, place.slot >= 0);
         if (job->q != NULL) reference_rows(job, &q, token, &angles, place.is_written);
     }
 }

@@ -36,7 +36,7 @@ typedef struct pod_tiling {
     int32_t min_slice_tiles;     /**< a slice is not made shorter than this once every CTA has one */
     int32_t min_part_tiles;      /**< a part of a split prefill tile is not made shorter than this */
     int32_t max_parts;           /**< of all split prefill tiles: the most shares that prefill is cut into, or more */
-    int32_t partial_columns;     /**< of a row of a partial result; 0: head_dim */
+    int32_t partial_columns;     /**< of a row of a partial result; 0: v_head_dim */
     int32_t prefill_tile_cost;   /**< decode lasts longer than prefill where its tiles cost more; in any unit */
     int32_t decode_tile_cost;
     /** Candidates for the number of shares, in eighths of the CTAs that take prefill: beside decode, and without any.

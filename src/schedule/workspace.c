@@ -24,13 +24,17 @@ static pod_status fail_size(void) {
 
 /** FNV-1a over the numbers that shape the layout. */
 static uint64_t layout_signature(const pod_limits *limits, const pod_tiling *tiling) {
-    const int32_t numbers[] = {limits->q_heads,          limits->kv_heads,           limits->head_dim,
-                               (int32_t)limits->q_dtype, (int32_t)limits->kv_dtype,  (int32_t)limits->out_dtype,
-                               limits->page_size,        limits->max_requests,       limits->max_q_tokens,
-                               limits->max_kv_len,       limits->max_masks,          tiling->num_ctas,
-                               tiling->num_prefill_ctas, tiling->prefill_tile_rows,  tiling->prefill_tile_tokens,
-                               tiling->decode_rows,      tiling->decode_tile_tokens, tiling->max_slices,
-                               tiling->min_slice_tiles,  tiling->min_part_tiles,     tiling->max_parts,
+    const int32_t numbers[] = {limits->v_head_dim,         limits->q_heads,
+                               limits->kv_heads,           limits->head_dim,
+                               (int32_t)limits->q_dtype,   (int32_t)limits->kv_dtype,
+                               (int32_t)limits->out_dtype, limits->page_size,
+                               limits->max_requests,       limits->max_q_tokens,
+                               limits->max_kv_len,         limits->max_masks,
+                               tiling->num_ctas,           tiling->num_prefill_ctas,
+                               tiling->prefill_tile_rows,  tiling->prefill_tile_tokens,
+                               tiling->decode_rows,        tiling->decode_tile_tokens,
+                               tiling->max_slices,         tiling->min_slice_tiles,
+                               tiling->min_part_tiles,     tiling->max_parts,
                                tiling->num_lone_ctas};
     uint64_t hash = 14695981039346656037u;
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
@@ -64,7 +68,7 @@ pod_status pod__layout_make(const pod_limits *limits, const pod_tiling *tiling, 
     }
     size_t requests = (size_t)limits->max_requests, entries = (size_t)max_entries, parts = (size_t)max_parts;
     size_t slices = (size_t)tiling->max_slices, masks = (size_t)limits->max_masks;
-    size_t columns = (size_t)(tiling->partial_columns > 0 ? tiling->partial_columns : limits->head_dim);
+    size_t columns = (size_t)(tiling->partial_columns > 0 ? tiling->partial_columns : limits->v_head_dim);
     size_t decode_rows = 2 * slices * (size_t)tiling->decode_rows;
     size_t prefill_rows = parts * (size_t)tiling->prefill_tile_rows;
     layout_builder schedule = {0, 0}, plan = {0, 0}, scratch = {0, 0};

@@ -116,13 +116,13 @@ static void place_inputs(append_case *c, test_rng *rng, int is_gpu, places *at) 
     static const pod_dtype dtypes[] = {POD_F32, POD_F16, POD_BF16};
     const pod_limits *l = &c->limits;
     pod_append *a = &c->host.append;
-    int64_t tokens = a->num_tokens, dim = l->head_dim;
+    int64_t tokens = a->num_tokens, dim = l->head_dim, v_dim = v_head_dim_of(l);
     a->dtype = rng_chance(rng, 60) ? l->q_dtype : dtypes[rng_range(rng, 0, 2)];
     size_t bytes = pod_dtype_size(a->dtype);
     if (rng_chance(rng, 50)) { /* one tensor: q, k, v of a token one after the other */
-        int64_t heads = l->q_heads + 2 * l->kv_heads;
-        int64_t token = heads * dim + pad(rng, is_gpu);
-        a->q_head_stride = a->k_head_stride = a->v_head_stride = dim;
+        int64_t token = (l->q_heads + l->kv_heads) * dim + l->kv_heads * v_dim + pad(rng, is_gpu);
+        a->q_head_stride = a->k_head_stride = dim;
+        a->v_head_stride = v_dim;
         a->q_token_stride = a->k_token_stride = a->v_token_stride = token;
         at->q = reserve(c, (size_t)(token * tokens) * bytes);
         at->k = at->q + (size_t)(l->q_heads * dim) * bytes;
@@ -132,7 +132,7 @@ static void place_inputs(append_case *c, test_rng *rng, int is_gpu, places *at) 
     } else {
         at->q_elements = choose_strides(rng, is_gpu, tokens, l->q_heads, dim, &a->q_token_stride, &a->q_head_stride);
         at->k_elements = choose_strides(rng, is_gpu, tokens, l->kv_heads, dim, &a->k_token_stride, &a->k_head_stride);
-        at->v_elements = choose_strides(rng, is_gpu, tokens, l->kv_heads, dim, &a->v_token_stride, &a->v_head_stride);
+        at->v_elements = choose_strides(rng, is_gpu, tokens, l->kv_heads, v_dim, &a->v_token_stride, &a->v_head_stride);
         at->q = reserve(c, (size_t)at->q_elements * bytes);
         at->k = reserve(c, (size_t)at->k_elements * bytes);
         at->v = reserve(c, (size_t)at->v_elements * bytes);
@@ -152,15 +152,17 @@ static void place_cache(append_case *c, test_rng *rng, int is_gpu, places *at) {
     const pod_limits *l = &c->limits;
     pod_cache *t = &c->host.cache;
     int64_t pages = c->host.batch.num_pages;
-    int64_t dim = is_gpu ? (l->head_dim + 15) / 16 * 16 : l->head_dim; /* whole pieces of 16 bytes, also of f8e4m3 */
+    int64_t step = is_gpu ? 16 : 1; /* whole pieces of 16 bytes, also of f8e4m3 */
+    int64_t dim = (l->head_dim + step - 1) / step * step, v_dim = (v_head_dim_of(l) + step - 1) / step * step;
     int64_t page = choose_strides(rng, is_gpu, l->page_size, l->kv_heads, dim, &t->k_token_stride, &t->k_head_stride);
+    int64_t v_page =
+        choose_strides(rng, is_gpu, l->page_size, l->kv_heads, v_dim, &t->v_token_stride, &t->v_head_stride);
     int is_interleaved = rng_chance(rng, 40);
     size_t bytes = pod_dtype_size(l->kv_dtype);
     page += pad(rng, is_gpu);
-    t->v_token_stride = t->k_token_stride;
-    t->v_head_stride = t->k_head_stride;
-    t->k_page_stride = t->v_page_stride = is_interleaved ? 2 * page : page;
-    at->cache_k = reserve(c, (size_t)(2 * page * pages) * bytes);
+    t->k_page_stride = is_interleaved ? page + v_page : page;
+    t->v_page_stride = is_interleaved ? page + v_page : v_page;
+    at->cache_k = reserve(c, (size_t)((page + v_page) * pages) * bytes);
     at->cache_v = at->cache_k + (size_t)(is_interleaved ? page : page * pages) * bytes;
     if (!is_interleaved && is_gpu) at->cache_v = (at->cache_v + 15) / 16 * 16;
     reserve(c, 16);
@@ -315,9 +317,8 @@ static int fill(append_case *c, test_rng *rng, const test_batch *batch, places a
     fill_numbers(c, rng, at.v, at.v_elements);
     if (a->k != NULL) {
         a->k = AT(k, void);
-        a->v = AT(v, void);
         host->cache.k = AT(cache_k, void);
-        host->cache.v = AT(cache_v, void);
+        if (a->v != NULL) a->v = AT(v, void), host->cache.v = AT(cache_v, void);
     }
     if (a->q != NULL) {
         a->q = AT(q, void);
@@ -344,7 +345,7 @@ static int fill(append_case *c, test_rng *rng, const test_batch *batch, places a
         fill_scales(c, rng, at.k_scale);
         fill_scales(c, rng, at.v_scale);
         host->cache.k_scale = AT(k_scale, float);
-        host->cache.v_scale = AT(v_scale, float);
+        if (a->v != NULL) host->cache.v_scale = AT(v_scale, float);
     }
     *AT(bad_token, int32_t) = 0;
     a->bad_token = AT(bad_token, int32_t);
@@ -356,7 +357,9 @@ static void choose_way(append_case *c, test_rng *rng, int has_rope) {
     static const int64_t some = 0;
     pod_append *a = &c->host.append;
     int has_keys = rng_chance(rng, 90), has_q = !has_keys || rng_chance(rng, 60);
-    a->k = a->v = has_keys ? &some : NULL; /* until the arena is there */
+    int has_v = has_keys && (v_head_dim_of(&c->limits) > c->limits.head_dim || rng_chance(rng, 85));
+    a->k = has_keys ? &some : NULL; /* until the arena is there */
+    a->v = has_v ? &some : NULL;
     a->q = has_q ? &some : NULL;
     a->slot_mapping = has_keys && rng_chance(rng, 50) ? &some : NULL;
     a->positions = has_rope && rng_chance(rng, 50) ? &some : NULL;
@@ -409,15 +412,16 @@ int append_case_make(append_case *c, test_rng *rng, const append_bounds *bounds)
     int made = make(c, rng, bounds, &batch);
     test_batch_free(&batch);
     size_t tokens = (size_t)c->host.append.num_tokens + 1, dim = (size_t)c->limits.head_dim;
+    size_t v_dim = (size_t)v_head_dim_of(&c->limits);
     c->slots = malloc(tokens * sizeof *c->slots);
     c->k = malloc(tokens * (size_t)c->limits.kv_heads * dim * sizeof *c->k);
-    c->v = malloc(tokens * (size_t)c->limits.kv_heads * dim * sizeof *c->v);
+    c->v = malloc(tokens * (size_t)c->limits.kv_heads * v_dim * sizeof *c->v);
     c->q = malloc(tokens * (size_t)c->limits.q_heads * dim * sizeof *c->q);
     if (!made || c->slots == NULL || c->k == NULL || c->v == NULL || c->q == NULL) return 0;
     const append_call *host = &c->host;
     pod_status status = pod_reference_append(&c->limits, c->needs_build ? &host->batch : NULL, &host->append,
                                              host->append.k != NULL ? &host->cache : NULL, c->slots,
-                                             host->append.k != NULL ? c->k : NULL, host->append.k != NULL ? c->v : NULL,
+                                             host->append.k != NULL ? c->k : NULL, host->append.v != NULL ? c->v : NULL,
                                              host->append.q != NULL ? c->q : NULL);
     if (status != POD_OK) fprintf(stderr, "pod_reference_append: %s\n", pod_error_message());
     return status == POD_OK;
@@ -500,6 +504,7 @@ static double amplitude_of(const pod_rope *rope) {
 static row_check kv_row(const append_case *c, int is_k, int64_t token, int32_t head) {
     const pod_append *a = &c->host.append;
     const pod_cache *t = &c->host.cache;
+    int32_t dim = is_k ? c->limits.head_dim : v_head_dim_of(&c->limits);
     int64_t page = c->slots[token] / c->limits.page_size, place = c->slots[token] % c->limits.page_size;
     int64_t at = is_k ? page * t->k_page_stride + place * t->k_token_stride + head * t->k_head_stride
                       : page * t->v_page_stride + place * t->v_token_stride + head * t->v_head_stride;
@@ -510,11 +515,11 @@ static row_check kv_row(const append_case *c, int is_k, int64_t token, int32_t h
         .what = is_k ? "k" : "v",
         .token = token,
         .head = head,
-        .expected = (is_k ? c->k : c->v) + (token * c->limits.kv_heads + head) * c->limits.head_dim,
+        .expected = (is_k ? c->k : c->v) + (token * c->limits.kv_heads + head) * dim,
         .input = given + from * (int64_t)pod_dtype_size(a->dtype),
         .after = (size_t)(cache - c->arena) + (size_t)at * pod_dtype_size(c->limits.kv_dtype),
         .dtype = c->limits.kv_dtype,
-        .dim = c->limits.head_dim,
+        .dim = dim,
         .is_rotated = is_k && a->rope != NULL,
         .scale = scale_of(c, is_k ? t->k_scale : t->v_scale, head),
         .amplitude = amplitude_of(&c->host.rope),
@@ -554,7 +559,7 @@ static int has_query(const append_case *c, int64_t token) {
 static int check_token(const append_case *c, const unsigned char *after, unsigned char *expected, int64_t token) {
     const pod_append *a = &c->host.append;
     for (int32_t head = 0; a->k != NULL && c->slots[token] >= 0 && head < c->limits.kv_heads; head++) {
-        for (int is_k = 0; is_k < 2; is_k++) {
+        for (int is_k = a->v == NULL; is_k < 2; is_k++) {
             row_check row = kv_row(c, is_k, token, head);
             if (!check_row(c, after, &row)) return 0;
             memcpy(expected + row.after, after + row.after, (size_t)row.dim * pod_dtype_size(row.dtype));
@@ -592,14 +597,17 @@ int append_case_check(const append_case *c, const unsigned char *after) {
 void append_case_print(const append_case *c) {
     const pod_append *a = &c->host.append;
     const pod_rope *rope = &c->host.rope;
-    fprintf(
-        stderr,
-        "heads %d/%d of %d, %s -> q %s, kv %s, page_size %d, %d tokens of %d requests;%s%s%s%s%s rope %d: style %d, "
-        "rotary_dim %d, scaling %d%s\n",
-        c->limits.q_heads, c->limits.kv_heads, c->limits.head_dim, pod_dtype_name(a->dtype),
-        pod_dtype_name(c->limits.q_dtype), pod_dtype_name(c->limits.kv_dtype), c->limits.page_size, a->num_tokens,
-        c->host.batch.num_requests, a->k != NULL ? " k v" : "", a->q != NULL ? " q" : "",
-        a->slot_mapping != NULL ? " slots" : "", a->positions != NULL ? " positions" : "",
-        a->left_pad != NULL ? " pads" : "", a->rope != NULL, (int)rope->style, rope->rotary_dim, (int)rope->scaling,
-        rope->cos != NULL ? ", tables" : "");
+    fprintf(stderr,
+            "heads %d/%d of %d and %d, %s -> q %s, kv %s, page_size %d, %d tokens of %d requests;%s%s%s%s%s rope %d: "
+            "style %d, "
+            "rotary_dim %d, scaling %d%s\n",
+            c->limits.q_heads, c->limits.kv_heads, c->limits.head_dim, v_head_dim_of(&c->limits),
+            pod_dtype_name(a->dtype), pod_dtype_name(c->limits.q_dtype), pod_dtype_name(c->limits.kv_dtype),
+            c->limits.page_size, a->num_tokens, c->host.batch.num_requests,
+            a->v != NULL   ? " k v"
+            : a->k != NULL ? " k"
+                           : "",
+            a->q != NULL ? " q" : "", a->slot_mapping != NULL ? " slots" : "", a->positions != NULL ? " positions" : "",
+            a->left_pad != NULL ? " pads" : "", a->rope != NULL, (int)rope->style, rope->rotary_dim, (int)rope->scaling,
+            rope->cos != NULL ? ", tables" : "");
 }

@@ -36,6 +36,18 @@ static int64_t random_strides(test_rng *rng, int32_t tokens, int32_t heads, int3
     return tokens == 0 ? 0 : (tokens - 1) * *token_stride + (heads - 1) * *head_stride + width;
 }
 
+/** As keys are; as in MLA's prefill, or its decode; or any. Few heads where they are wide, which others make up for. */
+static void make_v_head_dim(pod_limits *limits, test_rng *rng) {
+    limits->v_head_dim = 0;
+    if (rng_chance(rng, 60)) return;
+    limits->v_head_dim = 8 * rng_range(rng, 1, 32);
+    if (rng_chance(rng, 70)) return;
+    int is_decode = rng_chance(rng, 50);
+    limits->head_dim = is_decode ? 576 : 192;
+    limits->v_head_dim = is_decode ? 512 : 128;
+    if (is_decode) limits->kv_heads = 1, limits->q_heads = 8 << rng_range(rng, 0, 4);
+}
+
 /** Heads and lengths: a few requests, many mixed ones, or a long context that has to be split. */
 static void make_shape(attention_case *made, test_rng *rng, int64_t max_work) {
     pod_limits *limits = &made->limits;
@@ -44,12 +56,14 @@ static void make_shape(attention_case *made, test_rng *rng, int64_t max_work) {
         limits->kv_heads = rng_range(rng, 1, 2);
         limits->q_heads = limits->kv_heads * rng_range(rng, 1, 3);
         limits->head_dim = 8 * rng_range(rng, 1, 4);
+        if (limits->v_head_dim != 0) limits->v_head_dim = 8 * rng_range(rng, 1, 4);
     }
-    int32_t pairs = (int32_t)(max_work / ((int64_t)limits->q_heads * limits->head_dim)) + 1; /* of tokens and keys */
+    int32_t v_head_dim = v_head_dim_of(limits), dim = limits->head_dim > v_head_dim ? limits->head_dim : v_head_dim;
+    int32_t pairs = (int32_t)(max_work / ((int64_t)limits->q_heads * dim)) + 1; /* of tokens and keys */
     int32_t fewest = kind == 0 ? 1 : kind == 1 ? 50 : 20, most = kind == 2 ? 60 : 400;
     limits->max_q_tokens = fewest + rng_log_range(rng, 0, min32(most, pairs));
     int32_t longest = min32(pairs / limits->max_q_tokens + 1, 8000);
-    int32_t token_elements = limits->kv_heads * limits->head_dim;
+    int32_t token_elements = limits->kv_heads * dim;
     limits->max_kv_len = min32(rng_range(rng, 1 + longest / 2, longest), MAX_KV_ELEMENTS / token_elements);
     int32_t room = MAX_KV_ELEMENTS / token_elements / limits->max_kv_len;
     limits->max_requests = rng_range(rng, kind == 1 ? min32(room, 8) : 1, min32(room, 16));
@@ -60,6 +74,7 @@ static void make_limits(attention_case *made, test_rng *rng, int64_t max_work) {
     pod_limits *limits = &made->limits;
     *limits = random_limits(rng, 1, 1, 1);
     if (rng_chance(rng, 60)) limits->head_dim = 8 << rng_range(rng, 0, 4);
+    make_v_head_dim(limits, rng);
     if (rng_chance(rng, 50)) limits->kv_dtype = limits->out_dtype = limits->q_dtype;
     limits->max_masks = rng_chance(rng, 30) ? rng_range(rng, 2, POD_MAX_MASKS) : rng_range(rng, 0, 1);
     make_shape(made, rng, max_work);
@@ -93,11 +108,11 @@ static int make_q(attention_case *made, test_rng *rng) {
     return 1;
 }
 
-/** Writes one key or value of every KV head: numbers, or `poison` if it is not 0. */
-static void fill_token(const attention_case *made, test_rng *rng, float poison, float spread, void *cache, int64_t row,
-                       int64_t head_stride) {
+/** Writes one key or value of `dim` elements of every KV head: numbers, or `poison` if it is not 0. */
+static void fill_token(const attention_case *made, test_rng *rng, float poison, float spread, void *cache, int32_t dim,
+                       int64_t row, int64_t head_stride) {
     for (int32_t head = 0; head < made->limits.kv_heads; head++) {
-        for (int32_t i = 0; i < made->limits.head_dim; i++) {
+        for (int32_t i = 0; i < dim; i++) {
             float value = poison != 0 ? poison : spread * rng_normal(rng);
             pod__store(cache, made->limits.kv_dtype, row + head * head_stride + i, value);
         }
@@ -113,10 +128,11 @@ void attention_case_set_key(const attention_case *made, test_rng *rng, int32_t r
         page = batch->page_table[request * batch->page_table_stride + key / made->limits.page_size];
     }
     if (page < 0 || page >= batch->num_pages) return; /* a poisoned entry */
-    fill_token(made, rng, poison_k, made->k_spread, t->k, page * t->k_page_stride + slot * t->k_token_stride,
-               t->k_head_stride);
-    fill_token(made, rng, poison_v, made->v_spread, t->v, page * t->v_page_stride + slot * t->v_token_stride,
-               t->v_head_stride);
+    fill_token(made, rng, poison_k, made->k_spread, t->k, made->limits.head_dim,
+               page * t->k_page_stride + slot * t->k_token_stride, t->k_head_stride);
+    if (t->v == NULL) return;
+    fill_token(made, rng, poison_v, made->v_spread, t->v, v_head_dim_of(&made->limits),
+               page * t->v_page_stride + slot * t->v_token_stride, t->v_head_stride);
 }
 
 /** Keys and values that some query sees under the case's mask. Those before are poisoned (e4m3 has no infinity); all
@@ -146,24 +162,30 @@ static int make_cache(attention_case *made, test_rng *rng) {
     made->k_spread = random_spread(rng, made->limits.kv_dtype);
     made->v_spread = random_spread(rng, made->limits.kv_dtype);
     int32_t pages = made->batch.batch.num_pages, heads = made->limits.kv_heads, dim = made->limits.head_dim;
+    int32_t v_dim = v_head_dim_of(&made->limits);
     size_t element_bytes = pod_dtype_size(made->limits.kv_dtype);
     int64_t k_page = random_strides(rng, made->limits.page_size, heads, dim, &t->k_token_stride, &t->k_head_stride);
     int32_t gap = rng_chance(rng, 50) ? 0 : rng_range(rng, 0, 50);
-    void *k, *v;
-    if (rng_chance(rng, 40)) { /* each page holds its keys, then its values */
+    void *k, *v = NULL;
+    made->has_no_v = v_dim <= dim && rng_chance(rng, v_dim < dim ? 60 : 5);
+    if (made->has_no_v) {
+        t->k_page_stride = k_page + gap;
+        k = alloc_elements(&made->k, pages * t->k_page_stride, rng_range(rng, 0, 3), element_bytes);
+    } else if (v_dim <= dim && rng_chance(rng, 40)) { /* each page holds its keys, then its values */
         t->v_token_stride = t->k_token_stride;
         t->v_head_stride = t->k_head_stride;
         t->k_page_stride = t->v_page_stride = 2 * k_page + gap;
         k = alloc_elements(&made->k, pages * t->k_page_stride, rng_range(rng, 0, 3), element_bytes);
         v = k == NULL ? NULL : (char *)k + (size_t)k_page * element_bytes;
     } else {
-        int64_t v_page = random_strides(rng, made->limits.page_size, heads, dim, &t->v_token_stride, &t->v_head_stride);
+        int64_t v_page =
+            random_strides(rng, made->limits.page_size, heads, v_dim, &t->v_token_stride, &t->v_head_stride);
         t->k_page_stride = k_page + gap;
         t->v_page_stride = v_page + rng_range(rng, 0, gap);
         k = alloc_elements(&made->k, pages * t->k_page_stride, rng_range(rng, 0, 3), element_bytes);
         v = alloc_elements(&made->v, pages * t->v_page_stride, rng_range(rng, 0, 3), element_bytes);
     }
-    if (k == NULL || v == NULL) return 0;
+    if (k == NULL || (v == NULL && !made->has_no_v)) return 0;
     t->k = k;
     t->v = v;
     fill_cache(made, rng);
@@ -172,7 +194,7 @@ static int make_cache(attention_case *made, test_rng *rng) {
 
 static int make_outputs(attention_case *made, test_rng *rng) {
     pod_tensors *t = &made->tensors;
-    int32_t heads = made->limits.q_heads, dim = made->limits.head_dim;
+    int32_t heads = made->limits.q_heads, dim = v_head_dim_of(&made->limits);
     int64_t span = random_strides(rng, made->num_q_tokens, heads, dim, &t->out_token_stride, &t->out_head_stride);
     t->out = alloc_elements(&made->out, span, rng_range(rng, 0, 3), pod_dtype_size(made->limits.out_dtype));
     span = random_strides(rng, made->num_q_tokens, heads, 1, &t->lse_token_stride, &t->lse_head_stride);
@@ -205,7 +227,7 @@ static int make_options(attention_case *made, test_rng *rng) {
     if (rng_chance(rng, 30)) t->sinks = made->sinks;
     if (rng_chance(rng, 20)) t->alibi_slopes = made->slopes;
     if (rng_chance(rng, 20) || made->k_spread != 1) made->cache.k_scale = made->k_scale;
-    if (rng_chance(rng, 20) || made->v_spread != 1) made->cache.v_scale = made->v_scale;
+    if (!made->has_no_v && (rng_chance(rng, 20) || made->v_spread != 1)) made->cache.v_scale = made->v_scale;
     made->cache.scale_stride = rng_chance(rng, 70); /* otherwise one scale for all heads */
     return 1;
 }
@@ -264,7 +286,7 @@ pod_status attention_case_expect(attention_case *made) {
 /** Squared distance of one row from the oracle's, and the row's own squared norm. */
 static pod_distance compare_row(const attention_case *made, int32_t token, int32_t head) {
     const pod_tensors *t = &made->tensors;
-    int32_t dim = made->limits.head_dim;
+    int32_t dim = v_head_dim_of(&made->limits);
     const double *expected = made->expected_out + ((int64_t)token * made->limits.q_heads + head) * dim;
     int64_t row = token * t->out_token_stride + head * t->out_head_stride;
     return pod__distance(t->out, made->limits.out_dtype, row, expected, dim);
@@ -273,7 +295,7 @@ static pod_distance compare_row(const attention_case *made, int32_t token, int32
 /** Rows of elements that the dtype holds with fewer bits, or not at all, count as if they were its smallest normal. */
 static double smallest_norm(const attention_case *made) {
     double element = made->limits.out_dtype == POD_F16 ? 0x1p-14 : 0x1p-126;
-    return element * element * made->limits.head_dim;
+    return element * element * v_head_dim_of(&made->limits);
 }
 
 static double compare_lse(const attention_case *made, int32_t token, int32_t head) {
@@ -319,7 +341,7 @@ int attention_case_gaps_intact(attention_case *made) {
         for (int32_t head = 0; head < made->limits.q_heads; head++) {
             int64_t row = token * t->out_token_stride + head * t->out_head_stride;
             memset((char *)t->out + (size_t)row * element_bytes, NAN_BYTE,
-                   (size_t)made->limits.head_dim * element_bytes);
+                   (size_t)v_head_dim_of(&made->limits) * element_bytes);
             if (t->lse == NULL) continue;
             memset(&t->lse[token * t->lse_token_stride + head * t->lse_head_stride], NAN_BYTE, sizeof(float));
         }
@@ -332,14 +354,15 @@ void attention_case_describe(const attention_case *made, char *text, size_t size
     const pod_batch *b = &made->batch.batch;
     const pod_mask *mask = &b->masks[made->tensors.mask];
     snprintf(text, size,
-             "%d requests, %d tokens, %d/%d heads of %d, %s/%s/%s, page %d%s, kv up to %d, mask %d of %d: causal %d%s, "
+             "%d requests, %d tokens, %d/%d heads of %d and %d%s, %s/%s/%s, page %d%s, kv up to %d, mask %d of %d: "
+             "causal %d%s, "
              "window %d, "
              "scale %g, softcap %g%s%s%s%s",
-             b->num_requests, made->num_q_tokens, l->q_heads, l->kv_heads, l->head_dim, pod_dtype_name(l->q_dtype),
-             pod_dtype_name(l->kv_dtype), pod_dtype_name(l->out_dtype), l->page_size,
-             b->page_table == NULL ? " contiguous" : "", l->max_kv_len, made->tensors.mask, b->num_masks, mask->causal,
-             mask->causal_per_request ? " (per request)" : "", mask->window_tokens, (double)made->tensors.scale,
-             (double)made->tensors.softcap, made->tensors.sinks ? ", sinks" : "",
-             made->tensors.alibi_slopes ? ", alibi" : "", made->cache.k_scale ? ", k_scale" : "",
-             made->cache.v_scale ? ", v_scale" : "");
+             b->num_requests, made->num_q_tokens, l->q_heads, l->kv_heads, l->head_dim, v_head_dim_of(l),
+             made->has_no_v ? " (values in k)" : "", pod_dtype_name(l->q_dtype), pod_dtype_name(l->kv_dtype),
+             pod_dtype_name(l->out_dtype), l->page_size, b->page_table == NULL ? " contiguous" : "", l->max_kv_len,
+             made->tensors.mask, b->num_masks, mask->causal, mask->causal_per_request ? " (per request)" : "",
+             mask->window_tokens, (double)made->tensors.scale, (double)made->tensors.softcap,
+             made->tensors.sinks ? ", sinks" : "", made->tensors.alibi_slopes ? ", alibi" : "",
+             made->cache.k_scale ? ", k_scale" : "", made->cache.v_scale ? ", v_scale" : "");
 }

@@ -14,10 +14,11 @@ typedef struct attention_case {
     test_batch batch;
     pod_tensors tensors;
     pod_cache cache;
-    guarded q, k, v, out, lse;                 /**< v is empty where K and V are interleaved */
+    guarded q, k, v, out, lse;                 /**< v is empty where K and V are interleaved, or values are in K */
     float *sinks, *slopes, *k_scale, *v_scale; /**< one allocation, at `sinks` */
     float k_spread, v_spread;                  /**< standard deviation of keys and of values, before their scales */
     int32_t num_q_tokens;
+    int has_no_v;                        /**< values are in K */
     pod_plan_info plan_info;             /**< of the last run */
     double *expected_out, *expected_lse; /**< of the oracle, packed */
 } attention_case;
@@ -26,7 +27,8 @@ typedef struct attention_case {
 int attention_case_make(attention_case *made, test_rng *rng, int64_t max_work);
 void attention_case_free(attention_case *made);
 
-/** Writes a key and its value in all KV heads: random numbers, or what is given if that is not 0. */
+/** Writes a key and its value in all KV heads: random numbers, or what is given if that is not 0. Where values are in
+ * K, `poison_v` does not count. */
 void attention_case_set_key(const attention_case *made, test_rng *rng, int32_t request, int32_t key, float poison_k,
                             float poison_v);
 

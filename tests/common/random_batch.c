@@ -17,6 +17,7 @@ pod_limits random_limits(test_rng *rng, int32_t max_requests, int32_t max_q_toke
     limits.kv_heads = rng_pick(rng, kv_heads, 6);
     limits.q_heads = limits.kv_heads * rng_pick(rng, groups, 8);
     limits.head_dim = 8 * rng_range(rng, 1, 32);
+    if (rng_chance(rng, 30)) limits.v_head_dim = 8 * rng_range(rng, 1, 32);
     limits.q_dtype = dtypes[rng_range(rng, 0, 2)];
     limits.kv_dtype = dtypes[rng_range(rng, 0, 3)];
     limits.out_dtype = dtypes[rng_range(rng, 0, 2)];
@@ -31,6 +32,7 @@ void random_gpu_elements(test_rng *rng, pod_limits *limits) {
     const pod_variant *row = &pod__variants[rng_range(rng, 0, POD_NUM_VARIANTS - 1)];
     limits->head_dim =
         row->tiles->job == POD_JOB_padded ? 8 * rng_range(rng, 1, row->tiles->head_dim / 8) : row->tiles->head_dim;
+    limits->v_head_dim = 0;
     limits->q_dtype = limits->out_dtype = row->dtype;
     limits->kv_dtype = row->kv_dtype;
 }

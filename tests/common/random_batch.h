@@ -26,7 +26,12 @@ typedef struct test_batch {
     int32_t *causal;     /**< [max_masks][max_requests] */
 } test_batch;
 
-/** Heads, head_dim and dtypes within [1..64] heads and head_dim 8..256; the maxima as given. */
+/** Elements of a value, which 0 says too. */
+static inline int32_t v_head_dim_of(const pod_limits *limits) {
+    return limits->v_head_dim != 0 ? limits->v_head_dim : limits->head_dim;
+}
+
+/** Heads, head_dim, v_head_dim and dtypes within [1..64] heads and dims 8..256; the maxima as given. */
 pod_limits random_limits(test_rng *rng, int32_t max_requests, int32_t max_q_tokens, int32_t max_kv_len);
 
 /** Changes head_dim to that of a GPU kernel, any row of variants.def, and dtypes to one that GPUs take. */

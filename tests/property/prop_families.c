@@ -31,7 +31,8 @@ static int check_tiling(const pod_tiling *t) {
 
 /** A reason is one sentence that begins with a field of the limits. */
 static int check_reason(const char *reason) {
-    static const char *const fields[] = {"q_dtype ", "kv_dtype ", "out_dtype ", "head_dim = ", "page_size = "};
+    static const char *const fields[] = {"q_dtype ",    "kv_dtype ",     "out_dtype ",
+                                         "head_dim = ", "v_head_dim = ", "page_size = "};
     size_t i = 0, count = sizeof fields / sizeof fields[0];
     while (i < count && strncmp(reason, fields[i], strlen(fields[i])) != 0) i++;
     PROPERTY(i < count, "\"%s\" names no field", reason);

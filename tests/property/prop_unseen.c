@@ -44,7 +44,7 @@ static int is_kept(const attention_case *made, int32_t token, int32_t head, cons
     pod_dtype dtype = made->limits.out_dtype;
     row_place place = place_of(made, token, head);
     const unsigned char *old_out = before + out_copy_begin(made) + ((const unsigned char *)t->out - made->out.data);
-    for (int32_t i = 0; i < made->limits.head_dim; i++) { /* as numbers: a zero may change its sign */
+    for (int32_t i = 0; i < v_head_dim_of(&made->limits); i++) { /* as numbers: a zero may change its sign */
         if (pod__load(t->out, dtype, place.out + i) != pod__load(old_out, dtype, place.out + i)) return 0;
     }
     if (t->lse == NULL) return 1;
@@ -56,7 +56,7 @@ static int is_right(const attention_case *made, int32_t token, int32_t head) {
     const pod_tensors *t = &made->tensors;
     row_place place = place_of(made, token, head);
     int64_t row = (int64_t)token * made->limits.q_heads + head;
-    int32_t dim = made->limits.head_dim;
+    int32_t dim = v_head_dim_of(&made->limits);
     pod_errors bound = attention_case_bound(made);
     pod_distance distance =
         pod__distance(t->out, made->limits.out_dtype, place.out, made->expected_out + row * dim, dim);

@@ -240,7 +240,7 @@ static void wrong_arguments(void **state) {
     assert_fails(pod_cache_append(f.call.plan, &f.append, NULL, NULL), POD_E_ARGUMENT, "cache is NULL");
     close_fixture(&f);
     REFUSES(f.append.k = NULL, POD_E_ARGUMENT, "append.k is NULL");
-    REFUSES(f.append.v = NULL, POD_E_ARGUMENT, "append.v is NULL");
+    REFUSES(f.append.v = NULL, POD_E_ARGUMENT, "append.v is NULL, but the cache has a v");
     REFUSES(f.append.k = (char *)f.k + 2, POD_E_ARGUMENT, "append.k is not aligned to its element of 4 bytes");
     REFUSES(f.append.dtype = (pod_dtype)9, POD_E_ARGUMENT, "append.dtype = 9 is no dtype");
     REFUSES(f.append.dtype = POD_F8E4M3, POD_E_UNSUPPORTED,

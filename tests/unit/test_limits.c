@@ -72,10 +72,9 @@ static void wrong_struct_size(void **state) {
     REFUSES(struct_size -= 4, POD_E_ARGUMENT, message);
 }
 
-static void fields_of_later_features(void **state) {
+static void optional_fields(void **state) {
     (void)state;
-    REFUSES(v_head_dim = 64, POD_E_UNSUPPORTED,
-            "v_head_dim = 64 with head_dim = 128 is not supported by the cpu backend");
+    REFUSES(v_head_dim = 584, POD_E_ARGUMENT, "v_head_dim = 584 is outside [8, 576]");
     REFUSES(v_head_dim = 12, POD_E_ARGUMENT, "v_head_dim = 12 is not a multiple of 8");
     REFUSES(max_masks = 9, POD_E_ARGUMENT, "max_masks = 9 is outside [1, 8]");
     REFUSES(max_masks = -1, POD_E_ARGUMENT, "max_masks = -1 is outside [1, 8]");
@@ -93,8 +92,8 @@ static void heads(void **state) {
     REFUSES(kv_heads = 0, POD_E_ARGUMENT, "kv_heads = 0 is outside [1, 32]");
     REFUSES(kv_heads = 33, POD_E_ARGUMENT, "kv_heads = 33 is outside [1, 32]");
     REFUSES(kv_heads = 5, POD_E_ARGUMENT, "q_heads = 32 is not a multiple of kv_heads = 5");
-    REFUSES(head_dim = 0, POD_E_ARGUMENT, "head_dim = 0 is outside [8, 256]");
-    REFUSES(head_dim = 264, POD_E_ARGUMENT, "head_dim = 264 is outside [8, 256]");
+    REFUSES(head_dim = 0, POD_E_ARGUMENT, "head_dim = 0 is outside [8, 576]");
+    REFUSES(head_dim = 584, POD_E_ARGUMENT, "head_dim = 584 is outside [8, 576]");
     REFUSES(head_dim = 12, POD_E_ARGUMENT, "head_dim = 12 is not a multiple of 8");
 }
 
@@ -149,7 +148,7 @@ static void the_smallest_and_the_largest_are_taken(void **state) {
     assert_int_equal(small.plan_bytes % POD_WORKSPACE_ALIGN, 0);
     assert_int_equal(small.scratch_bytes % POD_WORKSPACE_ALIGN, 0);
     limits.q_heads = 1024;
-    limits.head_dim = 256;
+    limits.head_dim = 576;
     limits.page_size = 1 << 30;
     limits.max_kv_len = 1 << 30;
     limits.max_requests = 100;
@@ -197,7 +196,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(null_arguments),
         cmocka_unit_test(wrong_struct_size),
-        cmocka_unit_test(fields_of_later_features),
+        cmocka_unit_test(optional_fields),
         cmocka_unit_test(heads),
         cmocka_unit_test(dtypes),
         cmocka_unit_test(maxima),

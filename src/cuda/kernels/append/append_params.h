@@ -33,10 +33,8 @@ typedef struct pod_append_shares {
 
 POD_CORE_FN pod_append_shares pod_append_share(const pod_append_job *job) {
     pod_append_shares units = {0, 0, 0};
-    if (job->given.k != 0) {
-        units.k = pod_append_units(job->kv_heads, job->head_dim);
-        units.v = pod_append_units(job->kv_heads, job->v_head_dim);
-    }
+    if (job->given.k != 0) units.k = pod_append_units(job->kv_heads, job->head_dim);
+    if (job->given.v != 0) units.v = pod_append_units(job->kv_heads, job->v_head_dim);
     if (job->given.q != 0) units.q = pod_append_units(job->q_heads, job->head_dim);
     return units;
 }

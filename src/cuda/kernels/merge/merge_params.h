@@ -10,7 +10,8 @@
 enum {
     POD_MERGE_THREADS = 256,
     POD_MERGE_MAX_PARTS = 16,
-    POD_MERGE_ELEMENTS = 8 /**< of a lane; a warp merges a row of up to 256 */
+    POD_MERGE_ELEMENTS = 8, /**< of a lane; a warp merges a row */
+    POD_MERGE_MAX_HEAD_DIM = 32 * POD_MERGE_ELEMENTS
 };
 
 typedef struct pod_merge_params {
