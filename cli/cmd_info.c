@@ -78,7 +78,8 @@ static void print_text(const found_device *devices) {
     printf("podattn %s\n\ndevices\n", pod_version());
     for (int i = 0; i < NUM_DEVICES; i++) print_device(&devices[i]);
     printf("\nlimits\n"
-           "  query heads 1 to 1024, a multiple of the KV heads; head_dim a multiple of 8 from 8 to 256\n"
+           "  query heads 1 to 1024, a multiple of the KV heads; head_dim a multiple of 8 from 8 to 576, of a\n"
+           "  GPU to 256; v_head_dim the same\n"
            "  dtypes bf16, f16, f32, of a KV cache also f8e4m3; any page size\n"
            "  host memory available: %s\n\nmodels\n",
            format_bytes(host_memory_available()).text);

@@ -52,7 +52,7 @@ static cli_exit check_memory(run_state *run, const batch_spec *spec, int64_t num
     size_t workspace_bytes;
     CLI_TRY(planner_bytes(run->device.device, &run->limits, &workspace_bytes, error));
     run->report.workspace_bytes = (double)workspace_bytes;
-    run->report.tensor_bytes = tensor_set_bytes(&run->limits, num_pages);
+    run->report.tensor_bytes = tensor_set_bytes(spec, &run->limits, num_pages);
     double bytes = run->report.tensor_bytes;
     if (device_memory_is_host(run->device.memory)) bytes += NUM_CALLS * run->report.workspace_bytes;
     bytes += batch_arrays_bytes(spec, &run->limits);
@@ -147,10 +147,10 @@ static cli_exit time_calls(run_state *run, cli_error *error) {
 
 static void count_work(run_state *run) {
     workload *work = run->report.work;
-    work[RUN_FUSED] = workload_of(&run->limits, &run->engine.batches[CALL_FUSED]);
+    work[RUN_FUSED] = workload_of(run->report.spec, &run->limits, &run->engine.batches[CALL_FUSED]);
     work[RUN_SERIAL] = work[RUN_STREAMS] = work[RUN_HFUSE] = work[RUN_FUSED];
-    work[RUN_PREFILL] = workload_of(&run->limits, &run->engine.batches[CALL_PREFILL]);
-    work[RUN_DECODE] = workload_of(&run->limits, &run->engine.batches[CALL_DECODE]);
+    work[RUN_PREFILL] = workload_of(run->report.spec, &run->limits, &run->engine.batches[CALL_PREFILL]);
+    work[RUN_DECODE] = workload_of(run->report.spec, &run->limits, &run->engine.batches[CALL_DECODE]);
 }
 
 static cli_exit run_batch(run_state *run, const batch_spec *spec, cli_error *error) {

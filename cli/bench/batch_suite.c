@@ -180,7 +180,7 @@ static void line_up(rig *rig, problem *p) {
         *variant = (lineup_variant){
             .engine = engine, .way = way, .layer = arena_layer(&rig->bench->arena, p->limits.kv_dtype)};
         const pod_batch *batch = &engine->batches[calls[way]];
-        row->work[v] = workload_of(&p->limits, batch);
+        row->work[v] = workload_of(&row->c->spec, &p->limits, batch);
         rotate(rig->bench, &row->c->spec, batch, row->work[v].kv_bytes, variant);
     }
 }

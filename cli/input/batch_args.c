@@ -39,8 +39,14 @@ static cli_exit set_heads(const cli_option *option, void *target, const char *te
 
 static cli_exit set_head_dim(const cli_option *option, void *target, const char *text, cli_error *error) {
     int64_t head_dim;
-    CLI_TRY(number_parse(option->name, text, 8, 256, &head_dim, error));
+    CLI_TRY(number_parse(option->name, text, 8, BATCH_MAX_HEAD_DIM, &head_dim, error));
     return batch_spec_set_head_dim(target, option->name, head_dim, error);
+}
+
+static cli_exit set_v_head_dim(const cli_option *option, void *target, const char *text, cli_error *error) {
+    int64_t head_dim;
+    CLI_TRY(number_parse(option->name, text, 8, BATCH_MAX_HEAD_DIM, &head_dim, error));
+    return batch_spec_set_v_head_dim(target, option->name, head_dim, error);
 }
 
 /** "1024@8192" */
@@ -82,7 +88,10 @@ static cli_exit read_batch(const cli_option *option, void *target, const char *t
 static const cli_option shape_options[] = {
     {"--model", "NAME[:tpN]", "heads and head_dim of a model; N ranks share its heads", set_model, 0, 0, 0},
     {"--heads", "Q,KV", "query and KV heads", set_heads, 0, 0, 0},
-    {"--head-dim", "D", "elements per head, a multiple of 8 up to 256", set_head_dim, 0, 0, 0},
+    {"--head-dim", "D", "elements per head, a multiple of 8 up to 576", set_head_dim, 0, 0, 0},
+    {"--v-head-dim", "D", "of values and outputs, if it differs", set_v_head_dim, 0, 0, 0},
+    {"--v-in-k", NULL, "values are the first elements of the keys, as in absorbed MLA", option_set_switch,
+     FIELD(values_in_keys), 1, 0},
     {"--dtype", "bf16|f16|f32", "of query, KV cache and output (bf16)", set_dtype, 0, 0, 0},
     {"--kv-dtype", "NAME", "of the KV cache, if it differs: also f8e4m3, with scales", set_kv_dtype, 0, 0, 0},
     {"--page-size", "P", "tokens per page of the KV cache", option_set_int32, FIELD(page_size), 1, BATCH_MAX_TOKENS},

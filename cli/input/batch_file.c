@@ -89,7 +89,7 @@ static cli_exit read_batch(char *line, const batch_list *list, place *place, nam
     CLI_TRY(number_parse(place_of(place, "q_heads"), fields[1], 1, BATCH_MAX_HEADS, &q_heads, error));
     CLI_TRY(number_parse(place_of(place, "kv_heads"), fields[2], 1, BATCH_MAX_HEADS, &kv_heads, error));
     CLI_TRY(batch_spec_set_heads(spec, place->line, q_heads, kv_heads, error));
-    CLI_TRY(number_parse(place_of(place, "head_dim"), fields[3], 8, 256, &head_dim, error));
+    CLI_TRY(number_parse(place_of(place, "head_dim"), fields[3], 8, BATCH_MAX_HEAD_DIM, &head_dim, error));
     CLI_TRY(batch_spec_set_head_dim(spec, place_of(place, "head_dim"), head_dim, error));
     CLI_TRY(number_parse(place_of(place, "window"), fields[4], 0, BATCH_MAX_TOKENS, &window, error));
     spec->window_tokens = (int32_t)window;

@@ -107,6 +107,7 @@ static cli_exit read_field(const char *name, const cJSON *value, batch_spec *spe
     if (strcmp(field, "requests") == 0) return read_requests(name, value, spec, error);
     if (is_text_field(field)) return read_text_field(name, value, spec, error);
     if (strcmp(field, "causal") == 0) return read_switch(&at, value, &spec->causal, error);
+    if (strcmp(field, "v_in_k") == 0) return read_switch(&at, value, &spec->values_in_keys, error);
     if (strcmp(field, "sinks") == 0) return read_switch(&at, value, &spec->has_sinks, error);
     if (strcmp(field, "scale") == 0) return read_float(&at, value, &spec->scale, error);
     if (strcmp(field, "softcap") == 0) {
@@ -117,10 +118,11 @@ static cli_exit read_field(const char *name, const cJSON *value, batch_spec *spe
     if (strcmp(field, "page_size") == 0) return read_int32(&at, value, 0, BATCH_MAX_TOKENS, &spec->page_size, error);
     if (strcmp(field, "window") == 0) return read_int32(&at, value, 0, BATCH_MAX_TOKENS, &spec->window_tokens, error);
     if (strcmp(field, "seed") == 0) return read_int(&at, value, 0, NUMBER_MAX, &spec->seed, error);
-    if (strcmp(field, "head_dim") == 0) {
+    if (strcmp(field, "head_dim") == 0 || strcmp(field, "v_head_dim") == 0) {
         int64_t head_dim = 0;
-        CLI_TRY(read_int(&at, value, 8, 256, &head_dim, error));
-        return batch_spec_set_head_dim(spec, at.text, head_dim, error);
+        CLI_TRY(read_int(&at, value, 8, BATCH_MAX_HEAD_DIM, &head_dim, error));
+        return *field == 'v' ? batch_spec_set_v_head_dim(spec, at.text, head_dim, error)
+                             : batch_spec_set_head_dim(spec, at.text, head_dim, error);
     }
     int32_t *heads = strcmp(field, "q_heads") == 0    ? &spec->q_heads
                      : strcmp(field, "kv_heads") == 0 ? &spec->kv_heads

@@ -30,6 +30,7 @@ cli_exit batch_spec_set_model(batch_spec *spec, const char *name, const char *te
     spec->q_heads = shape.q_heads;
     spec->kv_heads = shape.kv_heads;
     spec->head_dim = shape.head_dim;
+    spec->v_head_dim = 0;
     return CLI_OK;
 }
 
@@ -47,11 +48,19 @@ cli_exit batch_spec_set_heads(batch_spec *spec, const char *name, int64_t q_head
     return CLI_OK;
 }
 
-cli_exit batch_spec_set_head_dim(batch_spec *spec, const char *name, int64_t head_dim, cli_error *error) {
-    if (head_dim % 8 != 0) return cli_fail(error, "%.480s %lld is not a multiple of 8", name, (long long)head_dim);
+static cli_exit set_dim(batch_spec *spec, const char *name, int64_t given, int32_t *dim, cli_error *error) {
+    if (given % 8 != 0) return cli_fail(error, "%.480s %lld is not a multiple of 8", name, (long long)given);
     spec->model[0] = '\0';
-    spec->head_dim = (int32_t)head_dim;
+    *dim = (int32_t)given;
     return CLI_OK;
+}
+
+cli_exit batch_spec_set_head_dim(batch_spec *spec, const char *name, int64_t head_dim, cli_error *error) {
+    return set_dim(spec, name, head_dim, &spec->head_dim, error);
+}
+
+cli_exit batch_spec_set_v_head_dim(batch_spec *spec, const char *name, int64_t v_head_dim, cli_error *error) {
+    return set_dim(spec, name, v_head_dim, &spec->v_head_dim, error);
 }
 
 /** The one of the first `count` dtypes that is called so. */
@@ -121,6 +130,10 @@ cli_exit batch_spec_check(const batch_spec *spec, cli_error *error) {
                             request->kv_len, request->q_len, request->kv_len);
         }
     }
+    if (spec->values_in_keys && batch_spec_v_head_dim(spec) > spec->head_dim) {
+        return cli_fail(error, "values in keys: v_head_dim = %d exceeds head_dim = %d", spec->v_head_dim,
+                        spec->head_dim);
+    }
     if (q_tokens == 0) return cli_fail(error, "the batch has no query tokens");
     if (q_tokens > INT32_MAX) {
         return cli_fail(error, "the batch's %lld query tokens are more than 32 bits count", (long long)q_tokens);
@@ -156,6 +169,7 @@ pod_limits batch_spec_limits(const batch_spec *spec) {
     limits.q_heads = spec->q_heads;
     limits.kv_heads = spec->kv_heads;
     limits.head_dim = spec->head_dim;
+    limits.v_head_dim = batch_spec_v_head_dim(spec);
     limits.q_dtype = limits.out_dtype = spec->dtype;
     limits.kv_dtype = batch_spec_kv_dtype(spec);
     limits.page_size = spec->page_size > 0 ? spec->page_size : longest;

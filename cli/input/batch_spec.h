@@ -10,6 +10,7 @@ enum {
     BATCH_MAX_REQUESTS = 1 << 24,
     BATCH_MAX_TOKENS = 1 << 30, /**< of one request */
     BATCH_MAX_HEADS = 1024,
+    BATCH_MAX_HEAD_DIM = 576,
 };
 
 typedef struct batch_request {
@@ -20,8 +21,10 @@ typedef struct batch_request {
 typedef struct batch_spec {
     char model[64]; /**< as it was named; "" if the heads were given one by one */
     int32_t q_heads, kv_heads, head_dim;
-    int32_t page_size; /**< tokens; 0: a contiguous cache */
-    pod_dtype dtype;   /**< of q and out, and of k and v unless the next says so */
+    int32_t v_head_dim;     /**< of v and out; 0: head_dim */
+    int32_t values_in_keys; /**< there is no v: its elements are the first ones of k */
+    int32_t page_size;      /**< tokens; 0: a contiguous cache */
+    pod_dtype dtype;        /**< of q and out, and of k and v unless the next says so */
     int32_t has_kv_dtype;
     pod_dtype kv_dtype; /**< without meaning if that is 0 */
     int64_t seed;
@@ -43,6 +46,7 @@ cli_exit batch_spec_set_model(batch_spec *spec, const char *name, const char *te
 /** The model has then no name. */
 cli_exit batch_spec_set_heads(batch_spec *spec, const char *name, int64_t q_heads, int64_t kv_heads, cli_error *error);
 cli_exit batch_spec_set_head_dim(batch_spec *spec, const char *name, int64_t head_dim, cli_error *error);
+cli_exit batch_spec_set_v_head_dim(batch_spec *spec, const char *name, int64_t v_head_dim, cli_error *error);
 cli_exit batch_spec_set_dtype(batch_spec *spec, const char *name, const char *text, cli_error *error);
 cli_exit batch_spec_set_kv_dtype(batch_spec *spec, const char *name, const char *text, cli_error *error);
 
@@ -51,11 +55,17 @@ static inline pod_dtype batch_spec_kv_dtype(const batch_spec *spec) {
     return spec->has_kv_dtype ? spec->kv_dtype : spec->dtype;
 }
 
+/** Of v and out. */
+static inline int32_t batch_spec_v_head_dim(const batch_spec *spec) {
+    return spec->v_head_dim > 0 ? spec->v_head_dim : spec->head_dim;
+}
+
 /** `count` requests of `q_len` query tokens at `kv_len` context tokens. `name` says where they came from. */
 cli_exit batch_spec_add(batch_spec *spec, const char *name, int64_t count, int64_t q_len, int64_t kv_len,
                         cli_error *error);
 
-/** Whether the whole makes a batch: it has requests, their sum fits, and causal ones have q_len <= kv_len. */
+/** Whether the whole makes a batch: it has requests, their sum fits, causal ones have q_len <= kv_len, and values that
+ * are in keys are no wider. */
 cli_exit batch_spec_check(const batch_spec *spec, cli_error *error);
 
 /** Longest query first, which puts prefill work before decode work. */

@@ -19,8 +19,11 @@ static batch_sums sum_tokens(const batch_spec *spec) {
 }
 
 void batch_report_shape(const batch_spec *spec, FILE *file) {
-    fprintf(file, "%s%s%d query and %d KV heads, head_dim %d, %s, ", spec->model, spec->model[0] != '\0' ? ": " : "",
-            spec->q_heads, spec->kv_heads, spec->head_dim, pod_dtype_name(spec->dtype));
+    fprintf(file, "%s%s%d query and %d KV heads, head_dim %d, ", spec->model, spec->model[0] != '\0' ? ": " : "",
+            spec->q_heads, spec->kv_heads, spec->head_dim);
+    if (batch_spec_v_head_dim(spec) != spec->head_dim) fprintf(file, "v_head_dim %d, ", spec->v_head_dim);
+    if (spec->values_in_keys) fputs("values in keys, ", file);
+    fprintf(file, "%s, ", pod_dtype_name(spec->dtype));
     if (batch_spec_kv_dtype(spec) != spec->dtype) fprintf(file, "KV cache %s, ", pod_dtype_name(spec->kv_dtype));
     if (spec->page_size > 0) {
         fprintf(file, "page size %d", spec->page_size);
@@ -51,6 +54,8 @@ void batch_report_shape_json(const batch_spec *spec, json_writer *json) {
     json_int(json, "q_heads", spec->q_heads);
     json_int(json, "kv_heads", spec->kv_heads);
     json_int(json, "head_dim", spec->head_dim);
+    json_int(json, "v_head_dim", batch_spec_v_head_dim(spec));
+    json_bool(json, "v_in_k", spec->values_in_keys);
     json_text(json, "dtype", pod_dtype_name(spec->dtype));
     json_text(json, "kv_dtype", pod_dtype_name(batch_spec_kv_dtype(spec)));
     json_int(json, "page_size", spec->page_size);

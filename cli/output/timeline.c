@@ -64,8 +64,10 @@ static int collect_item(void *context, const pod_work_item *item) {
 
 static cli_exit collect_jobs(simulation *simulation, const pod_plan *plan, const pod_plan_info *info,
                              const batch_spec *spec, cli_error *error) {
-    double flop = 4.0 * info->prefill_tile_rows * info->prefill_tile_tokens * spec->head_dim;
-    double bytes = 2.0 * info->decode_tile_tokens * spec->head_dim * (double)pod_dtype_size(batch_spec_kv_dtype(spec));
+    double dims = spec->head_dim + batch_spec_v_head_dim(spec);
+    double read = spec->values_in_keys ? spec->head_dim : dims;
+    double flop = 2.0 * info->prefill_tile_rows * info->prefill_tile_tokens * dims;
+    double bytes = read * info->decode_tile_tokens * (double)pod_dtype_size(batch_spec_kv_dtype(spec));
     collector all = {.simulation = simulation};
     all.tile_us[POD_WORK_PREFILL] = flop / (simulation->machine->row_tflops * 1e6);
     all.tile_us[POD_WORK_DECODE] = bytes / (simulation->machine->row_gb_per_s * 1e3);

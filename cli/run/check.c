@@ -5,15 +5,15 @@
 
 double check_reference_bytes(const pod_limits *limits) {
     double rows = (double)limits->max_q_tokens * limits->q_heads;
-    double gathered = 2.0 * limits->max_kv_len * limits->head_dim * sizeof(float);
-    return rows * (limits->head_dim + 1) * sizeof(double) + gathered;
+    double gathered = (double)limits->max_kv_len * (limits->head_dim + limits->v_head_dim) * sizeof(float);
+    return rows * (limits->v_head_dim + 1) * sizeof(double) + gathered;
 }
 
 cli_exit check_reference_make(const pod_limits *limits, const pod_batch *batch, const layer *layer,
                               check_reference *reference, cli_error *error) {
     size_t rows = (size_t)batch->q_start[batch->num_requests] * (size_t)limits->q_heads;
     *reference = (check_reference){.limits = limits, .num_rows = (int64_t)rows};
-    reference->out = malloc((rows * (size_t)limits->head_dim + 1) * sizeof(double));
+    reference->out = malloc((rows * (size_t)limits->v_head_dim + 1) * sizeof(double));
     reference->lse = malloc((rows + 1) * sizeof(double));
     if (reference->out == NULL || reference->lse == NULL) return cli_fail_memory(error);
     pod_status status =
@@ -27,13 +27,13 @@ void check_reference_free(check_reference *reference) {
 }
 
 pod_errors check_compare(const check_reference *reference, const pod_tensors *tensors) {
-    int32_t head_dim = reference->limits->head_dim;
+    int32_t v_head_dim = reference->limits->v_head_dim;
     pod_distance all = {0, 0};
     pod_errors errors = {0, 0, 0};
     for (int64_t row = 0; row < reference->num_rows; row++) {
-        int64_t first = row * head_dim;
+        int64_t first = row * v_head_dim;
         pod_distance one =
-            pod__distance(tensors->out, reference->limits->out_dtype, first, reference->out + first, head_dim);
+            pod__distance(tensors->out, reference->limits->out_dtype, first, reference->out + first, v_head_dim);
         pod__distance_add(&all, one);
         errors.worst_row = pod__larger_error(errors.worst_row, pod__relative_error(one, 0));
         errors.lse = pod__larger_error(errors.lse, pod__lse_error((double)tensors->lse[row], reference->lse[row]));

@@ -68,16 +68,18 @@ static char *offset(const void *array, int64_t elements, pod_dtype dtype) {
 /** The call's part of the packed tensors. */
 static layer call_layer(const engine *engine, engine_call call, const layer *whole) {
     const pod_limits *limits = &engine->limits;
-    int64_t q_token = engine->first_q_token[call], q_token_elements = (int64_t)limits->q_heads * limits->head_dim;
+    int64_t first_row = engine->first_q_token[call] * limits->q_heads;
     layer part = *whole;
-    part.tensors.q = offset(whole->tensors.q, q_token * q_token_elements, limits->q_dtype);
-    part.tensors.out = offset(whole->tensors.out, q_token * q_token_elements, limits->out_dtype);
-    if (whole->tensors.lse != NULL) part.tensors.lse = whole->tensors.lse + q_token * limits->q_heads;
+    part.tensors.q = offset(whole->tensors.q, first_row * limits->head_dim, limits->q_dtype);
+    part.tensors.out = offset(whole->tensors.out, first_row * limits->v_head_dim, limits->out_dtype);
+    if (whole->tensors.lse != NULL) part.tensors.lse = whole->tensors.lse + first_row;
     if (engine->batches[call].page_table == NULL) {
         int64_t page = engine->batches[CALL_FUSED].num_pages - engine->batches[call].num_pages;
-        int64_t page_elements = (int64_t)limits->page_size * limits->kv_heads * limits->head_dim;
-        part.cache.k = offset(whole->cache.k, page * page_elements, limits->kv_dtype);
-        part.cache.v = offset(whole->cache.v, page * page_elements, limits->kv_dtype);
+        int64_t first_key = page * limits->page_size * limits->kv_heads;
+        part.cache.k = offset(whole->cache.k, first_key * limits->head_dim, limits->kv_dtype);
+        if (part.cache.v != NULL) {
+            part.cache.v = offset(whole->cache.v, first_key * limits->v_head_dim, limits->kv_dtype);
+        }
     }
     return part;
 }

@@ -15,9 +15,9 @@ static cli_exit queue_variant(void *context, int64_t turn, cli_error *error) {
     layer layer = variant->layer;
     if (variant->num_copies > 1) {
         int64_t tokens = turn % variant->num_copies * variant->copy_stride_tokens;
-        int64_t bytes = tokens * limits->kv_heads * limits->head_dim * (int64_t)pod_dtype_size(limits->kv_dtype);
-        layer.cache.k = (char *)layer.cache.k + bytes;
-        layer.cache.v = (char *)layer.cache.v + bytes;
+        int64_t bytes = tokens * limits->kv_heads * (int64_t)pod_dtype_size(limits->kv_dtype);
+        layer.cache.k = (char *)layer.cache.k + bytes * limits->head_dim;
+        layer.cache.v = (char *)layer.cache.v + bytes * limits->v_head_dim; /* which benches always have */
     }
     return engine_queue(variant->engine, variant->way, &layer, error);
 }

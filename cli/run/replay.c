@@ -38,7 +38,8 @@ static int32_t tokens_per_page(const replay_options *options) {
 static double token_bytes(const replay_options *options) {
     const batch_spec *spec = options->spec;
     double element_bytes = (double)pod_dtype_size(batch_spec_kv_dtype(spec));
-    return 2.0 * options->num_layers * spec->kv_heads * spec->head_dim * element_bytes;
+    int32_t v_dim = spec->values_in_keys ? 0 : batch_spec_v_head_dim(spec);
+    return (double)options->num_layers * spec->kv_heads * (spec->head_dim + v_dim) * element_bytes;
 }
 
 /** As many pages as all requests need together, but not more than the default size, unless one request needs them. */
@@ -82,6 +83,9 @@ static cli_exit configure(replay *replay, cli_error *error) {
     const replay_options *options = &replay->options;
     const batch_spec *spec = replay->options.spec;
     if (spec->page_size == 0) return cli_fail(error, "--contiguous: replay needs pages");
+    if (is_virtual(replay) && (spec->values_in_keys || batch_spec_v_head_dim(spec) != spec->head_dim)) {
+        return cli_fail(error, "--v-head-dim, --v-in-k: a virtual cache has keys and values of one width");
+    }
     if (options->max_batch > options->chunk_tokens) {
         return cli_fail(error, "--max-batch %d exceeds --chunk %d: each decode takes a token of the budget",
                         options->max_batch, options->chunk_tokens);
@@ -116,7 +120,7 @@ static int64_t tensor_pages(const replay *replay) {
 static cli_exit check_memory(const replay *replay, cli_error *error) {
     size_t workspace_bytes;
     CLI_TRY(planner_bytes(replay->device->device, &replay->limits, &workspace_bytes, error));
-    double bytes = tensor_set_bytes(&replay->limits, tensor_pages(replay));
+    double bytes = tensor_set_bytes(replay->options.spec, &replay->limits, tensor_pages(replay));
     if (is_virtual(replay)) bytes += virtual_memory_bytes(&replay->config, replay->max_tokens);
     if (is_virtual(replay) && device_memory_is_host(replay->device->memory)) bytes += replay->cache_bytes;
     if (device_memory_is_host(replay->device->memory)) bytes += NUM_CALLS * (double)workspace_bytes;

@@ -11,18 +11,20 @@ enum { TENSOR_ALIGN = 64, NUM_SAMPLES = 4096 };
 enum { TENSOR_Q, TENSOR_K, TENSOR_V, TENSOR_OUT, TENSOR_LSE, TENSOR_SINKS, TENSOR_SCALES };
 #define F8_MAX 448.0f
 
-static double cache_elements(const pod_limits *limits, int64_t num_pages) {
-    return (double)num_pages * limits->page_size * limits->kv_heads * limits->head_dim;
+/** Of k and of v, which may be the same ones. */
+static double cache_bytes(const pod_limits *limits, int64_t num_pages, int32_t dim) {
+    return (double)pod_dtype_size(limits->kv_dtype) * (double)num_pages * limits->page_size * limits->kv_heads * dim;
 }
 
-static double query_elements(const pod_limits *limits) {
-    return (double)limits->max_q_tokens * limits->q_heads * limits->head_dim;
+static double row_bytes(const pod_limits *limits, pod_dtype dtype, int32_t dim) {
+    return (double)pod_dtype_size(dtype) * limits->max_q_tokens * limits->q_heads * dim;
 }
 
-double tensor_set_bytes(const pod_limits *limits, int64_t num_pages) {
-    double q_bytes = (double)pod_dtype_size(limits->q_dtype), kv_bytes = (double)pod_dtype_size(limits->kv_dtype);
-    double lse_bytes = (double)limits->max_q_tokens * limits->q_heads * sizeof(float);
-    return 2 * (kv_bytes * cache_elements(limits, num_pages) + q_bytes * query_elements(limits)) + lse_bytes;
+double tensor_set_bytes(const batch_spec *spec, const pod_limits *limits, int64_t num_pages) {
+    int32_t v_dim = spec->values_in_keys ? 0 : limits->v_head_dim;
+    return cache_bytes(limits, num_pages, limits->head_dim) + cache_bytes(limits, num_pages, v_dim) +
+           row_bytes(limits, limits->q_dtype, limits->head_dim) +
+           row_bytes(limits, limits->out_dtype, limits->v_head_dim) + row_bytes(limits, POD_F32, 1);
 }
 
 static void *allocate(size_t bytes) {
@@ -64,20 +66,18 @@ static int has_scales(const pod_limits *limits) {
     return limits->kv_dtype == POD_F8E4M3;
 }
 
-static cli_exit allocate_tensors(const pod_limits *limits, int64_t num_pages, int has_sinks, tensor_set *set,
+static cli_exit allocate_tensors(const batch_spec *spec, const pod_limits *limits, int64_t num_pages, tensor_set *set,
                                  cli_error *error) {
-    size_t query_bytes = (size_t)query_elements(limits) * pod_dtype_size(limits->q_dtype);
-    size_t cache_bytes = (size_t)cache_elements(limits, num_pages) * pod_dtype_size(limits->kv_dtype);
-    size_t head_bytes = (size_t)limits->q_heads * sizeof(float);
-    const size_t bytes[NUM_TENSORS] = {[TENSOR_Q] = query_bytes,
-                                       [TENSOR_K] = cache_bytes,
-                                       [TENSOR_V] = cache_bytes,
-                                       [TENSOR_OUT] = query_bytes,
-                                       [TENSOR_LSE] = (size_t)limits->max_q_tokens * head_bytes,
-                                       [TENSOR_SINKS] = has_sinks ? head_bytes : 0,
+    int32_t dim = limits->head_dim, v_dim = limits->v_head_dim;
+    const size_t bytes[NUM_TENSORS] = {[TENSOR_Q] = (size_t)row_bytes(limits, limits->q_dtype, dim),
+                                       [TENSOR_K] = (size_t)cache_bytes(limits, num_pages, dim),
+                                       [TENSOR_V] = (size_t)cache_bytes(limits, num_pages, v_dim),
+                                       [TENSOR_OUT] = (size_t)row_bytes(limits, limits->out_dtype, v_dim),
+                                       [TENSOR_LSE] = (size_t)row_bytes(limits, POD_F32, 1),
+                                       [TENSOR_SINKS] = spec->has_sinks ? (size_t)limits->q_heads * sizeof(float) : 0,
                                        [TENSOR_SCALES] = has_scales(limits) ? 2 * sizeof(float) : 0};
     for (int t = 0; t < NUM_TENSORS; t++) {
-        if (t >= TENSOR_SINKS && bytes[t] == 0) continue;
+        if ((t >= TENSOR_SINKS && bytes[t] == 0) || (t == TENSOR_V && spec->values_in_keys)) continue;
         set->arrays[t] = (device_array){.host = allocate(bytes[t]), .bytes = bytes[t]};
         if (set->arrays[t].host == NULL) return cli_fail_memory(error);
     }
@@ -89,6 +89,7 @@ static void fill_tensors(const pod_limits *limits, int64_t seed, tensor_set *set
     float *scales = set->arrays[TENSOR_SCALES].host;
     for (int t = TENSOR_Q; t <= TENSOR_V; t++) {
         pod_dtype dtype = t == TENSOR_Q ? limits->q_dtype : limits->kv_dtype;
+        if (set->arrays[t].host == NULL) continue;
         float scale = fill_normal(set->arrays[t].host, dtype, set->arrays[t].bytes / pod_dtype_size(dtype), &random);
         if (t > TENSOR_Q && scales != NULL) scales[t - TENSOR_K] = scale;
     }
@@ -100,7 +101,7 @@ static void fill_tensors(const pod_limits *limits, int64_t seed, tensor_set *set
 cli_exit tensor_set_make(const batch_spec *spec, const pod_limits *limits, int64_t num_pages, device_memory *memory,
                          tensor_set *set, cli_error *error) {
     *set = (tensor_set){.host = layer_init(), .memory = memory};
-    CLI_TRY(allocate_tensors(limits, num_pages, spec->has_sinks, set, error));
+    CLI_TRY(allocate_tensors(spec, limits, num_pages, set, error));
     fill_tensors(limits, spec->seed, set);
     for (int t = 0; t < NUM_TENSORS; t++) {
         device_array *array = &set->arrays[t];
@@ -119,6 +120,7 @@ cli_exit tensor_set_make(const batch_spec *spec, const pod_limits *limits, int64
     if (!has_scales(limits)) return CLI_OK;
     const float *scales = arrays[TENSOR_SCALES].host, *placed_scales = arrays[TENSOR_SCALES].place;
     set->host.cache.k_scale = scales, set->placed.cache.k_scale = placed_scales;
+    if (spec->values_in_keys) return CLI_OK;
     set->host.cache.v_scale = scales + 1, set->placed.cache.v_scale = placed_scales + 1;
     return CLI_OK;
 }

@@ -17,7 +17,7 @@ typedef struct tensor_set {
 } tensor_set;
 
 /** Bytes that tensor_set_make() takes on the host. */
-double tensor_set_bytes(const pod_limits *limits, int64_t num_pages);
+double tensor_set_bytes(const batch_spec *spec, const pod_limits *limits, int64_t num_pages);
 
 /** Queries for limits->max_q_tokens and a cache of `num_pages`, standard normal from the spec's seed, the same numbers
  * rounded to any dtype; those of an e4m3 cache after a division by scales. Free it also on error. */

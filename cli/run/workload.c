@@ -10,7 +10,7 @@ static void visible_keys(const pod_batch *batch, int64_t position, int32_t kv_le
     if (*begin > *end) *begin = *end;
 }
 
-workload workload_of(const pod_limits *limits, const pod_batch *batch) {
+workload workload_of(const batch_spec *spec, const pod_limits *limits, const pod_batch *batch) {
     double pairs = 0, keys = 0; /* query tokens x keys, and keys */
     for (int32_t r = 0; r < batch->num_requests; r++) {
         int32_t q_len = batch->q_start[r + 1] - batch->q_start[r], kv_len = batch->kv_len[r];
@@ -22,6 +22,7 @@ workload workload_of(const pod_limits *limits, const pod_batch *batch) {
         }
         keys += (double)(end - first_begin);
     }
-    double token_bytes = 2.0 * limits->kv_heads * limits->head_dim * (double)pod_dtype_size(limits->kv_dtype);
-    return (workload){4.0 * limits->head_dim * limits->q_heads * pairs, keys * token_bytes};
+    double dims = limits->head_dim + limits->v_head_dim, read = spec->values_in_keys ? limits->head_dim : dims;
+    double token_bytes = read * limits->kv_heads * (double)pod_dtype_size(limits->kv_dtype);
+    return (workload){2.0 * dims * limits->q_heads * pairs, keys * token_bytes};
 }
