@@ -12,7 +12,7 @@ from . import _abi, _arrays, _rope
 from ._arrays import Dense, Layout
 from ._dtypes import BF16, F16, F32, canonical_name, dtype_code
 from ._errors import ArgumentError
-from ._layer import Layer, check_shape
+from ._layer import NO_V_SCALE, Layer, check_shape
 from ._rope import Rope
 from ._values import int32
 
@@ -106,8 +106,10 @@ class Append:
         missing = [field for field in ("k", "v", "k_cache", "v_cache") if field not in layouts]
         if len(missing) == 4 and "q" not in layouts:
             raise ArgumentError("k, v and q are None: nothing is given")
-        if 0 < len(missing) < 4:
+        if missing not in ([], ["v", "v_cache"], ["k", "v", "k_cache", "v_cache"]):
             raise ArgumentError(f"{missing[0]} is None, of k, v, k_cache and v_cache")
+        if "v_cache" in missing and "v_scale" in layouts and "k_cache" in layouts:
+            raise ArgumentError(NO_V_SCALE)
         heads = {"k": (limits.kv_heads, limits.head_dim), "v": (limits.kv_heads, limits.v_head_dim)}
         rows = {
             field: self._rows(layouts[field], field, heads.get(field, (limits.q_heads, limits.head_dim)))
@@ -125,8 +127,8 @@ class Append:
                 )
         self.num_tokens = int32(like.shape[0], f"the number of tokens in {first}")
         struct.dtype = dtype_code(like.dtype, first)
-        if not missing:
-            self._layer.set_cache_layouts(layouts["k_cache"], layouts["v_cache"])
+        if "k_cache" in layouts:
+            self._layer.set_cache_layouts(layouts["k_cache"], layouts.get("v_cache"))
         self._layer.set_scale_layouts({name: layouts[name] for name in ("k_scale", "v_scale") if name in layouts})
         for field, dtypes in _INTEGERS.items():
             if field in layouts:

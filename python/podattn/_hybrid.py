@@ -85,7 +85,17 @@ def _table_pages(page_table: Any) -> int:
     return _shape(_arrays.view(page_table, "page_table")[1], "page_table", (2,))[1]
 
 
-def plan_once(q: Any, out: Any, k: Layout, pages: tuple[int, int, int], kv_layout: str, kv_len: Any,
+def _v_head_dim(k: Layout, v_cache: Any, given: int) -> int:
+    """Elements of a value: those of `v_cache` if there is one."""
+    if v_cache is None:
+        return given or tuple(k[0])[-1]
+    dim = _shape(_arrays.view(v_cache, "v_cache")[1], "v_cache", (3, 4))[-1]
+    if given not in (0, dim):
+        raise ArgumentError(f"v_head_dim = {given}, but values of v_cache have {dim} elements")
+    return dim
+
+
+def plan_once(q: Any, out: Any, k: Layout, v_head_dim: int, pages: tuple[int, int, int], kv_layout: str, kv_len: Any,
               table_pages: int) -> Plan:  # fmt: skip
     """A plan for such a batch, with memory that is this call's alone.
 
@@ -101,6 +111,7 @@ def plan_once(q: Any, out: Any, k: Layout, pages: tuple[int, int, int], kv_layou
         q_heads=q_heads,
         kv_heads=kv_heads,
         head_dim=head_dim,
+        v_head_dim=v_head_dim,
         page_size=page_size,
         max_requests=_bound(num_requests),
         max_q_tokens=_bound(num_tokens),
@@ -121,7 +132,7 @@ def plan_once(q: Any, out: Any, k: Layout, pages: tuple[int, int, int], kv_layou
 def hybrid_attention(
     q: ArrayT,
     k_cache: Array,
-    v_cache: Array,
+    v_cache: Optional[Array],
     q_start: IntegerArray,
     kv_len: IntegerArray,
     page_table: Optional[IntegerArray] = None,
@@ -137,7 +148,7 @@ def hybrid_attention(
 def hybrid_attention(
     q: ArrayT,
     k_cache: Array,
-    v_cache: Array,
+    v_cache: Optional[Array],
     q_start: IntegerArray,
     kv_len: IntegerArray,
     page_table: Optional[IntegerArray] = None,
@@ -153,7 +164,7 @@ def hybrid_attention(
 def hybrid_attention(
     q: Array,
     k_cache: Array,
-    v_cache: Array,
+    v_cache: Optional[Array],
     q_start: IntegerArray,
     kv_len: IntegerArray,
     page_table: Optional[IntegerArray] = None,
@@ -179,6 +190,7 @@ def hybrid_attention(
     window_tokens: int = 0,
     kv_layout: str = "NHD",
     page_size: int = 0,
+    v_head_dim: int = 0,
     return_lse: bool = False,
     scale: Optional[float] = None,
     softcap: Optional[float] = None,
@@ -196,16 +208,17 @@ def hybrid_attention(
         q: `[tokens, q_heads, head_dim]`; its device is where the work is done.
         k_cache: `[pages, page_size, kv_heads, head_dim]`, `[pages, kv_heads, page_size, head_dim]` if `kv_layout` is
             "HND", or `[pages * page_size, kv_heads, head_dim]`.
-        v_cache: like `k_cache`.
+        v_cache: like `k_cache`, but for the last dimension. None: values are the first elements of the keys.
         q_start: `[n + 1]`; int32 on a GPU, any integers on the host.
         kv_len: `[n]`.
         page_table: `[n, pages]`; None if request r has the one page r.
-        out: like `q`; made if None.
+        out: like `q`, of the values' last dimension; made if None.
         lse: float32 `[tokens, q_heads]`.
         causal: see `Plan.build`.
         window_tokens: see `Plan.build`.
         kv_layout: "NHD" or "HND".
         page_size: of a cache of three dimensions; 1 if 0.
+        v_head_dim: elements of a value, without a `v_cache`; as those of a key if 0.
         return_lse: makes an `lse` if none is given.
         scale: see `Plan.attention`; so are the rest.
         softcap: None or 0 is off.
@@ -222,12 +235,13 @@ def hybrid_attention(
         torch = _torch.torch
         operator = torch.ops.podattn.hybrid_attention_lse if return_lse else torch.ops.podattn.hybrid_attention
         return operator(q, k_cache, v_cache, q_start, kv_len, page_table, causal, window_tokens, kv_layout, page_size,
-                        scale, softcap, sinks, alibi_slopes, k_scale, v_scale)  # fmt: skip
+                        v_head_dim, scale, softcap, sinks, alibi_slopes, k_scale, v_scale)  # fmt: skip
     _torch.find()
     is_hnd = is_heads_first(kv_layout)
     k = _arrays.view(k_cache, "k_cache")[1]
     pages = _pages_of(k, is_hnd, count(page_size, "page_size"))
-    plan = plan_once(q, out, k, pages, kv_layout, kv_len, _table_pages(page_table))
+    dim = _v_head_dim(k, v_cache, count(v_head_dim, "v_head_dim"))
+    plan = plan_once(q, out, k, dim, pages, kv_layout, kv_len, _table_pages(page_table))
     plan.build(
         q_start,
         kv_len,

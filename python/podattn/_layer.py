@@ -16,6 +16,8 @@ from ._values import int32, real, shown
 # A layout is asked for in one call from its second time on, and no more often than this made ready to be.
 _MOST_QUESTIONS = 4
 
+NO_V_SCALE = "v_scale is given, but v_cache is None: values are elements of k_cache, and k_scale is theirs too"
+
 _NONE_YET = object()
 _INT32_MAX = 2**31 - 1
 
@@ -83,7 +85,7 @@ class Layer:
         tensors, cache = self.tensors, self.cache
         tensors.q, q_layout, q_owner = view(q, "q", stream)
         cache.k, k_layout, k_owner = view(k, "k_cache", stream)
-        cache.v, v_layout, v_owner = view(v, "v_cache", stream)
+        cache.v, v_layout, v_owner = (None, None, None) if v is None else view(v, "v_cache", stream)
         tensors.out, out_layout, out_owner = view(out, "out", stream)
         tensors.lse, lse_layout, lse_owner = (None, None, None) if lse is None else view(lse, "lse", stream)
         layouts = (q_layout, k_layout, v_layout, out_layout, lse_layout)
@@ -157,6 +159,8 @@ class Layer:
         return found
 
     def _set_scales(self, k_scale: Any, v_scale: Any, stream: int, owners: list[Any]) -> None:
+        if v_scale is not None and self.cache.v is None:
+            raise ArgumentError(NO_V_SCALE)
         layouts = {}
         for field, array in (("k_scale", k_scale), ("v_scale", v_scale)):
             if array is None:
@@ -220,13 +224,19 @@ class Layer:
             raise ArgumentError(f"{field} is on {found.device}; the plan is on {self._device}")
         return found
 
-    def set_cache_layouts(self, k_layout: Layout, v_layout: Layout) -> None:
-        """Sets the cache's strides, and `num_cache_pages`."""
+    def set_cache_layouts(self, k_layout: Layout, v_layout: Optional[Layout]) -> None:
+        """Sets the cache's strides, and `num_cache_pages`. Without a V, values are the first elements of the keys."""
         limits, cache = self._limits, self.cache
         self.num_cache_pages = _INT32_MAX
         cache.k_page_stride, cache.k_token_stride, cache.k_head_stride = self._cache_strides(
             k_layout, "k_cache", limits.head_dim
         )
+        if v_layout is None:
+            if limits.v_head_dim > limits.head_dim:
+                raise ArgumentError(
+                    f"v_cache is None, but v_head_dim = {limits.v_head_dim} is more than head_dim = {limits.head_dim}"
+                )
+            return
         cache.v_page_stride, cache.v_token_stride, cache.v_head_stride = self._cache_strides(
             v_layout, "v_cache", limits.v_head_dim
         )

@@ -83,7 +83,7 @@ class Plan(Unique):
             dtype: of the queries: "float32", "float16", "bfloat16", or PyTorch's or NumPy's object for it.
             kv_dtype: of the cache, also "float8_e4m3fn" (or "f8e4m3"); as `dtype` if None.
             out_dtype: of the results; as `dtype` if None.
-            v_head_dim: elements per head of values and results; as `head_dim` if None. No device takes another yet.
+            v_head_dim: elements per head of values and results; as `head_dim` if None.
             max_masks: most masks of one batch, 1 to 8; see `build`.
             batch_memory: "host" for a plan that takes its batches from the host's memory or from the GPU's; "device"
                 for one that takes them from the GPU's alone, and whose memory does not grow with
@@ -339,7 +339,7 @@ class Plan(Unique):
         self,
         q: ArrayT,
         k_cache: Array,
-        v_cache: Array,
+        v_cache: Optional[Array],
         out: None = None,
         lse: None = None,
         *,
@@ -352,7 +352,7 @@ class Plan(Unique):
         self,
         q: ArrayT,
         k_cache: Array,
-        v_cache: Array,
+        v_cache: Optional[Array],
         out: None = None,
         lse: None = None,
         *,
@@ -365,7 +365,7 @@ class Plan(Unique):
         self,
         q: Array,
         k_cache: Array,
-        v_cache: Array,
+        v_cache: Optional[Array],
         out: Optional[Array] = None,
         lse: Optional[Array] = None,
         *,
@@ -402,11 +402,12 @@ class Plan(Unique):
             k_cache: `[num_pages, page_size, kv_heads, head_dim]` of `kv_dtype` (uint8 will do for float8_e4m3fn), or
                 its heads and tokens swapped if the plan's layout is "HND"; or `[num_pages * page_size, kv_heads,
                 head_dim]`, one row per token.
-            v_cache: like `k_cache`, of `v_head_dim`, with strides of its own.
+            v_cache: like `k_cache`, of `v_head_dim`, with strides of its own. None: values are the first `v_head_dim`
+                elements of the keys, and `k_scale` is theirs too.
             out: like `q`, of `v_head_dim` and `out_dtype`; overlaps no input; made if None.
             lse: float32 `[tokens, q_heads]`: the natural logarithm of each row's sum of exponentials.
             return_lse: makes an `lse` if none is given.
-            scale: score = scale * <q, k>; None or 0 means 1 / sqrt(head_dim).
+            scale: score = scale * <q, k>; None or 0 means 1 / sqrt(head_dim). Absorbed MLA needs the model's own.
             softcap: if neither None nor 0, score = softcap * tanh(score / softcap).
             sinks: float32 `[q_heads]`: a score that joins each row's softmax without a value.
             alibi_slopes: float32 `[q_heads]`: score += slope * (key position - query position).
@@ -497,7 +498,7 @@ class Plan(Unique):
         Args:
             k: `[tokens, kv_heads, head_dim]`, float32, float16 or bfloat16, whatever the cache's dtype is. None, like
                 `v`, `k_cache` and `v_cache`: queries alone are rotated.
-            v: like `k`, of `v_head_dim`.
+            v: like `k`, of `v_head_dim`. None, like `v_cache`: the cache has no values of its own.
             k_cache: as for `attention`; written.
             v_cache: the same.
             q: `[tokens, q_heads, head_dim]` of the dtype of `k`; None if no query is to be rotated.

@@ -63,22 +63,22 @@ def fused_attention_with_kvcache(
 
     Caches are not copied. For one fused call, two caches at two addresses need the same token and head strides, and
     have to be as far apart in their keys as in their values, as two slices of one tensor are. Where they are not, or
-    only one is paged, or their pages differ in size, the two parts are computed by two calls, one after the other: the
-    results are the same, but nothing is fused. Queries are copied together unless one part directly follows the other
-    in memory.
+    only one is paged, or their pages differ in size, or values are not as wide as keys, the two parts are computed by
+    two calls, one after the other: the results are the same, but nothing is fused. Queries are copied together unless
+    one part directly follows the other in memory.
 
     Args:
         q_p: `[prefills, tokens, q_heads, head_dim]`, or None.
         k_cache_p: `[caches, cache_tokens, kv_heads, head_dim]`, or `[pages, page_size, kv_heads, head_dim]` with
             `block_table_p`.
-        v_cache_p: like `k_cache_p`.
+        v_cache_p: like `k_cache_p`, but for the last dimension, which is that of the outputs.
         q_d: `[decodes, tokens, q_heads, head_dim]`, or None.
         k_cache_d: like `k_cache_p`, for the decodes.
         v_cache_d: like `k_cache_d`.
         k: new keys of the decodes, `[decodes, tokens, kv_heads, head_dim]` with as many tokens as `q_d`, which are
             written behind each one's `cache_seqlens_d` tokens first, as the original does. Without a `q_d`, those of
             the prefills. None: the cache holds all.
-        v: like `k`.
+        v: like `k`, of the last dimension of the values.
         rotary_cos: `[positions, rotary_dim / 2]`, with `k`: it and the queries of the same part are rotated, from
             position `cache_seqlens` on; queries that see all keys (neither causal nor a window) all at that position.
         rotary_sin: like `rotary_cos`.
@@ -101,7 +101,8 @@ def fused_attention_with_kvcache(
         return_softmax_lse: also returns `[requests, q_heads, tokens]` float32 of both.
 
     Returns:
-        `(out_p, out_d)`, shaped like the queries, None for what was None; then `lse_p, lse_d` if asked for.
+        `(out_p, out_d)`, shaped like the queries but for the last dimension, None for what was None; then `lse_p,
+        lse_d` if asked for.
 
     Raises:
         UnsupportedError: the window reaches to the right, or autograd would need a backward pass.
@@ -165,7 +166,7 @@ def _attend(
     k, v, pages = _join_caches(parts)
     starts, lengths, table = _requests(parts, pages)
     k_layout = _arrays.view(k, "k_cache")[1]
-    plan = plan_once(q, None, k_layout, tuple(k.shape[:3]), "NHD", lengths, table.shape[1])
+    plan = plan_once(q, None, k_layout, v.shape[-1], tuple(k.shape[:3]), "NHD", lengths, table.shape[1])
     plan.build(
         starts,
         lengths,
@@ -182,7 +183,7 @@ def _attend(
             _append(plan, part, row_table, k, v, part_q, rope, turns_alike=not causal and window_tokens == 0)
         begin += part.num_tokens
     first = parts[0].q
-    out = first.new_empty(q.shape)
+    out = first.new_empty((*q.shape[:-1], v.shape[-1]))
     lse = first.new_empty(q.shape[:2], dtype=_torch.torch.float32) if needs_lse else None
     plan.attention(q, k, v, out, lse, **options)
     lses = [None] * len(parts) if lse is None else [rows.transpose(1, 2) for rows in _split(parts, lse)]

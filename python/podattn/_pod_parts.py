@@ -50,7 +50,7 @@ def read(
 ) -> Part:
     """Checks a part; raises ArgumentError, which names the argument."""
     q, k, v = _tensor(q, f"q_{name}"), _tensor(k, f"k_cache_{name}"), _tensor(v, f"v_cache_{name}")
-    if k.shape != v.shape:
+    if k.shape[:-1] != v.shape[:-1]:
         raise ArgumentError(f"k_cache_{name} has shape {tuple(k.shape)}, v_cache_{name} {tuple(v.shape)}")
     if q.shape[1] == 0:
         raise ArgumentError(f"q_{name} has no tokens")
@@ -68,17 +68,17 @@ def read(
         raise ArgumentError(f"cache_seqlens_{name} is None; with k it says where the new tokens go")
     seqlens = k.shape[1] if seqlens is None else _lengths_of(seqlens, f"cache_seqlens_{name}", num_requests)
     if new is not None:
-        new = _new_tokens(name, q, k, *new)
+        new = _new_tokens(name, q, k.shape[2:], v.shape[2:], *new)
         seqlens = seqlens + new[0].shape[1]
     part = Part(name, q, k, v, seqlens, rows, block_table, new)
     _check_lengths(part, causal)
     return part if left_pad is None else _without_pads(part, left_pad, causal)
 
 
-def _new_tokens(name: str, q: Any, cache: Any, k: Any, v: Any) -> tuple[Any, Any]:
+def _new_tokens(name: str, q: Any, k_heads: Any, v_heads: Any, k: Any, v: Any) -> tuple[Any, Any]:
     k, v = _tensor(k, "k"), _tensor(v, "v")
-    wanted = (*q.shape[:2], *cache.shape[2:])
-    for field, tensor in (("k", k), ("v", v)):
+    for field, tensor, heads in (("k", k, k_heads), ("v", v, v_heads)):
+        wanted = (*q.shape[:2], *heads)
         if tuple(tensor.shape) != wanted:
             raise ArgumentError(f"{field} has shape {tuple(tensor.shape)}; {wanted} is needed, as q_{name} has")
         if tensor.dtype != q.dtype or tensor.device != q.device:
@@ -98,8 +98,7 @@ def _without_pads(part: Part, left_pad: Any, causal: bool) -> Part:
     step = row // token if part.k.shape[0] > 1 else 0
     num_rows, num_slots = part.k.shape[:2]
     num_pages = (num_rows - 1) * step + num_slots
-    shape = (num_pages, 1, *part.k.shape[2:])
-    k, v = (x.as_strided(shape, (x.stride(1), *x.stride()[1:])) for x in (part.k, part.v))
+    k, v = (x.as_strided((num_pages, 1, *x.shape[2:]), (x.stride(1), *x.stride()[1:])) for x in (part.k, part.v))
     is_host = pads.device.type == "cpu" and (isinstance(part.seqlens, int) or part.seqlens.device.type == "cpu")
     device = torch.device("cpu") if is_host else part.q.device
     lengths = part.seqlens

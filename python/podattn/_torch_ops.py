@@ -17,16 +17,16 @@ from ._rope import unflatten
 from ._torch import torch
 
 _LAYER = (
-    "Tensor q, Tensor k_cache, Tensor v_cache, int plan, float scale=0.0, float softcap=0.0, Tensor? sinks=None, "
+    "Tensor q, Tensor k_cache, Tensor? v_cache, int plan, float scale=0.0, float softcap=0.0, Tensor? sinks=None, "
     "Tensor? alibi_slopes=None, Tensor? k_scale=None, Tensor? v_scale=None, int mask=0"
 )
 _BATCH = (
-    "Tensor q, Tensor k_cache, Tensor v_cache, Tensor q_start, Tensor kv_len, Tensor? page_table=None, "
-    'bool causal=True, int window_tokens=0, str kv_layout="NHD", int page_size=0, float scale=0.0, float softcap=0.0, '
-    "Tensor? sinks=None, Tensor? alibi_slopes=None, Tensor? k_scale=None, Tensor? v_scale=None"
+    "Tensor q, Tensor k_cache, Tensor? v_cache, Tensor q_start, Tensor kv_len, Tensor? page_table=None, "
+    'bool causal=True, int window_tokens=0, str kv_layout="NHD", int page_size=0, int v_head_dim=0, float scale=0.0, '
+    "float softcap=0.0, Tensor? sinks=None, Tensor? alibi_slopes=None, Tensor? k_scale=None, Tensor? v_scale=None"
 )
 _BATCH_OPTIONS = (
-    "causal", "window_tokens", "kv_layout", "page_size",
+    "causal", "window_tokens", "kv_layout", "page_size", "v_head_dim",
     "scale", "softcap", "sinks", "alibi_slopes", "k_scale", "v_scale",
 )  # fmt: skip
 _APPEND = (
@@ -35,7 +35,7 @@ _APPEND = (
     'str style="", str scaling="none", int rotary_dim=0, int original_context=0, bool truncate=True, '
     "float[] numbers=[], Tensor? cos=None, Tensor? sin=None, Tensor? k_scale=None, Tensor? v_scale=None"
 )
-_LAYER_OPTIONS = (*_BATCH_OPTIONS[4:], "mask")
+_LAYER_OPTIONS = (*_BATCH_OPTIONS[5:], "mask")
 
 _library = torch.library.Library("podattn", "DEF")
 
@@ -81,8 +81,9 @@ def _hybrid(q: Any, k: Any, v: Any, q_start: Any, kv_len: Any, page_table: Any =
     return hybrid_attention(_plain(q), k, v, q_start, kv_len, page_table, **_named(_BATCH_OPTIONS, options))
 
 
-def _hybrid_fake(q: Any, *_: Any) -> Any:
-    return q.new_empty(q.shape)
+def _hybrid_fake(q: Any, k: Any, v: Any, q_start: Any, kv_len: Any, page_table: Any = None, *options: Any) -> Any:
+    given = _named(_BATCH_OPTIONS, options).get("v_head_dim", 0) or q.shape[-1]
+    return q.new_empty((*q.shape[:-1], given if v is None else v.shape[-1]))
 
 
 def _hybrid_lse(q: Any, k: Any, v: Any, q_start: Any, kv_len: Any, page_table: Any = None, *options: Any) -> Any:
@@ -91,8 +92,8 @@ def _hybrid_lse(q: Any, k: Any, v: Any, q_start: Any, kv_len: Any, page_table: A
     )
 
 
-def _hybrid_lse_fake(q: Any, *_: Any) -> Any:
-    return _hybrid_fake(q), _lse_like(q)
+def _hybrid_lse_fake(q: Any, *others: Any) -> Any:
+    return _hybrid_fake(q, *others), _lse_like(q)
 
 
 def _append(k_cache: Any, v_cache: Any, q_out: Any, k: Any, v: Any, q: Any, plan: int, slot_mapping: Any = None,

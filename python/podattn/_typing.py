@@ -53,6 +53,7 @@ class BatchOptions(LayerOptions, total=False):
     window_tokens: int
     kv_layout: KvLayout
     page_size: int
+    v_head_dim: int
 
 
 class _Needed(TypedDict):

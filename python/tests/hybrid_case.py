@@ -23,6 +23,7 @@ class Case:
     q_heads: int = 4
     kv_heads: int = 2
     head_dim: int = 64
+    v_head_dim: Optional[int] = None
     page_size: int = 16
     dtype: torch.dtype = torch.float32
     kv_layout: str = "NHD"
@@ -58,7 +59,7 @@ class Case:
         self.q = normal(int(starts[-1]), self.q_heads, self.head_dim)
         inner = (self.page_size, self.kv_heads) if self.kv_layout == "NHD" else (self.kv_heads, self.page_size)
         self.k = normal(self.num_pages, *inner, self.head_dim)
-        self.v = normal(self.num_pages, *inner, self.head_dim)
+        self.v = normal(self.num_pages, *inner, self.v_head_dim or self.head_dim)
 
     def on_device(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """`(q_start, kv_len, page_table)` on the case's device."""
@@ -88,11 +89,11 @@ class Case:
         return plan
 
     def context(self, cache: torch.Tensor, request: int) -> torch.Tensor:
-        """Float64 `[kv_heads, kv_len, head_dim]` of one request, on the CPU."""
+        """Float64 `[kv_heads, kv_len, dim]` of one request, on the CPU."""
         pages = self.page_table[request]
         kept = cache.cpu().double()[pages[pages >= 0].long()]
         tokens_first = kept if self.kv_layout == "NHD" else kept.transpose(1, 2)
-        tokens = tokens_first.reshape(-1, self.kv_heads, self.head_dim)[: int(self.kv_len[request])]
+        tokens = tokens_first.reshape(-1, self.kv_heads, cache.shape[-1])[: int(self.kv_len[request])]
         return tokens.transpose(0, 1)
 
     def mask(self, request: int) -> torch.Tensor:
@@ -122,7 +123,8 @@ class Case:
                 bias += alibi_slopes.cpu().double()[:, None, None] * distance
             bias.masked_fill_(~self.mask(r), float("-inf"))
             scores = q @ k.transpose(1, 2) / self.head_dim**0.5 + bias
-            out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias) if kv_len else torch.zeros_like(q)
+            none = q.new_zeros(*q.shape[:-1], v.shape[-1])
+            out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias) if kv_len else none
             outs.append(out.nan_to_num(0.0).transpose(0, 1))
             lses.append(torch.logsumexp(scores, 2).transpose(0, 1))
         return torch.cat(outs), torch.cat(lses)

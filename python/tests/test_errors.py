@@ -30,7 +30,7 @@ def limits(**changes: Any) -> dict[str, Any]:
         ({"out_dtype": torch.float64}, podattn.ArgumentError, "out_dtype float64 is none of"),
         ({"kv_layout": "DHN"}, podattn.ArgumentError, "kv_layout 'DHN'"),
         ({"v_head_dim": 12}, podattn.ArgumentError, "v_head_dim = 12 is not a multiple of 8"),
-        ({"v_head_dim": 32}, podattn.UnsupportedError, "v_head_dim = 32"),
+        ({"v_head_dim": 584}, podattn.ArgumentError, r"v_head_dim = 584 is outside \[8, 576\]"),
         ({"max_masks": 9}, podattn.ArgumentError, r"max_masks = 9 is outside \[1, 8\]"),
         ({"batch_memory": "gpu"}, podattn.ArgumentError, "batch_memory 'gpu' is neither 'host' nor 'device'"),
         ({"dtype": "f8e4m3"}, podattn.UnsupportedError, "f8e4m3 is not supported by the cpu backend"),

@@ -28,6 +28,11 @@ def test_tiny_llama(device: str) -> None:
     assert int(steps[2]) >= 5 and int(steps[3]) == int(steps[4]) == 144
 
 
+def test_mla() -> None:
+    output = run("mla.py")
+    assert len(re.findall(r"relative difference \d\.\de-0[67]\n", output)) == 2, output
+
+
 @pytest.mark.parametrize("name", ["jax", "cupy"])
 def test_other_libraries(name: str) -> None:
     if importlib.util.find_spec(name) is None:

@@ -28,13 +28,14 @@ def right(plan: podattn.Plan, q: Floats, k: Floats, tensor: Tensor, table: npt.N
     plan.build(table[0], table[1], table, num_pages=None)
     out: Floats = plan.attention(q, k, k)
     given: Floats = plan.attention(tensor, tensor, tensor, q)
+    latent: Floats = plan.attention(q, k, None)
     both: tuple[Tensor, Tensor] = plan.attention(tensor, tensor, tensor, return_lse=True, mask=1)
     with_lse: tuple[Any, Any] = plan.attention(q, k, k, None, out, scale=None, sinks=out)
     once: Floats = podattn.hybrid_attention(q, k, k, [0, 1], [5], kv_layout="HND", softcap=3)
     pair: tuple[Floats, Floats] = podattn.hybrid_attention(q, k, k, [0, 1], [5], return_lse=True)
     rope = podattn.Rope(style="pairs", base=1e6, scaling="yarn", factor=4)
     plan.append(q, q, k, k, q, rope=rope, slot_mapping=[1, 2])
-    podattn.merge([given, once], [with_lse[0], pair[0]], both[0])
+    podattn.merge([given, once, latent], [with_lse[0], pair[0]], both[0])
     podattn.workspace_bytes(
         q_heads=1, kv_heads=1, head_dim=64, page_size=1, max_requests=1, max_q_tokens=1, max_kv_len=1
     )

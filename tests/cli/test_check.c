@@ -24,7 +24,7 @@ typedef struct fixture {
 
 static fixture make_fixture(void) {
     fixture made = {.limits = pod_limits_init()};
-    made.limits.head_dim = HEAD_DIM;
+    made.limits.head_dim = made.limits.v_head_dim = HEAD_DIM;
     made.limits.out_dtype = POD_F32;
     for (int i = 0; i < NUM_ROWS * HEAD_DIM; i++) made.out[i] = made.given_out[i] = (float)(i % 5 - 2);
     for (int i = 0; i < NUM_ROWS; i++) made.lse[i] = made.given_lse[i] = (float)i;
