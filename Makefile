@@ -2,6 +2,7 @@
 # The front doors. Each first installs what it needs and says so (tools/setup.sh), then hands over to CMake.
 # CONTRIBUTING.md has the presets behind them.
 export PATH := $(CURDIR)/.cache/tools/bin:$(PATH)
+export CTEST_PARALLEL_LEVEL ?= $(shell nproc)
 PREFIX ?= /usr/local
 PYTHON ?= python3
 # Kernels are compiled for the benchmark only where there is a GPU.

@@ -1,51 +1,33 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "api/plan_parts.h"
 
+#include "base/fork_lock.h"
 #include "base/status.h"
 
-#include <pthread.h>
-
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* plans of one process may be in many threads */
-static pod_plan *first;
-
-/* A fork waits until no other thread is at the list, which a child would find locked for good. */
-
-static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
-static int fork_error;
-
-static void before_fork(void) {
-    pthread_mutex_lock(&lock);
-}
-static void after_fork(void) {
-    pthread_mutex_unlock(&lock);
-}
-static void watch_forks(void) {
-    fork_error = pthread_atfork(before_fork, after_fork, after_fork);
-}
+static pod_plan *first; /* under the fork lock: plans of one process may be in many threads */
 
 pod_status pod__plan_parts_add(pod_plan *plan) {
-    pthread_once(&fork_once, watch_forks);
-    if (fork_error != 0) return pod__fail(POD_E_NO_MEMORY, "no memory to be told of forks");
-    pthread_mutex_lock(&lock);
+    POD_TRY(pod__fork_lock_open());
+    pod__fork_lock();
     plan->next = first;
     first = plan;
-    pthread_mutex_unlock(&lock);
+    pod__fork_unlock();
     return POD_OK;
 }
 
 void pod__plan_parts_remove(pod_plan *plan) {
-    pthread_mutex_lock(&lock);
+    pod__fork_lock();
     pod_plan **at = &first;
     while (*at != plan) at = &(*at)->next;
     *at = plan->next;
-    pthread_mutex_unlock(&lock);
+    pod__fork_unlock();
 }
 
 void pod__plan_parts_attach(pod_plan *plan, const pod_workspace *workspace) {
-    pthread_mutex_lock(&lock);
+    pod__fork_lock();
     plan->workspace = *workspace;
     plan->is_attached = 1;
-    pthread_mutex_unlock(&lock);
+    pod__fork_unlock();
 }
 
 static int share_memory(const pod_plan *a, const pod_plan *b) {
@@ -54,7 +36,7 @@ static int share_memory(const pod_plan *a, const pod_plan *b) {
 }
 
 void pod__plan_parts_claim(pod_plan *plan) {
-    pthread_mutex_lock(&lock);
+    pod__fork_lock();
     for (pod_plan *other = first; other != NULL; other = other->next) {
         if (other == plan) {
             __atomic_store_n(&other->is_overwritten, 0, __ATOMIC_RELAXED);
@@ -62,7 +44,7 @@ void pod__plan_parts_claim(pod_plan *plan) {
             __atomic_store_n(&other->is_overwritten, 1, __ATOMIC_RELAXED);
         }
     }
-    pthread_mutex_unlock(&lock);
+    pod__fork_unlock();
 }
 
 pod_status pod__plan_parts_check(const pod_plan *plan) {

@@ -2,6 +2,7 @@
 /* A virtual cache: its sizes, its address range, its end. */
 #include "cache/virtual_cache.h"
 
+#include "base/fork_lock.h"
 #include "base/status.h"
 
 #include <stdlib.h>
@@ -11,47 +12,31 @@ enum { DEFAULT_PAGE_BYTES = 2 << 20, GROUP_TOKENS = 8 };
 
 /* ---- all caches, for who asks whether an address is of one ---- */
 
-static pthread_mutex_t list_mutex = PTHREAD_MUTEX_INITIALIZER;
-static pod_virtual_cache *list;
-static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
-static int fork_error;
-
-/** So that a forked child does not find it locked by a thread that it does not have. */
-static void before_fork(void) {
-    pthread_mutex_lock(&list_mutex);
-}
-
-static void after_fork(void) {
-    pthread_mutex_unlock(&list_mutex);
-}
-
-static void watch_forks(void) {
-    fork_error = pthread_atfork(before_fork, after_fork, after_fork);
-}
+static pod_virtual_cache *list; /* under the fork lock */
 
 static void add_to_list(pod_virtual_cache *cache) {
-    pthread_mutex_lock(&list_mutex);
+    pod__fork_lock();
     cache->next = list;
     list = cache;
-    pthread_mutex_unlock(&list_mutex);
+    pod__fork_unlock();
 }
 
 static void remove_from_list(const pod_virtual_cache *cache) {
-    pthread_mutex_lock(&list_mutex);
+    pod__fork_lock();
     pod_virtual_cache **place = &list;
     while (*place != NULL && *place != cache) place = &(*place)->next;
     if (*place != NULL) *place = cache->next;
-    pthread_mutex_unlock(&list_mutex);
+    pod__fork_unlock();
 }
 
 int pod__virtual_has_address(const void *address) {
     int is_found = 0;
-    pthread_mutex_lock(&list_mutex);
+    pod__fork_lock();
     for (const pod_virtual_cache *cache = list; cache != NULL && !is_found; cache = cache->next) {
         const char *begin = cache->info.base, *at = address;
         is_found = at >= begin && at < begin + cache->info.reserved_bytes;
     }
-    pthread_mutex_unlock(&list_mutex);
+    pod__fork_unlock();
     return is_found;
 }
 
@@ -129,8 +114,7 @@ static pod_status allocate_books(pod_virtual_cache *cache) {
 }
 
 static pod_status fill(pod_virtual_cache *cache) {
-    pthread_once(&fork_once, watch_forks);
-    if (fork_error != 0) return pod__fail(POD_E_NO_MEMORY, "no memory to be told of forks");
+    POD_TRY(pod__fork_lock_open());
     POD_TRY(measure(cache));
     POD_TRY(limit_rows(cache));
     POD_TRY(allocate_books(cache));

@@ -9,7 +9,7 @@
 /** A row of variants.def. */
 typedef struct pod_variant {
     const char *kernel; /**< "pod_sm80_fused_bf16_d128_c2" */
-    const char *image;  /**< that holds it: "attention_sm80" */
+    const char *image;  /**< that holds it: "sm80_fused" */
     const pod_family *family;
     const pod_tiles *tiles;
     pod_dtype dtype;    /**< of q and out */

@@ -25,7 +25,7 @@ enum { POD_KV_f16 = POD_F16, POD_KV_bf16 = POD_BF16, POD_KV_f16_f8e4m3 = POD_F8E
 
 #define POD_VARIANT(family_, job, dtype_, dim, ctas)                                                                   \
     {.kernel = "pod_" #family_ "_" #job "_" #dtype_ "_d" #dim "_c" #ctas,                                              \
-     .image = "attention_" #family_,                                                                                   \
+     .image = #family_ "_" #job,                                                                                       \
      .family = &pod__family_##family_,                                                                                 \
      .tiles = &pod__tiles_##family_[TILES_##family_##_##job##_##dim##_##ctas],                                         \
      .dtype = (pod_dtype)POD_DTYPE_##dtype_,                                                                           \

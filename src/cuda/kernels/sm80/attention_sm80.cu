@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The attention kernels of sm_80 and later: `fused` binds CTAs to prefill or decode by tickets (POD), `hfuse` is the
  * baseline that puts both into every CTA in fixed pairs; `padded` is `fused` for heads that do not fill its tiles. One
- * instantiation per row of variants.def. */
+ * instantiation per row of variants.def. Each job is compiled by itself, with ONLY_JOB_<job> defined, since together
+ * they take minutes. */
 #include "cuda/kernels/cta.cuh"
 #include "cuda/kernels/sm80/decode_sm80.cuh"
 #include "cuda/kernels/sm80/find_sm80.cuh"
@@ -96,9 +97,21 @@ template <int JOB, class ELEMENT, int HEAD_DIM, int CTAS_PER_SM> struct kernel_s
         (void)sizeof(smem_matches<sizeof(kernel::JOB##_smem), kernel::shape::SMEM_BYTES>);                             \
         kernel::JOB(params, *(kernel::JOB##_smem *)dynamic_smem);                                                      \
     }
+#if defined(ONLY_JOB_padded) || defined(ONLY_JOB_hfuse)
+#define KERNEL_sm80_fused(...)
+#else
 #define KERNEL_sm80_fused(NAME, DTYPE, HEAD_DIM, CTAS) KERNEL_SM80(NAME, fused, DTYPE, HEAD_DIM, CTAS)
+#endif
+#if defined(ONLY_JOB_fused) || defined(ONLY_JOB_hfuse)
+#define KERNEL_sm80_padded(...)
+#else
 #define KERNEL_sm80_padded(NAME, DTYPE, HEAD_DIM, CTAS) KERNEL_SM80(NAME, padded, DTYPE, HEAD_DIM, CTAS)
+#endif
+#if defined(ONLY_JOB_fused) || defined(ONLY_JOB_padded)
+#define KERNEL_sm80_hfuse(...)
+#else
 #define KERNEL_sm80_hfuse(NAME, DTYPE, HEAD_DIM, CTAS) KERNEL_SM80(NAME, hfuse, DTYPE, HEAD_DIM, CTAS)
+#endif
 #define KERNEL_sm90_fused(...)
 
 #include "families/variants.def"
