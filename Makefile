@@ -10,7 +10,7 @@ BENCH_PRESET = $(if $(wildcard /dev/nvidia[0-9]*),bench,demo)
 BENCH_OUT ?= bench/out
 BENCH_FLAGS ?= --short --overwrite --time-limit 240
 
-.PHONY: help demo test lint bench install uninstall clean
+.PHONY: help demo test lint ci bench python wheel install uninstall clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -32,6 +32,16 @@ lint: ## formatting and static analysis of everything
 	cmake --preset clang
 	cmake --build build/clang --target podattn_commit
 	tools/lint.sh build/clang
+
+ci: ## all that a change must pass: tests, lint, compilers, sanitizers, fuzzers, Python
+	.ci/run
+
+python: ## lint the Python package, build its wheel and test it as installed
+	tools/test_python.sh
+
+wheel: ## a manylinux wheel with the CPU backend and, where nvcc is, the GPU's kernels, into build/wheel/dist
+	@tools/setup.sh wheel
+	@PATH="$(CURDIR)/.cache/wheel/bin:$$PATH" tools/wheel.sh build/wheel
 
 bench: ## the short suites of podattn bench and their figures, into bench/out; on a CPU also PyTorch beside it
 	@tools/setup.sh bench

@@ -49,7 +49,7 @@ static void add_known(table *table, int digits, double value) {
 }
 
 static void print_text(const peak_report *report) {
-    static const char *const names[] = {"read alone", "math alone", "both at once"};
+    static const char *const names[] = {"read alone", "math alone", "both together"};
     const pod_device_rate *rates[] = {&report->peak.read, &report->peak.math, &report->peak.both};
     printf("device    %s: %s", report->device.backend, report->device.name);
     if (report->device.num_threads > 0) printf(", %s, threads: %d", report->device.kernel, report->device.num_threads);
@@ -127,7 +127,7 @@ cli_exit cmd_peak(int argc, char **argv, cli_error *error) {
     command_line line = {
         .usage = "podattn peak [--device NAME] [--json]",
         .summary =
-            "Measures what a device can do at most: reading memory, multiplying, and on a GPU both at once, with\n"
+            "Measures what a device can do at most: reading memory, multiplying, and on a GPU both together, with\n"
             "clock and power where they are known. Takes some seconds; nothing else should run meanwhile.",
         .example = "podattn peak --device cpu",
         .groups = &group,

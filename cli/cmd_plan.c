@@ -56,7 +56,10 @@ static cli_exit write_svg(const plan_report *report, const char *path, cli_error
              report->spec->model[0] != '\0' ? report->spec->model : "a model");
     text_buffer text;
     CLI_TRY(text_begin(&text, error));
-    svg_caption caption = {title, report->target, &report->machine};
+    char target[96];
+    const char *sms = strncmp(report->target, "sms=", 4) == 0 ? report->target + 4 : NULL;
+    snprintf(target, sizeof target, sms != NULL ? "%s SMs" : "%s", sms != NULL ? sms : report->target);
+    svg_caption caption = {title, target, &report->machine};
     svg_write(&report->timeline, report->spec, &caption, text.file);
     cli_exit code = text_end(&text, error);
     if (code == CLI_OK) code = file_write(path, &text, error);

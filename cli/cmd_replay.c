@@ -34,11 +34,11 @@ typedef struct command_options {
 #define FIELD(field) .offset = offsetof(command_options, field)
 
 static const cli_option replay_option_rows[] = {
-    {"--synthetic", "arxiv|chat", "a made-up trace instead of a file", option_set_text, FIELD(synthetic), 0, 0},
-    {"--requests", "N", "requests of a made-up trace (64)", option_set_int32, FIELD(num_requests), 1, 1 << 24},
+    {"--synthetic", "arxiv|chat", "a synthetic trace instead of a file", option_set_text, FIELD(synthetic), 0, 0},
+    {"--requests", "N", "requests of a synthetic trace (64)", option_set_int32, FIELD(num_requests), 1, 1 << 24},
     {"--chunk", "N", "token budget of a step (512)", option_set_int32, FIELD(chunk_tokens), 1, 1 << 20},
-    {"--max-batch", "N", "requests that run at once (128, at most --chunk)", option_set_int32, FIELD(max_batch), 1,
-     1 << 20},
+    {"--max-batch", "N", "requests that run at the same time (128, at most --chunk)", option_set_int32,
+     FIELD(max_batch), 1, 1 << 20},
     {"--steps", "N", "stop after N steps (when all requests are finished)", option_set_int64, FIELD(max_steps), 1,
      NUMBER_MAX},
     {"--kv-tokens", "CAP", "tokens that the KV cache holds (what the trace needs, up to 1 GiB)", option_set_int64,

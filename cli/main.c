@@ -8,25 +8,29 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char usage[] = "usage: podattn COMMAND [options]\n"
-                            "\n"
-                            "  info     devices, models and limits of this build\n"
-                            "  run      one hybrid batch: fused, serial, both sides alone, and the error\n"
-                            "  plan     the schedule of a batch, as text, JSON or a timeline picture\n"
-                            "  replay   a request trace through a chunked-prefill scheduler, every step computed\n"
-                            "  peak     what a device can do at most: reading, multiplying, both at once\n"
-                            "  bench    whole sweeps, each into a CSV file\n"
-                            "\n"
-                            "podattn COMMAND --help explains a command. Exit codes: 0 done, 1 a check failed,\n"
-                            "2 bad usage or input, or no resources (one line on stderr says which).\n";
-
+/** The man page and docs/cli.md say the same of each; a test compares. */
 static const struct {
     const char *name;
+    const char *summary;
     cli_exit (*run)(int argc, char **argv, cli_error *error);
 } commands[] = {
-    {"info", cmd_info},     {"run", cmd_run},   {"plan", cmd_plan},
-    {"replay", cmd_replay}, {"peak", cmd_peak}, {"bench", cmd_bench},
+    {"info", "devices with their kernels, models and limits of this build", cmd_info},
+    {"run", "one hybrid batch: fused, serial, both sides alone, and the error", cmd_run},
+    {"plan", "the schedule of a batch, as text, JSON or a timeline picture", cmd_plan},
+    {"replay", "a request trace through a chunked-prefill scheduler, every step computed", cmd_replay},
+    {"peak", "what a device can do at most: reading, multiplying, both together", cmd_peak},
+    {"bench", "whole sweeps, each into a CSV file", cmd_bench},
 };
+
+enum { NUM_COMMANDS = sizeof commands / sizeof commands[0] };
+
+static void print_usage(void) {
+    printf("usage: podattn COMMAND [options]\n\n");
+    for (int i = 0; i < NUM_COMMANDS; i++) printf("  %-8s %s\n", commands[i].name, commands[i].summary);
+    printf("\npodattn COMMAND --help explains a command. Exit codes: 0 done, 1 a check failed,\n"
+           "2 bad usage or input, or no resources (one line on stderr says which).\n"
+           "\nexample: podattn run --prefill 512@2048 --decode 16@2048 --check\n");
+}
 
 static int is_help(const char *word) {
     return strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0 || strcmp(word, "help") == 0;
@@ -38,13 +42,13 @@ static cli_exit run_command(int argc, char **argv, cli_error *error) {
     if (is_help(name) || strcmp(name, "--version") == 0) {
         if (argc > 2) return cli_fail(error, "unexpected argument \"%.64s\" after %s", argv[2], name);
         if (is_help(name)) {
-            fputs(usage, stdout);
+            print_usage();
         } else {
             printf("podattn %s\n", pod_version());
         }
         return CLI_OK;
     }
-    for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
+    for (int i = 0; i < NUM_COMMANDS; i++) {
         if (strcmp(name, commands[i].name) != 0) continue;
         return commands[i].run(argc - 2, argv + 2, error);
     }

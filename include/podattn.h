@@ -133,8 +133,8 @@ typedef struct pod_device pod_device;
  *   "fusion=sm|hfuse"           the two kinds of work meet on an SM (default), or in one CTA, warps split statically
  *   "policy=proportional|half"  an SM's CTAs alternate as the two kinds of work do in length (default), or one to one
  *   "ctas=auto|2|4"             CTAs per SM; auto is 2, but 4 smaller ones where an SM does not hold two of the large
- *   "kernel=auto|sm80|sm90"     kernel family: sm90 on compute capability 9.0 where it serves the limits, else sm80
- *                               (default); or one of them alone
+ *   "kernel=auto|sm80|sm90"     kernel family: sm90 on compute capability 9.0 where it serves the limits, otherwise
+ *                               sm80 (default); or one of them alone
  *   fusion=hfuse, policy= and ctas=2|4 ask for the sm80 family: it alone has these choices. fusion=hfuse and
  *   policy=half are baselines, which only a library configured with PODATTN_BASELINES has.
  *
@@ -705,7 +705,7 @@ typedef struct pod_virtual_stats {
     int64_t physical_bytes; /**< taken from the system: used + waste + ahead + idle + spare, and rows under way */
     int64_t peak_bytes;     /**< most that it was */
     int64_t used_bytes;     /**< keys and values of open requests */
-    int64_t waste_bytes;    /**< behind their last tokens, in pages that they need */
+    int64_t waste_bytes;    /**< after their last tokens, in pages that they need */
     int64_t ahead_bytes;    /**< mapped to open requests that do not need it yet */
     int64_t idle_bytes;     /**< still mapped to closed requests */
     int64_t spare_bytes;    /**< mapped nowhere */
@@ -772,7 +772,7 @@ static inline int32_t pod_virtual_page(int64_t request) {
 
 /**
  * Says that these requests will have these lengths: the thread maps what they lack. Name lengths of several steps ahead
- * if a page takes longer than a step. Returns at once. A hint: lengths beyond max_kv_len count as that, what memory
+ * if a page takes longer than a step. Returns immediately. A hint: lengths beyond max_kv_len count as that, what memory
  * does not allow is left out, and a driver's error shows in the ensure that needs the page.
  * Errors: POD_E_ARGUMENT (names the request), POD_E_STATE (a forked child).
  */

@@ -41,7 +41,7 @@ licences() { # in the first lines of every source
 
 pins() { # what is asked for is what is pinned; tools/pin.sh makes it so
     local list line missing=0
-    for list in python bench tools integrations/transformers; do
+    for list in python bench tools tools/wheel integrations/transformers; do
         while read -r line; do
             grep -qiF -- "${line%%;*}" <(tr _ - <"$list/requirements.txt") && continue
             echo "$list/requirements.txt does not have $line; run tools/pin.sh"
@@ -55,6 +55,7 @@ check licences licences
 check pins pins
 check clang-format clang-format-14 --dry-run -Werror "${formatted[@]}"
 check arrows tools/arrows.py
+check words tools/words.py
 check shellcheck shellcheck "${scripts[@]}"
 # memsetClassFloat: zero bytes are the float 0 wherever this builds.
 check cppcheck cppcheck --quiet -j "$jobs" --std=c11 --enable=warning,performance,portability --inline-suppr \

@@ -3,7 +3,7 @@
 # Installs what one front door of the Makefile needs, on Debian and Ubuntu. Says what it installs and why; does nothing,
 # and needs no network, when everything is there. Elsewhere it names what is missing and stops.
 #
-#   tools/setup.sh demo|test|lint|bench|python|ci
+#   tools/setup.sh demo|test|lint|bench|python|wheel|ci
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -86,13 +86,17 @@ need_bench() {
     need python3-venv "a private place for the Python packages of the figures" python3 -c 'import ensurepip'
 }
 
-need_python() {
+need_wheel() {
     need gcc "C compiler" compiles cc
-    need g++ "compiles for torch.compile" have c++
     need libc6-dev "C library headers" compiles cc
     need cmake "build system" have cmake
     need ninja-build "runs the build" have ninja
     need python3-venv "a private place for Python packages" python3 -c 'import ensurepip'
+}
+
+need_python() {
+    need_wheel
+    need g++ "compiles for torch.compile" have c++
     need python3-dev "headers of Python for torch.compile" python_headers
 }
 
@@ -108,14 +112,25 @@ need_ci() {
 }
 
 as_root=()
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+
+# What apt-get and pip say where no server answers.
+readonly NO_NETWORK='Temporary failure|Could not resolve|Could not connect|Unable to connect|Failed to fetch|Failed to establish'
+fail_quietly() { # WHO: of no network in one line, of anything else with the whole log
+    if grep -qE "$NO_NETWORK" "$log"; then fail "$1 reaches no server: is there a network?"; fi
+    cat "$log" >&2
+    fail "$1 failed, as said above"
+}
+
 apt_get() { # ARGUMENTS...: says something only where it fails
-    local log
-    log=$(mktemp)
-    if ! "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get "$@" >"$log" 2>&1; then
-        cat "$log" >&2
-        fail "apt-get failed, as said above"
-    fi
-    rm "$log"
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get "$@" >"$log" 2>&1 || fail_quietly apt-get
+}
+
+pip_install() { # PIP ARGUMENTS...: exactly what the list of hashes names
+    local pip=$1
+    shift
+    "$pip" -q --disable-pip-version-check install --require-hashes "$@" >"$log" 2>&1 || fail_quietly pip
 }
 
 # Nothing is installed where some of it is not to be had.
@@ -123,6 +138,8 @@ check_packages() {
     local package
     for package in "${packages[@]}"; do
         if [ -n "$(apt-cache madison "$package" 2>/dev/null)" ]; then continue; fi
+        # apt-get update succeeds without a network, and so leaves lists that are old or empty.
+        if grep -qE "$NO_NETWORK" "$log"; then fail_quietly apt-get; fi
         case $package in
         *"-$LLVM_PINNED"*)
             fail "'$door' needs $package, which this distribution does not have; $LLVM_DISTRIBUTIONS do" ;;
@@ -153,19 +170,19 @@ install_cmake() {
     need python3-venv "a private place for cmake" python3 -c 'import ensurepip'
     install_packages
     python3 -m venv .cache/tools
-    .cache/tools/bin/pip -q install --require-hashes -r tools/requirements.txt
+    pip_install .cache/tools/bin/pip -r tools/requirements.txt
     hash -r
     cmake_is_new "$(cmake_version)" || fail "cmake $(cmake_version) is still older than $CMAKE_MINIMUM"
 }
 
-# PyTorch is large: the environment is made again only when the list of packages changes.
-install_python_packages() {
-    local list=python/requirements.txt place=.cache/python
+# PyTorch is large: an environment is made again only when its list of packages changes.
+install_python_packages() { # LIST PLACE WHAT
+    local list=$1 place=$2
     if cmp -s "$list" "$place/requirements.txt"; then return; fi
-    echo "setup: putting PyTorch and the tools for Python into $place, as $list says"
+    echo "setup: putting $3 into $place, as $list says"
     rm -rf "$place"
     python3 -m venv "$place"
-    "$place/bin/pip" -q install --require-hashes -r "$list"
+    pip_install "$place/bin/pip" -r "$list"
     cp "$list" "$place/"
 }
 
@@ -175,14 +192,14 @@ install_transformers() {
     if cmp -s "$list" "$place/requirements.txt"; then return; fi
     echo "setup: putting transformers into $place, as $list says"
     rm -rf "$place"
-    .cache/python/bin/pip -q install --require-hashes --no-deps --target "$place" -r "$list"
+    pip_install .cache/python/bin/pip --no-deps --target "$place" -r "$list"
     cp "$list" "$place/"
 }
 
 door=${1:-}
 case $door in
-demo | test | lint | bench | python | ci) ;;
-*) fail "usage: tools/setup.sh demo|test|lint|bench|python|ci" ;;
+demo | test | lint | bench | python | wheel | ci) ;;
+*) fail "usage: tools/setup.sh demo|test|lint|bench|python|wheel|ci" ;;
 esac
 PATH="$PWD/.cache/tools/bin:$PATH"
 "need_$door"
@@ -190,7 +207,8 @@ install_packages
 install_cmake
 case $door in
 python | ci)
-    install_python_packages
+    install_python_packages python/requirements.txt .cache/python "PyTorch and the tools for Python"
     install_transformers
     ;;
+wheel) install_python_packages tools/wheel/requirements.txt .cache/wheel "what builds wheels" ;;
 esac

@@ -20,19 +20,9 @@ ruff check "${sources[@]}"
 ruff format --check "${sources[@]}"
 mypy
 
-defines=()
-for define in "$@"; do defines+=(--config-settings="cmake.define.$define"); done
 rm -rf "$OUT"
-mkdir -p "$OUT"
-pip -q wheel --no-deps --no-build-isolation --wheel-dir "$OUT/built" "${defines[@]}" .
-if ! auditwheel repair --wheel-dir "$OUT/dist" "$OUT"/built/*.whl >"$OUT/auditwheel.log" 2>&1; then
-    cat "$OUT/auditwheel.log"
-    exit 1
-fi
+tools/wheel.sh "$OUT" "$@"
 wheel=$(echo "$OUT"/dist/podattn-*-py3-none-manylinux_*.whl)
-# A library that auditwheel had put in would need its own licence's text there.
-if python -m zipfile -l "$wheel" | grep -F podattn.libs/; then exit 1; fi
-echo "wheel: ${wheel##*/}, $(stat -c %s "$wheel") bytes"
 
 echo "alone: a new environment that has the wheel and what it depends on"
 python3 -m venv "$OUT/alone"

@@ -52,13 +52,13 @@ def _introduction(batches: list[Compared], machine: str, timing: str) -> str:
     shape = "{} query and {} KV heads, head_dim {}".format(*heads.pop()) if len(heads) == 1 else "several head counts"
     return (
         f"{machine}; {shape}, {batches[0].rows['fused']['dtype']}, {TIMES[timing]}. The other's time over that of "
-        "podattn's fused call: above 1, fused is faster. The evenest of "
+        "podattn's fused call: above 1, fused is faster. The most balanced of "
         f"{len(batches)} batches on which each side takes at least 20 % of both."
     )
 
 
 def table(runs: Sequence[Results]) -> str:
-    """Markdown: what is compared, then a row a batch, the evenest first; times over fused's, each over that of its own
+    """Markdown: what is compared, then a row a batch, the most balanced first; times over fused's, each over that of its own
     file, and their means.
     """
     files = sorted(((batches_with_best(run), run.machine) for run in runs), key=lambda file: file[0][0].page_size != 0)

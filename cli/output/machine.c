@@ -2,8 +2,9 @@
 #include "output/machine.h"
 
 #define SM90_TEXT                                                                                                      \
-    "Each row is a pair of CTAs, its upper lane prefill, its lower lane decode: where both are full, compute and "     \
-    "memory are busy at once."
+    "Each row is a pair of CTAs. Upper lane: prefill, which computes. Lower lane: decode, which reads memory. Both "   \
+    "full "                                                                                                            \
+    "is best."
 
 #define SM80_TEXT                                                                                                      \
     "Each row is an SM, each lane one of its CTAs: where both kinds of work are, compute and memory are busy."

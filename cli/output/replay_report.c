@@ -156,7 +156,7 @@ static void print_setting(const replay_report *report, FILE *file) {
     fputs("\nshape     ", file);
     batch_report_shape(report->spec, file);
     device_report_text(&report->device, report->device.kernel, file);
-    fprintf(file, "\nschedule  chunks of %s tokens, at most %s requests at once\n",
+    fprintf(file, "\nschedule  chunks of %s tokens, at most %s requests at a time\n",
             format_count(config->chunk_tokens).text, format_count(config->max_batch).text);
     print_cache(report, file);
 }

@@ -6,15 +6,15 @@
 #include <math.h>
 
 enum {
-    WIDTH = 1200,
-    LEFT = 96,         /**< of the time axis */
-    AXIS_WIDTH = 1070, /**< pixels of the time axis */
+    WIDTH = 900,      /**< about what a page shows, so that texts keep their size */
+    LEFT = 84,        /**< of the time axis */
+    AXIS_WIDTH = 780, /**< pixels of the time axis */
     LEGEND_TOP = 74,
     SUMMARY_TOP = 118,
     ROWS_TOP = 206,
     NUM_COLOURS = 4,
     MAX_BARS = 16000, /**< beyond that, neighbours of one request become one bar */
-    MAX_LEGEND = 3,   /**< requests named per kind */
+    MAX_LEGEND = 2,   /**< requests named per kind */
 };
 
 /** Warm colours are prefill and cool ones decode; requests take turns. */
@@ -45,15 +45,18 @@ static double tick_step_us(double span_us) {
     return rough <= power ? power : rough <= 2 * power ? 2 * power : rough <= 5 * power ? 5 * power : 10 * power;
 }
 
+static void draw_tick(const picture *p, double us, double bottom, const char *unit) {
+    double x = x_of(p, us);
+    fprintf(p->file, "<line x1='%.1f' x2='%.1f' y1='%d' y2='%.1f' stroke='#dee2e6'/>\n", x, x, SUMMARY_TOP - 6, bottom);
+    fprintf(p->file, "<text x='%.1f' y='%.1f' text-anchor='middle' class='s'>%.4g%s</text>\n", x, bottom + 16, us,
+            unit);
+}
+
+/** Round numbers as far as they leave room for the axis's end, which is the last tick. */
 static void draw_axis(const picture *p, double span_us, double bottom) {
     double step_us = tick_step_us(span_us);
-    for (int i = 0; i * step_us <= span_us; i++) {
-        double x = x_of(p, i * step_us);
-        fprintf(p->file, "<line x1='%.1f' x2='%.1f' y1='%d' y2='%.1f' stroke='#dee2e6'/>\n", x, x, SUMMARY_TOP - 6,
-                bottom);
-        fprintf(p->file, "<text x='%.1f' y='%.1f' text-anchor='middle' class='s'>%g%s</text>\n", x, bottom + 16,
-                i * step_us, (i + 1) * step_us > span_us ? " us" : "");
-    }
+    for (int i = 0; i * step_us <= span_us - 0.6 * step_us; i++) draw_tick(p, i * step_us, bottom, "");
+    draw_tick(p, span_us, bottom, " us");
 }
 
 static void draw_summary_bar(const picture *p, int y, double begin_us, double end_us, const char *colour,
@@ -79,7 +82,7 @@ static void draw_summary(const picture *p) {
     draw_summary_bar(p, SUMMARY_TOP, t->prefill_alone_us, serial_us, palettes[POD_WORK_DECODE][0], label);
     fprintf(p->file, "<text x='%d' y='%d' text-anchor='end' font-weight='bold'>fused</text>\n", LEFT - 8,
             SUMMARY_TOP + 47);
-    snprintf(label, sizeof label, "both at once %.1f us: %.2f x faster", t->makespan_us, serial_us / t->makespan_us);
+    snprintf(label, sizeof label, "both together %.1f us: %.2f x faster", t->makespan_us, serial_us / t->makespan_us);
     draw_summary_bar(p, SUMMARY_TOP + 30, 0, t->makespan_us, "#2b8a3e", label);
 }
 
@@ -147,10 +150,20 @@ static void draw_row_names(const picture *p, const char *row_name) {
     }
 }
 
+/** For whom the picture cannot be seen, and what a browser shows of it. */
+static void write_description(const picture *p, const svg_caption *caption) {
+    const timeline *t = p->timeline;
+    fprintf(p->file,
+            "<title>%s on %s: a simulated schedule</title>\n"
+            "<desc>Serial takes %.1f us, prefill %.1f and then decode %.1f; fused takes %.1f us. %s</desc>\n",
+            caption->title, caption->target, t->prefill_alone_us + t->decode_alone_us, t->prefill_alone_us,
+            t->decode_alone_us, t->makespan_us, caption->machine->row_text);
+}
+
 static void draw_heading(const picture *p, const svg_caption *caption) {
-    fprintf(p->file, "<text x='16' y='30' font-size='19' font-weight='bold'>%s on %s</text>\n", caption->title,
-            caption->target);
-    fprintf(p->file, "<text x='16' y='52' class='s'>Simulated schedule. %s</text>\n", caption->machine->row_text);
+    fprintf(p->file, "<text x='16' y='30' font-size='19' font-weight='bold'>%s on %s, simulated</text>\n",
+            caption->title, caption->target);
+    fprintf(p->file, "<text x='16' y='52' class='s'>%s</text>\n", caption->machine->row_text);
     double x = draw_legend_kind(p, POD_WORK_PREFILL, "prefill", 16);
     draw_legend_kind(p, POD_WORK_DECODE, "decode", x);
 }
@@ -162,10 +175,11 @@ void svg_write(const timeline *timeline, const batch_spec *spec, const svg_capti
     p.row_px = fmin(fmax(1200.0 / timeline->num_rows, 6), 30);
     double bottom = ROWS_TOP + timeline->num_rows * p.row_px + 4;
     fprintf(file,
-            "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 %d %.0f' font-family='sans-serif' font-size='14'>\n"
-            "<style>.s{font-size:12px;fill:#495057}</style>\n"
-            "<rect width='100%%' height='100%%' fill='white'/>\n",
+            "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 %d %.0f' role='img' font-family='sans-serif' "
+            "font-size='14'>\n",
             WIDTH, bottom + 28);
+    write_description(&p, caption);
+    fputs("<style>.s{font-size:12px;fill:#495057}</style>\n<rect width='100%' height='100%' fill='white'/>\n", file);
     draw_heading(&p, caption);
     draw_axis(&p, span_us, bottom);
     draw_summary(&p);
