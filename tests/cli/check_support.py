@@ -1,0 +1,131 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""That the table of what each kernel family takes, in docs/operation.md, is what the families take.
+
+Every cell is asked of the program: `podattn plan` refuses for a target what its kernels would refuse. --update writes
+the table as it is now.
+
+usage: check_support.py PODATTN [--update]
+"""
+
+import pathlib
+import re
+import subprocess
+import sys
+
+PAGE = pathlib.Path(__file__).resolve().parents[2] / "docs" / "operation.md"
+BLOCK = re.compile(r"(?<=<!-- support -->\n).*?(?=<!-- /support -->)", re.DOTALL)
+# Columns: a heading, and the target that has these kernels alone.
+FAMILIES = {
+    "CPU": "cpu",
+    "GPU, *sm80*": "h100,kernel=sm80",
+    "GPU, *sm90*": "h100,kernel=sm90",
+}
+DTYPES = ("bf16", "f16", "f32", "f8e4m3")
+HEAD_DIMS = range(8, 640, 8)
+PAGE_SIZES = range(1, 65)
+
+
+class Family:
+    def __init__(self, program, target):
+        self.command = [program, "plan", "--target", target, "--json"]
+
+    def takes(self, **options):
+        """Whether a batch whose requests have several pages is planned; anything but a refusal is an error."""
+        words = []
+        for name, value in options.items():
+            words += ["--" + name.replace("_", "-"), *([] if value is None else [str(value)])]
+        requests = ["--decode", "2@200", "--prefill", "40@200"]
+        done = subprocess.run(
+            [*self.command, *requests, *words], capture_output=True, text=True, timeout=60, check=False
+        )
+        if done.returncode not in (0, 2) or (done.returncode == 2 and not done.stderr.startswith("podattn: ")):
+            sys.exit(f"{done.args}: {done.returncode}: {done.stderr}")
+        return done.returncode == 0
+
+    def kernel(self, **options):
+        words = []
+        for name, value in options.items():
+            words += ["--" + name.replace("_", "-"), *([] if value is None else [str(value)])]
+        done = subprocess.run([*self.command, "--decode", "2@200", *words], capture_output=True, text=True, check=True)
+        return re.search(r'"kernel": "(\w+)"', done.stdout)[1]
+
+
+def sizes_text(taken):
+    """A set of sizes in few words."""
+    if taken == list(range(taken[0], taken[-1] + 1, taken[0])) and len(taken) > 2:
+        return f"multiples of {taken[0]} up to {taken[-1]}"
+    return ", ".join(map(str, taken))
+
+
+def q_dtypes(family):
+    return ", ".join(dtype for dtype in DTYPES[:3] if family.takes(dtype=dtype))
+
+
+def kv_dtypes(family):
+    """For each dtype of queries that is taken."""
+    taken = {}
+    for dtype in DTYPES[:3]:
+        kv = tuple(other for other in DTYPES if family.takes(dtype=dtype, kv_dtype=other))
+        if kv:
+            taken[dtype] = kv
+    if set(taken.values()) == {DTYPES}:
+        return "any of these, f8e4m3"
+    others = {tuple(other for other in kv if other != dtype) for dtype, kv in taken.items()}
+    if len(others) == 1 and all(dtype in kv for dtype, kv in taken.items()):
+        return ", ".join(["as q", *others.pop()])
+    return "; ".join(f"{dtype}: {', '.join(kv)}" for dtype, kv in taken.items())
+
+
+def head_dims(family):
+    taken = [dim for dim in HEAD_DIMS if family.takes(head_dim=dim)]
+    own = [dim for dim in taken if "padded" not in family.kernel(head_dim=dim)]
+    return sizes_text(taken) + (f"; {sizes_text(own)} by kernels of their own" if own != taken else "")
+
+
+def v_head_dims(family):
+    """Beside keys of 128 elements."""
+    taken = [dim for dim in HEAD_DIMS if family.kernel(head_dim=128, v_head_dim=dim)]
+    return "as `head_dim`" if taken == [128] else sizes_text(taken)
+
+
+def page_sizes(family):
+    taken = [size for size in PAGE_SIZES if family.takes(page_size=size)]
+    if taken == list(PAGE_SIZES):
+        return "any"
+    return f"multiples of {taken[0]}" if taken == list(range(taken[0], PAGE_SIZES[-1] + 1, taken[0])) else str(taken)
+
+
+ROWS = {
+    "`q_dtype`, `out_dtype`": q_dtypes,
+    "`kv_dtype`": kv_dtypes,
+    "`head_dim`": head_dims,
+    "`v_head_dim`": v_head_dims,
+    "values in the keys": lambda family: "yes" if family.kernel(v_in_k=None) else "no",
+    "`page_size` where a request has several pages": page_sizes,
+    "contiguous caches": lambda family: "yes" if family.takes() else "no",
+}
+
+
+def table(program):
+    families = [Family(program, target) for target in FAMILIES.values()]
+    lines = ["| | " + " | ".join(FAMILIES) + " |", "|---" * (len(FAMILIES) + 1) + "|"]
+    for name, cell in ROWS.items():
+        lines.append(f"| {name} | " + " | ".join(cell(family) for family in families) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def main(program, *flags):
+    page = PAGE.read_text()
+    if len(BLOCK.findall(page)) != 1:
+        sys.exit(f"{PAGE.name} needs one block between <!-- support --> and <!-- /support -->")
+    wanted = table(program)
+    if "--update" in flags:
+        PAGE.write_text(BLOCK.sub(lambda _: wanted, page))
+    elif BLOCK.search(page)[0] != wanted:
+        sys.exit(f"docs/operation.md is not what the kernels take; check_support.py PODATTN --update writes\n{wanted}")
+    print(f"{len(ROWS)} rows of {len(FAMILIES)} families")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
