@@ -7,7 +7,7 @@ import statistics
 
 from matplotlib.figure import Figure
 
-from .cases import CO_RUN_SHARE, Case, balance, cases_of, co_run_us, is_balanced, mean, ratios
+from .cases import CO_RUN_SHARE, NOISE, Case, balance, cases_of, co_run_us, is_balanced, mean, ratios
 from .look import COLOURS, MARKERS, colour_of, figure, label_ends, name_of, than, times
 from .results import Results
 
@@ -64,7 +64,7 @@ def _message(cases: list[Case]) -> str:
     gain = mean(ratios(chosen, other))
     faster = sum(x >= 1 for x in ratios(cases, other))
     return (
-        f"Fused is {than(gain)} than {name_of(other).replace(', best', ' at its best')} on {which}; it is ahead on "
+        f"Fused is {than(gain, name_of(other).replace(', best', ' at its best'), NOISE)} on {which}; it is ahead on "
         f"{faster} of all {len(ratios(cases, other))}"
     )
 

@@ -82,6 +82,27 @@ def mean(values: Iterable[float]) -> float:
     return math.exp(sum(logs) / len(logs))
 
 
+# An effect smaller than this is not spoken of, even where the turns agree.
+NOISE = 0.02
+
+
+def verdict(case: Case, variant: str) -> int:
+    """Beyond the spread of the turns, from their 10th to their 90th percentile: 1 fused is faster, -1 the variant is, 0
+    neither. A file without percentiles has the noise alone.
+    """
+    row, ratio = case.variants[variant], case.us[variant] / case.us["fused"]
+    low, high = (float(row.get(f"to_fused_{part}") or ratio) for part in ("p10", "p90"))
+    if low > 1 and ratio > 1 + NOISE:
+        return 1
+    return -1 if high < 1 and ratio < 1 - NOISE else 0
+
+
+def verdicts(cases: Iterable[Case], variant: str) -> tuple[int, int, int]:
+    """On how many batches fused is faster, the variant is, and neither beyond the spread."""
+    found = [verdict(case, variant) for case in cases if variant in case.us]
+    return found.count(1), found.count(-1), found.count(0)
+
+
 def ratios(cases: Iterable[Case], variant: str) -> list[float]:
     """Times of a variant over fused, of the cases that have it: above 1, fused is faster."""
     return [case.us[variant] / case.us["fused"] for case in cases if variant in case.us]

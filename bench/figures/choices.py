@@ -78,7 +78,8 @@ def message(cases: list[Case], settings: list[str]) -> str:
         text = f"{names} take the same time on all {len(cases)} batches, within {max(worst.values()):.1%}"
     else:
         said = [
-            f"{setting_name(setting)} better on {wins[setting]} of {len(cases)} (at worst {worst[setting]:.0%} slower)"
+            f"{setting_name(setting)} better on {wins[setting]} of {len(cases)}"
+            + (f" (at worst {worst[setting]:.0%} slower)" if worst[setting] >= 0.005 else "")
             for setting in sorted(settings, key=lambda s: -wins[s])
         ]
         text = ", ".join(said)

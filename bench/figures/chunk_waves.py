@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from .cases import Case, cases_of, co_run_us, mean
+from .cases import NOISE, Case, cases_of, co_run_us, mean, verdicts
 from .look import COLOURS, colour_of, figure, label_ends, name_of, than
 from .results import ResultError, Results
 
@@ -39,10 +39,16 @@ def _extra(groups: dict[int, list[Case]], variant: str) -> float:
 
 def _message(groups: dict[int, list[Case]]) -> str:
     gain = mean(case.us["serial"] / case.us["fused"] for cases in groups.values() for case in cases)
-    message = f"Fused is {than(gain)} than serial over a prompt's chunks"
+    faster, slower, unclear = verdicts([case for cases in groups.values() for case in cases], "serial")
+    message = f"Fused is {than(gain, 'serial')} over a prompt's chunks"
+    if unclear >= faster + slower:
+        message = "Fused and serial take the same time over a prompt's chunks, within the spread of the turns"
     if len(groups) < 2:
         return message
-    costs = ", ".join(f"{variant} {_extra(groups, variant) - 1:+.1%}" for variant in ("fused", "serial"))
+    fused, serial = _extra(groups, "fused") - 1, _extra(groups, "serial") - 1
+    costs = f"fused {fused:+.1%}, serial {serial:+.1%}"
+    if abs(fused - serial) < NOISE:
+        costs = f"both about the same, {min(fused, serial):+.1%} and {max(fused, serial):+.1%}"
     return f"{message}; decode number {max(groups)} costs {costs}"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from .cases import Case, cases_of
+from .cases import Case, cases_of, verdicts
 from .look import colour_of, figure, name_of, times
 from .results import Results
 
@@ -16,7 +16,11 @@ VARIANTS = ("fused", "serial")
 
 def _message(cases: list[Case]) -> str:
     ratios = sorted(case.us["serial"] / case.us["fused"] for case in cases)
-    return f"Serial / fused over the device's kernels: {times(ratios[0])} to {times(ratios[-1])}"
+    unclear = verdicts(cases, "serial")[2]
+    if unclear == len(cases):
+        return "Fused and serial take the same time with every kernel, within the spread of the turns"
+    message = f"Serial / fused over the device's kernels: {times(ratios[0])} to {times(ratios[-1])}"
+    return message + (f", {unclear} of {len(cases)} within the spread of the turns" if unclear else "")
 
 
 def draw(results: Results) -> Figure:

@@ -5,13 +5,15 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from .cases import mean
+from .cases import NOISE, mean
 from .compared import FA3_BEST, SIDES, Compared, batches_with_best, timing_of
-from .look import COLOURS, GREY, colour_of, figure, name_of, than, times
+from .look import COLOURS, GREY, colour_of, figure, ink, name_of, than, times
 from .results import ResultError, Results
 
 TITLE = "Other libraries in one run with ours"
 PAPER = "Fused attention is faster than FlashInfer's serial and batched kernels."
+# From this ratio on the axis is logarithmic.
+WIDE = 2.5
 
 
 def _ratios(batches: list[Compared], way: str, timing: str) -> list[float]:
@@ -29,7 +31,7 @@ def _others(results: Results) -> tuple[list[Compared], str, list[str]]:
     names = {way for batch in batches for way in batch.us[timing]} - {"fused", "before", *SIDES}
     names = {way for way in names if _ratios(batches, way, timing)}
     if not names:
-        raise ResultError(f"{results.name}: nobody but fused is there")
+        raise ResultError(f"{results.name}: only fused is there")
     return batches, timing, sorted(names, key=lambda way: mean(_ratios(batches, way, timing)))
 
 
@@ -40,7 +42,7 @@ def _message(batches: list[Compared], timing: str, others: list[str]) -> str:
     best = next(way for way in others if len(_ratios(batches, way, timing)) == most)
     gain = mean(_ratios(batches, best, timing))
     name = name_of(best).replace(", best", " at its best")
-    return f"Fused is {than(gain)} than {name}, the fastest other over {most} batches"
+    return f"Fused is {than(gain, name, NOISE)}, the fastest other over {most} batches"
 
 
 def _label(batches: list[Compared], way: str, timing: str) -> str:
@@ -88,8 +90,21 @@ def draw(results: Results) -> Figure:
         ax.plot(values, [row] * len(values), "o", color=colour, alpha=0.35, markersize=5, markeredgewidth=0)
         ax.plot(mean(values), row, "D", color=colour, markersize=9, zorder=3)
         ax.text(
-            1.01, row, times(mean(values)), transform=ax.get_yaxis_transform(), va="center", color=colour, weight="bold"
+            1.01,
+            row,
+            times(mean(values)),
+            transform=ax.get_yaxis_transform(),
+            va="center",
+            color=ink(colour),
+            weight="bold",
         )
+    if ax.get_xlim()[1] > WIDE:  # so that neighbours of 1 stay apart
+        least, most = ax.get_xlim()
+        ax.set_xscale("log")
+        ticks = [tick for tick in (0.3, 0.5, 0.7, 1, 1.2, 1.5, 2, 3, 4, 6, 8) if least <= tick <= most]
+        ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        ax.set_xlim(max(least, 0.2), most)
+        ax.minorticks_off()
     ax.axvline(1, color=COLOURS["fused"], linewidth=2.5)
     ax.text(1, len(others) - 0.42, " podattn fused", color=COLOURS["fused"], weight="bold", va="bottom")
     ax.set_yticks(range(len(others)), [_label(batches, way, timing) for way in reversed(others)])

@@ -6,6 +6,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from xml.sax.saxutils import escape
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -27,6 +28,8 @@ COLOURS = {
 OTHERS = ["#56B4E9", "#009E73", "#CC79A7", "#E69F00", "#7A6A53", "#D55E00"]
 MARKERS = {"fused": "o", "serial": "s", "streams": "D", "fa3_best": "^", "fa3_sm_partition": "v", "pod_best": "P"}
 GREY = "#666666"
+# Colours that are too light for letters, and what these have.
+INK = {"#E69F00": "#9A6A00", "#56B4E9": "#2A7FB0"}
 
 NAMES = {
     "fused": "podattn fused",
@@ -79,9 +82,11 @@ def times(ratio: float) -> str:
     return f"{ratio:.2f}×"
 
 
-def than(ratio: float) -> str:
-    """How fast fused is where the other takes `ratio` of its time."""
-    return f"{times(ratio)} faster" if ratio >= 1 else f"{times(1 / ratio)} slower"
+def than(ratio: float, other: str, noise: float = 0.0) -> str:
+    """How fast fused is where the other takes `ratio` of its time; nothing is said of what is noise."""
+    if abs(ratio - 1) <= noise:
+        return f"as fast as {other}, within {noise:.0%}"
+    return f"{times(ratio)} faster than {other}" if ratio >= 1 else f"{times(1 / ratio)} slower than {other}"
 
 
 def name_of(variant: str) -> str:
@@ -90,6 +95,11 @@ def name_of(variant: str) -> str:
 
 def colour_of(variant: str, index: int = 0) -> str:
     return COLOURS.get(variant, OTHERS[index % len(OTHERS)])
+
+
+def ink(colour: str) -> str:
+    """The colour as text on white."""
+    return INK.get(colour, colour)
 
 
 def _wrap_evenly(text: str, width: int) -> list[str]:
@@ -113,9 +123,10 @@ def figure(
     fig.text(0.02, 1 - (0.2 + 0.25 * len(lines)) / height, how_to_read, va="top", color=GREY)
     commit = results.commit and f"commit {results.commit}"
     small_print = " · ".join(part for part in (results.machine, commit, results.command) if part)
-    fig.text(
-        0.02, 0.1 / height, textwrap.shorten(small_print, 150, placeholder=" …"), va="bottom", size=7.5, color=GREY
-    )
+    wrapped = textwrap.wrap(small_print, 104, max_lines=2, placeholder=" …", break_on_hyphens=False)
+    fig.text(0.02, 0.06 / height, "\n".join(wrapped), va="bottom", size=8.5, color=GREY, linespacing=1.15)
+    fig.podattn_description = f"{how_to_read} {small_print}"
+    fig.podattn_title = title
     return fig, axes[0]
 
 
@@ -149,7 +160,7 @@ def label_ends(ax: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:
             label_y,
             "  " + text,
             va="center",
-            color=colour,
+            color=ink(colour),
             size=9.5,
             clip_on=False,
             weight="bold" if colour == COLOURS["fused"] else "normal",
@@ -157,8 +168,12 @@ def label_ends(ax: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:
 
 
 def save(fig: Figure, folder: Path, name: str) -> list[Path]:
-    """As SVG and PNG; the same numbers give the same bytes."""
+    """As SVG and PNG; the same numbers give the same bytes. The SVG says in words what the picture says."""
     paths = [folder / f"{name}.svg", folder / f"{name}.png"]
-    fig.savefig(paths[0], metadata={"Date": None})
+    fig.savefig(paths[0], metadata={"Date": None, "Title": fig.podattn_title})
+    title = f"<title>{escape(fig.podattn_title)}</title>"
+    svg = paths[0].read_text(encoding="utf-8")
+    described = svg.replace(title, f"{title}\n <desc>{escape(fig.podattn_description)}</desc>", 1)
+    paths[0].write_text(described.replace("<svg ", '<svg role="img" ', 1), encoding="utf-8")
     fig.savefig(paths[1], dpi=DPI)
     return paths

@@ -58,8 +58,8 @@ def _introduction(batches: list[Compared], machine: str, timing: str) -> str:
 
 
 def table(runs: Sequence[Results]) -> str:
-    """Markdown: what is compared, then a row a batch, the most balanced first; times over fused's, each over that of its own
-    file, and their means.
+    """Markdown: what is compared, then a row a batch, the most balanced first; times over fused's, each over that of
+    its own file, and their means.
     """
     files = sorted(((batches_with_best(run), run.machine) for run in runs), key=lambda file: file[0][0].page_size != 0)
     timing = timing_of(batch for batches, _ in files for batch in batches)

@@ -7,8 +7,8 @@ import random
 
 from matplotlib.figure import Figure
 
-from .cases import Case, cases_of, co_run_us, mean, ratios
-from .look import COLOURS, colour_of, figure, name_of, times
+from .cases import Case, cases_of, co_run_us, mean, ratios, verdicts
+from .look import COLOURS, colour_of, figure, ink, name_of, times
 from .results import Results
 
 TITLE = "The sweep (the paper's figure 11)"
@@ -34,15 +34,26 @@ def _limits(group: list[Case]) -> list[float]:
     return [co_run_us(case.us["prefill"], case.us["decode"]) / case.us["fused"] for case in sides]
 
 
+def _message(cases: list[Case]) -> str:
+    """What is beyond the spread of the turns."""
+    gains = ratios(cases, "serial")
+    faster, slower, unclear = verdicts(cases, "serial")
+    if faster == slower == 0:
+        return f"Fused and serial take the same time on all {len(gains)} batches, within the spread of the turns"
+    message = f"Fused beats serial on {faster} of {len(gains)} batches"
+    if slower:
+        message += f", serial beats fused on {slower}"
+    if faster <= unclear + slower:
+        return message + "; the others are within the spread of the turns"
+    return f"{message}: {times(mean(gains))} on average, up to {times(max(gains))}"
+
+
 def draw(results: Results) -> Figure:
     groups = _by_model(results)
     cases = [case for group in groups.values() for case in group]
-    gains = ratios(cases, "serial")
-    faster = sum(gain >= 1 for gain in gains)
     fig, (ax,) = figure(
         results,
-        f"Fused beats serial on {faster} of {len(gains)} batches: {times(mean(gains))} on average, up to "
-        f"{times(max(gains))}",
+        _message(cases),
         "A point is a batch, bars are means. Right of the blue line, fused is faster."
         + (" Dashed: the co-run limit." if results.is_gpu else ""),
         height=1.9 + 0.62 * max(3, len(groups)),
@@ -78,7 +89,7 @@ def draw(results: Results) -> Figure:
                 ha="right",
                 va="bottom",
                 weight="bold",
-                color=colour_of(variant),
+                color=ink(colour_of(variant)),
             )
     fig.subplots_adjust(left=0.2)
     return fig

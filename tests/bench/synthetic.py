@@ -32,8 +32,10 @@ def write(path: Path, columns: Iterable[str], rows: Iterable[dict], comments: It
     return path
 
 
-def case(us: dict[str, float], prefill: str = "512@4096", decode: str = "16@4096", **fields: object) -> list[dict]:
-    """The rows of one batch: `us` has the median of every variant."""
+def case(
+    us: dict[str, float], prefill: str = "512@4096", decode: str = "16@4096", spread: float = 0, **fields: object
+) -> list[dict]:
+    """The rows of one batch: `us` has the median of every variant, its turns go from 1 - spread to 1 + spread of it."""
     prefill_q, prefill_kv = prefill.split("@")
     decode_n, decode_kv = decode.split("@")
     shape = {
@@ -47,7 +49,8 @@ def case(us: dict[str, float], prefill: str = "512@4096", decode: str = "16@4096
         ratio = time_us / us["fused"] if "fused" in us else ""
         rows.append({
             **shape, "variant": variant, "median_us": time_us, "p10_us": time_us, "p90_us": time_us,
-            "to_fused": ratio, "to_fused_p10": ratio, "to_fused_p90": ratio,
+            "to_fused": ratio, "to_fused_p10": ratio and ratio * (1 - spread),
+            "to_fused_p90": ratio and ratio * (1 + spread),
         })  # fmt: skip
     return rows
 
@@ -82,11 +85,11 @@ def peak(folder: Path, both_tflops: float = 480) -> Path:
     return write(folder / "peak.csv", columns, [dict(zip(columns, row)) for row in rows])
 
 
-def kernels(folder: Path, serial: float = 130) -> Path:
+def kernels(folder: Path, serial: float = 130, spread: float = 0) -> Path:
     rows = []
     for name, us in (("sm90_fused_bf16_d128_c1", serial), ("sm80_fused_bf16_d128_c2", 140)):
-        rows += case({"fused": 100, "serial": us, "streams": 120}, "1024@4096", "32@4096", kernel=f"pod_{name}",
-                     case=f"pod_{name},p16", model="")  # fmt: skip
+        rows += case({"fused": 100, "serial": us, "streams": 120}, "1024@4096", "32@4096", spread,
+                     kernel=f"pod_{name}", case=f"pod_{name},p16", model="")  # fmt: skip
     return write(folder / "kernels.csv", BATCH_COLUMNS, rows)
 
 
@@ -102,12 +105,12 @@ def utilisation(folder: Path, fused_sm: float = 60, fused_dram: float = 70) -> P
     )
 
 
-def chunk_waves(folder: Path, serial_55: float = 300) -> Path:
+def chunk_waves(folder: Path, serial_55: float = 300, spread: float = 0) -> Path:
     rows = []
     for decodes, serial in ((54, 250), (55, serial_55)):
         for chunk in (1, 2, 3):
             rows += case({"fused": 200, "serial": serial, "streams": 230}, f"512@{512 * chunk}", f"{decodes}@16384",
-                         model="yi-6b", param=chunk)  # fmt: skip
+                         spread, model="yi-6b", param=chunk)  # fmt: skip
     return write(folder / "chunk_waves.csv", BATCH_COLUMNS, rows)
 
 
@@ -124,9 +127,10 @@ def decode_tiles(folder: Path, small: float = 50) -> Path:
     return write(folder / "decode_tiles.csv", BATCH_COLUMNS, rows)
 
 
-def sweep(folder: Path, serial: float = 140) -> Path:
+def sweep(folder: Path, serial: float = 140, spread: float = 0) -> Path:
     rows = [row for model in ("llama-3-8b", "yi-6b") for prefill in ("512@4096", "1024@8192")
-            for row in case({"fused": 100, "serial": serial, "streams": 120}, prefill, model=model)]  # fmt: skip
+            for row in case({"fused": 100, "serial": serial, "streams": 120}, prefill, spread=spread,
+                            model=model)]  # fmt: skip
     return write(folder / "sweep.csv", BATCH_COLUMNS, rows)
 
 
@@ -141,14 +145,16 @@ def ticket_policy(folder: Path, half: float = 120) -> Path:
     return write(folder / "ticket_policy.csv", BATCH_COLUMNS, rows)
 
 
-def trace(folder: Path, serial: float = 130) -> Path:
+def trace(folder: Path, serial: float = 130, alone: float = 100) -> Path:
+    """`serial` of the steps with both kinds of work, `alone` of those with decodes alone: there it is the same call."""
     columns = (
         "case step requests prefill_tokens decode_tokens kv_tokens plan_us fused_us serial_us streams_us prefill_us "
         "decode_us"
     ).split()
     rows = [{"case": "chat,chunk=512", "step": step, "requests": 9, "prefill_tokens": 512 * (step % 2),
-             "decode_tokens": 8, "kv_tokens": 4096, "plan_us": 5, "fused_us": 100, "serial_us": serial,
-             "streams_us": 110, "prefill_us": 60, "decode_us": 70} for step in range(1, 5)]  # fmt: skip
+             "decode_tokens": 8, "kv_tokens": 4096, "plan_us": 5, "fused_us": 100,
+             "serial_us": serial if step % 2 else alone, "streams_us": 110, "prefill_us": 60,
+             "decode_us": 70} for step in range(1, 5)]  # fmt: skip
     return write(folder / "trace.csv", columns, rows)
 
 
