@@ -170,6 +170,9 @@ class Checker:
         elif program in ("python3", "python", "$(bench/venv.sh)"):
             if arguments[:1] != ["-m"]:
                 self.check_script(place, arguments[0], arguments[1:])
+        elif program == "torchrun":
+            first = next(number for number, word in enumerate(arguments) if word.endswith(".py"))
+            self.check_script(place, arguments[first], arguments[first + 1 :])
         elif program in ("cmake", "ctest"):
             self.check_presets(place, arguments)
         elif program == "pip":
@@ -179,7 +182,7 @@ class Checker:
         elif program.startswith(("bench/", "tools/", ".ci/")):
             self.check_script(place, program, arguments)
         elif program not in FOREIGN:
-            self.fault(place, f"nobody checks the command {shlex.join(words)!r}")
+            self.fault(place, f"no test knows the command {shlex.join(words)!r}")
 
     def check_line(self, place, line):
         for command in re.split(r"\s(?:&&|\|)\s", line):

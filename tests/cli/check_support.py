@@ -32,9 +32,7 @@ class Family:
 
     def kernel(self, **options):
         """The kernel for a batch whose requests have several pages, None where the limits are refused."""
-        words = []
-        for name, value in options.items():
-            words += ["--" + name.replace("_", "-"), *([] if value is None else [str(value)])]
+        words = [word for name, value in options.items() for word in ("--" + name.replace("_", "-"), str(value))]
         command = [*self.command, "--decode", "2@200", "--prefill", "40@200", *words]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         if done.returncode == 0:
@@ -95,7 +93,6 @@ ROWS = {
     "`kv_dtype`": kv_dtypes,
     "`head_dim`": head_dims,
     "`v_head_dim`": v_head_dims,
-    "values in the keys": lambda family: "yes" if family.kernel(v_in_k=None) else "no",
     "`page_size` where a request has several pages": page_sizes,
     "contiguous caches": lambda family: "yes" if family.kernel() else "no",
 }
