@@ -33,6 +33,7 @@ typedef struct pod_memory_provider {
     const pod_memory_functions *call;
     void *context;
     int64_t granularity_bytes;
+    int32_t gpu;         /**< 0: the host's memory; otherwise 1 + the number of the GPU whose it is */
     int32_t read_tokens; /**< kernels read whole multiples of so many tokens, the last one's end included */
 } pod_memory_provider;
 

@@ -29,15 +29,15 @@ static void remove_from_list(const pod_virtual_cache *cache) {
     pod__fork_unlock();
 }
 
-int pod__virtual_has_address(const void *address) {
-    int is_found = 0;
+int32_t pod__virtual_find_gpu(const void *address) {
+    int32_t gpu = -1;
     pod__fork_lock();
-    for (const pod_virtual_cache *cache = list; cache != NULL && !is_found; cache = cache->next) {
+    for (const pod_virtual_cache *cache = list; cache != NULL && gpu < 0; cache = cache->next) {
         const char *begin = cache->info.base, *at = address;
-        is_found = at >= begin && at < begin + cache->info.reserved_bytes;
+        if (at >= begin && at < begin + cache->info.reserved_bytes) gpu = cache->provider.gpu;
     }
     pod__fork_unlock();
-    return is_found;
+    return gpu;
 }
 
 /* ---- sizes ---- */

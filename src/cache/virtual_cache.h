@@ -81,8 +81,8 @@ pod_status pod__virtual_create(const pod_memory_provider *provider, const pod_vi
                                pod_virtual_cache **cache);
 void pod__virtual_destroy(pod_virtual_cache *cache);
 void pod__virtual_get_layer(const pod_virtual_cache *cache, int32_t layer, pod_cache *made);
-/** Whether an address is of some cache's ranges, mapped or not. */
-int pod__virtual_has_address(const void *address);
+/** Whose ranges an address is of, mapped or not: pod_memory_provider.gpu of the cache; -1 if it is of none. */
+int32_t pod__virtual_find_gpu(const void *address);
 
 /* ---- virtual_requests.c ---- */
 

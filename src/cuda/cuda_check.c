@@ -64,15 +64,24 @@ pod_status pod__cuda_check_call(const pod_call *call) {
     return check_absent("alibi_slopes", t->alibi_slopes);
 }
 
+static int is_another_gpus(const pod_cuda_device *cuda, CUdeviceptr address) {
+    int ordinal = -1;
+    CUresult result = cuda->driver.pointer_get_attribute(&ordinal, CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL, address);
+    return result == CUDA_SUCCESS && ordinal >= 0 && ordinal != cuda->ordinal;
+}
+
 /** Where kernels of the current context find the memory: nowhere, if it is the host's alone or another GPU's that gives
- * no peer access. Memory of the host that is registered may be found elsewhere, where the kernels do not look. */
+ * no peer access. Memory of the host that is registered may be found elsewhere, where the kernels do not look. A GPU
+ * that follows every pointer of the host does not follow one of another GPU either. */
 pod_status pod__cuda_check_pointer(const pod_cuda_device *cuda, const char *field, const void *pointer) {
     const CUdeviceptr address = (CUdeviceptr)(uintptr_t)pointer;
     CUdeviceptr found = 0;
-    if (pointer == NULL || cuda->reads_pageable_memory) return POD_OK;
+    if (pointer == NULL) return POD_OK;
     CUresult result = cuda->driver.pointer_get_attribute(&found, CU_POINTER_ATTRIBUTE_DEVICE_POINTER, address);
     if (result == CUDA_SUCCESS && found == address) return POD_OK;
-    if (pod__virtual_has_address(pointer)) return POD_OK; /* a range whose beginning has no page, maybe */
+    int32_t gpu = pod__virtual_find_gpu(pointer); /* of a range whose beginning has no page, maybe */
+    if (gpu == 1 + cuda->number) return POD_OK;
+    if (cuda->reads_pageable_memory && gpu <= 0 && !is_another_gpus(cuda, address)) return POD_OK;
     if (result != CUDA_SUCCESS && result != CUDA_ERROR_INVALID_VALUE) {
         return pod__cuda_check(&cuda->driver, result, "looking a pointer up");
     }

@@ -135,7 +135,10 @@ pod_status pod__cuda_open_memory(pod_device *device, pod_memory_provider *provid
     cuda_memory *memory = malloc(sizeof *memory);
     if (memory == NULL) return pod__fail(POD_E_NO_MEMORY, "no memory for a memory provider");
     *memory = (cuda_memory){cuda, properties};
-    *provider = (pod_memory_provider){
-        .call = &functions, .context = memory, .granularity_bytes = (int64_t)granularity, .read_tokens = LOADED_TOKENS};
+    *provider = (pod_memory_provider){.call = &functions,
+                                      .context = memory,
+                                      .granularity_bytes = (int64_t)granularity,
+                                      .gpu = 1 + cuda->number,
+                                      .read_tokens = LOADED_TOKENS};
     return POD_OK;
 }

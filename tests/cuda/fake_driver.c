@@ -9,8 +9,11 @@
  *   FAKE_CUDA_SM_SMEM=167936            bytes of shared memory of an SM
  *   FAKE_CUDA_SMS=108                   SMs
  *   FAKE_CUDA_NO_VMM=1                  no virtual memory management
+ *   FAKE_CUDA_PAGEABLE=1                kernels follow pointers of the host
+ *   FAKE_CUDA_GPUS=2                    GPUs, all alike; none reaches another's memory
  *
- * fake_memory.c has the calls for virtual memory. */
+ * Here are kernels and what runs them; fake_gpus.c has the GPUs, their contexts and their memory, fake_memory.c the
+ * calls for virtual memory. */
 #include "fake_driver.h"
 #include "backend/backend.h"
 #include "base/dtype.h"
@@ -34,24 +37,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-enum { SM_SMEM_BYTES = 233472, RESERVED_SMEM_BYTES = 1024 }; /* an H100's; the driver takes some of each CTA's */
-enum { DEFAULT_SMS = 20, MAX_NODES = 16, MAX_ALLOCATIONS = 4096, RADIX_BITS = 8 };
-
-CUresult fake_injected(const char *function) {
-    const char *wanted = getenv("FAKE_CUDA_FAIL");
-    size_t length = strlen(function);
-    if (wanted == NULL || strncmp(wanted, function, length) != 0 || wanted[length] != '=') return CUDA_SUCCESS;
-    return (CUresult)atoi(wanted + length + 1);
-}
-
-int fake_setting(const char *name, int otherwise) {
-    const char *text = getenv(name);
-    return text != NULL ? atoi(text) : otherwise;
-}
-
-static int num_sms(void) {
-    return fake_setting("FAKE_CUDA_SMS", DEFAULT_SMS);
-}
+enum { MAX_NODES = 16, RADIX_BITS = 8 };
 
 /* ---- kernels ---- */
 
@@ -66,6 +52,7 @@ enum {
 
 typedef struct fake_kernel {
     int32_t variant; /**< or one of the other kernels */
+    int gpu;         /**< in whose context it was loaded */
 } fake_kernel;
 
 typedef struct fake_node {
@@ -80,7 +67,7 @@ typedef struct fake_node {
     } params;
 } fake_node;
 
-static fake_kernel kernels[NUM_OTHER_KERNELS + POD_NUM_VARIANTS];
+static fake_kernel kernels[FAKE_MAX_GPUS][NUM_OTHER_KERNELS + POD_NUM_VARIANTS];
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 static uint32_t check_pages(const pod_plan_params *p, int32_t r) {
@@ -365,18 +352,15 @@ struct CUgraph_st {
     int num_nodes;
 };
 
-struct CUstream_st {
-    CUgraph capturing;
-};
-
 struct CUevent_st {
     struct timespec at;
 };
 
 EXPORT CUresult cuStreamCreate(CUstream *stream, unsigned int flags) {
     (void)flags;
-    FAKE("cuStreamCreate");
+    FAKE_IN_CONTEXT("cuStreamCreate");
     *stream = calloc(1, sizeof **stream);
+    (*stream)->gpu = fake_current_gpu();
     return CUDA_SUCCESS;
 }
 
@@ -470,14 +454,20 @@ EXPORT CUresult cuEventElapsedTime(float *milliseconds, CUevent begin, CUevent e
 
 /* ---- modules ---- */
 
+struct CUmod_st {
+    const void *image;
+    int gpu;
+};
+
 EXPORT CUresult cuModuleLoadData(CUmodule *module, const void *image) {
-    FAKE("cuModuleLoadData");
-    *module = (CUmodule)(uintptr_t)image;
+    FAKE_IN_CONTEXT("cuModuleLoadData");
+    *module = malloc(sizeof **module);
+    **module = (struct CUmod_st){image, fake_current_gpu()};
     return CUDA_SUCCESS;
 }
 
 EXPORT CUresult cuModuleUnload(CUmodule module) {
-    (void)module;
+    free(module);
     return CUDA_SUCCESS;
 }
 
@@ -490,7 +480,7 @@ static size_t image_bytes(const void *fatbin) {
 
 /** The image that a module was loaded from, by its bytes: the test's copy of the library has its own. */
 static const char *image_name(CUmodule module) {
-    const void *loaded = (const void *)module;
+    const void *loaded = module->image;
     size_t bytes = image_bytes(loaded);
     for (size_t i = 0; i < POD_CUDA_NUM_IMAGES; i++) {
         const void *fatbin = pod__cuda_images[i].fatbin;
@@ -515,9 +505,10 @@ EXPORT CUresult cuModuleGetFunction(CUfunction *function, CUmodule module, const
     if (strcmp(image, image_name(module)) != 0) return CUDA_ERROR_INVALID_HANDLE;
     if (variant < -NUM_OTHER_KERNELS) return CUDA_ERROR_NOT_FOUND;
     pthread_mutex_lock(&lock);
-    kernels[variant + NUM_OTHER_KERNELS].variant = variant;
+    fake_kernel *kernel = &kernels[module->gpu][variant + NUM_OTHER_KERNELS];
+    *kernel = (fake_kernel){variant, module->gpu};
     pthread_mutex_unlock(&lock);
-    *function = (CUfunction)(void *)&kernels[variant + NUM_OTHER_KERNELS];
+    *function = (CUfunction)(void *)kernel;
     return CUDA_SUCCESS;
 }
 
@@ -530,7 +521,7 @@ EXPORT CUresult cuFuncSetAttribute(CUfunction function, CUfunction_attribute att
 /** CTAs of a kernel on an SM: what shared memory and threads allow; the launch bounds see to the registers. */
 static int max_active_blocks(const fake_kernel *kernel) {
     const pod_variant *variant = &pod__variants[kernel->variant];
-    int by_smem = fake_setting("FAKE_CUDA_SM_SMEM", SM_SMEM_BYTES) / (variant->tiles->smem_bytes + RESERVED_SMEM_BYTES);
+    int by_smem = fake_sm_smem_bytes() / (variant->tiles->smem_bytes + FAKE_RESERVED_SMEM_BYTES);
     int by_threads = 2048 / variant->tiles->threads;
     return by_smem < by_threads ? by_smem : by_threads;
 }
@@ -549,12 +540,15 @@ EXPORT CUresult cuOccupancyMaxActiveBlocksPerMultiprocessor(int *count, CUfuncti
 EXPORT CUresult cuLaunchKernel(CUfunction function, unsigned int grid_x, unsigned int grid_y, unsigned int grid_z,
                                unsigned int block_x, unsigned int block_y, unsigned int block_z,
                                unsigned int shared_bytes, CUstream stream, void **params, void **extra) {
-    FAKE("cuLaunchKernel");
+    FAKE_IN_CONTEXT("cuLaunchKernel");
     if (extra != NULL || grid_y * grid_z * block_y * block_z != 1) return CUDA_ERROR_INVALID_VALUE;
     fake_node node = {.kernel = (const fake_kernel *)(const void *)function, .grid = grid_x};
+    /* Kernel, stream and current context are of one GPU. */
+    if (node.kernel->gpu != fake_current_gpu()) return CUDA_ERROR_INVALID_HANDLE;
+    if (stream != NULL && stream->gpu != node.kernel->gpu) return CUDA_ERROR_INVALID_HANDLE;
     if (node.kernel->variant == PEAK_KERNEL) {
         node.params.peak = *(const pod_peak_params *)params[0];
-        if (block_x != POD_PEAK_THREADS || grid_x != POD_PEAK_CTAS_PER_SM * (unsigned)num_sms())
+        if (block_x != POD_PEAK_THREADS || grid_x != POD_PEAK_CTAS_PER_SM * (unsigned)fake_num_sms())
             return CUDA_ERROR_INVALID_VALUE;
     } else if (node.kernel->variant == PLAN_KERNEL) {
         node.params.plan = *(const pod_plan_params *)params[0];
@@ -570,7 +564,7 @@ EXPORT CUresult cuLaunchKernel(CUfunction function, unsigned int grid_x, unsigne
         const pod_variant *variant = &pod__variants[node.kernel->variant];
         node.params.attention = *(const pod_kernel_params *)params[0];
         if (block_x != (unsigned)variant->tiles->threads || shared_bytes != (unsigned)variant->tiles->smem_bytes ||
-            grid_x > (unsigned)(max_active_blocks(node.kernel) * num_sms())) {
+            grid_x > (unsigned)(max_active_blocks(node.kernel) * fake_num_sms())) {
             return CUDA_ERROR_INVALID_VALUE;
         }
         if (variant->family->needs_tensor_maps && !maps_match(&node.params.attention, variant->dtype)) {
@@ -583,234 +577,5 @@ EXPORT CUresult cuLaunchKernel(CUfunction function, unsigned int grid_x, unsigne
     }
     if (stream->capturing->num_nodes == MAX_NODES) return CUDA_ERROR_OUT_OF_MEMORY;
     stream->capturing->nodes[stream->capturing->num_nodes++] = node;
-    return CUDA_SUCCESS;
-}
-
-/* ---- memory ---- */
-
-static struct {
-    char *begin, *end;
-    int is_others; /**< another GPU's, which gives no peer access */
-} allocations[MAX_ALLOCATIONS];
-
-EXPORT CUresult cuMemAlloc_v2(CUdeviceptr *address, size_t bytes) {
-    FAKE("cuMemAlloc");
-    char *memory = aligned_alloc(256, (bytes + 255) & ~(size_t)255);
-    if (memory == NULL) return CUDA_ERROR_OUT_OF_MEMORY;
-    pthread_mutex_lock(&lock);
-    int i = 0;
-    while (i < MAX_ALLOCATIONS && allocations[i].begin != NULL) i++;
-    if (i < MAX_ALLOCATIONS) {
-        allocations[i].begin = memory;
-        allocations[i].end = memory + bytes;
-        allocations[i].is_others = fake_setting("FAKE_CUDA_OTHER_GPU", 0);
-    }
-    pthread_mutex_unlock(&lock);
-    if (i == MAX_ALLOCATIONS) return CUDA_ERROR_OUT_OF_MEMORY;
-    *address = (CUdeviceptr)(uintptr_t)memory;
-    return CUDA_SUCCESS;
-}
-
-/** Index of the allocation that holds the address, -1 if none. */
-static int find_allocation(CUdeviceptr address) {
-    const char *memory = (const char *)(uintptr_t)address;
-    for (int i = 0; i < MAX_ALLOCATIONS; i++) {
-        if (allocations[i].begin != NULL && memory >= allocations[i].begin && memory < allocations[i].end) return i;
-    }
-    return -1;
-}
-
-EXPORT CUresult cuMemFree_v2(CUdeviceptr address) {
-    pthread_mutex_lock(&lock);
-    int i = find_allocation(address);
-    if (i >= 0) allocations[i].begin = NULL;
-    pthread_mutex_unlock(&lock);
-    if (i < 0) return CUDA_ERROR_INVALID_VALUE;
-    free((void *)(uintptr_t)address);
-    return CUDA_SUCCESS;
-}
-
-EXPORT CUresult cuPointerGetAttribute(void *value, CUpointer_attribute attribute, CUdeviceptr address) {
-    FAKE("cuPointerGetAttribute");
-    if (attribute != CU_POINTER_ATTRIBUTE_DEVICE_POINTER) return CUDA_ERROR_NOT_SUPPORTED;
-    pthread_mutex_lock(&lock);
-    int i = find_allocation(address);
-    int is_reached = i >= 0 && !allocations[i].is_others;
-    pthread_mutex_unlock(&lock);
-    is_reached |= fake_memory_is_mapped(address);
-    if (!is_reached) return CUDA_ERROR_INVALID_VALUE;
-    *(CUdeviceptr *)value = address;
-    return CUDA_SUCCESS;
-}
-
-static CUresult copy(uintptr_t to, uintptr_t from, size_t bytes) {
-    memcpy((void *)to, (const void *)from, bytes);
-    return CUDA_SUCCESS;
-}
-
-EXPORT CUresult cuMemcpyHtoD_v2(CUdeviceptr to, const void *from, size_t bytes) {
-    return copy((uintptr_t)to, (uintptr_t)from, bytes);
-}
-
-EXPORT CUresult cuMemcpyDtoH_v2(void *to, CUdeviceptr from, size_t bytes) {
-    return copy((uintptr_t)to, (uintptr_t)from, bytes);
-}
-
-EXPORT CUresult cuMemcpyDtoD_v2(CUdeviceptr to, CUdeviceptr from, size_t bytes) {
-    return copy((uintptr_t)to, (uintptr_t)from, bytes);
-}
-
-EXPORT CUresult cuMemcpyDtoDAsync_v2(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream stream) {
-    FAKE("cuMemcpyDtoDAsync");
-    if (stream != NULL && stream->capturing != NULL) return CUDA_ERROR_NOT_SUPPORTED;
-    return copy((uintptr_t)to, (uintptr_t)from, bytes);
-}
-
-EXPORT CUresult cuMemcpyHtoDAsync_v2(CUdeviceptr to, const void *from, size_t bytes, CUstream stream) {
-    (void)stream;
-    FAKE("cuMemcpyHtoDAsync");
-    return copy((uintptr_t)to, (uintptr_t)from, bytes);
-}
-
-EXPORT CUresult cuMemcpyDtoHAsync_v2(void *to, CUdeviceptr from, size_t bytes, CUstream stream) {
-    (void)stream;
-    FAKE("cuMemcpyDtoHAsync");
-    return copy((uintptr_t)to, (uintptr_t)from, bytes);
-}
-
-EXPORT CUresult cuMemcpy2DAsync_v2(const CUDA_MEMCPY2D *c, CUstream stream) {
-    (void)stream;
-    FAKE("cuMemcpy2DAsync");
-    for (size_t row = 0; row < c->Height; row++) {
-        copy((uintptr_t)c->dstDevice + row * c->dstPitch, (uintptr_t)c->srcHost + row * c->srcPitch, c->WidthInBytes);
-    }
-    return CUDA_SUCCESS;
-}
-
-EXPORT CUresult cuMemsetD8_v2(CUdeviceptr to, unsigned char value, size_t bytes) {
-    memset((void *)(uintptr_t)to, value, bytes);
-    return CUDA_SUCCESS;
-}
-
-EXPORT CUresult cuMemsetD8Async(CUdeviceptr to, unsigned char value, size_t bytes, CUstream stream) {
-    (void)stream;
-    FAKE("cuMemsetD8Async");
-    return cuMemsetD8_v2(to, value, bytes);
-}
-
-EXPORT CUresult cuMemGetInfo_v2(size_t *free_bytes, size_t *total_bytes) {
-    FAKE("cuMemGetInfo");
-    *free_bytes = *total_bytes = (size_t)1 << 30;
-    return CUDA_SUCCESS;
-}
-
-/* ---- driver, device, context ---- */
-
-static _Thread_local CUcontext context_stack[8];
-static _Thread_local int context_depth;
-
-EXPORT CUresult cuInit(unsigned int flags) {
-    (void)flags;
-    FAKE("cuInit");
-    return CUDA_SUCCESS;
-}
-
-EXPORT CUresult cuDriverGetVersion(int *version) {
-    *version = fake_setting("FAKE_CUDA_VERSION", CUDA_VERSION);
-    return CUDA_SUCCESS;
-}
-
-EXPORT CUresult cuGetErrorName(CUresult result, const char **name) {
-    *name = result == CUDA_ERROR_ILLEGAL_ADDRESS ? "CUDA_ERROR_ILLEGAL_ADDRESS" : "CUDA_ERROR_OF_THE_FAKE";
-    return CUDA_SUCCESS;
-}
-
-EXPORT CUresult cuGetErrorString(CUresult result, const char **text) {
-    (void)result;
-    *text = "the fake driver was told to fail";
-    return CUDA_SUCCESS;
-}
-
-EXPORT CUresult cuDeviceGetCount(int *count) {
-    *count = 1;
-    return CUDA_SUCCESS;
-}
-
-EXPORT CUresult cuDeviceGet(CUdevice *device, int ordinal) {
-    *device = ordinal;
-    return ordinal == 0 ? CUDA_SUCCESS : CUDA_ERROR_INVALID_DEVICE;
-}
-
-EXPORT CUresult cuDeviceGetName(char *name, int bytes, CUdevice device) {
-    (void)device;
-    snprintf(name, (size_t)bytes, "Fake GPU");
-    return CUDA_SUCCESS;
-}
-
-EXPORT CUresult cuDeviceGetPCIBusId(char *bus, int bytes, CUdevice device) {
-    (void)device;
-    snprintf(bus, (size_t)bytes, "0000:00:00.0");
-    return CUDA_SUCCESS;
-}
-
-EXPORT CUresult cuDeviceTotalMem_v2(size_t *bytes, CUdevice device) {
-    (void)device;
-    *bytes = (size_t)1 << 34;
-    return CUDA_SUCCESS;
-}
-
-EXPORT CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute attribute, CUdevice device) {
-    (void)device;
-    int capability = fake_setting("FAKE_CUDA_CAPABILITY", 90);
-    *value = 0;
-    if (attribute == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR) *value = capability / 10;
-    if (attribute == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR) *value = capability % 10;
-    if (attribute == CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT) *value = num_sms();
-    if (attribute == CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)
-        *value = fake_setting("FAKE_CUDA_SM_SMEM", SM_SMEM_BYTES) - RESERVED_SMEM_BYTES;
-    if (attribute == CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED)
-        *value = !fake_setting("FAKE_CUDA_NO_VMM", 0);
-    if (attribute == CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR)
-        *value = fake_setting("FAKE_CUDA_SM_SMEM", SM_SMEM_BYTES);
-    return CUDA_SUCCESS;
-}
-
-EXPORT CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device) {
-    (void)device;
-    FAKE("cuDevicePrimaryCtxRetain");
-    *context = (CUcontext)(void *)&lock;
-    return CUDA_SUCCESS;
-}
-
-EXPORT CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device) {
-    (void)device;
-    return CUDA_SUCCESS;
-}
-
-EXPORT CUresult cuCtxGetCurrent(CUcontext *context) {
-    FAKE("cuCtxGetCurrent");
-    *context = context_stack[context_depth];
-    return CUDA_SUCCESS;
-}
-
-EXPORT CUresult cuCtxSetCurrent(CUcontext context) {
-    context_stack[context_depth] = context;
-    return CUDA_SUCCESS;
-}
-
-EXPORT CUresult cuCtxPushCurrent_v2(CUcontext context) {
-    FAKE("cuCtxPushCurrent");
-    if (context_depth == 7) return CUDA_ERROR_INVALID_CONTEXT;
-    context_stack[++context_depth] = context;
-    return CUDA_SUCCESS;
-}
-
-EXPORT CUresult cuCtxPopCurrent_v2(CUcontext *context) {
-    if (context_depth == 0) return CUDA_ERROR_INVALID_CONTEXT;
-    *context = context_stack[context_depth--];
-    return CUDA_SUCCESS;
-}
-
-EXPORT CUresult cuCtxSynchronize(void) {
     return CUDA_SUCCESS;
 }

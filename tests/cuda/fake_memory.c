@@ -13,7 +13,7 @@
 enum { PAGE_BYTES = 2 << 20, MAX_PAGES = 4096, MAX_MAPPINGS = 4096, MAX_RANGES = 16 };
 
 typedef struct fake_page {
-    int file, is_released;
+    int file, is_released, gpu;
     size_t bytes;
     int num_mappings;
 } fake_page;
@@ -21,7 +21,7 @@ typedef struct fake_page {
 typedef struct fake_mapping {
     char *at;
     size_t bytes;
-    int page, is_readable;
+    int page, is_readable, gpu; /* that may read it */
 } fake_mapping;
 
 typedef struct fake_range {
@@ -38,8 +38,8 @@ static size_t granularity(void) {
     return (size_t)fake_setting("FAKE_CUDA_PAGE_BYTES", PAGE_BYTES);
 }
 
-static int is_of_this_gpu(const CUmemLocation *location) {
-    return location->type == CU_MEM_LOCATION_TYPE_DEVICE && location->id == 0;
+static int is_a_gpu(const CUmemLocation *location) {
+    return location->type == CU_MEM_LOCATION_TYPE_DEVICE && location->id >= 0 && location->id < fake_num_gpus();
 }
 
 /** The mapping that begins there, or NULL. */
@@ -66,16 +66,16 @@ static int is_reserved(const char *at, size_t bytes) {
     return 0;
 }
 
-int fake_memory_is_mapped(CUdeviceptr address) {
+int fake_memory_gpu(CUdeviceptr address) {
     const char *at = (const char *)(uintptr_t)address;
-    int is_mapped = 0;
+    int gpu = -1;
     pthread_mutex_lock(&lock);
     for (int i = 0; i < MAX_MAPPINGS; i++) {
         const fake_mapping *m = &mappings[i];
-        is_mapped |= m->bytes > 0 && m->is_readable && at >= m->at && at < m->at + m->bytes;
+        if (m->bytes > 0 && m->is_readable && at >= m->at && at < m->at + m->bytes) gpu = m->gpu;
     }
     pthread_mutex_unlock(&lock);
-    return is_mapped;
+    return gpu;
 }
 
 static CUresult locked(CUresult (*work)(void *), void *argument) {
@@ -88,8 +88,7 @@ static CUresult locked(CUresult (*work)(void *), void *argument) {
 EXPORT CUresult cuMemGetAllocationGranularity(size_t *bytes, const CUmemAllocationProp *properties,
                                               CUmemAllocationGranularity_flags which) {
     FAKE("cuMemGetAllocationGranularity");
-    if (which != CU_MEM_ALLOC_GRANULARITY_MINIMUM || !is_of_this_gpu(&properties->location))
-        return CUDA_ERROR_INVALID_VALUE;
+    if (which != CU_MEM_ALLOC_GRANULARITY_MINIMUM || !is_a_gpu(&properties->location)) return CUDA_ERROR_INVALID_VALUE;
     *bytes = granularity();
     return CUDA_SUCCESS;
 }
@@ -157,9 +156,9 @@ EXPORT CUresult cuMemCreate(CUmemGenericAllocationHandle *handle, size_t bytes, 
                             unsigned long long flags) {
     FAKE("cuMemCreate");
     if (bytes == 0 || bytes % granularity() != 0 || flags != 0 || properties->type != CU_MEM_ALLOCATION_TYPE_PINNED ||
-        !is_of_this_gpu(&properties->location))
+        !is_a_gpu(&properties->location))
         return CUDA_ERROR_INVALID_VALUE;
-    fake_page page = {.bytes = bytes};
+    fake_page page = {.bytes = bytes, .gpu = properties->location.id};
     CUresult result = locked(add_page, &page);
     *handle = (CUmemGenericAllocationHandle)page.num_mappings;
     return result;
@@ -207,7 +206,7 @@ static CUresult add_mapping(void *argument) {
 EXPORT CUresult cuMemMap(CUdeviceptr address, size_t bytes, size_t offset, CUmemGenericAllocationHandle handle,
                          unsigned long long flags) {
     FAKE("cuMemMap");
-    fake_mapping mapping = {(char *)(uintptr_t)address, bytes, (int)handle - 1, 0};
+    fake_mapping mapping = {(char *)(uintptr_t)address, bytes, (int)handle - 1, 0, 0};
     if (bytes == 0 || address % granularity() != 0 || offset != 0 || flags != 0) return CUDA_ERROR_INVALID_VALUE;
     return locked(add_mapping, &mapping);
 }
@@ -216,17 +215,18 @@ static CUresult make_readable(void *argument) {
     fake_mapping *mapping = argument;
     int flags = MAP_SHARED | MAP_FIXED;
     fake_mapping *found = find_mapping((CUdeviceptr)(uintptr_t)mapping->at, mapping->bytes);
-    if (found == NULL) return CUDA_ERROR_INVALID_VALUE;
+    if (found == NULL || pages[found->page].gpu != mapping->gpu) return CUDA_ERROR_INVALID_VALUE;
     if (mmap(found->at, found->bytes, PROT_READ | PROT_WRITE, flags, pages[found->page].file, 0) == MAP_FAILED)
         return CUDA_ERROR_OUT_OF_MEMORY;
     found->is_readable = 1;
+    found->gpu = mapping->gpu;
     return CUDA_SUCCESS;
 }
 
 EXPORT CUresult cuMemSetAccess(CUdeviceptr address, size_t bytes, const CUmemAccessDesc *access, size_t count) {
     FAKE("cuMemSetAccess");
-    fake_mapping mapping = {(char *)(uintptr_t)address, bytes, 0, 0};
-    if (count != 1 || !is_of_this_gpu(&access->location) || access->flags != CU_MEM_ACCESS_FLAGS_PROT_READWRITE)
+    fake_mapping mapping = {(char *)(uintptr_t)address, bytes, 0, 0, access->location.id};
+    if (count != 1 || !is_a_gpu(&access->location) || access->flags != CU_MEM_ACCESS_FLAGS_PROT_READWRITE)
         return CUDA_ERROR_INVALID_VALUE;
     return locked(make_readable, &mapping);
 }
@@ -246,7 +246,7 @@ static CUresult remove_mapping(void *argument) {
 
 EXPORT CUresult cuMemUnmap(CUdeviceptr address, size_t bytes) {
     FAKE("cuMemUnmap");
-    fake_mapping mapping = {(char *)(uintptr_t)address, bytes, 0, 0};
+    fake_mapping mapping = {(char *)(uintptr_t)address, bytes, 0, 0, 0};
     return locked(remove_mapping, &mapping);
 }
 

@@ -5,11 +5,12 @@
  *
  * PODATTN_COUNT and PODATTN_SEED set how many random batches and which; PODATTN_CASE takes the chosen batches whose
  * names hold it; PODATTN_CUDA_DEVICE tests one device name instead of every kernel variant. Exit code 77: there is no
- * GPU. */
+ * GPU, or one where two are needed. */
 #include "backend/backend.h"
 #include "chosen_case.h"
 #include "gpu_append.h"
 #include "gpu_merge.h"
+#include "gpu_pair.h"
 #include "gpu_plan.h"
 #include "property.h"
 
@@ -797,6 +798,35 @@ static int test_info(context *t) {
     return 0;
 }
 
+/* ---- two GPUs ---- */
+
+static int run_pair(context *t, const gpu gpus[2]) {
+    pod_device *devices[2];
+    test_rng rng = {31};
+    for (int g = 0; g < 2; g++) {
+        char name[MAX_NAME];
+        snprintf(name, sizeof name, "cuda:%d", g);
+        REQUIRE_OK(pod_device_open(name, &devices[g]));
+    }
+    REQUIRE(gpu_pair_refuses(gpus, devices), "memory of the other GPU");
+    REQUIRE(gpu_pair_keeps_contexts(gpus, devices), "contexts");
+    REQUIRE(gpu_pair_computes_at_once(gpus, devices, &rng, &t->errors), "two threads");
+    for (int g = 0; g < 2; g++) pod_device_close(devices[g]);
+    return 0;
+}
+
+static int test_two_gpus(context *t) {
+    gpu gpus[2];
+    int count = 0;
+    GPU_CHECK(&t->gpu, device_get_count(&count));
+    if (count < 2) return GPU_EXIT_SKIPPED;
+    for (int g = 0; g < 2; g++) REQUIRE(gpu_open(&gpus[g], g), "GPU %d", g);
+    int failed = run_pair(t, gpus);
+    for (int g = 0; g < 2; g++) gpu_close(&gpus[g]);
+    GPU_CHECK(&t->gpu, ctx_set_current(t->gpu.context));
+    return failed;
+}
+
 /* ---- running them ---- */
 
 static const struct {
@@ -821,6 +851,7 @@ static const struct {
     {"scratch", test_scratch},
     {"append", test_append},
     {"merge", test_merge},
+    {"two_gpus", test_two_gpus},
 };
 
 static int is_wanted(const char *name, int argc, char **argv) {
@@ -863,6 +894,12 @@ static void list_names(context *t) {
     pod_device_close(device);
 }
 
+/** The GPU that PODATTN_CUDA_DEVICE names. */
+static int wanted_ordinal(void) {
+    const char *only = getenv("PODATTN_CUDA_DEVICE");
+    return only != NULL && strncmp(only, "cuda:", 5) == 0 ? atoi(only + 5) : 0;
+}
+
 static void open_devices(context *t) {
     const char *only = getenv("PODATTN_CUDA_DEVICE");
     if (only != NULL) {
@@ -879,8 +916,8 @@ static void open_devices(context *t) {
 
 int main(int argc, char **argv) {
     context t = {0};
-    int failures = 0;
-    if (!gpu_open(&t.gpu, 0)) {
+    int failures = 0, num_passed = 0, num_skipped = 0;
+    if (!gpu_open(&t.gpu, wanted_ordinal())) {
         printf("skipped: no GPU\n");
         return GPU_EXIT_SKIPPED;
     }
@@ -888,9 +925,11 @@ int main(int argc, char **argv) {
     for (size_t i = 0; i < sizeof tests / sizeof tests[0]; i++) {
         if (!is_wanted(tests[i].name, argc, argv)) continue;
         t.errors = (pod_errors){0};
-        int failed = tests[i].run(&t) != 0;
+        int result = tests[i].run(&t), is_skipped = result == GPU_EXIT_SKIPPED, failed = result != 0 && !is_skipped;
         failures += failed;
-        printf("%-14s %s", tests[i].name, failed ? "FAILED" : "passed");
+        num_skipped += is_skipped;
+        num_passed += result == 0;
+        printf("%-14s %s", tests[i].name, failed ? "FAILED" : is_skipped ? "skipped" : "passed");
         if (t.errors.whole > 0) {
             printf("   largest error: batch %.2e, row %.2e, LSE %.2e", t.errors.whole, t.errors.worst_row,
                    t.errors.lse);
@@ -900,5 +939,6 @@ int main(int argc, char **argv) {
     }
     for (int32_t d = 0; d < t.num_devices; d++) pod_device_close(t.devices[d]);
     gpu_close(&t.gpu);
+    if (failures == 0 && num_passed == 0 && num_skipped > 0) return GPU_EXIT_SKIPPED;
     return failures == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -14,6 +14,7 @@ enum { HEADS = 2, HEAD_DIM = 128, TOKEN = HEADS * HEAD_DIM, MAX_KV_LEN = 4000, N
 static int failures;
 static gpu the_gpu;
 static int64_t page_bytes; /**< 0: the library's choice */
+static char device_name[32];
 static void (*count_fakes)(int *num_pages, int *num_mappings, int *num_ranges);
 
 static void check(int is_true, const char *what) {
@@ -170,7 +171,7 @@ static void test_attention(pod_virtual_layout layout) {
     pod_virtual_info info = pod_virtual_info_init();
     pod_virtual_config config = small_config(layout);
     int64_t requests[NUM_REQUESTS];
-    expect_ok(pod_device_open("cuda:0", &device), "opening");
+    expect_ok(pod_device_open(device_name, &device), "opening");
     expect_ok(pod_virtual_cache_create(device, &config, &cache), "creating");
     expect_ok(pod_virtual_cache_get_info(cache, &info), "sizes");
     int32_t fits = (int32_t)(info.page_bytes / info.token_bytes), kv_len[] = {68, fits > 3900 ? 3900 : fits, 257};
@@ -218,7 +219,7 @@ static int live(pod_virtual_layout layout, const char *fault, const char *word) 
     pod_virtual_config config = small_config(layout);
     int64_t requests[2], forked, freed;
     int is_seen = 0, num_pages, num_mappings, num_ranges;
-    expect_ok(pod_device_open("cuda:0", &device), "opening");
+    expect_ok(pod_device_open(device_name, &device), "opening");
     expect_ok(pod_virtual_cache_create(device, &config, &cache), "creating");
     for (int r = 0; r < 2; r++) expect_ok(pod_virtual_cache_open(cache, &requests[r]), "a request");
     if (fault != NULL) setenv("FAKE_CUDA_FAIL", fault, 1);
@@ -260,7 +261,7 @@ static void create_refuses(const char *variable, const char *value, pod_status e
     pod_device *device;
     pod_virtual_cache *cache = NULL;
     pod_virtual_config config = small_config(POD_VIRTUAL_MEGA);
-    expect_ok(pod_device_open("cuda:0", &device), "opening");
+    expect_ok(pod_device_open(device_name, &device), "opening");
     setenv(variable, value, 1);
     pod_status status = pod_virtual_cache_create(device, &config, &cache);
     unsetenv(variable);
@@ -292,10 +293,12 @@ static void test_refusals(void) {
     create_refuses("FAKE_CUDA_FAIL", "cuCtxGetCurrent=4", POD_E_DEVICE, "current context");
 }
 
-/** test_cuda_virtual [PAGE_BYTES] */
+/** test_cuda_virtual [PAGE_BYTES [GPU]] */
 int main(int argc, char **argv) {
+    int ordinal = argc > 2 ? atoi(argv[2]) : 0;
     if (argc > 1) page_bytes = strtoll(argv[1], NULL, 10);
-    if (!gpu_open(&the_gpu, 0)) return GPU_EXIT_SKIPPED;
+    snprintf(device_name, sizeof device_name, "cuda:%d", ordinal);
+    if (!gpu_open(&the_gpu, ordinal)) return GPU_EXIT_SKIPPED;
     pod__find_symbol(the_gpu.driver.library, "fake_memory_count", (void *)&count_fakes);
     test_attention(POD_VIRTUAL_PER_LAYER);
     test_attention(POD_VIRTUAL_MEGA);
