@@ -13,9 +13,8 @@
 enum { PAGE_BYTES = 2 << 20, MAX_PAGES = 4096, MAX_MAPPINGS = 4096, MAX_RANGES = 16 };
 
 typedef struct fake_page {
-    int file, is_released, gpu;
     size_t bytes;
-    int num_mappings;
+    int file, is_released, gpu, num_mappings;
 } fake_page;
 
 typedef struct fake_mapping {
