@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import _dlpack, _torch
+from . import _cuda_driver, _dlpack, _torch
 from ._dtypes import dtype_name
 from ._errors import ArgumentError, Error, UnsupportedError
 
@@ -77,9 +77,12 @@ def _interface_view(interface: Any, owner: Any, field: str, device: str) -> View
     return interface["data"][0], (shape, tuple(strides), dtype, device, True, False), (owner, interface)
 
 
-def _cuda_ordinal_of(array: Any) -> int:
-    device = getattr(array, "device", None)
-    return int(getattr(device, "id", 0) or 0)
+def _cuda_ordinal_of(array: Any, interface: Any) -> int:
+    """The GPU that an array is on. The interface has no word for it: the array says, as CuPy's do, or the driver."""
+    number = getattr(getattr(array, "device", None), "id", None)
+    if number is None:
+        number = _cuda_driver.ordinal_of(interface["data"][0])
+    return int(number or 0)
 
 
 def view(array: Any, field: str, stream: int = 0) -> View:
@@ -107,7 +110,8 @@ def _protocol_view(array: Any, field: str, stream: int) -> View:
         address, shape, strides, dtype, device, owner = _dlpack.read(array, field, stream)
         return address, (shape, strides, dtype, device, False, False), owner
     if hasattr(array, "__cuda_array_interface__"):
-        return _interface_view(array.__cuda_array_interface__, array, field, f"cuda:{_cuda_ordinal_of(array)}")
+        interface = array.__cuda_array_interface__
+        return _interface_view(interface, array, field, f"cuda:{_cuda_ordinal_of(array, interface)}")
     if hasattr(array, "__array_interface__"):
         return _interface_view(array.__array_interface__, array, field, "cpu")
     raise ArgumentError(f"{field} is a {type(array).__name__}, none of PyTorch, NumPy, DLPack or an array interface")

@@ -2,6 +2,7 @@
 """Devices: opened once by name, shared by all plans and threads, kept until the process ends."""
 
 import ctypes
+import sys
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -65,17 +66,23 @@ def _encoded(name: str) -> bytes:
     return name.encode(errors="backslashreplace")
 
 
+def _current_gpu() -> int:
+    """Of PyTorch, otherwise of CuPy; 0 where neither is in use."""
+    torch = _torch.find()
+    if torch is not None and torch.cuda.is_available():
+        return int(torch.cuda.current_device())
+    cupy = sys.modules.get("cupy")
+    return int(cupy.cuda.Device().id) if cupy is not None and cupy.cuda.is_available() else 0
+
+
 def device_name(device: Any) -> str:
-    """The library's name of a device: strings pass, a torch.device gets its index."""
+    """The library's name of a device: strings pass, a torch.device gets its index; "cuda" is the current GPU."""
     torch = _torch.find()
     if torch is not None and isinstance(device, torch.device):
-        if device.type != "cuda":
-            return str(device.type)
-        is_unknown = device.index is None and torch.cuda.is_available()
-        return f"cuda:{torch.cuda.current_device() if is_unknown else device.index or 0}"
+        device = str(device) if device.type == "cuda" else str(device.type)
     if not isinstance(device, str):
         raise ArgumentError(f"device = {shown(device)} is neither a string nor a torch.device")
-    return "cuda:0" if device == "cuda" else device
+    return f"cuda:{_current_gpu()}" if device == "cuda" else device
 
 
 @cache

@@ -115,5 +115,5 @@ class Word:
 
 def make_word(device: Device) -> Optional[Word]:
     """A word for that GPU; None on a CPU, and where neither PyTorch nor CuPy can pin memory."""
-    pinned = _streams.allocate_pinned_word() if device.is_cuda else None
+    pinned = _streams.allocate_pinned_word(device.ordinal) if device.is_cuda else None
     return None if pinned is None else Word(*pinned)

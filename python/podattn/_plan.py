@@ -89,8 +89,8 @@ class Plan(Unique):
                 for one that takes them from the GPU's alone, and whose memory does not grow with
                 `max_requests * max_kv_len`.
             kv_layout: "NHD" for caches `[pages, tokens, heads, dim]`, "HND" for `[pages, heads, tokens, dim]`.
-            device: "auto" (the first GPU that works, otherwise the CPU), "cpu", "cuda:0", a `torch.device`, or any
-                other name that `pod_device_open` takes, such as "cpu:4".
+            device: "auto" (the first GPU that works, otherwise the CPU), "cpu", "cuda:0", "cuda" (the current GPU of
+                PyTorch or CuPy), a `torch.device`, or any other name that `pod_device_open` takes, such as "cpu:4".
             workspace: one row of bytes of the device for both parts of the plan's memory, at least `workspace_bytes`;
                 see `attach`.
 

@@ -24,7 +24,8 @@ def empty(like: Any, shape: tuple[int, ...], code: int, device: str) -> Any:
     if type(like).__module__.partition(".")[0] == "cupy":
         import cupy
 
-        return cupy.empty(shape, numpy_dtype(code))
+        with cupy.cuda.Device(int(device.partition(":")[2])):
+            return cupy.empty(shape, numpy_dtype(code))
     torch = _torch.find() or _torch.load()
     if torch is not None and torch.cuda.is_available():
         return torch.empty(shape, dtype=getattr(torch, canonical_name(code)), device=device)

@@ -79,15 +79,20 @@ def allocate_cuda_bytes(num_bytes: int, ordinal: int) -> Any:
         return cupy.empty(num_bytes, dtype=cupy.uint8)
 
 
-def allocate_pinned_word() -> Optional[tuple[int, Any]]:
-    """`(address, owner)` of an int32 in host memory that every GPU can write; None where nothing can pin memory."""
+def allocate_pinned_word(ordinal: int) -> Optional[tuple[int, Any]]:
+    """`(address, owner)` of an int32 in host memory that every GPU can write; None where nothing can pin memory.
+
+    It is pinned by that GPU, so that a process which uses no other one starts none.
+    """
     torch = _torch_with_cuda()
     if torch is not None:
-        word = torch.zeros(1, dtype=torch.int32, pin_memory=True)
+        with torch.cuda.device(ordinal):
+            word = torch.zeros(1, dtype=torch.int32, pin_memory=True)
         return word.data_ptr(), word
     try:
         import cupy
     except ImportError:
         return None
-    memory = cupy.cuda.alloc_pinned_memory(4)
+    with cupy.cuda.Device(ordinal):
+        memory = cupy.cuda.alloc_pinned_memory(4)
     return memory.ptr, memory

@@ -33,8 +33,9 @@ class PodattnBackend(AttentionBackend):
         refuse(runner.kv_cache_dtype != runner.dtype, f"a KV cache of {runner.kv_cache_dtype} for {runner.dtype}")
         translator = getattr(runner, "kv_index_translator", None)
         refuse(bool(getattr(translator, "is_translating", False)), "the unified memory pool")
-        self.device = torch.device(runner.device)
         self.req_to_token_pool = runner.req_to_token_pool
+        # The rank's GPU with its number; runner.device is "cuda" on every rank.
+        self.device = self.req_to_token_pool.req_to_token.device
         self.token_to_kv_pool = runner.token_to_kv_pool
         self._config = config
         self._dtype = runner.dtype

@@ -169,6 +169,10 @@ class FakeEngine:
         generator = torch.Generator().manual_seed(self.rng.randrange(1 << 31))
         return torch.randn(extents, generator=generator).to(self.shape.dtype)
 
+    def random_qkv(self, rows: int, kind: LayerKind) -> torch.Tensor:
+        """`[rows, heads, head_dim]` of queries, keys and values."""
+        return self.random(rows, kind.q_heads + 2 * self.shape.kv_heads, self.shape.head_dim)
+
     def as_cached(self, tensor: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
         """What the cache keeps of it."""
         if self.shape.kv_cache_dtype != "fp8":
@@ -271,9 +275,9 @@ class FakeEngine:
         kind, layer, shape = self.kinds[i], self.layers[i], self.shape
         rows = starts[-1] + padded
         # One row of all heads, as a fused projection gives them.
-        qkv = self.random(rows, kind.q_heads + 2 * shape.kv_heads, shape.head_dim)
+        qkv = self.random_qkv(rows, kind)
         q, k, v = qkv.split([kind.q_heads, shape.kv_heads, shape.kv_heads], dim=1)
-        out = torch.full((rows, kind.q_heads, shape.head_dim), 7.0, dtype=shape.dtype)
+        out = self.last_out = torch.full((rows, kind.q_heads, shape.head_dim), 7.0, dtype=shape.dtype)
         layer.impl.do_kv_cache_update(layer, k, v, layer.kv_cache, common.slot_mapping)
         returned = layer.impl.forward(layer, q, k, v, layer.kv_cache, metadata, out)
         assert returned is out
