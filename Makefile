@@ -75,6 +75,8 @@ install: ## build and install into PREFIX (default /usr/local; DESTDIR is honour
 uninstall: ## remove what make install put into PREFIX
 	@[ -f build/install/install_manifest.txt ] || { echo 'uninstall: make install was not run here' >&2; exit 1; }
 	@sed 's|^|$(DESTDIR)|' build/install/install_manifest.txt | xargs -d '\n' rm -fv
+	@sed -n 's|^|$(DESTDIR)|; s|/[^/]*$$||; \|/podattn|p' build/install/install_manifest.txt | sort -ur | \
+	    xargs -d '\n' rmdir --ignore-fail-on-non-empty
 
 clean: ## remove everything that was built
 	rm -rf build

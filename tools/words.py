@@ -29,7 +29,7 @@ NOTES = ("docs/sm80-log.md", "docs/sm90-log.md")
 MOST_WORDS = {"docs/sm80-ticket.md": 3500, "docs/sm90-pipeline.md": 3500, "docs/sm90-operands.md": 3500}
 # What is found, and what to write instead. A phrase may be broken between lines, also of a comment.
 GLOSSARY = {
-    r"\bstands?\b(?! for\b)|\bstood\b": "is, is in, is kept",
+    r"\bstands?\b(?!\s+(?:in\s+)?for\b)|\bstood\b": "is, is in, is kept",
     # To be behind another in a race is plain English.
     r"(?<!is )(?<!are )(?<!was )(?<!were )(?<!furthest )(?<!be )\bbehind\b(?! by)": "after, below, under",
     r"\bat[\s*]+once\b": "at the same time, together, immediately",

@@ -9,6 +9,7 @@ exist. So must the files and headings of links.
 usage: check_docs.py PODATTN
 """
 
+import functools
 import json
 import os
 import pathlib
@@ -24,6 +25,8 @@ FENCE = re.compile(r"^ *```(?P<info>[^\n]*)\n(?P<text>.*?)^ *```$", re.MULTILINE
 SHELL = ("", "bash", "bash run")
 # Whose arguments are not ours to check.
 FOREIGN = {"vllm", "export", "cc", "build/hello", "g++", "ninja", "PODATTN_COUNT=20", "git", "nsys", "ncu", "sudo"}
+# Beginnings of names, kinds of names, kernels.
+UNNAMED = re.compile(r".*_$|(?i:pod__?noun)|pod_sm\d+_")
 # What changes from machine to machine in the output of plan.
 PLANNED = re.compile(r"^planned .*", re.MULTILINE)
 MASK = "planned T"
@@ -232,8 +235,26 @@ class Checker:
                 self.fault(place, f"{shown.relative_to(ROOT)} is not what podattn {shlex.join(arguments)} draws")
         self.num_pictures += 1
 
+    def check_names(self, path, text):
+        """What a page calls by the library's names is somewhere in the sources, but for kernels, which macros name."""
+        if path.name == "CHANGELOG.md":  # of names that went
+            return
+        for name in sorted(set(re.findall(r"\b(?:pod_|pod__|POD_|PODATTN_)\w+", text))):
+            if name not in self.names and not UNNAMED.match(name):
+                self.fault(str(path.relative_to(ROOT)), f"there is no {name}")
+
+    @functools.cached_property
+    def names(self):
+        folders = ("include", "src", "cli", "tests", "python", "integrations", "bench", "examples", "cmake", "tools")
+        kinds = re.compile(r"\.(c|h|cu|cuh|cpp|def|py|sh|in|cmake|txt|1)$")
+        files = [file for folder in folders for file in (ROOT / folder).rglob("*") if kinds.search(file.name)]
+        files += [ROOT / "CMakeLists.txt", ROOT / "Makefile"]
+        text = "\n".join(file.read_text(errors="replace") for file in files)
+        return set(re.findall(r"\b(?:pod_|pod__|POD_|PODATTN_)\w+", text))
+
     def check_page(self, path):
         text = path.read_text()
+        self.check_names(path, text)
         self.check_links(path, text)
         for block in FENCE.finditer(text):
             if block["info"] in SHELL:
