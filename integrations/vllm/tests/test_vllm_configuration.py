@@ -111,7 +111,7 @@ def test_taken(fake: Any, changed: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
-        ({"head_size": 264}, "podattn: head_dim = 264 is outside [8, 256]"),
+        ({"head_size": 264}, "podattn: head_dim = 264 is not supported by the sm80 kernels; those up to 256 are"),
         ({"head_size": 100}, "podattn: head_dim = 100"),
         ({"dtype": torch.float32}, "dtype not supported"),
         ({"kv_cache_dtype": "fp8"}, "podattn: kv_cache_dtype 'fp8' is not supported; auto, float16, bfloat16 are"),
