@@ -108,47 +108,116 @@ template <> struct part_queue<pod_decode_item> {
 
 /* ---- joining ---- */
 
-/** How threads share the joining: each has COLUMNS neighbouring columns of ROWS rows at a time, so that a trip to
- * memory is paid once for all of them. Of rows that are longer than all threads' columns, one piece after the other. */
-template <int HEAD_DIM_, int THREADS, int COLUMNS_, int ROWS_, bool PADS_ = false> struct merge_shape {
+/** How threads share the joining: a warp has ROWS rows at a time, COLUMNS neighbouring columns to a lane, and reads
+ * PARTS parts of them in one trip to memory. Of rows that are longer than a warp's columns, one piece after the other.
+ */
+template <int HEAD_DIM_, int THREADS, int ROWS_, int PARTS_, bool PADS_ = false> struct merge_shape {
     static constexpr bool PADS = PADS_; /* heads may have fewer than HEAD_DIM elements */
-    static constexpr int HEAD_DIM = HEAD_DIM_, COLUMNS = COLUMNS_, ROWS = ROWS_;
-    static constexpr int PIECE = HEAD_DIM < THREADS * COLUMNS ? HEAD_DIM : THREADS * COLUMNS;
-    static constexpr int LANES = PIECE / COLUMNS, ROW_STEP = THREADS / LANES; /* a thread has every so many-th row */
+    static constexpr int HEAD_DIM = HEAD_DIM_, ROWS = ROWS_, PARTS = PARTS_;
+    static constexpr int COLUMNS = HEAD_DIM < 128 ? HEAD_DIM / 32 : 4;
+    static constexpr int PIECE = 32 * COLUMNS, ROW_STEP = THREADS / 32; /* a warp has every so many-th row */
     static_assert(COLUMNS == 2 || COLUMNS == 4, "one vector load");
-    static_assert(THREADS % LANES == 0 && HEAD_DIM % PIECE == 0, "whole rows");
+    static_assert(HEAD_DIM % PIECE == 0, "whole pieces");
+    static_assert(32 % PARTS == 0, "a lane for each part");
 };
 
+/** The rows that a warp joins: `row` and every ROW_STEP-th, ROWS of them. Those from `row_end` on repeat the last. */
+template <class SHAPE, class WORK> struct merge_place {
+    typedef part_queue<decltype(WORK::item)> queue;
+    const WORK &work;
+    int slot_rows, row, row_end;
+    /** Where row `i` of a part is in the arrays. */
+    __device__ __forceinline__ int64_t at(int part, int i) const {
+        return (int64_t)queue::slot(work.item, part) * slot_rows + min(row + i * SHAPE::ROW_STEP, row_end - 1);
+    }
+};
+
+/** Joined rows: this lane has COLUMNS columns of each, every lane the maxima and, at the end, the sums. */
 template <class SHAPE> struct merged_rows {
     float out[SHAPE::ROWS][SHAPE::COLUMNS];
     float max[SHAPE::ROWS], sum[SHAPE::ROWS];
 };
 
-/** Joins the rows from `row` on of one part, whose slot begins at row `slot_begin` of the arrays. Rows from `row_end`
- * on repeat the last one. */
-template <class QUEUE, class SHAPE>
-static __device__ __forceinline__ void join_part(const pod_kernel_params &params, merged_rows<SHAPE> &merged,
-                                                 int64_t slot_begin, int row, int row_end, int column) {
-    float2 sum[SHAPE::ROWS];
-    alignas(16) float out[SHAPE::ROWS][SHAPE::COLUMNS];
+/** The largest maximum of all parts. A lane reads every 32nd part, so that no trip to memory waits for another one. */
+template <class SHAPE, class PLACE>
+static __device__ __forceinline__ void find_max(const pod_kernel_params &params, const PLACE &place, int num_parts,
+                                                float (&max)[SHAPE::ROWS]) {
 #pragma unroll
-    for (int i = 0; i < SHAPE::ROWS; i++) {
-        int64_t at = slot_begin + min(row + i * SHAPE::ROW_STEP, row_end - 1);
-        sum[i] = __ldcg((const float2 *)(QUEUE::sums(params) + at * 2));
-        const float *from = QUEUE::outs(params) + at * SHAPE::HEAD_DIM + column;
-        if (SHAPE::COLUMNS == 4) {
-            *(float4 *)out[i] = __ldcg((const float4 *)from);
-        } else {
-            *(float2 *)out[i] = __ldcg((const float2 *)from);
+    for (int i = 0; i < SHAPE::ROWS; i++) max[i] = -INFINITY;
+    for (int part = ptx_tid() % 32; part < num_parts; part += 32) {
+#pragma unroll
+        for (int i = 0; i < SHAPE::ROWS; i++)
+            max[i] = fmaxf(max[i], __ldcg(PLACE::queue::sums(params) + place.at(part, i) * 2));
+    }
+    __syncwarp();
+#pragma unroll
+    for (int lanes = 1; lanes < 32; lanes *= 2) {
+#pragma unroll
+        for (int i = 0; i < SHAPE::ROWS; i++) max[i] = fmaxf(max[i], __shfl_xor_sync(~0u, max[i], lanes));
+    }
+}
+
+/** Adds the `count` parts from `first` on, at most 32, of which each lane knows what its own one weighs. */
+template <class SHAPE, class PLACE>
+static __device__ __forceinline__ void add_parts(const pod_kernel_params &params, const PLACE &place, int first,
+                                                 int count, int column, const float (&weight)[SHAPE::ROWS],
+                                                 merged_rows<SHAPE> &merged) {
+    constexpr int ROWS = SHAPE::ROWS, COLUMNS = SHAPE::COLUMNS;
+#pragma unroll 1
+    for (int p = 0; p < count; p += SHAPE::PARTS) {
+        alignas(16) float out[SHAPE::PARTS][ROWS][COLUMNS];
+#pragma unroll
+        for (int n = 0; n < SHAPE::PARTS * ROWS; n++) {
+            int part = first + min(p + n / ROWS, count - 1);
+            const float *from = PLACE::queue::outs(params) + place.at(part, n % ROWS) * SHAPE::HEAD_DIM + column;
+            if (COLUMNS == 4) {
+                *(float4 *)out[n / ROWS][n % ROWS] = __ldcg((const float4 *)from);
+            } else {
+                *(float2 *)out[n / ROWS][n % ROWS] = __ldcg((const float2 *)from);
+            }
+        }
+#pragma unroll
+        for (int n = 0; n < SHAPE::PARTS * ROWS; n++) {
+            int j = n / ROWS, i = n % ROWS;
+            float factor = __shfl_sync(~0u, weight[i], p + j);
+            if (p + j >= count) continue; /* and not a weight of 0: the repeated part may hold an infinity */
+#pragma unroll
+            for (int c = 0; c < COLUMNS; c++) merged.out[i][c] = fmaf(factor, out[j][i][c], merged.out[i][c]);
         }
     }
+}
+
+/** Joins all parts of the place's rows. */
+template <class SHAPE, class PLACE>
+static __device__ __forceinline__ void join_parts(const pod_kernel_params &params, const PLACE &place, int num_parts,
+                                                  int column, merged_rows<SHAPE> &merged) {
+    constexpr int ROWS = SHAPE::ROWS;
 #pragma unroll
-    for (int i = 0; i < SHAPE::ROWS; i++) {
-        pod_merge_factors factors = pod_merge_part(&merged.max[i], &merged.sum[i], sum[i].x, sum[i].y);
+    for (int i = 0; i < ROWS; i++) {
+        merged.sum[i] = 0.0f;
 #pragma unroll
-        for (int c = 0; c < SHAPE::COLUMNS; c++) {
-            merged.out[i][c] = merged.out[i][c] * factors.row + out[i][c] * factors.part;
+        for (int c = 0; c < SHAPE::COLUMNS; c++) merged.out[i][c] = 0.0f;
+    }
+    find_max<SHAPE>(params, place, num_parts, merged.max);
+#pragma unroll 1
+    for (int first = 0; first < num_parts; first += 32) {
+        int part = first + ptx_tid() % 32;
+        float weight[ROWS];
+#pragma unroll
+        for (int i = 0; i < ROWS; i++) {
+            weight[i] = 0.0f;
+            if (part >= num_parts) continue;
+            float2 sum = __ldcg((const float2 *)(PLACE::queue::sums(params) + place.at(part, i) * 2));
+            weight[i] = pod_merge_factor(sum.x, merged.max[i]);
+            merged.sum[i] = fmaf(weight[i], sum.y, merged.sum[i]);
         }
+        __syncwarp();
+        add_parts<SHAPE>(params, place, first, min(32, num_parts - first), column, weight, merged);
+    }
+#pragma unroll
+    for (int lanes = 1; lanes < 32; lanes *= 2) {
+#pragma unroll
+        for (int i = 0; i < ROWS; i++) merged.sum[i] += __shfl_xor_sync(~0u, merged.sum[i], lanes);
     }
 }
 
@@ -157,22 +226,10 @@ template <class ELEMENT, class SHAPE, class WORK>
 static __device__ __forceinline__ void merge_columns(const pod_kernel_params &params, const WORK &work, int slot_rows,
                                                      int row_begin, int row_end, int thread, int column) {
     typedef part_queue<decltype(WORK::item)> queue;
-    const int num_parts = queue::num_parts(work.item); /* in a register, so that the loop over parts unrolls */
-    for (int first_row = row_begin + thread / SHAPE::LANES; first_row < row_end;
-         first_row += SHAPE::ROW_STEP * SHAPE::ROWS) {
+    for (int first_row = row_begin + thread / 32; first_row < row_end; first_row += SHAPE::ROW_STEP * SHAPE::ROWS) {
         merged_rows<SHAPE> merged;
-#pragma unroll
-        for (int i = 0; i < SHAPE::ROWS; i++) {
-            merged.max[i] = -INFINITY;
-            merged.sum[i] = 0.0f;
-#pragma unroll
-            for (int c = 0; c < SHAPE::COLUMNS; c++) merged.out[i][c] = 0.0f;
-        }
-#pragma unroll 2
-        for (int part = 0; part < num_parts; part++) {
-            int64_t slot_begin = (int64_t)queue::slot(work.item, part) * slot_rows;
-            join_part<queue, SHAPE>(params, merged, slot_begin, first_row, row_end, column);
-        }
+        const merge_place<SHAPE, WORK> from = {work, slot_rows, first_row, row_end};
+        join_parts<SHAPE>(params, from, queue::num_parts(work.item), column, merged);
 #pragma unroll
         for (int i = 0; i < SHAPE::ROWS; i++) {
             int row = first_row + i * SHAPE::ROW_STEP;
@@ -196,11 +253,11 @@ static __device__ __forceinline__ void merge_columns(const pod_kernel_params &pa
 }
 
 /** Joins the parts of the rows [row_begin, row_end) of the work's slots, of `slot_rows` rows each, and writes the rows.
- */
+ * By whole warps. */
 template <class ELEMENT, class SHAPE, class WORK>
 static __device__ __forceinline__ void merge_parts(const pod_kernel_params &params, const WORK &work, int slot_rows,
                                                    int row_begin, int row_end, int thread) {
-    int column = thread % SHAPE::LANES * SHAPE::COLUMNS;
+    int column = thread % 32 * SHAPE::COLUMNS;
     if constexpr (SHAPE::PIECE == SHAPE::HEAD_DIM) {
         merge_columns<ELEMENT, SHAPE>(params, work, slot_rows, row_begin, row_end, thread, column);
     } else {

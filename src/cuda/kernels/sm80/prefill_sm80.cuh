@@ -594,7 +594,7 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct prefill_sm80 {
 
     /** Joins the parts of a split tile and writes its rows. */
     __device__ void merge() {
-        typedef merge_shape<HEAD_DIM, PREFILL_THREADS, 4, 4, PADS> shape;
+        typedef merge_shape<HEAD_DIM, PREFILL_THREADS, 4, 2, PADS> shape;
         merge_parts<ELEMENT, shape>(params, smem.work, ROWS, 0, smem.work.num_rows, own_thread());
     }
 

@@ -507,7 +507,7 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
 
     /** Joins the parts of the warpgroup's rows and writes them. */
     __device__ void merge(const prefill_work &work) {
-        typedef merge_shape<HEAD_DIM, WARPGROUP_THREADS, 4, 4> shape;
+        typedef merge_shape<HEAD_DIM, WARPGROUP_THREADS, 4, 2> shape;
         int cta_row = work.row_begin - work.item.entry.row_begin; /* rows count from the tile's first one */
         merge_parts<ELEMENT, shape>(params, work, SHAPE::PREFILL_ROWS, cta_row + warpgroup * ROWS,
                                     cta_row + min(work.num_rows, (warpgroup + 1) * ROWS), own_thread());
