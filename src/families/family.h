@@ -44,6 +44,7 @@ typedef struct pod_sharing {
      * again; where there is so little prefill that it does not, there are only `steady_slices_per_sm`. */
     int32_t slices_per_sm, steady_slices_per_sm;
     int32_t min_slice_tiles; /**< a slice is not made shorter than this once every CTA has one */
+    int32_t part_cost_64ths; /**< what joining a part of a decode takes, in 64ths of what one of its tiles takes */
     int32_t min_part_tiles;  /**< a part of a split prefill tile is not made shorter than this */
     int32_t parts_per_cta;   /**< room for parts of split prefill tiles */
     /** Candidates for the number of shares that prefill is cut into, in eighths of the CTAs that take it; the planner

@@ -26,6 +26,7 @@ const pod_family pod__family_sm80 = {
             .slices_per_sm = 16,
             .steady_slices_per_sm = 8,
             .min_slice_tiles = 8,
+            .part_cost_64ths = 10, /* that of sm90 */
             .min_part_tiles = 8,
             .parts_per_cta = 2,
             .shares_eighths = {8},

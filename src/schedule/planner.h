@@ -138,11 +138,23 @@ POD_CORE_FN int32_t pod_core_first_error(const pod_team *team, const pod_schedul
     return INT32_MAX - from_last;
 }
 
+/** Tiles that a slice has at least, so that reading its tiles and then joining all parts of a request ends soonest: n
+ * tiles and T / n parts, where T is the average of a request and a KV head, are soonest done where n * n = T *
+ * part_cost. A power of two. */
+POD_CORE_FN int32_t pod_core_shortest_slice(const pod_shape *shape, const pod_tiling *tiling,
+                                            const int32_t totals[POD_NUM_COUNTS]) {
+    int64_t items = (int64_t)pod_core_max(1, totals[POD_COUNT_DECODES]) * shape->kv_heads;
+    int64_t square = pod_core_div(totals[POD_COUNT_DECODE_TILES], items) * tiling->part_cost_64ths / 64;
+    int32_t tiles = 1;
+    while (4 * (int64_t)tiles * tiles <= square) tiles *= 2;
+    return tiles;
+}
+
 /** How many slices the decode line is cut into. */
 POD_CORE_FN int32_t pod_core_num_slices(const pod_shape *shape, const pod_tiling *tiling,
                                         const int32_t totals[POD_NUM_COUNTS]) {
-    int32_t tiles = totals[POD_COUNT_DECODE_TILES];
-    int32_t slices = pod_core_max(tiles / tiling->min_slice_tiles, pod_core_min(tiles, tiling->num_ctas));
+    int32_t tiles = totals[POD_COUNT_DECODE_TILES], shortest = pod_core_shortest_slice(shape, tiling, totals);
+    int32_t slices = pod_core_max(tiles / tiling->min_slice_tiles, pod_core_min(tiles / shortest, tiling->num_ctas));
     int is_steady = (int64_t)totals[POD_COUNT_ROW_TILES] * shape->kv_heads <= tiling->num_prefill_ctas;
     slices = pod_core_min(slices, is_steady ? tiling->max_steady_slices : tiling->max_slices);
     int32_t even = slices / shape->kv_heads * shape->kv_heads; /* as many for every head, if that costs few */

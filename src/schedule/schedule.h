@@ -34,6 +34,7 @@ typedef struct pod_tiling {
     int32_t max_slices;          /**< at least num_ctas */
     int32_t max_steady_slices;   /**< the same where there is at most one prefill item for each of num_prefill_ctas */
     int32_t min_slice_tiles;     /**< a slice is not made shorter than this once every CTA has one */
+    int32_t part_cost_64ths;     /**< what joining a part of a decode takes, beside a decode tile */
     int32_t min_part_tiles;      /**< a part of a split prefill tile is not made shorter than this */
     int32_t max_parts;           /**< of all split prefill tiles: the most shares that prefill is cut into, or more */
     int32_t partial_columns;     /**< of a row of a partial result; 0: v_head_dim */

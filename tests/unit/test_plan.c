@@ -148,6 +148,26 @@ static void the_longest_context_is_planned(void **state) {
     release(&p);
 }
 
+/** Where every CTA could have a tile, a request's parts would be so many that joining them takes longest. */
+static void a_lone_short_decode_has_few_parts(void **state) {
+    (void)state;
+    static const struct {
+        const char *device;
+        int32_t kv_len, slices;
+    } cases[] = {{"sim:h100", 16 * 64, 16},  {"sim:h100", 32 * 64, 16},  {"sim:h100", 128 * 64, 32},
+                 {"sim:h100", 528 * 64, 66}, {"sim:a100", 128 * 64, 32}, {"sim:h100", 2048 * 64, 132},
+                 {"sim:cpu", 16 * 64, 16}};
+    static const int32_t q_start[] = {0, 1};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        pod_limits limits = one_head_limits(1, 1, cases[i].kv_len);
+        limits.head_dim = 128;
+        planned p;
+        pod_plan_info info = plan_on(&p, cases[i].device, &limits, 1, q_start, &cases[i].kv_len);
+        assert_int_equal(info.num_decode_slices, cases[i].slices);
+        release(&p);
+    }
+}
+
 /** Slices are cut in 32 bits and found by an estimate; both are held against the definition. */
 static void slices_are_what_the_definition_says(void **state) {
     (void)state;
@@ -197,6 +217,7 @@ int main(void) {
         cmocka_unit_test(one_long_chunk_is_split_until_the_chip_is_full),
         cmocka_unit_test(enough_row_tiles_are_not_split),
         cmocka_unit_test(the_longest_context_is_planned),
+        cmocka_unit_test(a_lone_short_decode_has_few_parts),
         cmocka_unit_test(slices_are_what_the_definition_says),
         cmocka_unit_test(a_simulated_gpu_refuses_host_arrays_it_has_no_room_for),
     };
