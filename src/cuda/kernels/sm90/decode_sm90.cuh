@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Decode on sm_90a: one warpgroup whose warps work alone on the tiles that they share.
  *
- * A warp takes eight query rows, a group, and its part of a tile's 64 keys: 16 keys if there are no more rows (GROUPS
- * 1), 32 if two warps share each of two groups, all 64 if every warp has a group of its own (GROUPS 4). Operands are
- * swapped, so that eight rows waste nothing:
+ * A warp takes eight query rows, a group, and its part of a tile's keys: a quarter if there are no more rows (GROUPS
+ * 1), half if two warps share each of two groups, all if every warp has a group of its own (GROUPS 4). A tile has 64
+ * keys of 128 elements or 128 of 64: what a step costs whatever it reads, barriers, votes and the trips through
+ * shuffles, is paid for as many bytes. Operands are swapped, so that eight rows waste nothing:
  *
  *     S' = K Q'    16 keys x 8 rows per mma; Q stays in registers
  *     O' = V' P'   16 columns x 8 rows per mma; P' comes from S' by movmatrix
@@ -24,7 +25,7 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
     typedef ring_place<SHAPE::RING_SLOTS> ring;
     static constexpr int HEAD_DIM = SHAPE::HEAD_DIM, TOKENS = SHAPE::DECODE_TOKENS;
     static constexpr int STEP_KEYS = 16, K_STEPS = HEAD_DIM / 16, O_TILES = HEAD_DIM / 16, BLOCKS = HEAD_DIM / 8;
-    static_assert(SHAPE::DECODE_SLOT_BYTES == WARPGROUP_WARPS * DECODE_WARP_ROWS * HEAD_DIM * sizeof(float),
+    static_assert(SHAPE::DECODE_SLOT_BYTES >= WARPGROUP_WARPS * DECODE_WARP_ROWS * HEAD_DIM * sizeof(float),
                   "a slot holds every warp's output");
 
     const pod_kernel_params &params;
@@ -204,7 +205,8 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
 
     /** All tiles of the work. `at` stays at the last tile's V, which is not released. */
     template <int GROUPS> __device__ __forceinline__ void run(const decode_work &work, ring &at, accumulators &acc) {
-        constexpr int WARPS_PER_GROUP = WARPGROUP_WARPS / GROUPS, STEPS = GROUPS, STEPS_AT_ONCE = GROUPS == 1 ? 1 : 2;
+        constexpr int WARPS_PER_GROUP = WARPGROUP_WARPS / GROUPS, STEPS = TOKENS / STEP_KEYS / WARPS_PER_GROUP;
+        constexpr int STEPS_AT_ONCE = STEPS == 1 ? 1 : 2;
         int first_row = own_warp() / WARPS_PER_GROUP * DECODE_WARP_ROWS;
         int own_keys = own_warp() % WARPS_PER_GROUP * STEP_KEYS * STEPS;
         uint32_t q[K_STEPS][2], slots_smem = smem_address(decode_ring(smem)) + own_keys * SHAPE::ROW_BYTES;

@@ -26,7 +26,7 @@ template <class SHAPE> struct pace_sm90 {
         const pod_schedule_header *header = params.schedule.header;
         float decode_tiles = (float)header->num_decode_tiles, prefill_tiles = (float)header->num_prefill_tiles;
         bool has_boxes = params.box_tokens < SHAPE::DECODE_TOKENS;
-        smem.is_lent = decode_tiles >= LENDING_TILES * prefill_tiles &&
+        smem.is_lent = SHAPE::LENT_SLOTS > 0 && decode_tiles >= LENDING_TILES * prefill_tiles &&
                        (has_boxes || decode_tiles <= LENDING_TILES_MOST * prefill_tiles);
     }
 

@@ -136,7 +136,7 @@ template <class SHAPE> static __device__ __forceinline__ uint32_t first_decode_s
 template <class SHAPE> static __device__ __forceinline__ char *decode_ring(smem_sm90<SHAPE> &smem) {
     static_assert(offsetof(smem_sm90<SHAPE>, decode_kv) == offsetof(smem_sm90<SHAPE>, kv) + sizeof smem.kv,
                   "the rings are neighbours");
-    return (char *)smem.kv[SHAPE::PREFILL_SLOTS - 1];
+    return (char *)smem.decode_kv - SHAPE::LENT_SLOTS * SHAPE::DECODE_SLOT_BYTES;
 }
 
 /** Shared-memory address of element `index` of an array of barriers. */

@@ -34,8 +34,8 @@ template <int HEAD_DIM_> struct shape_sm90 : tiles_sm90<HEAD_DIM_> {
     static constexpr uint32_t ROW_BYTES = HALVES * HALF_ROW_BYTES, GROUP_BYTES = HALVES * SWIZZLE_BYTES;
     static constexpr uint32_t PREFILL_SLOT_BYTES = tiles::PREFILL_TOKENS * ROW_BYTES;
     static constexpr uint32_t DECODE_SLOT_BYTES = tiles::DECODE_TOKENS * ROW_BYTES;
-    /* What prefill's last slot makes when it is lent: the first slots of a longer decode ring. */
-    static constexpr int LENT_SLOTS = PREFILL_SLOT_BYTES / DECODE_SLOT_BYTES,
+    /* What prefill's last slot makes when it is lent: the first slots, in pairs, of a longer decode ring. */
+    static constexpr int LENT_SLOTS = PREFILL_SLOT_BYTES / DECODE_SLOT_BYTES / 2 * 2,
                          RING_SLOTS = LENT_SLOTS + tiles::DECODE_SLOTS;
     static constexpr uint32_t Q_HALF_BYTES = PREFILL_WARPGROUP_ROWS * HALF_ROW_BYTES;
     static_assert(HEAD_DIM % HALF_COLUMNS == 0, "tiles, tensor maps and products have whole halves of 64 columns");
