@@ -111,7 +111,7 @@ static void one_long_decode_keeps_every_worker_busy(void **state) {
     pod_limits limits = one_head_limits(3, 3, 1 << 17);
     planned p;
     pod_plan_info info = plan_on(&p, "sim:h100", &limits, 3, q_start, kv_len);
-    assert_int_equal(info.num_decode_tiles, 2048 + 2);
+    assert_int_equal(info.num_decode_tiles, 1024 + 2);
     assert_true(info.num_decode_slices >= info.num_ctas);
     release(&p);
 }
