@@ -187,6 +187,9 @@ typedef enum pod_memory {
 /** Most masks of one plan. */
 #define POD_MAX_MASKS 8
 
+/** Most query tokens of a request that has a tree: bits of a word of pod_tensors.tree_mask. */
+#define POD_MAX_TREE_TOKENS 64
+
 /** What stays fixed while a server runs: shapes, dtypes and the largest batch. */
 typedef struct pod_limits {
     size_t struct_size;
@@ -206,6 +209,11 @@ typedef struct pod_limits {
      * arrays, which grows with max_requests * max_kv_len / page_size. POD_MEMORY_DEVICE: batches are in device memory
      * alone, and the workspace has no such room. */
     pod_memory batch_memory;
+    /* What calls of a plan may ask for beyond the usual masks, 1 or 0. A GPU has kernels of their own for it, and
+     * refuses by name what was not said here; a CPU needs none of it said. */
+    int32_t tree_masks;    /**< pod_tensors.tree_mask */
+    int32_t alibi;         /**< pod_tensors.alibi_slopes */
+    int32_t right_windows; /**< pod_mask.right_window_tokens */
 } pod_limits;
 
 /* ---------------------------------------------------------------------------------------------------------------- */
@@ -214,13 +222,17 @@ typedef struct pod_limits {
 
 /**
  * Which keys a query token sees. The token at position p of its context sees, if causal, the keys at positions up to
- * and including p, otherwise all kv_len; with `window_tokens` = W > 0 only those at positions > p - W.
+ * and including p, otherwise all kv_len; with `window_tokens` = W > 0 only those at positions > p - W, and with
+ * `right_window_tokens` = R > 0 only those at positions < p + R. A window of flash-attention's, (left, right), is W =
+ * left + 1 and R = right + 1.
  */
 typedef struct pod_mask {
     size_t struct_size;
     int32_t causal;                    /**< 1 or 0, for all requests */
     int32_t window_tokens;             /**< 0: no window; otherwise keys that a query sees, its own position included */
     const int32_t *causal_per_request; /**< NULL, or [n] in the batch's memory: 1 or 0, instead of `causal` */
+    int32_t right_window_tokens; /**< 0: none; otherwise keys from the query's own position on that it sees, that one
+                                    included, up to 2^30. Of no effect on what is causal */
 } pod_mask;
 
 /**
@@ -369,6 +381,14 @@ typedef struct pod_tensors {
     float softcap;      /**< c > 0: score = c * tanh(score / c); 0: off */
     const float *sinks; /**< NULL, or [q_heads]: a score that joins each row's softmax without a value */
     const float *alibi_slopes; /**< NULL, or [q_heads]: score += slope * (key position - query position) */
+    /** NULL, or [q_tokens] in the device's memory, read when attention runs: of the batch's query tokens, which of
+     * their request's last q_len keys they see, the step's own tokens. Bit b of a token's word: key kv_len - q_len + b.
+     * A tree of drafts has in each token's word the bits of its ancestors and its own. A word takes away from what the
+     * mask shows and adds nothing: under a causal mask parents come before their children, otherwise any order will do.
+     * Keys before the last q_len are seen as without a tree, and windows and ALiBi count by places in the context. A
+     * request without a tree has words of all ones; of one with more than POD_MAX_TREE_TOKENS query tokens no word is
+     * read. */
+    const uint64_t *tree_mask;
 } pod_tensors;
 
 /**

@@ -52,7 +52,7 @@ class Limits(Struct):
         (
             c_int32,
             "q_heads kv_heads head_dim q_dtype kv_dtype out_dtype page_size max_requests max_q_tokens max_kv_len"
-            " v_head_dim max_masks batch_memory",
+            " v_head_dim max_masks batch_memory tree_masks alibi right_windows",
         )
     )
 
@@ -60,7 +60,9 @@ class Limits(Struct):
 class Mask(Struct):
     """pod_mask."""
 
-    _fields_ = _fields((c_int32, "causal window_tokens"), (c_void_p, "causal_per_request"))
+    _fields_ = _fields(
+        (c_int32, "causal window_tokens"), (c_void_p, "causal_per_request"), (c_int32, "right_window_tokens")
+    )
 
 
 class Batch(Struct):
@@ -112,7 +114,7 @@ class Tensors(Struct):
         (c_int64, "lse_token_stride lse_head_stride"),
         (c_int32, "q_tokens out_tokens mask"),
         (c_float, "scale softcap"),
-        (c_void_p, "sinks alibi_slopes"),
+        (c_void_p, "sinks alibi_slopes tree_mask"),
     )
 
 

@@ -10,7 +10,9 @@ from ._device import Device
 from ._errors import ArgumentError
 from ._integers import Integers
 from ._same_layout import Question, same_layout
-from ._values import flag, int32, shown
+from ._values import count, flag, int32, integer, shown
+
+_WINDOW = range(-1, 1 << 30)
 
 
 class Mask(NamedTuple):
@@ -22,6 +24,28 @@ class Mask(NamedTuple):
     """If not 0, only that many keys up to the token's own position."""
     causal_per_request: Any = None
     """int32 `[n]` of 1 and 0, where the batch's arrays are: instead of `causal`, for each request."""
+    right_window_tokens: int = 0
+    """If not 0, only that many keys from the token's own position on; of no effect on what is causal."""
+
+
+def single_mask(causal: Any, window_tokens: Any, window: Any) -> Mask:
+    """The one of all layers, of these arguments of `Plan.build`."""
+    left_tokens, right_tokens = count(window_tokens, "window_tokens"), 0
+    if window is not None:
+        if left_tokens:
+            raise ArgumentError("window_tokens is given beside window, which says it too")
+        left_tokens, right_tokens = window_pair(window, "window")
+    return Mask(flag(causal, "causal"), left_tokens, None, right_tokens)
+
+
+def window_pair(window: Any, field: str) -> tuple[int, int]:
+    """`(window_tokens, right_window_tokens)` of flash-attention's `(left, right)`, where -1 is all."""
+    try:
+        left, right = window
+    except Exception:  # whatever it raises
+        raise ArgumentError(f"{field} = {shown(window)} is no pair of integers") from None
+    sides = [integer(side, f"{field}[{i}]", _WINDOW) for i, side in enumerate((left, right))]
+    return sides[0] + 1, sides[1] + 1
 
 
 class Batch:
@@ -112,6 +136,7 @@ class Batch:
             name = f"masks[{m}]."
             struct.causal = flag(mask.causal, f"{name}causal")
             struct.window_tokens = int32(mask.window_tokens, f"{name}window_tokens")
+            struct.right_window_tokens = int32(mask.right_window_tokens, f"{name}right_window_tokens")
             struct.causal_per_request = None
             if mask.causal_per_request is not None:
                 struct.causal_per_request = self._causal_address(mask, f"{name}causal_per_request", stream, arrays)

@@ -96,7 +96,7 @@ def _v_head_dim(k: Layout, v_cache: Any, given: int) -> int:
 
 
 def plan_once(q: Any, out: Any, k: Layout, v_head_dim: int, pages: tuple[int, int, int], kv_layout: str, kv_len: Any,
-              table_pages: int) -> Plan:  # fmt: skip
+              table_pages: int, alibi: bool = False, right_windows: bool = False) -> Plan:  # fmt: skip
     """A plan for such a batch, with memory that is this call's alone.
 
     The memory comes from PyTorch's caching allocator where there is one: it is ordered by the stream, and what a
@@ -120,6 +120,8 @@ def plan_once(q: Any, out: Any, k: Layout, v_head_dim: int, pages: tuple[int, in
         kv_dtype=dtype_name(k[2], "k_cache"),
         out_dtype=dtype if out is None else dtype_name(_arrays.view(out, "out")[1][2], "out"),
         batch_memory="host" if is_host or device == "cpu" else "device",
+        alibi=alibi,
+        right_windows=right_windows,
         kv_layout=kv_layout,
         device=device,
     )
@@ -241,7 +243,8 @@ def hybrid_attention(
     k = _arrays.view(k_cache, "k_cache")[1]
     pages = _pages_of(k, is_hnd, count(page_size, "page_size"))
     dim = _v_head_dim(k, v_cache, count(v_head_dim, "v_head_dim"))
-    plan = plan_once(q, out, k, dim, pages, kv_layout, kv_len, _table_pages(page_table))
+    plan = plan_once(q, out, k, dim, pages, kv_layout, kv_len, _table_pages(page_table),
+                     alibi_slopes is not None)  # fmt: skip
     plan.build(
         q_start,
         kv_len,

@@ -153,6 +153,21 @@ class Layer:
             self._is_same_sinks = same_layout((sinks,))
         return owners
 
+    def set_tree(self, tree_mask: Any, stream: int) -> Any:
+        """Sets the words of a tree mask, or none; returns what keeps them alive."""
+        self.tensors.tree_mask = None
+        if tree_mask is None:
+            return None
+        address, layout, owner = _arrays.view(tree_mask, "tree_mask", stream)
+        found = _arrays.dense(layout, "tree_mask")
+        check_shape(found.shape, "tree_mask", (self.num_tokens,))
+        if found.dtype not in ("int64", "uint64"):
+            raise ArgumentError(f"tree_mask holds {found.dtype}; int64 or uint64 is needed")
+        if found.device != self._device:
+            raise ArgumentError(f"tree_mask is on {found.device}; the plan is on {self._device}")
+        self.tensors.tree_mask = address
+        return owner
+
     def _head_values(self, array: Any, field: str, stream: int) -> View:
         found = _arrays.view(array, field, stream)
         _arrays.has_grad(found[1], field)

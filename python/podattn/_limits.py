@@ -9,7 +9,7 @@ from ._device import Device, open_device
 from ._dtypes import dtype_code
 from ._errors import ArgumentError
 from ._library import check, lib
-from ._values import int32, shown
+from ._values import flag, int32, shown
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -43,6 +43,9 @@ def make_limits(
     v_head_dim: Optional[int] = None,
     max_masks: int = 1,
     batch_memory: str = "host",
+    tree_masks: bool = False,
+    alibi: bool = False,
+    right_windows: bool = False,
 ) -> _abi.Limits:
     """The struct of these arguments of `Plan`, which says what each means."""
     if not isinstance(batch_memory, str) or batch_memory not in _MEMORIES:
@@ -64,6 +67,9 @@ def make_limits(
         kv_dtype=q_code if kv_dtype is None else dtype_code(kv_dtype, "kv_dtype"),
         out_dtype=q_code if out_dtype is None else dtype_code(out_dtype, "out_dtype"),
         batch_memory=_MEMORIES[batch_memory],
+        tree_masks=flag(tree_masks, "tree_masks"),
+        alibi=flag(alibi, "alibi"),
+        right_windows=flag(right_windows, "right_windows"),
         **{name: int32(value, name) for name, value in numbers.items()},
     )
 
@@ -82,7 +88,7 @@ def workspace_bytes(*, device: Any = "auto", **limits: "Unpack[LimitOptions]") -
         device: as of `Plan`.
         limits: the arguments of `Plan` that bound a batch: `q_heads`, `kv_heads`, `head_dim`, `page_size`,
             `max_requests`, `max_q_tokens`, `max_kv_len`; and, if they are not the defaults, `dtype`, `kv_dtype`,
-            `out_dtype`, `v_head_dim`, `max_masks`, `batch_memory`.
+            `out_dtype`, `v_head_dim`, `max_masks`, `batch_memory`, `tree_masks`, `alibi`, `right_windows`.
 
     Raises:
         ArgumentError: a value is out of range; the message names it.

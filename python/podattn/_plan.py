@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Callable, Literal, Optional, overload
 
 from . import _abi, _arrays, _memory, _streams, _torch, _tracing
 from ._append import Append, Arrays
-from ._batch import Batch, Mask
+from ._batch import Batch, Mask, single_mask
 from ._device import Device, open_device
 from ._dtypes import F32, canonical_name
 from ._errors import ArgumentError, StateError, UnsupportedError
@@ -65,6 +65,9 @@ class Plan(Unique):
         v_head_dim: Optional[int] = None,
         max_masks: int = 1,
         batch_memory: BatchMemory = "host",
+        tree_masks: bool = False,
+        alibi: bool = False,
+        right_windows: bool = False,
         kv_layout: KvLayout = "NHD",
         device: Any = "auto",
         workspace: Any = None,
@@ -88,6 +91,10 @@ class Plan(Unique):
             batch_memory: "host" for a plan that takes its batches from the host's memory or from the GPU's; "device"
                 for one that takes them from the GPU's alone, and whose memory does not grow with
                 `max_requests * max_kv_len`.
+            tree_masks: whether `attention` may be given a `tree_mask`. A GPU has kernels of their own for it, and for
+                the next two, and refuses what was not said here; a CPU needs none of it said.
+            alibi: whether `attention` may be given `alibi_slopes`.
+            right_windows: whether a mask may have a window to the right of the query.
             kv_layout: "NHD" for caches `[pages, tokens, heads, dim]`, "HND" for `[pages, heads, tokens, dim]`.
             device: "auto" (the first GPU that works, otherwise the CPU), "cpu", "cuda:0", "cuda" (the current GPU of
                 PyTorch or CuPy), a `torch.device`, or any other name that `pod_device_open` takes, such as "cpu:4".
@@ -115,6 +122,9 @@ class Plan(Unique):
             v_head_dim=v_head_dim,
             max_masks=max_masks,
             batch_memory=batch_memory,
+            tree_masks=tree_masks,
+            alibi=alibi,
+            right_windows=right_windows,
         )
         self._handle = ctypes.c_void_p()
         self._device: Device = open_device(device)
@@ -218,6 +228,7 @@ class Plan(Unique):
         *,
         causal: bool = True,
         window_tokens: int = _NO_WINDOW,
+        window: Optional[tuple[int, int]] = None,
         masks: Optional[Sequence[Mask]] = None,
         num_pages: Optional[int] = None,
         num_q_tokens: Optional[int] = None,
@@ -237,7 +248,9 @@ class Plan(Unique):
             page_table: `[n, pages]` page numbers; None if request r has the one page r.
             causal: token i of q_len sees the keys up to its own position, kv_len - q_len + i; otherwise all.
             window_tokens: if not 0, a query sees only that many keys up to its own position.
-            masks: up to `max_masks` of `Mask`, instead of `causal` and `window_tokens`, for layers that mask
+            window: instead of `window_tokens`, `(left, right)` as flash-attention has it: a query sees so many keys to
+                the left and to the right beside its own; -1 is all. `causal` ends at its own position all the same.
+            masks: up to `max_masks` of `Mask`, instead of `causal`, `window_tokens` and `window`, for layers that mask
                 differently; each names its own in `attention`.
             num_pages: pages of the cache from now on. None: as before; at first, as the constructor was told.
             num_q_tokens: tokens that `q` and the results will have. `q_start` may not exceed it, and `attention`
@@ -254,12 +267,12 @@ class Plan(Unique):
         """
         self._is_built = False
         _torch.find()
-        if causal is not True or window_tokens is not _NO_WINDOW:
-            single = Mask(flag(causal, "causal"), count(window_tokens, "window_tokens"))
+        if causal is not True or window_tokens is not _NO_WINDOW or window is not None:
+            single = single_mask(causal, window_tokens, window)
             if masks is None:
                 masks = (single,)
-            elif single != Mask():
-                raise ArgumentError("causal and window_tokens are given beside masks, which say it for each")
+            elif window is not None or single != Mask():
+                raise ArgumentError("causal, window_tokens and window are given beside masks, which say it for each")
         elif masks is None:
             masks = _CAUSAL
         if num_pages is None:
@@ -389,6 +402,7 @@ class Plan(Unique):
         k_scale: Any = None,
         v_scale: Any = None,
         mask: int = 0,
+        tree_mask: Any = None,
         stream: Any = None,
     ) -> Any:
         """`softmax(score(q, k)) v` for every request of the step, in one launch. Nothing is copied: strides are used.
@@ -414,6 +428,10 @@ class Plan(Unique):
             k_scale: float32, one element or `[kv_heads]`, finite and above 0: keys are multiplied by it.
             v_scale: the same for values; as many elements, if both are given.
             mask: which of the masks that `build` was given.
+            tree_mask: int64 or uint64 `[tokens]`: which of their request's last q_len keys, the step's own tokens, the
+                query tokens see, those of a tree of drafts their ancestors and themselves. Bit b: key kv_len - q_len
+                + b. Takes away from what the mask shows, and adds nothing; -1 takes nothing away. Of requests with
+                more than 64 query tokens nothing is read. Read when attention runs, also in a CUDA graph's replays.
             stream: a stream of PyTorch or CuPy, or its address; if None, the current one of the library that made `q`.
 
         Returns:
@@ -431,8 +449,9 @@ class Plan(Unique):
             if stream is not None:
                 raise UnsupportedError("stream is not supported while PyTorch traces; make it the current one instead")
             return self._attention_operator(
-                q, k_cache, v_cache, out, lse, return_lse, scale, softcap, sinks, alibi_slopes, k_scale, v_scale, mask
-            )
+                q, k_cache, v_cache, out, lse, return_lse, scale, softcap, sinks, alibi_slopes, k_scale, v_scale, mask,
+                tree_mask,
+            )  # fmt: skip
         if not self._is_built:
             self._check_built()
         handle = 0
@@ -463,13 +482,16 @@ class Plan(Unique):
         if layer.has_head_values or not (sinks is alibi_slopes is k_scale is v_scale is None):
             head_owners = layer.set_head_values(sinks, alibi_slopes, k_scale, v_scale, handle)
         num_tokens = layer.num_tokens
+        tree_owner = None
+        if tree_mask is not None or tensors.tree_mask is not None:
+            tree_owner = layer.set_tree(tree_mask, handle)
         if num_tokens < self._num_q_tokens:
             raise ArgumentError(f"q has {num_tokens} tokens; the plan was built for {self._num_q_tokens}")
         if num_tokens:
             status = _attention(self._handle, layer.tensors_address, layer.cache_address, handle)
             if status:
                 check(status)
-        del owners, head_owners  # kept until here
+        del owners, head_owners, tree_owner  # kept until here
         return out if lse is None else (out, lse)
 
     def append(
@@ -623,10 +645,11 @@ class Plan(Unique):
         k_scale: Any,
         v_scale: Any,
         mask: int,
+        tree_mask: Any,
     ) -> Any:
         """The same call as an operator of PyTorch, for its compiler and its other tracers."""
         scale, softcap = scale or 0.0, softcap or 0.0  # None is 0
-        options = (self.plan_id, scale, softcap, sinks, alibi_slopes, k_scale, v_scale, mask)
+        options = (self.plan_id, scale, softcap, sinks, alibi_slopes, k_scale, v_scale, mask, tree_mask)
         if out is None and lse is None:
             if return_lse:
                 return _torch.torch.ops.podattn.attention_lse(q, k_cache, v_cache, *options)

@@ -14,11 +14,12 @@ from typing import Any, NamedTuple, Optional
 
 from . import _arrays, _pod_parts, _torch
 from ._arrays import Borrowed
-from ._errors import ArgumentError, UnsupportedError
+from ._batch import Mask, window_pair
+from ._errors import ArgumentError
 from ._hybrid import plan_once
 from ._pod_parts import Part
 from ._rope import Rope
-from ._values import flag, int32, real, shown
+from ._values import flag, real
 
 
 class _Pages(NamedTuple):
@@ -95,7 +96,7 @@ def fused_attention_with_kvcache(
         block_table_d: `[decodes, pages]`. Of pages that are none of the part's cache, a GPU computes zeros.
         softmax_scale: None is 1 / sqrt(head_dim).
         causal: aligned to the last token of the context.
-        window_size: keys to the left and right that a query sees beside its own; -1 is all. To the right, 0 or -1.
+        window_size: keys to the left and right that a query sees beside its own; -1 is all.
         softcap: None or 0 is off.
         alibi_slopes: float32 `[q_heads]`.
         return_softmax_lse: also returns `[requests, q_heads, tokens]` float32 of both.
@@ -105,10 +106,10 @@ def fused_attention_with_kvcache(
         lse_d` if asked for.
 
     Raises:
-        UnsupportedError: the window reaches to the right, or autograd would need a backward pass.
+        UnsupportedError: autograd would need a backward pass, or the device lacks an option.
         ArgumentError: shapes, dtypes, devices, lengths or pages are wrong; names the argument.
     """
-    causal, window_tokens = _mask(flag(causal, "causal"), window_size)
+    mask = _mask(flag(causal, "causal"), window_size)
     return_softmax_lse = flag(return_softmax_lse, "return_softmax_lse")
     if softmax_scale is not None and real(softmax_scale, "softmax_scale") == 0:
         raise ArgumentError("softmax_scale = 0 makes every score 0; None is 1 / sqrt(head_dim)")
@@ -128,7 +129,7 @@ def fused_attention_with_kvcache(
     found = {
         part.name: result
         for together in calls
-        for part, result in zip(together, _attend(together, causal, window_tokens, return_softmax_lse, options, rope))
+        for part, result in zip(together, _attend(together, mask, return_softmax_lse, options, rope))
     }
     nothing = (None, None)
     outs, lses = zip(found.get("p", nothing), found.get("d", nothing))
@@ -154,8 +155,7 @@ def _rope(cos: Any, sin: Any, is_interleaved: bool, new: Any) -> Optional[Rope]:
 
 def _attend(
     parts: list[Part],
-    causal: bool,
-    window_tokens: int,
+    mask: Mask,
     needs_lse: bool,
     options: dict[str, Any],
     rope: Optional[Rope],
@@ -166,13 +166,13 @@ def _attend(
     k, v, pages = _join_caches(parts)
     starts, lengths, table = _requests(parts, pages)
     k_layout = _arrays.view(k, "k_cache")[1]
-    plan = plan_once(q, None, k_layout, v.shape[-1], tuple(k.shape[:3]), "NHD", lengths, table.shape[1])
+    plan = plan_once(q, None, k_layout, v.shape[-1], tuple(k.shape[:3]), "NHD", lengths, table.shape[1],
+                     options["alibi_slopes"] is not None, mask.right_window_tokens > 0)  # fmt: skip
     plan.build(
         starts,
         lengths,
         table,
-        causal=causal,
-        window_tokens=window_tokens,
+        masks=(mask,),
         num_pages=k.shape[0],
         num_q_tokens=q.shape[0],
     )
@@ -180,7 +180,7 @@ def _attend(
     for part, row_table in zip(parts, table.split([part.num_requests for part in parts])):
         if part.new is not None:
             part_q = q[begin : begin + part.num_tokens] if rotates else None
-            _append(plan, part, row_table, k, v, part_q, rope, turns_alike=not causal and window_tokens == 0)
+            _append(plan, part, row_table, k, v, part_q, rope, turns_alike=mask == Mask(causal=False))
         begin += part.num_tokens
     first = parts[0].q
     out = first.new_empty((*q.shape[:-1], v.shape[-1]))
@@ -213,16 +213,11 @@ def _append(plan: Any, part: Part, table: Any, k: Any, v: Any, q: Any, rope: Opt
         plan.append(None, None, None, None, q, q, positions=first, rope=rope)
 
 
-def _mask(causal: bool, window_size: Any) -> tuple[bool, int]:
-    """`(causal, window_tokens)` of the library."""
-    try:
-        left, right = window_size
-    except Exception:  # whatever it raises
-        raise ArgumentError(f"window_size = {shown(window_size)} is no pair of integers") from None
-    left, right = int32(left, "window_size[0]"), int32(right, "window_size[1]")
-    if right not in (-1, 0):
-        raise UnsupportedError(f"window_size = {window_size}: a window to the right of the query is not supported")
-    return causal or right == 0, 0 if left < 0 else int32(left + 1, "window_size[0] + 1")
+def _mask(causal: bool, window_size: Any) -> Mask:
+    window_tokens, right_window_tokens = window_pair(window_size, "window_size")
+    if right_window_tokens == 1:  # its own position is the last: causal, which every device has
+        causal, right_window_tokens = True, 0
+    return Mask(causal, window_tokens, None, right_window_tokens)
 
 
 def _check_alike(parts: list[Part]) -> None:

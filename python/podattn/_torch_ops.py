@@ -18,7 +18,7 @@ from ._torch import torch
 
 _LAYER = (
     "Tensor q, Tensor k_cache, Tensor? v_cache, int plan, float scale=0.0, float softcap=0.0, Tensor? sinks=None, "
-    "Tensor? alibi_slopes=None, Tensor? k_scale=None, Tensor? v_scale=None, int mask=0"
+    "Tensor? alibi_slopes=None, Tensor? k_scale=None, Tensor? v_scale=None, int mask=0, Tensor? tree_mask=None"
 )
 _BATCH = (
     "Tensor q, Tensor k_cache, Tensor? v_cache, Tensor q_start, Tensor kv_len, Tensor? page_table=None, "
@@ -35,7 +35,7 @@ _APPEND = (
     'str style="", str scaling="none", int rotary_dim=0, int original_context=0, bool truncate=True, '
     "float[] numbers=[], Tensor? cos=None, Tensor? sin=None, Tensor? k_scale=None, Tensor? v_scale=None"
 )
-_LAYER_OPTIONS = (*_BATCH_OPTIONS[5:], "mask")
+_LAYER_OPTIONS = (*_BATCH_OPTIONS[5:], "mask", "tree_mask")
 
 _library = torch.library.Library("podattn", "DEF")
 

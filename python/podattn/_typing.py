@@ -43,6 +43,7 @@ class PlanLayerOptions(LayerOptions, total=False):
     """Of `Plan.attention`."""
 
     mask: int
+    tree_mask: Optional[Array]
     stream: Any
 
 
@@ -75,3 +76,6 @@ class LimitOptions(_Needed, total=False):
     v_head_dim: Optional[int]
     max_masks: int
     batch_memory: BatchMemory
+    tree_masks: bool
+    alibi: bool
+    right_windows: bool

@@ -31,6 +31,8 @@ class Case:
     causal: bool = True
     causal_each: Optional[list[bool]] = None
     window_tokens: int = 0
+    right_window_tokens: int = 0
+    tree: Optional[list[int]] = None
     seed: int = 0
     spare_pages: int = 3
     q: torch.Tensor = field(init=False)
@@ -106,6 +108,12 @@ class Case:
             seen &= key <= query
         if self.window_tokens:
             seen &= key > query - self.window_tokens
+        if self.right_window_tokens:
+            seen &= key < query + self.right_window_tokens
+        if self.tree is not None and q_len <= 64:
+            words = self.tree[int(self.q_start[request]) :][:q_len]
+            own = [[word >> place & 1 for place in range(q_len)] for word in words]
+            seen[:, kv_len - q_len :] &= torch.tensor(own, dtype=torch.bool).reshape(q_len, q_len)
         return seen
 
     def reference(self, alibi_slopes: Optional[torch.Tensor] = None) -> tuple[torch.Tensor, torch.Tensor]:

@@ -159,14 +159,17 @@ PLAN_ARGUMENTS = [
     "v_head_dim",
     "max_masks",
     "batch_memory",
+    "tree_masks",
+    "alibi",
+    "right_windows",
     "kv_layout",
     "workspace",
 ]
 BATCH_ARGUMENTS = ["q_start", "kv_len", "page_table", "causal", "window_tokens"]
-BUILD_ARGUMENTS = [*BATCH_ARGUMENTS, "masks", "num_pages", "num_q_tokens", "stream"]
+BUILD_ARGUMENTS = [*BATCH_ARGUMENTS, "window", "masks", "num_pages", "num_q_tokens", "stream"]
 LAYER_ARGUMENTS = ["q", "k_cache", "v_cache", "out", "lse", "return_lse", "scale", "softcap", "sinks", "alibi_slopes",
                    "k_scale", "v_scale"]  # fmt: skip
-MASK_ARGUMENTS = ["causal", "window_tokens", "causal_per_request"]
+MASK_ARGUMENTS = ["causal", "window_tokens", "causal_per_request", "right_window_tokens"]
 POD_ARGUMENTS = ["q_p", "k_cache_p", "v_cache_p", "q_d", "k_cache_d", "v_cache_d", "cache_seqlens_p",
                  "cache_seqlens_d", "cache_batch_idx", "block_table_p", "block_table_d", "softmax_scale",
                  "causal", "window_size", "softcap", "alibi_slopes", "return_softmax_lse"]  # fmt: skip
@@ -242,7 +245,7 @@ def test_mask(name: str) -> None:
     try_all(lambda **mask: plan.build(**batch_of(case), masks=[podattn.Mask(**mask)]), {}, name, lambda: None)
 
 
-@pytest.mark.parametrize("name", [*LAYER_ARGUMENTS, "mask", "stream"])
+@pytest.mark.parametrize("name", [*LAYER_ARGUMENTS, "mask", "tree_mask", "stream"])
 def test_attention(name: str) -> None:
     case = mixed("cpu")
     plan = case.built(device="cpu:1")

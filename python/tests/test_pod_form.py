@@ -24,7 +24,7 @@ def normal(device: str, *shape: int, seed: int = 0) -> torch.Tensor:
 
 
 def reference(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, seqlens: list[int], causal: bool,
-              left: Optional[int] = None) -> torch.Tensor:  # fmt: skip
+              left: Optional[int] = None, right: Optional[int] = None) -> torch.Tensor:  # fmt: skip
     """`[requests, tokens, heads, dim]` in float64."""
     outs = []
     for i, length in enumerate(seqlens):
@@ -37,6 +37,8 @@ def reference(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, seqlens: list[i
             mask = mask.tril(length - tokens)
         if left is not None:
             mask = mask.triu(length - tokens - left)
+        if right is not None:
+            mask = mask.tril(length - tokens + right)
         query = q[i].cpu().double().transpose(0, 1)
         outs.append(F.scaled_dot_product_attention(query, keys, values, attn_mask=mask).transpose(0, 1))
     return torch.stack(outs)
@@ -102,6 +104,20 @@ def test_paged_and_batch_index(device: str) -> None:
     assert none is None
     chosen = [x[rows.long().to(device)] for x in (pool_k, pool_v)]
     check(out_d, reference(q_d, *chosen, [16, 16], True, left=5))
+
+
+def test_windows_on_both_sides(device: str) -> None:
+    k, v = normal(device, 6, 128, KV_HEADS, DIM, seed=1), normal(device, 6, 128, KV_HEADS, DIM, seed=2)
+    q_p, q_d = normal(device, 2, 40, HEADS, DIM, seed=3), normal(device, 4, 3, HEADS, DIM, seed=4)
+    lengths = [[100, 40], [128, 3, 77, 30]]
+    for window in ((5, 3), (-1, 1), (0, 20)):
+        out_p, out_d = podattn.fused_attention_with_kvcache(
+            q_p, k[:2], v[:2], q_d, k[2:], v[2:], cache_seqlens_p=lengths[0], cache_seqlens_d=lengths[1],
+            window_size=window,
+        )  # fmt: skip
+        left = None if window[0] < 0 else window[0]
+        check(out_p, reference(q_p, k[:2], v[:2], lengths[0], False, left, window[1]))
+        check(out_d, reference(q_d, k[2:], v[2:], lengths[1], False, left, window[1]))
 
 
 def test_queries_that_follow_one_another_are_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,8 +222,6 @@ def test_what_it_cannot_do() -> None:
     k, v = normal("cpu", 3, 64, KV_HEADS, DIM), normal("cpu", 3, 64, KV_HEADS, DIM)
     q_p, q_d = normal("cpu", 1, 30, HEADS, DIM), normal("cpu", 2, 1, HEADS, DIM)
     call = podattn.fused_attention_with_kvcache
-    with pytest.raises(podattn.UnsupportedError, match="window to the right"):
-        call(q_p, k[:1], v[:1], q_d, k[1:], v[1:], window_size=(3, 3))
     with pytest.raises(podattn.UnsupportedError, match="q_d requires grad"):
         call(q_p, k[:1], v[:1], q_d.requires_grad_(), k[1:], v[1:])
     with pytest.raises(podattn.ArgumentError, match="both None"):

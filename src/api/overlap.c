@@ -102,6 +102,7 @@ pod_status pod__check_overlaps(const pod_plan *plan, const pod_tensors *t, const
         cache_span("v", c->v, limits, batch->num_pages, c->v_page_stride, c->v_token_stride, c->v_head_stride, v_dim),
         dense_span("sinks", t->sinks, head_bytes),
         dense_span("alibi_slopes", t->alibi_slopes, head_bytes),
+        dense_span("tree_mask", t->tree_mask, (size_t)q_tokens * sizeof(uint64_t)),
         dense_span("workspace.plan", plan->workspace.plan, plan->layout.plan_bytes),
         dense_span("workspace.scratch", plan->workspace.scratch, plan->layout.scratch_bytes),
     };

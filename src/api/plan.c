@@ -99,6 +99,7 @@ static pod_shape make_shape(const pod_plan *plan, const pod_mask *mask) {
         .kv_heads = limits->kv_heads,
         .causal = mask->causal,
         .window_tokens = mask->window_tokens,
+        .right_window_tokens = mask->right_window_tokens,
         .max_q_tokens = batch->num_q_tokens,
         .max_kv_len = limits->max_kv_len,
         .q_start = batch->q_start,
@@ -131,6 +132,7 @@ pod_status pod_plan_build(pod_plan *plan, const pod_batch *batch, pod_stream str
         return pod__fail(POD_E_UNSUPPORTED, "memory = POD_MEMORY_HOST is not supported by a plan whose limits have "
                                             "batch_memory = POD_MEMORY_DEVICE");
     }
+    POD_TRY(pod__choice_check_masks(&plan->choice, masks, taken.num_masks));
     plan->batch = taken;
     plan->batch.masks = NULL; /* the caller's array may be gone after this call */
     plan->stream = stream;

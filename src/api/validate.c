@@ -13,6 +13,7 @@
 #define MAX_SCALE 2e38f /* times log2(e), a float can still hold it */
 /** Larger caps count as this one, with which nothing overflows or underflows: it changes no score of less than 2^88. */
 #define MAX_CAP 0x1p100f
+#define MAX_RIGHT_WINDOW (1 << 30) /* added to a position, a 32-bit number still holds it */
 
 static pod_status check_head_dim(const char *field, int32_t head_dim) {
     POD_TRY(check_range(field, head_dim, 8, POD_MAX_HEAD_DIM));
@@ -47,6 +48,9 @@ pod_status pod__take_limits(const pod_limits *given, pod_limits *limits) {
     POD_TRY(check_range("max_kv_len", limits->max_kv_len, 1, 1 << 30));
     if (limits->max_masks == 0) limits->max_masks = 1;
     POD_TRY(check_range("max_masks", limits->max_masks, 1, POD_MAX_MASKS));
+    POD_TRY(check_range("tree_masks", limits->tree_masks, 0, 1));
+    POD_TRY(check_range("alibi", limits->alibi, 0, 1));
+    POD_TRY(check_range("right_windows", limits->right_windows, 0, 1));
     return check_memory("batch_memory", limits->batch_memory);
 }
 
@@ -149,6 +153,8 @@ static pod_status take_masks(const pod_limits *limits, pod_batch *batch, pod_mas
         if (masks[m].window_tokens < 0) {
             return pod__fail(POD_E_ARGUMENT, "masks[%d].window_tokens = %d is negative", m, masks[m].window_tokens);
         }
+        snprintf(field, sizeof field, "masks[%d].right_window_tokens", m);
+        POD_TRY(check_range(field, masks[m].right_window_tokens, 0, MAX_RIGHT_WINDOW));
     }
     if (batch->num_masks == 0) {
         masks[0] = pod_mask_init();
@@ -221,6 +227,7 @@ pod_status pod__take_tensors(const pod_limits *limits, const pod_batch *batch, c
     POD_TRY(check_optional("lse", tensors->lse, sizeof(float)));
     POD_TRY(check_optional("sinks", tensors->sinks, sizeof(float)));
     POD_TRY(check_optional("alibi_slopes", tensors->alibi_slopes, sizeof(float)));
+    POD_TRY(check_optional("tree_mask", tensors->tree_mask, sizeof(uint64_t)));
     if (tensors->q_tokens < 0) return pod__fail(POD_E_ARGUMENT, "q_tokens = %d is negative", tensors->q_tokens);
     if (tensors->out_tokens < 0) return pod__fail(POD_E_ARGUMENT, "out_tokens = %d is negative", tensors->out_tokens);
     if (tensors->mask < 0 || tensors->mask >= batch->num_masks) {

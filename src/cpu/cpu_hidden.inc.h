@@ -43,8 +43,9 @@ static inline void hide_values(const cpu_job *job, const cpu_item *item, int is_
     if (!is_masked) return;
     pod_key_range first = tile_visible(job, item, tile, item->row_begin / job->shape->group);
     pod_key_range last = tile_visible(job, item, tile, (item->row_begin + item->num_rows - 1) / job->shape->group);
+    int32_t seen_end = pod_core_min(first.end, tile_tree_begin(job, item, tile));
     hide_range(job, tile, tile->first, pod_core_min(last.begin, tile->end), kv_dtype, hidden);
-    hide_range(job, tile, pod_core_max(first.end, pod_core_max(last.begin, tile->first)), tile->end, kv_dtype, hidden);
+    hide_range(job, tile, pod_core_max(seen_end, pod_core_max(last.begin, tile->first)), tile->end, kv_dtype, hidden);
 }
 
 /** A weight of a row, as softmax_row() leaves it. */
@@ -58,10 +59,13 @@ static inline float weight_at(const float *weights, int32_t key, int pairs) {
 /** Adds them to the rows that see them. */
 static inline void add_hidden(const cpu_job *job, const cpu_item *item, const cpu_tile *tile, const cpu_hidden *hidden,
                               int pairs, cpu_scratch *scratch) {
+    int32_t tree_begin = tile_tree_begin(job, item, tile);
     for (int32_t i = 0; i < hidden->count; i++) {
         for (int32_t row = 0; row < item->num_rows; row++) {
-            pod_key_range keys = tile_visible(job, item, tile, (item->row_begin + row) / job->shape->group);
-            if (hidden->key[i] < keys.begin || hidden->key[i] >= keys.end) continue;
+            int32_t token = (item->row_begin + row) / job->shape->group, key = hidden->key[i];
+            pod_key_range keys = tile_visible(job, item, tile, token);
+            if (key < keys.begin || key >= keys.end) continue;
+            if (key >= tree_begin && !tile_tree_shows(job, item, tile, token, key)) continue;
             float weight = weight_at(scratch->scores + row * CPU_TILE_TOKENS, hidden->key[i], pairs);
             float *out = scratch->out + (int64_t)row * job->v_stride;
             for (int32_t d = 0; d < job->v_head_dim; d++) {

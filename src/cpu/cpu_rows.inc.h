@@ -161,6 +161,14 @@ static inline float softmax_row(float *scores, int is_masked, int32_t begin, int
     return factor;
 }
 
+/** Takes what a row's word of the tree mask hides out of its scores. */
+static inline void hide_branches(const cpu_job *job, const cpu_item *item, const cpu_tile *tile, int32_t token,
+                                 float *scores) {
+    for (int32_t key = tile_tree_begin(job, item, tile); key < tile->end; key++) {
+        if (!tile_tree_shows(job, item, tile, token, key)) scores[key] = -INFINITY;
+    }
+}
+
 /** All rows' scores of a tile become weights; scratch->factor, max and sum follow. `is_masked` as tile_is_masked(). */
 static inline void softmax_tile(const cpu_job *job, const cpu_item *item, const cpu_tile *tile, int is_masked,
                                 int pairs, cpu_scratch *scratch) {
@@ -169,7 +177,9 @@ static inline void softmax_tile(const cpu_job *job, const cpu_item *item, const 
         float *scores = scratch->scores + row * CPU_TILE_TOKENS;
         pod_key_range keys = {0, CPU_TILE_TOKENS};
         if (is_bent) bend_scores(job, item, tile, row, scores);
-        if (is_masked) keys = tile_visible(job, item, tile, (item->row_begin + row) / job->shape->group);
+        int32_t token = (item->row_begin + row) / job->shape->group;
+        if (is_masked) keys = tile_visible(job, item, tile, token);
+        if (job->tensors->tree_mask != NULL) hide_branches(job, item, tile, token, scores);
         scratch->factor[row] =
             softmax_row(scores, is_masked, keys.begin, keys.end, pairs, &scratch->max[row], &scratch->sum[row]);
     }

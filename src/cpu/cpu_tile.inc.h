@@ -57,10 +57,26 @@ static inline pod_key_range tile_visible(const cpu_job *job, const cpu_item *ite
     return keys;
 }
 
+/** The first of the tile's keys that words of a tree mask tell of, counted from the tile's first; behind its keys if
+ * they tell of none. */
+static inline int32_t tile_tree_begin(const cpu_job *job, const cpu_item *item, const cpu_tile *tile) {
+    if (job->tensors->tree_mask == NULL) return CPU_TILE_TOKENS;
+    int32_t begin = pod_core_tree_begin(&item->request) - tile->key_begin;
+    return pod_core_min(pod_core_max(begin, tile->first), CPU_TILE_TOKENS);
+}
+
+/** Whether a token's word of the tree mask shows a key of the tile from tile_tree_begin() on. */
+static inline int tile_tree_shows(const cpu_job *job, const cpu_item *item, const cpu_tile *tile, int32_t token,
+                                  int32_t key) {
+    uint64_t word = job->tensors->tree_mask[item->request.q_begin + token];
+    return pod_core_tree_shows(word, tile->key_begin + key - pod_core_tree_begin(&item->request));
+}
+
 /** Whether some row of the item does not see some key of the tile. */
 static inline int tile_is_masked(const cpu_job *job, const cpu_item *item, const cpu_tile *tile) {
     int32_t group = job->shape->group; /* later tokens see further on both ends */
-    return tile_visible(job, item, tile, (item->row_begin + item->num_rows - 1) / group).begin > 0 ||
+    return tile_tree_begin(job, item, tile) < tile->end ||
+           tile_visible(job, item, tile, (item->row_begin + item->num_rows - 1) / group).begin > 0 ||
            tile_visible(job, item, tile, item->row_begin / group).end < CPU_TILE_TOKENS;
 }
 

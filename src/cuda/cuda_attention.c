@@ -65,6 +65,8 @@ static pod_kernel_params make_params(const pod_call *call, int32_t policy) {
         .softcap_slope = has_softcap ? t->scale * POD_LOG2_E : 0,
         .score_scale = has_softcap ? 1 : score_scale(t->scale),
         .policy = policy == POD_POLICY_ANY ? POD_POLICY_PROPORTIONAL : policy,
+        .alibi_slopes = t->alibi_slopes,
+        .tree_mask = t->tree_mask,
     };
     return params;
 }
@@ -77,6 +79,8 @@ static pod_status check_pointers(const pod_cuda_device *cuda, const pod_call *ca
     POD_TRY(pod__cuda_check_pointer(cuda, "lse", call->tensors.lse));
     POD_TRY(pod__cuda_check_pointer(cuda, "k_scale", call->cache.k_scale));
     POD_TRY(pod__cuda_check_pointer(cuda, "v_scale", call->cache.v_scale));
+    POD_TRY(pod__cuda_check_pointer(cuda, "alibi_slopes", call->tensors.alibi_slopes));
+    POD_TRY(pod__cuda_check_pointer(cuda, "tree_mask", call->tensors.tree_mask));
     return pod__cuda_check_pointer(cuda, "sinks", call->tensors.sinks);
 }
 

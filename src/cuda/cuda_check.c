@@ -19,9 +19,8 @@ pod_status pod__cuda_check_stride(const char *field, int64_t stride, size_t elem
                      (long long)stride, (long long)elements);
 }
 
-static pod_status check_absent(const char *field, const void *pointer) {
-    if (pointer == NULL) return POD_OK;
-    return pod__fail(POD_E_UNSUPPORTED, "%s is not supported by the cuda backend", field);
+static pod_status check_mask(const pod_call *call, const char *field, const void *pointer, const char *limit) {
+    return pointer != NULL ? pod__choice_check_mask(&call->plan->choice, field, limit) : POD_OK;
 }
 
 static pod_status check_scale_absent(const char *field, const float *scale, pod_dtype dtype) {
@@ -61,7 +60,8 @@ pod_status pod__cuda_check_call(const pod_call *call) {
                          "scale = %g is not supported by the cuda backend, which takes positive ones",
                          (double)t->scale);
     }
-    return check_absent("alibi_slopes", t->alibi_slopes);
+    POD_TRY(check_mask(call, "alibi_slopes", t->alibi_slopes, "alibi"));
+    return check_mask(call, "tree_mask", t->tree_mask, "tree_masks");
 }
 
 static int is_another_gpus(const pod_cuda_device *cuda, CUdeviceptr address) {

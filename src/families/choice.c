@@ -40,10 +40,16 @@ static int fits_options(const pod_variant *variant, const pod_gpu_options *optio
            (options->job == POD_JOB_fused && variant->tiles->job == POD_JOB_padded);
 }
 
+static int has_all_masks(const pod_variant *variant) {
+    return variant->family->has_all_masks && variant->tiles->job == POD_JOB_padded;
+}
+
 /** `limits` NULL: whatever they are. */
 static int fits_limits(const pod_variant *variant, const pod_limits *limits) {
-    return limits == NULL || (variant->dtype == limits->q_dtype && variant->kv_dtype == limits->kv_dtype &&
-                              pod__tiles_fit(variant->tiles, limits->head_dim));
+    if (limits == NULL) return 1;
+    if (pod__asks_for_all_masks(limits) != NULL && !has_all_masks(variant)) return 0;
+    return variant->dtype == limits->q_dtype && variant->kv_dtype == limits->kv_dtype &&
+           pod__tiles_fit(variant->tiles, limits->head_dim);
 }
 
 /** Whether the family has a row for them at all. */
@@ -100,9 +106,11 @@ static int32_t ask_family(const pod_family *family, const pod_chip *chip, const 
     if (!has_row(family, options, NULL)) return -1;
     *why = PASSED_BY_LIMITS;
     if (!family->takes(family, limits, reason, REASON_BYTES)) return -1;
+    const char *asks = pod__asks_for_all_masks(limits);
     snprintf(reason, REASON_BYTES,
-             "head_dim = %d, kv_dtype %s is not supported by the %s kernels with the device's options",
-             limits->head_dim, pod_dtype_name(limits->kv_dtype), family->name);
+             "head_dim = %d, kv_dtype %s%s%s is not supported by the %s kernels with the device's options",
+             limits->head_dim, pod_dtype_name(limits->kv_dtype), asks != NULL ? " with " : "", asks != NULL ? asks : "",
+             family->name);
     if (!has_row(family, options, limits)) return -1;
     *why = PASSED_BY_LOADING;
     snprintf(reason, REASON_BYTES,
@@ -131,6 +139,23 @@ pod_status pod__choose_kernel(const pod_chip *chip, const pod_gpu_options *optio
     }
     if (options->family == NULL) return pod__fail(POD_E_UNSUPPORTED, "%s", refusal);
     return pod__fail(POD_E_UNSUPPORTED, "%s (the device's name asks for kernel=%s)", refusal, options->family->name);
+}
+
+pod_status pod__choice_check_mask(const pod_choice *choice, const char *field, const char *limit) {
+    if (choice->kernel < 0 || has_all_masks(&pod__variants[choice->kernel])) return POD_OK;
+    return pod__fail(POD_E_UNSUPPORTED,
+                     "%s is not supported by the %s kernel of this plan; limits with %s = 1 ask for one that has it",
+                     field, pod__variants[choice->kernel].family->name, limit);
+}
+
+pod_status pod__choice_check_masks(const pod_choice *choice, const pod_mask *masks, int32_t num_masks) {
+    for (int32_t m = 0; m < num_masks; m++) {
+        char field[64];
+        if (masks[m].right_window_tokens == 0) continue;
+        snprintf(field, sizeof field, "masks[%d].right_window_tokens = %d", m, masks[m].right_window_tokens);
+        POD_TRY(pod__choice_check_mask(choice, field, "right_windows"));
+    }
+    return POD_OK;
 }
 
 pod_status pod__choose_cpu(const char *kernel_name, const pod_limits *limits, pod_choice *choice) {

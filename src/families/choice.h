@@ -56,6 +56,13 @@ pod_status pod__check_chip(const pod_chip *chip, const pod_gpu_options *options,
 pod_status pod__choose_kernel(const pod_chip *chip, const pod_gpu_options *options, const pod_limits *limits,
                               pod_choice *choice);
 
+/** POD_E_UNSUPPORTED, naming the field of a call, if the chosen kernel is not made for all masks. `limit`: the field of
+ * limits that would have chosen one. */
+pod_status pod__choice_check_mask(const pod_choice *choice, const char *field, const char *limit);
+
+/** The same for what the masks of a batch ask for. */
+pod_status pod__choice_check_masks(const pod_choice *choice, const pod_mask *masks, int32_t num_masks);
+
 /** The same of the CPU's kernels of that name. */
 pod_status pod__choose_cpu(const char *kernel_name, const pod_limits *limits, pod_choice *choice);
 

@@ -46,3 +46,9 @@ pod_kernel_info pod__family_kernel_info(const pod_family *family, int32_t ctas_p
     info.num_lanes = drawing->has_fixed_lanes ? 2 : info.ctas_per_row;
     return info;
 }
+
+const char *pod__asks_for_all_masks(const pod_limits *limits) {
+    if (limits->tree_masks) return "tree_masks";
+    if (limits->alibi) return "alibi";
+    return limits->right_windows ? "right_windows" : NULL;
+}

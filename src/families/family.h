@@ -10,7 +10,8 @@
 /** What a CTA of a kernel does. */
 typedef enum pod_job {
     POD_JOB_fused = 0, /**< the two kinds of work meet on an SM */
-    POD_JOB_padded,    /**< the same for heads of up to head_dim elements, whose tiles are filled up with zeros */
+    POD_JOB_padded,    /**< the same for heads of up to head_dim elements, whose tiles are filled up with zeros, and for
+                            all masks: trees, ALiBi, windows to the right */
     POD_JOB_hfuse      /**< both kinds of warps in one CTA, in fixed pairs of work: a baseline */
 } pod_job;
 
@@ -69,6 +70,7 @@ struct pod_family {
     int32_t max_capability;
     int32_t needs_tensor_maps; /**< the driver has to encode them */
     int32_t has_policies;      /**< of how CTAs bind: the device option policy= asks for this family */
+    int32_t has_all_masks;     /**< in its padded kernels: trees, ALiBi, windows to the right */
     int32_t has_f8;            /**< kernels for caches of f8e4m3, beside those for caches of q's dtype */
     const pod_tiles *tiles;
     int32_t num_tiles;
@@ -93,6 +95,10 @@ pod_kernel_info pod__family_kernel_info(const pod_family *family, int32_t ctas_p
 
 /** On a CPU: as many workers on every machine, so that results do not depend on the number of threads. */
 pod_tiling pod__cpu_tiling(void);
+
+/** The first field that asks for a kernel which is made for all masks: "tree_masks", "alibi" or "right_windows"; NULL
+ * if none does. */
+const char *pod__asks_for_all_masks(const pod_limits *limits);
 
 /** Whether no request of these limits has a second page. */
 static inline int pod__has_one_page(const pod_limits *limits) {

@@ -48,8 +48,15 @@ static void list_head_dims(const pod_family *family, char *text, size_t bytes) {
     }
 }
 
+static int takes_masks(const pod_family *family, const pod_limits *limits, char *reason, size_t bytes) {
+    const char *asks = pod__asks_for_all_masks(limits);
+    if (asks == NULL || family->has_all_masks) return 1;
+    snprintf(reason, bytes, "%s = 1 is not supported by the %s kernels", asks, family->name);
+    return 0;
+}
+
 int pod__gpu_takes(const pod_family *family, const pod_limits *limits, char *reason, size_t bytes) {
-    if (!takes_dtypes(family, limits, reason, bytes)) return 0;
+    if (!takes_dtypes(family, limits, reason, bytes) || !takes_masks(family, limits, reason, bytes)) return 0;
     if (has_head_dim(family, limits->head_dim)) {
         if (limits->v_head_dim == 0 || limits->v_head_dim == limits->head_dim) return 1;
         snprintf(reason, bytes, "v_head_dim = %d with head_dim = %d is not supported by the %s kernels",

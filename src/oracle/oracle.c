@@ -36,6 +36,16 @@ static int32_t window_begin(const pod_mask *mask, int32_t position) {
     return mask->window_tokens > 0 && position >= mask->window_tokens ? position - mask->window_tokens + 1 : 0;
 }
 
+/** Whether a token's word of the tree mask hides a key that its mask shows: one of the step's own tokens. */
+static int tree_hides(const reference_job *job, int32_t token, int32_t key) {
+    const uint64_t *words = job->given->tensors.tree_mask;
+    const int32_t *q_start = job->given->batch.q_start;
+    int32_t request = job->request, q_len = q_start[request + 1] - q_start[request];
+    int32_t bit = key - (job->given->batch.kv_len[request] - q_len);
+    if (words == NULL || q_len > POD_MAX_TREE_TOKENS || bit < 0) return 0;
+    return (words[q_start[request] + token] & UINT64_C(1) << bit) == 0;
+}
+
 /** Copies a key and its value out of their page; every dtype widens to float exactly. */
 static void gather_key(const reference_job *job, int32_t key) {
     const pod_limits *limits = &job->given->limits;
@@ -87,6 +97,9 @@ static void reference_row(const reference_job *job, int32_t token, int32_t head,
     int32_t kv_len = job->given->batch.kv_len[request], position = kv_len - q_len + token;
     int is_causal = mask->causal_per_request != NULL ? mask->causal_per_request[request] : mask->causal;
     int32_t end = is_causal ? position + 1 : kv_len, begin = window_begin(mask, position);
+    if (mask->right_window_tokens > 0 && end > position + mask->right_window_tokens) {
+        end = position + mask->right_window_tokens;
+    }
 
     double q[MAX_HEAD_DIM], out[MAX_HEAD_DIM] = {0};
     for (int32_t i = 0; i < head_dim; i++) {
@@ -96,6 +109,7 @@ static void reference_row(const reference_job *job, int32_t token, int32_t head,
     double k_scale = scale_of(job, job->given->cache.k_scale), v_scale = scale_of(job, job->given->cache.v_scale);
     double max = t->sinks != NULL ? (double)t->sinks[head] : -INFINITY;
     for (int32_t key = begin; key < end; key++) {
+        if (tree_hides(job, token, key)) continue;
         double score = (double)t->scale * k_scale * dot(q, job->keys + (int64_t)key * head_dim, head_dim);
         if (t->softcap > 0) score = (double)t->softcap * tanh(score / (double)t->softcap);
         if (t->alibi_slopes != NULL) score += (double)t->alibi_slopes[head] * (key - position);
@@ -106,6 +120,7 @@ static void reference_row(const reference_job *job, int32_t token, int32_t head,
     if (t->sinks != NULL) sum = weight_of((double)t->sinks[head], max);
     if (t->sinks != NULL && t->sinks[head] == INFINITY) sum = 1; /* takes all */
     for (int32_t key = begin; key < end; key++) {
+        if (tree_hides(job, token, key)) continue;
         double weight = weight_of(scores[key], max);
         const float *value = job->values + (int64_t)key * v_head_dim;
         sum += weight;

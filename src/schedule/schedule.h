@@ -45,6 +45,9 @@ typedef struct pod_tiling {
     int32_t shares_eighths[POD_MAX_SHARES], lone_shares_eighths[POD_MAX_SHARES];
 } pod_tiling;
 
+/** Bits of a word of a tree mask: requests of more query tokens have none. */
+enum { POD_TREE_TOKENS = 64 };
+
 /** The batch under one of its masks, as the planner sees it. */
 typedef struct pod_shape {
     int32_t num_requests;
@@ -54,6 +57,7 @@ typedef struct pod_shape {
     int32_t window_tokens; /**< 0: no window */
     int32_t max_q_tokens;  /**< what a request may reach, for batches that nobody validated before */
     int32_t max_kv_len;
+    int32_t right_window_tokens;       /**< 0: no window to the right */
     const int32_t *q_start;            /**< [num_requests + 1] */
     const int32_t *kv_len;             /**< [num_requests] */
     const int32_t *causal_per_request; /**< [num_requests] instead of `causal`, or NULL */

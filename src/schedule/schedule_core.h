@@ -3,7 +3,8 @@
  * and nvcc all compile. Where a split piece of work keeps its partial result follows from its place by arithmetic, so
  * there are no lists of things to merge.
  *
- * The including file may define POD_CORE_FN (function specifiers). */
+ * The including file may define POD_CORE_FN (function specifiers), and POD_CORE_NO_RIGHT_WINDOWS: kernels that no plan
+ * with windows to the right is for do without. */
 #ifndef POD_SCHEDULE_CORE_H
 #define POD_SCHEDULE_CORE_H
 
@@ -52,9 +53,29 @@ POD_CORE_FN int32_t pod_core_window_begin(int32_t window_tokens, int32_t positio
     return window_tokens > 0 && position >= window_tokens ? position - window_tokens + 1 : 0;
 }
 
+/** The first of a request's keys that words of a tree mask tell of; kv_len where they tell of none. */
+POD_CORE_FN int32_t pod_core_tree_begin(const pod_request *request) {
+    return request->q_len <= POD_TREE_TOKENS ? request->kv_len - request->q_len : request->kv_len;
+}
+
+/** Whether a token's word shows a key, the `place`-th of those that words tell of; of earlier ones it says nothing. */
+POD_CORE_FN int pod_core_tree_shows(uint64_t word, int32_t place) {
+    return place < 0 || (word >> place & 1) != 0;
+}
+
 /** The window of two through which more is seen. */
 POD_CORE_FN int32_t pod_core_wider_window(int32_t a, int32_t b) {
     return a == 0 || b == 0 ? 0 : pod_core_max(a, b);
+}
+
+/** Keys from its own position on that a query sees at most, if not 0. */
+POD_CORE_FN int32_t pod_core_right_window(const pod_shape *shape) {
+#ifdef POD_CORE_NO_RIGHT_WINDOWS
+    (void)shape;
+    return 0;
+#else
+    return shape->right_window_tokens;
+#endif
 }
 
 /** Keys that any of a request's query tokens [token_begin, token_end) sees. */
@@ -62,6 +83,8 @@ POD_CORE_FN pod_key_range pod_core_visible(const pod_shape *shape, const pod_req
                                            int32_t token_end) {
     int32_t first_position = request->kv_len - request->q_len + token_begin;
     int32_t end = request->is_causal ? request->kv_len - request->q_len + token_end : request->kv_len;
+    int32_t right = pod_core_right_window(shape); /* up to 2^30, as kv_len */
+    if (right > 0) end = pod_core_min(end, request->kv_len - request->q_len + token_end - 1 + right);
     if (end < 0) end = 0;
     pod_key_range keys;
     keys.end = end;

@@ -77,6 +77,7 @@ static void make_limits(attention_case *made, test_rng *rng, int64_t max_work) {
     make_v_head_dim(limits, rng);
     if (rng_chance(rng, 50)) limits->kv_dtype = limits->out_dtype = limits->q_dtype;
     limits->max_masks = rng_chance(rng, 30) ? rng_range(rng, 2, POD_MAX_MASKS) : rng_range(rng, 0, 1);
+    limits->right_windows = rng_chance(rng, 50); /* a CPU does not ask, but the masks do */
     make_shape(made, rng, max_work);
     limits->page_size = rng_chance(rng, 25) ? limits->max_kv_len : rng_pick(rng, page_sizes, 11);
 }
@@ -226,6 +227,11 @@ static int make_options(attention_case *made, test_rng *rng) {
     if (rng_chance(rng, 30)) t->softcap = (float)rng_range(rng, 1, 60);
     if (rng_chance(rng, 30)) t->sinks = made->sinks;
     if (rng_chance(rng, 20)) t->alibi_slopes = made->slopes;
+    if (rng_chance(rng, 30)) {
+        made->tree = test_batch_make_tree(&made->batch, rng);
+        if (made->tree == NULL) return 0;
+        t->tree_mask = made->tree;
+    }
     if (rng_chance(rng, 20) || made->k_spread != 1) made->cache.k_scale = made->k_scale;
     if (!made->has_no_v && (rng_chance(rng, 20) || made->v_spread != 1)) made->cache.v_scale = made->v_scale;
     made->cache.scale_stride = rng_chance(rng, 70); /* otherwise one scale for all heads */
@@ -249,6 +255,7 @@ void attention_case_free(attention_case *made) {
     guarded_free(&made->out);
     guarded_free(&made->lse);
     free(made->sinks);
+    free(made->tree);
     free(made->expected_out);
     free(made->expected_lse);
 }
@@ -356,13 +363,14 @@ void attention_case_describe(const attention_case *made, char *text, size_t size
     snprintf(text, size,
              "%d requests, %d tokens, %d/%d heads of %d and %d%s, %s/%s/%s, page %d%s, kv up to %d, mask %d of %d: "
              "causal %d%s, "
-             "window %d, "
-             "scale %g, softcap %g%s%s%s%s",
+             "window %d, %d, "
+             "scale %g, softcap %g%s%s%s%s%s",
              b->num_requests, made->num_q_tokens, l->q_heads, l->kv_heads, l->head_dim, v_head_dim_of(l),
              made->has_no_v ? " (values in k)" : "", pod_dtype_name(l->q_dtype), pod_dtype_name(l->kv_dtype),
              pod_dtype_name(l->out_dtype), l->page_size, b->page_table == NULL ? " contiguous" : "", l->max_kv_len,
              made->tensors.mask, b->num_masks, mask->causal, mask->causal_per_request ? " (per request)" : "",
-             mask->window_tokens, (double)made->tensors.scale, (double)made->tensors.softcap,
-             made->tensors.sinks ? ", sinks" : "", made->tensors.alibi_slopes ? ", alibi" : "",
-             made->cache.k_scale ? ", k_scale" : "", made->cache.v_scale ? ", v_scale" : "");
+             mask->window_tokens, mask->right_window_tokens, (double)made->tensors.scale, (double)made->tensors.softcap,
+             made->tree ? ", tree" : "", made->tensors.sinks ? ", sinks" : "",
+             made->tensors.alibi_slopes ? ", alibi" : "", made->cache.k_scale ? ", k_scale" : "",
+             made->cache.v_scale ? ", v_scale" : "");
 }

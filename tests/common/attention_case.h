@@ -16,6 +16,7 @@ typedef struct attention_case {
     pod_cache cache;
     guarded q, k, v, out, lse;                 /**< v is empty where K and V are interleaved, or values are in K */
     float *sinks, *slopes, *k_scale, *v_scale; /**< one allocation, at `sinks` */
+    uint64_t *tree;                            /**< NULL: none */
     float k_spread, v_spread;                  /**< standard deviation of keys and of values, before their scales */
     int32_t num_q_tokens;
     int has_no_v;                        /**< values are in K */

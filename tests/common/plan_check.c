@@ -40,6 +40,9 @@ static int collect(void *context, const pod_work_item *item) {
 static void visible(const pod_shape *shape, const pod_request *request, int32_t row, int64_t *begin, int64_t *end) {
     int64_t position = (int64_t)request->kv_len - request->q_len + row / shape->group;
     *end = request->is_causal ? position + 1 : request->kv_len;
+    if (shape->right_window_tokens > 0 && *end > position + shape->right_window_tokens) {
+        *end = position + shape->right_window_tokens;
+    }
     *begin = shape->window_tokens > 0 ? position - shape->window_tokens + 1 : 0;
     if (*begin < 0) *begin = 0;
     if (*end < *begin) *end = *begin;

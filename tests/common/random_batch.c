@@ -37,6 +37,13 @@ void random_gpu_elements(test_rng *rng, pod_limits *limits) {
     limits->kv_dtype = row->kv_dtype;
 }
 
+void random_mask_limits(test_rng *rng, pod_limits *limits) {
+    if (rng_chance(rng, 60)) return;
+    limits->tree_masks = rng_chance(rng, 60);
+    limits->alibi = rng_chance(rng, 40);
+    limits->right_windows = rng_chance(rng, 50);
+}
+
 int test_batch_alloc(test_batch *batch, const pod_limits *limits) {
     size_t masks = limits->max_masks > 0 ? (size_t)limits->max_masks : 1, requests = (size_t)limits->max_requests;
     batch->batch = pod_batch_init();
@@ -105,6 +112,8 @@ static void fill_mask(test_batch *batch, test_rng *rng, const pod_limits *limits
     int32_t *causal = batch->causal + (size_t)m * (size_t)limits->max_requests;
     mask->causal = rng_chance(rng, 70);
     mask->window_tokens = rng_chance(rng, 30) ? 1 + rng_log_range(rng, 0, limits->max_kv_len) : 0;
+    int has_right = limits->right_windows && rng_chance(rng, 50);
+    mask->right_window_tokens = has_right ? 1 + rng_log_range(rng, 0, limits->max_kv_len) : 0;
     mask->causal_per_request = rng_chance(rng, 20) ? causal : NULL;
     for (int32_t r = 0; r < batch->batch.num_requests; r++) causal[r] = rng_chance(rng, 60);
 }
@@ -127,6 +136,32 @@ int32_t test_batch_first_key(const test_batch *batch, int32_t r, int32_t m) {
         first = min32(first, window == 0 || key < 0 ? 0 : key);
     }
     return first;
+}
+
+/** As a tree of drafts has them, each token's own bit and its parent's word; or any bits at all, which hides whole rows
+ * too; or all ones, which is no tree. */
+static void fill_tree(uint64_t *words, test_rng *rng, int32_t q_len) {
+    int32_t kind = rng_range(rng, 0, 3);
+    for (int32_t i = 0; i < q_len; i++) {
+        int32_t parent = i == 0 ? 0 : rng_chance(rng, 50) ? i - 1 : rng_range(rng, 0, i - 1);
+        uint64_t own = i < POD_MAX_TREE_TOKENS ? UINT64_C(1) << i : 0;
+        words[i] = kind == 0 ? rng_next(rng) : kind == 1 ? ~UINT64_C(0) : (i == 0 ? 0 : words[parent]) | own;
+    }
+}
+
+uint64_t *test_batch_make_tree(const test_batch *batch, test_rng *rng) {
+    int32_t n = batch->batch.num_requests;
+    uint64_t *words = malloc(((size_t)batch->q_start[n] + 1) * sizeof *words);
+    for (int32_t r = 0; words != NULL && r < n; r++) {
+        fill_tree(words + batch->q_start[r], rng, batch->q_start[r + 1] - batch->q_start[r]);
+    }
+    return words;
+}
+
+int test_tree_shows(const test_batch *batch, const uint64_t *words, int32_t r, int32_t token, int32_t key) {
+    int32_t q_len = batch->q_start[r + 1] - batch->q_start[r], place = key - (batch->kv_len[r] - q_len);
+    if (words == NULL || q_len > POD_MAX_TREE_TOKENS || place < 0) return 1;
+    return (int)(words[batch->q_start[r] + token] >> place & 1);
 }
 
 void test_batch_fill(test_batch *batch, test_rng *rng, const pod_limits *limits, batch_mix mix) {

@@ -37,13 +37,22 @@ pod_limits random_limits(test_rng *rng, int32_t max_requests, int32_t max_q_toke
 /** Changes head_dim to that of a GPU kernel, any row of variants.def, and dtypes to one that GPUs take. */
 void random_gpu_elements(test_rng *rng, pod_limits *limits);
 
+/** What the limits say of masks that ask for kernels of their own: mostly nothing. */
+void random_mask_limits(test_rng *rng, pod_limits *limits);
+
 /** Room for a batch within the limits. Returns 0 if there is no memory. */
 int test_batch_alloc(test_batch *batch, const pod_limits *limits);
 void test_batch_free(test_batch *batch);
 
-/** A valid batch without a page table, with as many masks as the limits allow or fewer; the limits' page_size must
- * reach max_kv_len. */
+/** A valid batch without a page table, with as many masks as the limits allow or fewer, some with a window to the right
+ * if the limits have right_windows; the limits' page_size must reach max_kv_len. */
 void test_batch_fill(test_batch *batch, test_rng *rng, const pod_limits *limits, batch_mix mix);
+
+/** Words of a tree mask for the batch's query tokens, to be freed; NULL if there is no memory. */
+uint64_t *test_batch_make_tree(const test_batch *batch, test_rng *rng);
+
+/** Whether the word of request r's token shows a key; without words all are shown. */
+int test_tree_shows(const test_batch *batch, const uint64_t *words, int32_t r, int32_t token, int32_t key);
 
 /** Whether some mask of the batch is causal for request r: then it has a key for each of its queries. */
 int test_batch_is_causal(const test_batch *batch, int32_t r);

@@ -66,6 +66,7 @@ static void read_batch(fuzz_input *input, fuzz_batch *made) {
         made->masks[m] = pod_mask_init();
         made->masks[m].causal = flags & 2 ? 1 : fuzz_number(input, 0, 1);
         made->masks[m].window_tokens = flags & 4 ? 0 : fuzz_number(input, 0, 700);
+        made->masks[m].right_window_tokens = flags & 128 ? fuzz_number(input, 0, 700) : 0;
     }
     batch->num_pages = flags & 8 ? 256 : fuzz_number(input, 0, 300);
     batch->max_pages = flags & 16 ? stride : fuzz_number(input, 0, stride);
@@ -109,6 +110,7 @@ static void plan_unvalidated(pod_plan *plan, const fuzz_batch *made, plan_check 
                                       .kv_heads = plan->limits.kv_heads,
                                       .causal = masks[m].causal,
                                       .window_tokens = masks[m].window_tokens,
+                                      .right_window_tokens = masks[m].right_window_tokens,
                                       .max_q_tokens = taken.num_q_tokens,
                                       .max_kv_len = plan->limits.max_kv_len,
                                       .q_start = taken.q_start,

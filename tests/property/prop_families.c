@@ -31,8 +31,9 @@ static int check_tiling(const pod_tiling *t) {
 
 /** A reason is one sentence that begins with a field of the limits. */
 static int check_reason(const char *reason) {
-    static const char *const fields[] = {"q_dtype ",    "kv_dtype ",     "out_dtype ",
-                                         "head_dim = ", "v_head_dim = ", "page_size = "};
+    static const char *const fields[] = {"q_dtype ",      "kv_dtype ",     "out_dtype ",
+                                         "head_dim = ",   "v_head_dim = ", "page_size = ",
+                                         "tree_masks = ", "alibi = ",      "right_windows = "};
     size_t i = 0, count = sizeof fields / sizeof fields[0];
     while (i < count && strncmp(reason, fields[i], strlen(fields[i])) != 0) i++;
     PROPERTY(i < count, "\"%s\" names no field", reason);
@@ -43,7 +44,8 @@ static int has_row(const pod_family *family, const pod_limits *limits) {
     for (int32_t i = 0; i < POD_NUM_VARIANTS; i++) {
         const pod_variant *variant = &pod__variants[i];
         if (variant->family == family && variant->dtype == limits->q_dtype && variant->kv_dtype == limits->kv_dtype &&
-            pod__tiles_fit(variant->tiles, limits->head_dim)) {
+            pod__tiles_fit(variant->tiles, limits->head_dim) &&
+            (pod__asks_for_all_masks(limits) == NULL || variant->tiles->job == POD_JOB_padded)) {
             return 1;
         }
     }
@@ -62,6 +64,7 @@ static int families_case(test_rng *rng, void *context) {
     pod_limits limits = random_limits(rng, 1, 1, rng_range(rng, 1, 100));
     if (rng_chance(rng, 60)) random_gpu_elements(rng, &limits);
     limits.page_size = rng_range(rng, 1, 100);
+    random_mask_limits(rng, &limits);
     int takes = family->takes(family, &limits, reason, sizeof reason);
     PROPERTY(takes == (*reason == '\0'), "\"%s\"", reason);
     if (!takes) return check_reason(reason);

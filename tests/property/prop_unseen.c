@@ -19,6 +19,8 @@ static int sees(const attention_case *made, int32_t r, int32_t token, int32_t ke
     int32_t position = b->kv_len[r] - (b->q_start[r + 1] - b->q_start[r]) + token;
     int is_causal = mask->causal_per_request != NULL ? mask->causal_per_request[r] : mask->causal;
     if (is_causal && key > position) return 0;
+    if (mask->right_window_tokens > 0 && key >= position + mask->right_window_tokens) return 0;
+    if (!test_tree_shows(&made->batch, made->tensors.tree_mask, r, token, key)) return 0;
     return mask->window_tokens == 0 || key > position - mask->window_tokens;
 }
 

@@ -81,6 +81,8 @@ static void the_masks(void **state) {
     REFUSES(mask.causal = 2, POD_E_ARGUMENT, "masks[0].causal = 2 is outside [0, 1]");
     REFUSES(mask.causal = -1, POD_E_ARGUMENT, "masks[0].causal = -1 is outside [0, 1]");
     REFUSES(mask.window_tokens = -1, POD_E_ARGUMENT, "masks[0].window_tokens = -1 is negative");
+    REFUSES(mask.right_window_tokens = -1, POD_E_ARGUMENT,
+            "masks[0].right_window_tokens = -1 is outside [0, 1073741824]");
     REFUSES(mask.causal_per_request = misaligned(call.q_start), POD_E_ARGUMENT,
             "masks[0].causal_per_request is not aligned to its element of 4 bytes");
     REFUSES(batch.masks = (const pod_mask *)(const void *)((const char *)&call.mask + 4), POD_E_ARGUMENT,

@@ -24,10 +24,16 @@ static float *behind(const void *array, int32_t bytes) {
     return (float *)(void *)((char *)(uintptr_t)array + bytes);
 }
 
+/** So many bytes behind a multiple of eight in the array. */
+static const uint64_t *aligned(const void *array, uintptr_t bytes) {
+    return (const uint64_t *)((((uintptr_t)array + 15) & ~(uintptr_t)7) + bytes);
+}
+
 static void small_arrays_are_aligned(void **state) {
     (void)state;
     REFUSES(tensors.sinks = behind(call.q, 2), "sinks is not aligned to its element of 4 bytes");
     REFUSES(tensors.alibi_slopes = behind(call.q, 1), "alibi_slopes is not aligned to its element of 4 bytes");
+    REFUSES(tensors.tree_mask = aligned(call.q, 4), "tree_mask is not aligned to its element of 8 bytes");
     REFUSES(cache.v_scale = behind(call.q, 3), "v_scale is not aligned to its element of 4 bytes");
 }
 
@@ -131,6 +137,7 @@ static void outputs_overlap_no_input(void **state) {
     REFUSES(tensors.lse = behind(call.out, 4 * (CALL_Q_ELEMENTS - 1)), "out overlaps lse");
     REFUSES(tensors.sinks = behind(call.out, 64), "out overlaps sinks");
     REFUSES(tensors.alibi_slopes = behind(call.lse, 8), "lse overlaps alibi_slopes");
+    REFUSES(tensors.tree_mask = aligned(call.out, 0), "out overlaps tree_mask");
     REFUSES(tensors.out = call.workspace.given.scratch, "out overlaps workspace.scratch");
     REFUSES(tensors.lse = call.workspace.given.plan, "lse overlaps workspace.plan");
 }

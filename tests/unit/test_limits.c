@@ -78,6 +78,9 @@ static void optional_fields(void **state) {
     REFUSES(v_head_dim = 12, POD_E_ARGUMENT, "v_head_dim = 12 is not a multiple of 8");
     REFUSES(max_masks = 9, POD_E_ARGUMENT, "max_masks = 9 is outside [1, 8]");
     REFUSES(max_masks = -1, POD_E_ARGUMENT, "max_masks = -1 is outside [1, 8]");
+    REFUSES(tree_masks = 2, POD_E_ARGUMENT, "tree_masks = 2 is outside [0, 1]");
+    REFUSES(alibi = -1, POD_E_ARGUMENT, "alibi = -1 is outside [0, 1]");
+    REFUSES(right_windows = 3, POD_E_ARGUMENT, "right_windows = 3 is outside [0, 1]");
     REFUSES(batch_memory = (pod_memory)3, POD_E_ARGUMENT,
             "batch_memory = 3 is neither POD_MEMORY_HOST nor POD_MEMORY_DEVICE");
     REFUSES(batch_memory = POD_MEMORY_DEVICE, POD_E_UNSUPPORTED,

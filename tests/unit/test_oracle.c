@@ -7,7 +7,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum { DIM = 8, MAX_TOKENS = 12, MAX_KEYS = 24, MAX_HEADS = 4 };
+enum { DIM = 8, MAX_TOKENS = POD_MAX_TREE_TOKENS + 1, MAX_KEYS = MAX_TOKENS, MAX_HEADS = 4 };
 
 /** One request over a contiguous cache, everything packed. */
 typedef struct one_request {
@@ -64,11 +64,16 @@ static void assert_near(double value, double expected) {
     if (!(fabs(value - expected) <= 1e-7 * fmax(1, fabs(expected)))) fail_msg("%.12g is not %.12g", value, expected);
 }
 
-/** The first `tokens` query tokens of both have the same output and LSE. */
-static void assert_same_results(const one_request *a, const one_request *b, int32_t tokens) {
+/** Query tokens [begin, end) of both have the same output and LSE. */
+static void assert_same_tokens(const one_request *a, const one_request *b, int32_t begin, int32_t end) {
     int32_t heads = a->limits.q_heads;
-    for (int32_t i = 0; i < tokens * heads * DIM; i++) assert_near(a->out[i], b->out[i]);
-    for (int32_t i = 0; i < tokens * heads; i++) assert_near(a->lse[i], b->lse[i]);
+    for (int32_t i = begin * heads * DIM; i < end * heads * DIM; i++) assert_near(a->out[i], b->out[i]);
+    for (int32_t i = begin * heads; i < end * heads; i++) assert_near(a->lse[i], b->lse[i]);
+}
+
+/** The same of the first `tokens` ones. */
+static void assert_same_results(const one_request *a, const one_request *b, int32_t tokens) {
+    assert_same_tokens(a, b, 0, tokens);
 }
 
 static void two_keys_by_hand(void **state) {
@@ -169,7 +174,7 @@ static void a_window_of_one_is_the_own_value(void **state) {
 
 static void pages_in_any_order_are_the_same_cache(void **state) {
     (void)state;
-    enum { PAGE = 4, PAGES = MAX_KEYS / PAGE, PAGE_ELEMENTS = PAGE * 2 * DIM };
+    enum { PAGE = 4, PAGES = 6, PAGE_ELEMENTS = PAGE * 2 * DIM };
     static const int32_t order[PAGES] = {3, 0, 5, 1, 4, 2};
     one_request plain, paged;
     make(&plain, 4, 22, 4, 2, 9);
@@ -230,6 +235,62 @@ static void alibi_is_a_slope_per_distance(void **state) {
     one.tensors.alibi_slopes = one.slopes;
     run(&one); /* scores 4, 2 and 0 */
     assert_near(one.lse[0], log(exp(4) + exp(2) + 1));
+}
+
+/** What a tree hides might as well not be there: its tokens see their ancestors alone. */
+static void a_tree_hides_other_branches(void **state) {
+    (void)state;
+    static const uint64_t words[4] = {1, 3, 5, 7}; /* 0 <- 1 and 0 <- 2; the last one sees 0, 1 and 2, not itself */
+    one_request tree, other;
+    make(&tree, 4, 12, 2, 1, 31);
+    make(&other, 4, 12, 2, 1, 31);
+    tree.tensors.tree_mask = words;
+    run(&tree);
+    run(&other);
+    assert_same_tokens(&tree, &other, 0, 2); /* the root and its first child are a chain */
+    for (int32_t i = 0; i < DIM; i++) {
+        other.k[9 * DIM + i] = 3;
+        other.v[9 * DIM + i] = NAN;
+        other.k[11 * DIM + i] = INFINITY;
+    }
+    other.tensors.tree_mask = words;
+    run(&other); /* token 1's key and value, and token 3's key, have changed */
+    assert_same_tokens(&tree, &other, 2, 3);
+    assert_true(other.lse[1 * 2] != tree.lse[1 * 2]);
+    assert_true(isnan(other.out[3 * 2 * DIM]) && other.lse[3 * 2] != tree.lse[3 * 2]);
+}
+
+/** 64 tokens have a tree, 65 do not. */
+static void a_longer_request_has_no_tree(void **state) {
+    (void)state;
+    static const uint64_t nothing[POD_MAX_TREE_TOKENS + 1];
+    one_request one;
+    make(&one, POD_MAX_TREE_TOKENS, POD_MAX_TREE_TOKENS, 1, 1, 32);
+    one.tensors.tree_mask = nothing;
+    run(&one);
+    for (int32_t i = 0; i < POD_MAX_TREE_TOKENS; i++) assert_true(one.lse[i] == -INFINITY && one.out[i * DIM] == 0);
+    make(&one, POD_MAX_TREE_TOKENS + 1, POD_MAX_TREE_TOKENS + 1, 1, 1, 32);
+    one.tensors.tree_mask = nothing;
+    run(&one);
+    for (int32_t i = 0; i < POD_MAX_TREE_TOKENS + 1; i++) assert_true(isfinite(one.lse[i]));
+}
+
+/** One key to the right is causal; more show as many keys more. */
+static void windows_to_the_right(void **state) {
+    (void)state;
+    one_request one, causal;
+    make(&causal, 3, 9, 2, 1, 33);
+    run(&causal);
+    make(&one, 3, 9, 2, 1, 33);
+    one.mask.causal = 0;
+    one.mask.right_window_tokens = 1;
+    run(&one);
+    assert_same_results(&one, &causal, 3);
+    one.mask.window_tokens = 2;
+    one.mask.right_window_tokens = 2;
+    memset(one.k, 0, sizeof one.k);
+    run(&one); /* equal scores: keys 5 to 7, 6 to 8, and 7 and 8 */
+    for (int32_t i = 0; i < 3; i++) assert_near(one.lse[i * 2], log(i < 2 ? 3 : 2));
 }
 
 static void scales_multiply_keys_and_values(void **state) {
@@ -349,6 +410,9 @@ int main(void) {
         cmocka_unit_test(a_sink_is_a_key_without_a_value),
         cmocka_unit_test(rows_that_see_nothing_are_zero),
         cmocka_unit_test(alibi_is_a_slope_per_distance),
+        cmocka_unit_test(a_tree_hides_other_branches),
+        cmocka_unit_test(a_longer_request_has_no_tree),
+        cmocka_unit_test(windows_to_the_right),
         cmocka_unit_test(scales_multiply_keys_and_values),
         cmocka_unit_test(softcap_bounds_the_scores),
         cmocka_unit_test(a_score_that_is_no_number_makes_its_rows_nan),

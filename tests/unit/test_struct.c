@@ -129,13 +129,14 @@ static void limits_of_0_1_are_taken(void **state) {
 
 typedef struct limits_0_2 {
     limits_0_1 before;
-    int32_t v_head_dim, max_masks, batch_memory;
+    int32_t v_head_dim, max_masks, batch_memory, tree_masks, alibi, right_windows;
 } limits_0_2;
 
 typedef struct mask_0_2 {
     size_t struct_size;
     int32_t causal, window_tokens;
     const int32_t *causal_per_request;
+    int32_t right_window_tokens;
 } mask_0_2;
 
 typedef struct batch_0_2 {
@@ -177,6 +178,7 @@ typedef struct tensors_0_2 {
     int32_t q_tokens, out_tokens, mask;
     float scale, softcap;
     const float *sinks, *alibi_slopes;
+    const uint64_t *tree_mask;
 } tensors_0_2;
 
 typedef struct virtual_config_0_2 {
@@ -240,8 +242,10 @@ static void fields_keep_their_places(void **state) {
     assert_int_equal(offsetof(pod_limits, v_head_dim), offsetof(limits_0_2, v_head_dim));
     assert_int_equal(offsetof(pod_limits, max_kv_len), offsetof(limits_0_1, max_kv_len));
     SAME_PLACE(pod_limits, limits_0_2, batch_memory);
+    SAME_PLACE(pod_limits, limits_0_2, right_windows);
     SAME_PLACE(pod_mask, mask_0_2, window_tokens);
     SAME_PLACE(pod_mask, mask_0_2, causal_per_request);
+    SAME_PLACE(pod_mask, mask_0_2, right_window_tokens);
     SAME_PLACE(pod_batch, batch_0_2, page_table_stride);
     SAME_PLACE(pod_batch, batch_0_2, num_q_tokens);
     assert_int_equal(offsetof(pod_batch, masks), offsetof(batch_0_2, masks));
@@ -252,6 +256,7 @@ static void fields_keep_their_places(void **state) {
     SAME_PLACE(pod_tensors, tensors_0_2, lse_head_stride);
     SAME_PLACE(pod_tensors, tensors_0_2, softcap);
     SAME_PLACE(pod_tensors, tensors_0_2, alibi_slopes);
+    SAME_PLACE(pod_tensors, tensors_0_2, tree_mask);
     SAME_PLACE(pod_virtual_config, virtual_config_0_2, has_no_thread);
     SAME_PLACE(pod_virtual_config, virtual_config_0_2, max_bytes);
     SAME_PLACE(pod_virtual_info, virtual_info_0_2, num_tensors);
@@ -270,7 +275,7 @@ static void a_program_of_0_2_works(void **state) {
     (void)state;
     call_fixture call;
     call_open(&call, "cpu:1");
-    mask_0_2 masks[2] = {{sizeof masks[0], 1, 0, NULL}, {sizeof masks[0], 0, 3, NULL}};
+    mask_0_2 masks[2] = {{sizeof masks[0], 1, 0, NULL, 0}, {sizeof masks[0], 0, 3, NULL, 2}};
     batch_0_2 batch = {.struct_size = sizeof batch,
                        .num_requests = call.batch.num_requests,
                        .q_start = call.q_start,

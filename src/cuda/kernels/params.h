@@ -55,6 +55,10 @@ typedef struct pod_kernel_params {
     int32_t k_head_halves, v_head_halves;
     int32_t has_q_map; /**< 0: a tile of 64 rows is no whole number of tokens */
     pod_tensor_map k_map, v_map, q_map;
+
+    /* The padded kernels of sm80 alone. */
+    const float *alibi_slopes; /**< NULL: none */
+    const uint64_t *tree_mask; /**< NULL: none */
 } pod_kernel_params;
 
 #endif
