@@ -3,17 +3,23 @@
 
 #include "run/stopwatch.h"
 
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { MAX_COLUMNS = 256 };
+#define COUNTED_US 1.5e6 /* a line that is older says how old it is */
 
 static struct {
+    pthread_mutex_t lock;
     int is_drawn;
-    double last_us; /**< when it was drawn */
-} line;
+    int has_clock;              /**< the thread that counts was started */
+    double last_us;             /**< when the text was drawn */
+    char text[MAX_COLUMNS + 1]; /**< without seconds */
+} line = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 int progress_is_shown(void) {
     return isatty(STDERR_FILENO);
@@ -26,13 +32,43 @@ static int columns(void) {
     return known && size.ws_col < MAX_COLUMNS ? size.ws_col - 1 : known ? MAX_COLUMNS : 79;
 }
 
-static void draw(const char *format, va_list arguments) {
-    char text[MAX_COLUMNS + 1];
-    vsnprintf(text, sizeof text, format, arguments);
+/** With the lock. */
+static void put(const char *text) {
     fprintf(stderr, "\r\033[K%.*s", columns(), text);
     fflush(stderr);
+}
+
+static void *count_seconds(void *unused) {
+    (void)unused;
+    for (;;) {
+        nanosleep(&(struct timespec){.tv_sec = 1}, NULL);
+        pthread_mutex_lock(&line.lock);
+        double age_us = stopwatch_us() - line.last_us;
+        if (line.is_drawn && age_us > COUNTED_US) {
+            char counted[sizeof line.text + 32];
+            snprintf(counted, sizeof counted, "%s, for %.0f s", line.text, age_us * 1e-6);
+            put(counted);
+        }
+        pthread_mutex_unlock(&line.lock);
+    }
+    return NULL;
+}
+
+/** With the lock. Without the thread, a line that does not change looks as it did. */
+static void start_clock(void) {
+    pthread_t thread;
+    if (!line.has_clock && pthread_create(&thread, NULL, count_seconds, NULL) == 0) pthread_detach(thread);
+    line.has_clock = 1;
+}
+
+static void draw(const char *format, va_list arguments) {
+    pthread_mutex_lock(&line.lock);
+    start_clock();
+    vsnprintf(line.text, sizeof line.text, format, arguments);
+    put(line.text);
     line.is_drawn = 1;
     line.last_us = stopwatch_us();
+    pthread_mutex_unlock(&line.lock);
 }
 
 void progress_stage(const char *format, ...) {
@@ -43,6 +79,7 @@ void progress_stage(const char *format, ...) {
     va_end(arguments);
 }
 
+/** The thread that draws is the only one that changes the text. */
 void progress_update(const char *format, ...) {
     if ((line.is_drawn && stopwatch_us() - line.last_us < 1e5) || !progress_is_shown()) return;
     va_list arguments;
@@ -52,8 +89,10 @@ void progress_update(const char *format, ...) {
 }
 
 void progress_wipe(void) {
+    pthread_mutex_lock(&line.lock);
     if (line.is_drawn) fputs("\r\033[K", stderr);
     line.is_drawn = 0;
+    pthread_mutex_unlock(&line.lock);
 }
 
 progress_time progress_left(double begin_us, double done, double all) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One line on stderr that says what long work is doing; silent where stderr is no terminal. A terminal has one such
- * line, so there is one of them. */
+ * line, so there is one of them. Where it does not change for seconds, a thread counts them at its end. */
 #ifndef CLI_PROGRESS_H
 #define CLI_PROGRESS_H
 

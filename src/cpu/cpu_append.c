@@ -37,13 +37,13 @@ static void store_keys(const cpu_kernels *kernels, const pod_append_job *job, co
     const token_rows k = {(const char *)a->k + token * a->k_token_stride * bytes,
                           (char *)c->k + pod_core_cache_offset(&k_strides, place->page, place->slot, 0) * kv_bytes,
                           a->k_head_stride * bytes, c->k_head_stride * kv_bytes, c->k_scale};
-    const token_rows v = {(const char *)a->v + token * a->v_token_stride * bytes,
-                          (char *)c->v + pod_core_cache_offset(&v_strides, place->page, place->slot, 0) * kv_bytes,
-                          a->v_head_stride * bytes, c->v_head_stride * kv_bytes, c->v_scale};
     cpu_append_row row = {.from_dtype = a->dtype, .to_dtype = job->kv_dtype, .dim = job->head_dim};
     row.rotation = rotation;
     append_rows(kernels, &k, job->kv_heads, c->scale_stride, row);
     if (a->v == NULL) return;
+    const token_rows v = {(const char *)a->v + token * a->v_token_stride * bytes,
+                          (char *)c->v + pod_core_cache_offset(&v_strides, place->page, place->slot, 0) * kv_bytes,
+                          a->v_head_stride * bytes, c->v_head_stride * kv_bytes, c->v_scale};
     row.rotation = NULL;
     row.dim = job->v_head_dim;
     append_rows(kernels, &v, job->kv_heads, c->scale_stride, row);

@@ -53,6 +53,9 @@ def main(arguments):
     work = "--prefill 256@2048 --decode 4@4096"
     lines, printed = show(podattn, f"run {work} {heads} --check --warmup 40 --repeat 40")
     stages = [r"making tensors of [\d.]+ MiB", "checking: the oracle computes"]
+    # Longer than anything else of it is silent: seconds are counted.
+    counted, _ = show(podattn, "peak --device cpu:1")
+    expect(counted, "reading and multiplying, some seconds", r"reading and multiplying, some seconds, for \d s")
     expect(lines, *stages, r"warm-up \d+ of 40", r"turn \d+ of 40.*")
     assert any(re.fullmatch(r"turn \d+ of 40, \d+ s left", line) for line in lines), lines
     assert "check: PASS" in printed
