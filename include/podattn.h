@@ -203,7 +203,7 @@ typedef struct pod_limits {
     int32_t max_requests; /**< requests in one batch, from 1 up */
     int32_t max_q_tokens; /**< sum of q_len over one batch, from 1 up */
     int32_t max_kv_len;   /**< context tokens of one request, from 1 up */
-    int32_t v_head_dim;   /**< elements per head of v and out, in the same range; 0: head_dim. GPUs take no other */
+    int32_t v_head_dim;   /**< elements per head of v and out, in the same range; 0: head_dim */
     int32_t max_masks;    /**< masks of one plan, 1..POD_MAX_MASKS; 0: 1 */
     /** POD_MEMORY_HOST: batches may be in host or in device memory; the workspace of a GPU has room for copies of host
      * arrays, which grows with max_requests * max_kv_len / page_size. POD_MEMORY_DEVICE: batches are in device memory

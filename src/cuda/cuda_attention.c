@@ -39,6 +39,7 @@ static pod_kernel_params make_params(const pod_call *call, int32_t policy) {
         .page_size = plan->limits.page_size,
         .page_shift = power_of_two_log2(plan->limits.page_size),
         .head_dim = plan->limits.head_dim,
+        .v_head_dim = plan->limits.v_head_dim,
         .q = t->q,
         .k = c->k,
         .v = c->v,

@@ -49,7 +49,7 @@ static int fits_limits(const pod_variant *variant, const pod_limits *limits) {
     if (limits == NULL) return 1;
     if (pod__asks_for_all_masks(limits) != NULL && !has_all_masks(variant)) return 0;
     return variant->dtype == limits->q_dtype && variant->kv_dtype == limits->kv_dtype &&
-           pod__tiles_fit(variant->tiles, limits->head_dim);
+           pod__tiles_fit(variant->tiles, limits);
 }
 
 /** Whether the family has a row for them at all. */
@@ -96,6 +96,13 @@ static pod_tiling row_tiling(int32_t row, const pod_chip *chip) {
 /** Why a family was passed over. */
 typedef enum passed_over { PASSED_BY_CHIP, PASSED_BY_OPTIONS, PASSED_BY_LIMITS, PASSED_BY_LOADING } passed_over;
 
+/** "head_dim = 64", "head_dim = 192, v_head_dim = 128". */
+static void describe_dims(const pod_limits *limits, char *text, size_t bytes) {
+    int32_t v_head_dim = pod__v_head_dim(limits);
+    size_t length = (size_t)snprintf(text, bytes, "head_dim = %d", limits->head_dim);
+    if (v_head_dim != limits->head_dim) snprintf(text + length, bytes - length, ", v_head_dim = %d", v_head_dim);
+}
+
 /** The family's row, or -1 and why. */
 static int32_t ask_family(const pod_family *family, const pod_chip *chip, const pod_gpu_options *options,
                           const pod_limits *limits, passed_over *why, char reason[REASON_BYTES]) {
@@ -106,16 +113,16 @@ static int32_t ask_family(const pod_family *family, const pod_chip *chip, const 
     if (!has_row(family, options, NULL)) return -1;
     *why = PASSED_BY_LIMITS;
     if (!family->takes(family, limits, reason, REASON_BYTES)) return -1;
+    char dims[48];
     const char *asks = pod__asks_for_all_masks(limits);
-    snprintf(reason, REASON_BYTES,
-             "head_dim = %d, kv_dtype %s%s%s is not supported by the %s kernels with the device's options",
-             limits->head_dim, pod_dtype_name(limits->kv_dtype), asks != NULL ? " with " : "", asks != NULL ? asks : "",
+    describe_dims(limits, dims, sizeof dims);
+    snprintf(reason, REASON_BYTES, "%s, kv_dtype %s%s%s is not supported by the %s kernels with the device's options",
+             dims, pod_dtype_name(limits->kv_dtype), asks != NULL ? " with " : "", asks != NULL ? asks : "",
              family->name);
     if (!has_row(family, options, limits)) return -1;
     *why = PASSED_BY_LOADING;
-    snprintf(reason, REASON_BYTES,
-             "the %s kernel for q_dtype %s, kv_dtype %s, head_dim = %d does not load on this chip", family->name,
-             pod_dtype_name(limits->q_dtype), pod_dtype_name(limits->kv_dtype), limits->head_dim);
+    snprintf(reason, REASON_BYTES, "the %s kernel for q_dtype %s, kv_dtype %s, %s does not load on this chip",
+             family->name, pod_dtype_name(limits->q_dtype), pod_dtype_name(limits->kv_dtype), dims);
     return find_row(family, chip, options, limits);
 }
 

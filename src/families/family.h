@@ -10,8 +10,8 @@
 /** What a CTA of a kernel does. */
 typedef enum pod_job {
     POD_JOB_fused = 0, /**< the two kinds of work meet on an SM */
-    POD_JOB_padded,    /**< the same for heads of up to head_dim elements, whose tiles are filled up with zeros, and for
-                            all masks: trees, ALiBi, windows to the right */
+    POD_JOB_padded,    /**< the same for keys and values of up to head_dim elements, whose tiles are filled up with
+                            zeros, and for all masks: trees, ALiBi, windows to the right */
     POD_JOB_hfuse      /**< both kinds of warps in one CTA, in fixed pairs of work: a baseline */
 } pod_job;
 
@@ -28,9 +28,19 @@ typedef struct pod_tiles {
     int32_t smem_bytes; /**< dynamic shared memory of a CTA */
 } pod_tiles;
 
-/** Whether the tiles are for heads of so many elements. */
-static inline int pod__tiles_fit(const pod_tiles *tiles, int32_t head_dim) {
-    return tiles->job == POD_JOB_padded ? head_dim <= tiles->head_dim : head_dim == tiles->head_dim;
+/** Elements of a value, which limits that nobody took yet may leave at 0. */
+static inline int32_t pod__v_head_dim(const pod_limits *limits) {
+    return limits->v_head_dim != 0 ? limits->v_head_dim : limits->head_dim;
+}
+
+/** Whether the tiles are for rows of so many elements. */
+static inline int pod__tiles_hold(const pod_tiles *tiles, int32_t dim) {
+    return tiles->job == POD_JOB_padded ? dim <= tiles->head_dim : dim == tiles->head_dim;
+}
+
+/** Whether they are for such keys and values. */
+static inline int pod__tiles_fit(const pod_tiles *tiles, const pod_limits *limits) {
+    return pod__tiles_hold(tiles, limits->head_dim) && pod__tiles_hold(tiles, pod__v_head_dim(limits));
 }
 
 /** How a family shares work among its CTAs: the numbers from which pod__family_tiling() makes what the planner reads.

@@ -24,7 +24,7 @@ static int takes_dtypes(const pod_family *family, const pod_limits *limits, char
 
 static int has_head_dim(const pod_family *family, int32_t head_dim) {
     for (int32_t i = 0; i < family->num_tiles; i++) {
-        if (pod__tiles_fit(&family->tiles[i], head_dim)) return 1;
+        if (pod__tiles_hold(&family->tiles[i], head_dim)) return 1;
     }
     return 0;
 }
@@ -58,7 +58,9 @@ static int takes_masks(const pod_family *family, const pod_limits *limits, char 
 int pod__gpu_takes(const pod_family *family, const pod_limits *limits, char *reason, size_t bytes) {
     if (!takes_dtypes(family, limits, reason, bytes) || !takes_masks(family, limits, reason, bytes)) return 0;
     if (has_head_dim(family, limits->head_dim)) {
-        if (limits->v_head_dim == 0 || limits->v_head_dim == limits->head_dim) return 1;
+        for (int32_t i = 0; i < family->num_tiles; i++) {
+            if (pod__tiles_fit(&family->tiles[i], limits)) return 1;
+        }
         snprintf(reason, bytes, "v_head_dim = %d with head_dim = %d is not supported by the %s kernels",
                  limits->v_head_dim, limits->head_dim, family->name);
         return 0;

@@ -33,6 +33,9 @@ void random_gpu_elements(test_rng *rng, pod_limits *limits) {
     limits->head_dim =
         row->tiles->job == POD_JOB_padded ? 8 * rng_range(rng, 1, row->tiles->head_dim / 8) : row->tiles->head_dim;
     limits->v_head_dim = 0;
+    if (row->tiles->job == POD_JOB_padded && rng_chance(rng, 60)) {
+        limits->v_head_dim = 8 * rng_range(rng, 1, row->tiles->head_dim / 8);
+    }
     limits->q_dtype = limits->out_dtype = row->dtype;
     limits->kv_dtype = row->kv_dtype;
 }

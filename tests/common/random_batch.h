@@ -34,7 +34,8 @@ static inline int32_t v_head_dim_of(const pod_limits *limits) {
 /** Heads, head_dim, v_head_dim and dtypes within [1..64] heads and dims 8..256; the maxima as given. */
 pod_limits random_limits(test_rng *rng, int32_t max_requests, int32_t max_q_tokens, int32_t max_kv_len);
 
-/** Changes head_dim to that of a GPU kernel, any row of variants.def, and dtypes to one that GPUs take. */
+/** Changes head_dim and v_head_dim to those of a GPU kernel, any row of variants.def, and dtypes to one that GPUs take.
+ */
 void random_gpu_elements(test_rng *rng, pod_limits *limits);
 
 /** What the limits say of masks that ask for kernels of their own: mostly nothing. */

@@ -252,7 +252,7 @@ static void run_merge(const pod_merge_params *p, unsigned grid) {
 static void store_row(const pod_kernel_params *p, pod_dtype dtype, int64_t token, int32_t head, const double *out,
                       double lse) {
     int64_t offset = token * p->out_token_stride + head * p->out_head_stride;
-    for (int32_t i = 0; i < p->head_dim; i++) pod__store(p->out, dtype, offset + i, (float)out[i]);
+    for (int32_t i = 0; i < p->v_head_dim; i++) pod__store(p->out, dtype, offset + i, (float)out[i]);
     if (p->lse != NULL) p->lse[token * p->lse_token_stride + head * p->lse_head_stride] = (float)lse;
 }
 
@@ -265,6 +265,7 @@ static void run_request(const pod_kernel_params *p, const pod_variant *variant, 
     limits.q_heads = q_heads;
     limits.kv_heads = p->shape.kv_heads;
     limits.head_dim = p->head_dim;
+    limits.v_head_dim = p->v_head_dim;
     limits.q_dtype = limits.out_dtype = variant->dtype;
     limits.kv_dtype = variant->kv_dtype;
     limits.page_size = p->page_size;
@@ -297,14 +298,14 @@ static void run_request(const pod_kernel_params *p, const pod_variant *variant, 
     t.softcap = p->softcap_log2 / POD_LOG2_E;
     t.scale = (p->softcap_log2 > 0 ? p->softcap_slope : p->score_scale) / POD_LOG2_E;
     size_t rows = (size_t)request.q_len * (size_t)q_heads;
-    double *out = calloc(rows * (size_t)p->head_dim + 1, sizeof *out), *lse = calloc(rows + 1, sizeof *lse);
+    double *out = calloc(rows * (size_t)p->v_head_dim + 1, sizeof *out), *lse = calloc(rows + 1, sizeof *lse);
     if (!is_bad && pod_reference_attention(&limits, &batch, &t, &c, -1, out, lse) != POD_OK) {
         fprintf(stderr, "fake kernel: %s\n", pod_error_message());
         abort();
     }
     for (size_t row = 0; row < rows; row++) {
         store_row(p, variant->dtype, request.q_begin + (int64_t)row / q_heads, (int32_t)row % q_heads,
-                  out + row * (size_t)p->head_dim, is_bad ? -HUGE_VAL : lse[row]);
+                  out + row * (size_t)p->v_head_dim, is_bad ? -HUGE_VAL : lse[row]);
     }
     free(out);
     free(lse);

@@ -66,8 +66,9 @@ static void make_q_and_out(gpu_case *c, test_rng *rng) {
     int32_t total_q = c->batch.q_start[c->batch.batch.num_requests];
     pod_tensors *t = &c->host;
     int64_t *strides[2][2] = {{&t->q_token_stride, &t->q_head_stride}, {&t->out_token_stride, &t->out_head_stride}};
+    const int32_t dims[2] = {l->head_dim, v_head_dim_of(l)};
     for (int i = 0; i < 2; i++) {
-        *strides[i][1] = l->head_dim + pad(rng, l->q_dtype);
+        *strides[i][1] = dims[i] + pad(rng, l->q_dtype);
         *strides[i][0] = *strides[i][1] * l->q_heads + pad(rng, l->q_dtype);
     }
     c->q_elements = (size_t)(total_q * t->q_token_stride);
@@ -86,11 +87,12 @@ static void make_q_and_out(gpu_case *c, test_rng *rng) {
     if (rng_chance(rng, 80)) t->lse = checked(malloc((c->lse_elements + 1) * sizeof(float)));
 }
 
-/** NHD, HND, or K and V interleaved per page; with or without padding. */
+/** NHD, HND, or K and V interleaved per page; with or without padding. V has K's strides, or is in K. */
 static void choose_kv_layout(gpu_case *c, test_rng *rng) {
     const pod_limits *l = &c->limits;
     pod_cache *t = &c->host_cache;
-    int64_t piece = 16 / (int64_t)pod_dtype_size(l->kv_dtype), dim = (l->head_dim + piece - 1) / piece * piece, page;
+    int32_t v_dim = v_head_dim_of(l), wider = v_dim > l->head_dim ? v_dim : l->head_dim;
+    int64_t piece = 16 / (int64_t)pod_dtype_size(l->kv_dtype), dim = (wider + piece - 1) / piece * piece, page;
     if (rng_chance(rng, 40)) {
         t->k_token_stride = dim + pad(rng, l->kv_dtype);
         t->k_head_stride = t->k_token_stride * l->page_size + pad(rng, l->kv_dtype);
@@ -101,10 +103,16 @@ static void choose_kv_layout(gpu_case *c, test_rng *rng) {
         page = t->k_token_stride * l->page_size + pad(rng, l->kv_dtype);
     }
     int interleaved = rng_chance(rng, 40);
+    c->has_no_v = v_dim < l->head_dim && rng_chance(rng, 40);
     size_t page_bytes = (size_t)page * pod_dtype_size(l->kv_dtype), num_pages = (size_t)c->batch.batch.num_pages;
     t->k_page_stride = interleaved ? 2 * page : page;
     c->v_offset_bytes = interleaved ? page_bytes : page_bytes * num_pages;
     c->kv_bytes = 2 * page_bytes * num_pages;
+    if (c->has_no_v) {
+        t->k_page_stride = page;
+        c->v_offset_bytes = 0;
+        c->kv_bytes = page_bytes * num_pages;
+    }
     if (c->kv_bytes == 0) c->v_offset_bytes = 0; /* no cache at all, but the pointers must be valid */
     t->v_head_stride = t->k_head_stride;
     t->v_token_stride = t->k_token_stride;
@@ -175,7 +183,8 @@ static void fill_kv(gpu_case *c, test_rng *rng) {
                 random_elements(rng, l->kv_dtype, row, (size_t)l->head_dim);
                 float length = key_length(&lengths, rng, key);
                 if (length != 1.0f) scale_row(l->kv_dtype, row, l->head_dim, length);
-                random_elements(rng, l->kv_dtype, gpu_case_value(c, r, key, head), (size_t)l->head_dim);
+                if (c->has_no_v) continue;
+                random_elements(rng, l->kv_dtype, gpu_case_value(c, r, key, head), (size_t)v_head_dim_of(l));
             }
         }
     }
@@ -185,7 +194,7 @@ static void make_kv(gpu_case *c, test_rng *rng) {
     choose_kv_layout(c, rng);
     c->kv = checked(malloc(c->kv_bytes + 1));
     c->host_cache.k = c->kv;
-    c->host_cache.v = c->kv + c->v_offset_bytes;
+    c->host_cache.v = c->has_no_v ? NULL : c->kv + c->v_offset_bytes;
     fill_kv(c, rng);
 }
 
@@ -198,7 +207,7 @@ static void make_scales(gpu_case *c, test_rng *rng) {
     c->host_cache.scale_stride = rng_chance(rng, 50);
     int has_both = rng_chance(rng, 60), has_k = rng_chance(rng, 50);
     if (has_both || has_k) c->host_cache.k_scale = scales;
-    if (has_both || !has_k) c->host_cache.v_scale = scales + heads;
+    if (!c->has_no_v && (has_both || !has_k)) c->host_cache.v_scale = scales + heads;
     c->host_scales = scales;
 }
 
@@ -303,7 +312,7 @@ void gpu_case_upload(gpu_case *c, const gpu *gpu, pod_device *device) {
     c->device.q = gpu_copy(gpu, c->host.q, c->q_elements * sizeof(uint16_t));
     c->device_kv = gpu_copy(gpu, c->kv, c->kv_bytes);
     c->device_cache.k = c->device_kv;
-    c->device_cache.v = (char *)c->device_kv + c->v_offset_bytes;
+    c->device_cache.v = c->has_no_v ? NULL : (char *)c->device_kv + c->v_offset_bytes;
     if (c->host_scales != NULL) {
         size_t heads = (size_t)c->limits.kv_heads;
         c->device_scales = gpu_copy(gpu, c->host_scales, 2 * heads * sizeof(float));
@@ -392,9 +401,9 @@ typedef struct comparison {
 
 /** Squares of what a row may be off where its numbers are as small as the smallest of its type: a sink can leave as
  * little as that. */
-static double underflow(pod_dtype dtype, int32_t head_dim) {
+static double underflow(pod_dtype dtype, int32_t dim) {
     double smallest = dtype == POD_BF16 ? 0x1p-126 : 0x1p-24; /* the GPU knows no smaller float */
-    return head_dim * smallest * smallest;
+    return dim * smallest * smallest;
 }
 
 static int wrong(const comparison *m, int32_t request, int64_t token, int32_t head, const char *what, double value) {
@@ -409,8 +418,8 @@ static int check_row(comparison *m, int32_t request, int64_t token, int32_t head
     size_t offset = (size_t)(token * c->host.out_token_stride + head * c->host.out_head_stride);
     int64_t row = token * l->q_heads + head;
     pod_distance one = {0, 0};
-    for (int32_t i = 0; i < l->head_dim; i++) {
-        double want = expect == EXPECT_ORACLE ? m->out[row * l->head_dim + i] : 0;
+    for (int32_t i = 0; i < v_head_dim_of(l); i++) {
+        double want = expect == EXPECT_ORACLE ? m->out[row * v_head_dim_of(l) + i] : 0;
         double got = (double)pod__load(c->host.out, l->out_dtype, (int64_t)offset + i);
         m->written[offset + (size_t)i] = 1;
         if (expect == EXPECT_NAN) {
@@ -430,7 +439,7 @@ static int check_row(comparison *m, int32_t request, int64_t token, int32_t head
     if (one.reference == 0 && one.difference != 0) {
         return wrong(m, request, token, head, "zeros expected, off by", sqrt(one.difference));
     }
-    double error = one.difference > underflow(l->out_dtype, l->head_dim) ? pod__relative_error(one, 0) : 0;
+    double error = one.difference > underflow(l->out_dtype, v_head_dim_of(l)) ? pod__relative_error(one, 0) : 0;
     m->seen.worst_row = pod__larger_error(m->seen.worst_row, error);
     if (!(error <= m->limit.worst_row)) return wrong(m, request, token, head, "relative error of the row", error);
     if (c->host.lse == NULL) return 1;
@@ -484,7 +493,7 @@ static int compare(comparison *m, const gpu_expect *expect) {
 int gpu_case_check(const gpu_case *c, const gpu_expect *expect, pod_errors *errors) {
     size_t rows = c->lse_elements;
     comparison m = {.c = c, .limit = pod__errors_allowed_on_gpu(c->limits.q_dtype)};
-    m.out = checked(malloc((rows * (size_t)c->limits.head_dim + 1) * sizeof(double)));
+    m.out = checked(malloc((rows * (size_t)v_head_dim_of(&c->limits) + 1) * sizeof(double)));
     m.lse = checked(malloc((rows + 1) * sizeof(double)));
     m.written = checked(calloc(c->out_elements + 1, 1));
     int good = compare(&m, expect);
@@ -499,13 +508,15 @@ void gpu_case_print(const gpu_case *c) {
     const pod_limits *l = &c->limits;
     const pod_batch *b = &c->batch.batch;
     const pod_mask *mask = &b->masks[c->host.mask];
-    fprintf(stderr,
-            "  heads %d,%d dim %d %s kv %s page_size %d %s mask %d of %d (causal %d%s window %d) softcap %g sinks %d "
-            "lse %d; ",
-            l->q_heads, l->kv_heads, l->head_dim, pod_dtype_name(l->q_dtype), pod_dtype_name(l->kv_dtype), l->page_size,
-            b->page_table != NULL ? "paged" : "contiguous", c->host.mask, b->num_masks, mask->causal,
-            mask->causal_per_request != NULL ? " per request" : "", mask->window_tokens, (double)c->host.softcap,
-            c->host.sinks != NULL, c->host.lse != NULL);
+    fprintf(
+        stderr,
+        "  heads %d,%d dims %d,%d%s %s kv %s page_size %d %s mask %d of %d (causal %d%s window %d) softcap %g sinks %d "
+        "lse %d; ",
+        l->q_heads, l->kv_heads, l->head_dim, v_head_dim_of(l), c->has_no_v ? " values in k" : "",
+        pod_dtype_name(l->q_dtype), pod_dtype_name(l->kv_dtype), l->page_size,
+        b->page_table != NULL ? "paged" : "contiguous", c->host.mask, b->num_masks, mask->causal,
+        mask->causal_per_request != NULL ? " per request" : "", mask->window_tokens, (double)c->host.softcap,
+        c->host.sinks != NULL, c->host.lse != NULL);
     fprintf(stderr, "limits %d requests, %d q_tokens, %d kv_len; q@kv:", l->max_requests, l->max_q_tokens,
             l->max_kv_len);
     for (int32_t r = 0; r < b->num_requests && r < 64; r++) {

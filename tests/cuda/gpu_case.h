@@ -25,7 +25,8 @@ typedef struct gpu_case {
     pod_cache host_cache;
     pod_tensors device; /**< the same in the GPU's memory */
     pod_cache device_cache;
-    char *kv; /**< k and v, in one storage or two; tokens that no query sees are NaN and infinities */
+    int has_no_v; /**< values are in k */
+    char *kv;     /**< k and v, in one storage or two; tokens that no query sees are NaN and infinities */
     size_t q_elements, kv_bytes, v_offset_bytes, out_elements, lse_elements;
     void *device_kv;
     float *host_scales, *device_scales; /**< NULL, or of k for each KV head, then of v */

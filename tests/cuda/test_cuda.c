@@ -721,8 +721,9 @@ static int test_refusals(context *t) {
     limits.kv_dtype = POD_F32;
     wrong |= refuses_limits(t, limits, "kv_dtype f32");
     limits = c.limits;
-    limits.v_head_dim = 64;
-    wrong |= refuses_limits(t, limits, "v_head_dim = 64");
+    limits.head_dim = 576;
+    limits.v_head_dim = 512;
+    wrong |= refuses_limits(t, limits, "head_dim = 576");
 
     gpu_case_upload(&c, &t->gpu, t->devices[0]);
     gpu_case_plan(&c, POD_MEMORY_DEVICE, NULL);

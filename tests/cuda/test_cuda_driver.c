@@ -186,11 +186,34 @@ static void test_failed_launches(void) {
     pod_device_close(device);
 }
 
+/** A warp merges a row: wider ones are refused by name. */
+static void test_wide_merge(void) {
+    pod_device *device;
+    pod_parts parts = pod_parts_init();
+    if (pod_device_open("cuda:0", &device) != POD_OK) {
+        fprintf(stderr, "wide merge: %s\n", pod_error_message());
+        failures++;
+        return;
+    }
+    static float memory[3][264];
+    const void *outs[] = {memory[0]};
+    const float *lses[] = {memory[1]};
+    parts.num_parts = parts.num_tokens = parts.q_heads = 1;
+    parts.head_dim = 264;
+    parts.part_outs = outs;
+    parts.part_lses = lses;
+    parts.out = memory[2];
+    expect(pod_merge(device, &parts, NULL), POD_E_UNSUPPORTED,
+           "head_dim = 264 is not supported by the merging kernel; those up to 256 are", "wide rows");
+    pod_device_close(device);
+}
+
 int main(void) {
     test_open();
     test_auto();
     test_calls();
     test_failed_launches();
+    test_wide_merge();
     printf("%s\n", failures == 0 ? "passed" : "FAILED");
     return failures == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

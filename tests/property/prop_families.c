@@ -44,7 +44,7 @@ static int has_row(const pod_family *family, const pod_limits *limits) {
     for (int32_t i = 0; i < POD_NUM_VARIANTS; i++) {
         const pod_variant *variant = &pod__variants[i];
         if (variant->family == family && variant->dtype == limits->q_dtype && variant->kv_dtype == limits->kv_dtype &&
-            pod__tiles_fit(variant->tiles, limits->head_dim) &&
+            pod__tiles_fit(variant->tiles, limits) &&
             (pod__asks_for_all_masks(limits) == NULL || variant->tiles->job == POD_JOB_padded)) {
             return 1;
         }

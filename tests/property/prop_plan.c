@@ -24,7 +24,7 @@ static pod_device *open_random_device(test_rng *rng, pod_limits *limits) {
     case 4:
     case 5:
         snprintf(name, sizeof name, "sim:cpu");
-        limits->head_dim = 8;
+        limits->head_dim = limits->v_head_dim = 8;
         break;
     default:
         snprintf(name, sizeof name, "sim:sms=%d", 1 + rng_log_range(rng, 0, 255));

@@ -295,6 +295,10 @@ static void simulated_gpus_refuse_by_name(void **state) {
         {"sim:h100,kernel=sm90", 128, 64,
          "v_head_dim = 64 with head_dim = 128 is not supported by the sm90 kernels (the device's name asks for "
          "kernel=sm90)"},
+        {"sim:a100,ctas=4", 64, 192,
+         "head_dim = 64, v_head_dim = 192, kv_dtype bf16 is not supported by the sm80 kernels with the device's "
+         "options"},
+        {"sim:h100", 128, 512, "v_head_dim = 512 with head_dim = 128 is not supported by the sm80 kernels"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         pod_device *device;
@@ -311,6 +315,38 @@ static void simulated_gpus_refuse_by_name(void **state) {
     }
 }
 
+/** The kernels whose tiles hold both, and why it is none of the fastest family. */
+static void kernels_of_two_widths(void **state) {
+    (void)state;
+    static const struct {
+        const char *device;
+        int32_t head_dim, v_head_dim;
+        const char *kernel, *note;
+    } cases[] = {
+        {"sim:h100", 192, 128, "pod_sm80_padded_bf16_d256_c2",
+         "sm90: head_dim = 192 is not supported by the sm90 kernels; 64 and 128 are"},
+        {"sim:h100", 128, 64, "pod_sm80_padded_bf16_d128_c2",
+         "sm90: v_head_dim = 64 with head_dim = 128 is not supported by the sm90 kernels"},
+        {"sim:h100", 64, 136, "pod_sm80_padded_bf16_d256_c2",
+         "sm90: v_head_dim = 136 with head_dim = 64 is not supported by the sm90 kernels"},
+        {"sim:a100", 96, 40, "pod_sm80_padded_bf16_d128_c4", "sm90: the chip's compute capability is 8.0, not 9.0"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        call_fixture call;
+        pod_plan_info info = pod_plan_info_init();
+        call_open(&call, "cpu:1");
+        pod_device *cpu = call.device;
+        assert_ok(pod_device_open(cases[i].device, &call.device));
+        call.limits.q_dtype = call.limits.kv_dtype = call.limits.out_dtype = POD_BF16;
+        reopen(&call, cases[i].head_dim, cases[i].v_head_dim);
+        pod_device_close(cpu); /* its plan is gone now */
+        assert_ok(pod_plan_get_info(call.plan, 0, &info));
+        assert_string_equal(info.kernel, cases[i].kernel);
+        assert_string_equal(info.kernel_note, cases[i].note);
+        call_close(&call);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(values_in_keys_give_the_same_bits_as_a_copy),
@@ -322,6 +358,7 @@ int main(void) {
         cmocka_unit_test(appending_keys_alone),
         cmocka_unit_test(rotary_dims_end_at_256),
         cmocka_unit_test(simulated_gpus_refuse_by_name),
+        cmocka_unit_test(kernels_of_two_widths),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

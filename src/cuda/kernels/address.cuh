@@ -8,6 +8,11 @@
 
 /* ---- rows ---- */
 
+/** Elements of a value, or of a key: of padded kernels, whose tiles have more columns. */
+static __device__ __forceinline__ int32_t dim_of(const pod_kernel_params &params, bool is_value) {
+    return is_value ? params.v_head_dim : params.head_dim;
+}
+
 /** Of a query row, token * group + head in group, within its request and KV head. */
 struct row_place {
     int32_t token, head;

@@ -25,6 +25,7 @@ typedef struct pod_kernel_params {
     int32_t page_size;
     int32_t page_shift; /**< log2(page_size), -1 if that is no power of two */
     int32_t head_dim;
+    int32_t v_head_dim; /**< of v and out: padded kernels alone look at the two */
 
     const void *q, *k, *v;
     void *out;

@@ -112,7 +112,7 @@ template <> struct part_queue<pod_decode_item> {
  * PARTS parts of them in one trip to memory. Of rows that are longer than a warp's columns, one piece after the other.
  */
 template <int HEAD_DIM_, int THREADS, int ROWS_, int PARTS_, bool PADS_ = false> struct merge_shape {
-    static constexpr bool PADS = PADS_; /* heads may have fewer than HEAD_DIM elements */
+    static constexpr bool PADS = PADS_; /* values may have fewer than HEAD_DIM elements */
     static constexpr int HEAD_DIM = HEAD_DIM_, ROWS = ROWS_, PARTS = PARTS_;
     static constexpr int COLUMNS = HEAD_DIM < 128 ? HEAD_DIM / 32 : 4;
     static constexpr int PIECE = 32 * COLUMNS, ROW_STEP = THREADS / 32; /* a warp has every so many-th row */
@@ -238,7 +238,7 @@ static __device__ __forceinline__ void merge_columns(const pod_kernel_params &pa
             float factor = finish_row(params, work.request, work.item.kv_head, place,
                                       make_float2(merged.max[i], merged.sum[i]), column == 0) *
                            ELEMENT::value_unit(params, work.item.kv_head);
-            if (SHAPE::PADS && column >= params.head_dim) continue;
+            if (SHAPE::PADS && column >= params.v_head_dim) continue;
             const float(&out)[SHAPE::COLUMNS] = merged.out[i];
             uint32_t *to = (uint32_t *)((uint16_t *)params.out +
                                         out_offset(params, work.request, work.item.kv_head, place) + column);

@@ -39,7 +39,7 @@ struct key_source {
 
 template <class ELEMENT, int HEAD_DIM, class SHAPE> struct decode_sm80 {
     static constexpr int KV_BYTES = ELEMENT::KV_BYTES;
-    static constexpr bool PADS = SHAPE::PADS; /* heads may have fewer than HEAD_DIM elements */
+    static constexpr bool PADS = SHAPE::PADS; /* keys and values may have fewer than HEAD_DIM elements */
     static constexpr int STAGE_TOKENS = SHAPE::DECODE_STAGE_TOKENS;
     static constexpr int RING = SHAPE::DECODE_RING * 2 / KV_BYTES; /* as many bytes under way */
     static constexpr int MAX_N_TILES = SHAPE::DECODE_N_TILES;
@@ -63,14 +63,17 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct decode_sm80 {
     smem_type &smem; /* the warp's own */
     int lane;
 
-    /** How many bytes of the lane's chunks a head has: all that it does not have are zeros in the ring. */
-    __device__ __forceinline__ uint32_t own_bytes() {
-        return PADS ? chunk_bytes(lane % ROW_CHUNKS, params.head_dim * KV_BYTES) : CHUNK_BYTES;
+    /** How many bytes of the lane's chunks a key or a value has: all that it does not have are zeros in the ring. */
+    __device__ __forceinline__ uint32_t own_bytes(bool is_value) {
+        return PADS ? chunk_bytes(lane % ROW_CHUNKS, dim_of(params, is_value) * KV_BYTES) : CHUNK_BYTES;
     }
 
-    /** Whether a head has a column. */
+    /** Whether queries have a column, and whether values and results do. */
     __device__ __forceinline__ bool has_column(int column) {
         return !PADS || column < params.head_dim;
+    }
+    __device__ __forceinline__ bool has_value_column(int column) {
+        return !PADS || column < params.v_head_dim;
     }
 
     /** First key of this lane's run in window `window`, counted from the item's first one. */
@@ -122,7 +125,7 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct decode_sm80 {
                 /* The swizzle of row lane / ROW_CHUNKS + i * ROW_STEP; the first term is below ROW_STEP. */
                 uint32_t to = (to_lane ^ (i * ROW_STEP % 8 * CHUNK_BYTES)) + (run * 16 + i * ROW_STEP) * ROW_BYTES;
                 if constexpr (PADS)
-                    ptx_cp_async_16_or_zeros_policy(to, ptx_mad_wide(step_bytes, i, from), own_bytes(), policy);
+                    ptx_cp_async_16_or_zeros_policy(to, ptx_mad_wide(step_bytes, i, from), own_bytes(is_value), policy);
                 else
                     ptx_cp_async_16_policy(to, ptx_mad_wide(step_bytes, i, from), policy);
             }
@@ -143,7 +146,7 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct decode_sm80 {
             uint32_t chunk_of_key = chunk_in_run(of_run, row, at.run_shift, to_chunks<KV_BYTES>(stride));
             const char *from = smem.work.heads[is_value] + (uint64_t)(chunk_of_key + chunk) * CHUNK_BYTES;
             ptx_cp_async_16_or_zeros_policy(to_smem + swizzle_chunk<ROW_BYTES>(row, chunk), from,
-                                            row >= begin && row < end ? own_bytes() : 0, policy);
+                                            row >= begin && row < end ? own_bytes(is_value) : 0, policy);
         }
     }
 
@@ -364,7 +367,7 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct decode_sm80 {
                 if (work.first_key + key < seen.begin || work.first_key + key >= seen.end) continue;
 #pragma unroll
                 for (int chunk = 0; chunk < ROW_CHUNKS; chunk++) { /* the lane has column lane / 4 of each */
-                    if (!has_column(chunk * 8)) continue;
+                    if (!has_value_column(chunk * 8)) continue;
                     float lost = hidden::lost(__ldg(value + chunk * 8)).x;
                     acc.out[i / 2][chunk / 2][chunk % 2 * 2 + i % 2] += lost;
                 }
@@ -509,13 +512,13 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct decode_sm80 {
                 uint32_t high = ptx_movmatrix_trans(ELEMENT::pack(o[2] * factor[0], o[3] * factor[1]));
                 if (!exists) continue;
                 if constexpr (KV_BYTES == 1) {
-                    if (!has_column(m * 16 + lane % 4 * 4)) continue;
+                    if (!has_value_column(m * 16 + lane % 4 * 4)) continue;
                     *((uint2 *)(head + m * 16) + lane % 4) =
                         make_uint2(__byte_perm(low, high, 0x5410), __byte_perm(low, high, 0x7632));
                 } else {
                     uint32_t *words = (uint32_t *)head + lane % 4;
-                    if (has_column(m * 16)) words[m * 8] = low;
-                    if (has_column(m * 16 + 8)) words[m * 8 + 4] = high;
+                    if (has_value_column(m * 16)) words[m * 8] = low;
+                    if (has_value_column(m * 16 + 8)) words[m * 8 + 4] = high;
                 }
             }
         }

@@ -29,7 +29,7 @@
 template <class ELEMENT, int HEAD_DIM, class SHAPE> struct prefill_sm80 {
     static constexpr int M_TILES = SHAPE::M_TILES, TILE_TOKENS = SHAPE::TILE_TOKENS;
     static constexpr int KV_BYTES = ELEMENT::KV_BYTES;
-    static constexpr bool PADS = SHAPE::PADS; /* heads may have fewer than HEAD_DIM elements */
+    static constexpr bool PADS = SHAPE::PADS; /* keys and values may have fewer than HEAD_DIM elements */
     typedef prefill_smem<HEAD_DIM, M_TILES, TILE_TOKENS, KV_BYTES> smem_type;
     typedef hidden_sm80<ELEMENT> hidden;
     static constexpr int ROWS = 64 * M_TILES;
@@ -104,9 +104,10 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct prefill_sm80 {
         ptx_bar_sync(PREFILL_BARRIER, PREFILL_THREADS);
     }
 
-    /** How many bytes of a chunk a head has: all that it does not have are zeros in tiles. */
-    __device__ __forceinline__ uint32_t bytes_of(int chunk, int element_bytes) {
-        return PADS ? chunk_bytes(chunk, params.head_dim * element_bytes) : CHUNK_BYTES;
+    /** How many bytes of a chunk a query or key has (0), or a value or result (1): all that it does not have are zeros in
+     * tiles. */
+    __device__ __forceinline__ uint32_t bytes_of(int is_value, int chunk, int element_bytes) {
+        return PADS ? chunk_bytes(chunk, dim_of(params, is_value) * element_bytes) : CHUNK_BYTES;
     }
 
     __device__ void load_q() {
@@ -118,7 +119,7 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct prefill_sm80 {
                                       smem.work.item.entry.row_begin + (exists ? row : 0));
             ptx_cp_async_16_or_zeros(q_smem + swizzle_chunk<ROW_BYTES>(row, chunk),
                                      (const uint16_t *)params.q + offset + chunk * CHUNK_ELEMENTS,
-                                     exists ? bytes_of(chunk, 2) : 0);
+                                     exists ? bytes_of(0, chunk, 2) : 0);
         }
     }
 
@@ -154,7 +155,7 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct prefill_sm80 {
             uint32_t from = of_run + of_thread + i * ROW_STEP % 16 * token_chunks;
             const char *from_gmem = ptx_mad_wide(from, CHUNK_BYTES, source.head);
             if constexpr (PADS)
-                ptx_cp_async_16_or_zeros_if(is_run, copy_at(to, i), from_gmem, bytes_of(chunk, KV_BYTES));
+                ptx_cp_async_16_or_zeros_if(is_run, copy_at(to, i), from_gmem, bytes_of(is_value, chunk, KV_BYTES));
             else
                 ptx_cp_async_16_if(is_run, copy_at(to, i), from_gmem);
         }
@@ -174,7 +175,7 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct prefill_sm80 {
             uint32_t of_run = smem.places[is_value][(key >> shift) % (2 * WINDOW_RUNS)];
             uint32_t from = chunk_in_run(of_run, key, shift, source.token_chunks) + chunk;
             ptx_cp_async_16_or_zeros(copy_at(to, i), ptx_mad_wide(from, CHUNK_BYTES, source.head),
-                                     key >= first_key && key < smem.work.num_keys ? bytes_of(chunk, KV_BYTES) : 0);
+                                     key >= first_key && key < smem.work.num_keys ? bytes_of(is_value, chunk, KV_BYTES) : 0);
         }
     }
 
@@ -416,7 +417,7 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct prefill_sm80 {
                 if (key < seen.begin || key >= seen.end) continue;
 #pragma unroll
                 for (int n = 0; n < O_TILES; n++) {
-                    if (PADS && n * 8 >= params.head_dim) continue;
+                    if (PADS && n * 8 >= params.v_head_dim) continue;
                     float2 lost = hidden::lost(__ldg((const uint32_t *)(value + n * 8)));
                     acc.out[i / 2][n][i % 2 * 2] += lost.x;
                     acc.out[i / 2][n][i % 2 * 2 + 1] += lost.y;
@@ -563,7 +564,7 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct prefill_sm80 {
         for (int row = lane / ROW_CHUNKS; row < 16 * M_TILES; row += ROWS_PER_STEP) {
             int tile_row = warp * 16 * M_TILES + row;
             if (tile_row >= smem.work.num_rows) break;
-            if (PADS && bytes_of(chunk, 2) == 0) continue;
+            if (PADS && bytes_of(1, chunk, 2) == 0) continue;
             int64_t offset = out_offset(params, smem.work.request, smem.work.item.kv_head,
                                         smem.work.item.entry.row_begin + tile_row);
             *(uint4 *)((uint16_t *)params.out + offset + chunk * CHUNK_ELEMENTS) =
