@@ -30,6 +30,7 @@ static pod_kernel_params make_params(const pod_call *call, int32_t policy) {
     const pod_tensors *t = &call->tensors;
     const pod_cache *c = &call->cache;
     int has_softcap = t->softcap > 0;
+    float scale = has_softcap ? 1 : score_scale(t->scale);
     pod_kernel_params params = {
         .shape = *call->shape,
         .tiling = plan->choice.tiling,
@@ -64,9 +65,10 @@ static pod_kernel_params make_params(const pod_call *call, int32_t policy) {
         .softcap_log2 = has_softcap ? to_float((double)t->softcap * (double)POD_LOG2_E) : 0,
         .softcap_argument = has_softcap ? to_float((double)t->scale / (double)t->softcap) : 0,
         .softcap_slope = has_softcap ? t->scale * POD_LOG2_E : 0,
-        .score_scale = has_softcap ? 1 : score_scale(t->scale),
+        .score_scale = t->alibi_slopes != NULL ? 1 : scale,
         .policy = policy == POD_POLICY_ANY ? POD_POLICY_PROPORTIONAL : policy,
         .alibi_slopes = t->alibi_slopes,
+        .alibi_scale = scale,
         .tree_mask = t->tree_mask,
     };
     return params;

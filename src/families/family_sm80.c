@@ -15,6 +15,7 @@ const pod_family pod__family_sm80 = {
     .min_capability = OLDEST_CAPABILITY,
     .max_capability = ANY_CAPABILITY,
     .has_policies = 1,
+    .has_all_masks = 1,
     .has_f8 = 1,
     .tiles = pod__tiles_sm80,
     .num_tiles = sizeof pod__tiles_sm80 / sizeof pod__tiles_sm80[0],

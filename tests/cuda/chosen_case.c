@@ -24,11 +24,14 @@ enum {
     LOST_VALUES = 64,  /**< some of those that not all of a request's queries see are not finite */
     FAR_SCORES = 128,  /**< beyond 2^27 in log2 units */
     IS_F8 = 256,       /**< keys and values */
+    HAS_TREE = 512,    /**< a tree mask, by `children`: of each node of a draft; 0: words of any bits */
+    HAS_ALIBI = 1024,  /**< slopes of both signs, some steep */
 };
 
 typedef struct chosen_case {
     const char *name;
     int32_t q_heads, kv_heads, head_dim, page_size, window_tokens, flags;
+    int32_t right_window_tokens, children;
     float scale, softcap, element; /**< `element`, if not 0: all elements of queries, keys and values */
     request_run runs[MAX_RUNS];
 } chosen_case;
@@ -70,6 +73,37 @@ typedef struct chosen_case {
     }
 #define STEEP(SCALE, FLAGS)                                                                                            \
     { "scale " #SCALE " flags " #FLAGS, 4, 2, 64, 16, 0, FLAGS, .scale = SCALE, RUNS({1, 1, 300}, {1, 40, 200}) }
+
+#define TREE_RUNS                                                                                                      \
+    RUNS({1, 1, 300}, {1, 2, 65}, {1, 3, 130}, {1, 8, 290}, {1, 16, 16}, {1, 33, 100}, {1, 64, 320}, {1, 64, 64},      \
+         {1, 65, 200}, {1, 100, 300})
+#define TREES(Q_HEADS, KV_HEADS, PAGE, DIM)                                                                            \
+    {"any words, heads " #Q_HEADS "," #KV_HEADS " dim " #DIM,                                                          \
+     Q_HEADS,                                                                                                          \
+     KV_HEADS,                                                                                                         \
+     DIM,                                                                                                              \
+     PAGE,                                                                                                             \
+     .flags = HAS_TREE,                                                                                                \
+     TREE_RUNS},                                                                                                       \
+        {"any words to all keys, heads " #Q_HEADS "," #KV_HEADS " dim " #DIM,                                          \
+         Q_HEADS,                                                                                                      \
+         KV_HEADS,                                                                                                     \
+         DIM,                                                                                                          \
+         PAGE,                                                                                                         \
+         40,                                                                                                           \
+         .flags = HAS_TREE | SEES_ALL | HAS_SINKS,                                                                     \
+         .right_window_tokens = 5,                                                                                     \
+         TREE_RUNS},                                                                                                   \
+    {                                                                                                                  \
+        "drafts, heads " #Q_HEADS "," #KV_HEADS " dim " #DIM, Q_HEADS, KV_HEADS, DIM, PAGE,                            \
+            .flags = HAS_TREE | HAS_ALIBI, .children = 3, .softcap = 20, TREE_RUNS                                     \
+    }
+#define TWO_SIDES(LEFT, RIGHT, DIM, FLAGS)                                                                             \
+    {                                                                                                                  \
+        "windows " #LEFT " and " #RIGHT " dim " #DIM " flags " #FLAGS, 4, 2, DIM, 16, LEFT, SEES_ALL | FLAGS,          \
+            .right_window_tokens = RIGHT,                                                                              \
+            RUNS({1, 1, 300}, {1, 3, 301}, {1, 64, 320}, {1, 300, 300}, {1, 90, 40}, {1, 7, 3})                        \
+    }
 
 #define ALIKE(ELEMENT, DIM, FLAGS)                                                                                     \
     {                                                                                                                  \
@@ -122,6 +156,14 @@ static const chosen_case cases[] = {
     SOFTCAP(1e6f), SOFTCAP(1e8f), SOFTCAP(3e38f),
     STEEP(4, 0), STEEP(8, 0), STEEP(4, IS_F16), STEEP(8, IS_F16), STEEP(1e-38f, 0), STEEP(1e-42f, IS_F16),
     ALIKE_SCORES(64), ALIKE_SCORES(128),
+    TREES(1, 1, 16, 64), TREES(8, 2, 1, 128), TREES(7, 1, 24, 96), TREES(4, 1, 300, 256),
+    {"words under f8", 8, 2, 128, 16, .flags = HAS_TREE | HAS_ALIBI | IS_F8, .right_window_tokens = 9, TREE_RUNS},
+    {"values lost in a tree", 4, 2, 64, 16, .flags = HAS_TREE | LOST_VALUES, .children = 2, TREE_RUNS},
+    {"values lost among any words", 4, 2, 128, 16, .flags = HAS_TREE | LOST_VALUES, TREE_RUNS},
+    TWO_SIDES(0, 1, 64, 0), TWO_SIDES(0, 70, 128, HAS_ALIBI), TWO_SIDES(50, 1, 96, 0), TWO_SIDES(33, 64, 64, 0),
+    TWO_SIDES(100, 130, 128, HAS_SINKS), TWO_SIDES(1, 1, 256, 0), TWO_SIDES(0, 40, 64, LOST_VALUES),
+    {"alibi", 8, 1, 128, 16, .flags = HAS_ALIBI, RUNS({1, 1, 3000}, {1, 100, 300}, {1, 5, 70})},
+    {"alibi under f16", 6, 2, 64, 16, 30, .flags = HAS_ALIBI | IS_F16 | HAS_SINKS, RUNS({1, 1, 300}, {1, 30, 130})},
 };
 /* clang-format on */
 
@@ -145,6 +187,9 @@ static pod_limits limits_of(const chosen_case *chosen) {
     l.q_dtype = l.out_dtype = chosen->flags & IS_F16 ? POD_F16 : POD_BF16;
     l.kv_dtype = chosen->flags & IS_F8 ? POD_F8E4M3 : l.q_dtype;
     l.page_size = chosen->page_size;
+    l.tree_masks = (chosen->flags & HAS_TREE) != 0;
+    l.alibi = (chosen->flags & HAS_ALIBI) != 0;
+    l.right_windows = chosen->right_window_tokens > 0;
     l.max_q_tokens = l.max_kv_len = 1;
     for (const request_run *run = chosen->runs; run < chosen->runs + MAX_RUNS; run++) {
         l.max_requests += run->count;
@@ -166,6 +211,7 @@ static void fill_batch(test_batch *batch, const chosen_case *chosen) {
     batch->batch.num_requests = r;
     batch->masks[0].causal = !(chosen->flags & SEES_ALL);
     batch->masks[0].window_tokens = chosen->window_tokens;
+    batch->masks[0].right_window_tokens = chosen->right_window_tokens;
 }
 
 static void share_pages(test_batch *batch) {
@@ -185,6 +231,33 @@ static void choose_sinks(gpu_case *c, int has_sinks) {
     float *sinks = malloc((size_t)c->limits.q_heads * sizeof *sinks);
     for (int32_t h = 0; sinks != NULL && h < c->limits.q_heads; h++) sinks[h] = values[h % 5];
     c->host.sinks = sinks;
+}
+
+static int choose_slopes(gpu_case *c, int has_alibi) {
+    static const float values[] = {-0.5f, 0.01f, 0, -1e-3f, 0.125f};
+    free((void *)(uintptr_t)c->host.alibi_slopes);
+    c->host.alibi_slopes = NULL;
+    if (!has_alibi) return 1;
+    float *slopes = malloc((size_t)c->limits.q_heads * sizeof *slopes);
+    for (int32_t h = 0; slopes != NULL && h < c->limits.q_heads; h++) slopes[h] = values[h % 5];
+    c->host.alibi_slopes = slopes;
+    return slopes != NULL;
+}
+
+static int choose_tree(gpu_case *c, test_rng *rng, int has_tree, int32_t children) {
+    const int32_t *q_start = c->batch.q_start, n = c->batch.batch.num_requests;
+    free((void *)(uintptr_t)c->host.tree_mask);
+    c->host.tree_mask = NULL;
+    if (!has_tree) return 1;
+    uint64_t *words = malloc(((size_t)q_start[n] + 1) * sizeof *words);
+    for (int32_t r = 0; words != NULL && r < n; r++) {
+        for (int32_t i = 0; i < q_start[r + 1] - q_start[r]; i++) {
+            uint64_t parent = children == 0 || i == 0 ? 0 : words[q_start[r] + (i - 1) / children];
+            words[q_start[r] + i] = children == 0 ? rng_next(rng) : parent | UINT64_C(1) << i % POD_MAX_TREE_TOKENS;
+        }
+    }
+    c->host.tree_mask = words;
+    return words != NULL;
 }
 
 /** All elements of the tokens [begin, end) of q. */
@@ -211,7 +284,7 @@ static void lose_values(gpu_case *c, test_rng *rng, int32_t r, int32_t window_to
     int32_t first_key = test_batch_first_key(&c->batch, r, -1);
     for (int32_t i = 0; i < q_len; i++) {
         int32_t key = rng_chance(rng, 50) && window_tokens > 0 ? first_key + i : kv_len - q_len + i;
-        if (q_len > 5 && !rng_chance(rng, 12)) continue;
+        if (key < 0 || (q_len > 5 && !rng_chance(rng, 12))) continue; /* a token before the context has no key */
         uint16_t *value = gpu_case_value(c, r, key, rng_range(rng, 0, c->limits.kv_heads - 1));
         value[rng_range(rng, 0, c->limits.head_dim - 1)] = lost[rng_range(rng, 0, 2)];
     }
@@ -235,6 +308,8 @@ gpu_expect *chosen_case_make(gpu_case *c, int32_t index) {
     c->host.scale = chosen->scale;
     c->host.softcap = chosen->softcap;
     choose_sinks(c, chosen->flags & HAS_SINKS);
+    if (!choose_slopes(c, chosen->flags & HAS_ALIBI)) return NULL;
+    if (!choose_tree(c, &rng, chosen->flags & HAS_TREE, chosen->children)) return NULL;
     if (chosen->flags & ZERO_QUERIES) set_queries(c, 0, c->batch.q_start[c->batch.batch.num_requests], 0);
     for (int32_t r = 0; r < c->batch.batch.num_requests && chosen->flags & LOST_VALUES; r++) {
         lose_values(c, &rng, r, chosen->window_tokens);

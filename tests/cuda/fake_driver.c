@@ -282,12 +282,15 @@ static void run_request(const pod_kernel_params *p, const pod_variant *variant, 
     pod_mask mask = pod_mask_init();
     mask.causal = request.is_causal;
     mask.window_tokens = p->shape.window_tokens;
+    mask.right_window_tokens = p->shape.right_window_tokens;
     batch.num_masks = 1;
     batch.masks = &mask;
     pod_tensors t = pod_tensors_init();
     t.q = (const uint16_t *)p->q + request.q_begin * p->q_token_stride;
     t.out = p->out;
     t.sinks = p->sinks;
+    t.alibi_slopes = p->alibi_slopes;
+    t.tree_mask = p->tree_mask != NULL ? p->tree_mask + request.q_begin : NULL;
     t.q_token_stride = p->q_token_stride, t.q_head_stride = p->q_head_stride;
     pod_cache c = pod_cache_init();
     c.k = (void *)(uintptr_t)p->k;
@@ -296,7 +299,7 @@ static void run_request(const pod_kernel_params *p, const pod_variant *variant, 
     c.v_page_stride = p->v_page_stride, c.v_token_stride = p->v_token_stride, c.v_head_stride = p->v_head_stride;
     c.k_scale = p->k_scale, c.v_scale = p->v_scale, c.scale_stride = p->scale_stride;
     t.softcap = p->softcap_log2 / POD_LOG2_E;
-    t.scale = (p->softcap_log2 > 0 ? p->softcap_slope : p->score_scale) / POD_LOG2_E;
+    t.scale = (p->softcap_log2 > 0 ? p->softcap_slope : p->alibi_scale) / POD_LOG2_E;
     size_t rows = (size_t)request.q_len * (size_t)q_heads;
     double *out = calloc(rows * (size_t)p->v_head_dim + 1, sizeof *out), *lse = calloc(rows + 1, sizeof *lse);
     if (!is_bad && pod_reference_attention(&limits, &batch, &t, &c, -1, out, lse) != POD_OK) {

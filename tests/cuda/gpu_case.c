@@ -220,6 +220,12 @@ static void choose_options(gpu_case *c, test_rng *rng) {
     c->host.mask = rng_range(rng, 0, c->batch.batch.num_masks - 1);
     if (rng_chance(rng, 30)) c->host.scale = 0.01f * (float)rng_range(rng, 1, 20);
     if (rng_chance(rng, 25)) c->host.softcap = (float)rng_range(rng, 1, 50);
+    if (c->limits.tree_masks && rng_chance(rng, 80)) c->host.tree_mask = checked(test_batch_make_tree(&c->batch, rng));
+    if (c->limits.alibi && rng_chance(rng, 80)) {
+        float *slopes = checked(malloc((size_t)c->limits.q_heads * sizeof *slopes));
+        for (int32_t h = 0; h < c->limits.q_heads; h++) slopes[h] = 0.02f * rng_normal(rng);
+        c->host.alibi_slopes = slopes;
+    }
     if (!rng_chance(rng, 30)) return;
     float *sinks = checked(malloc((size_t)c->limits.q_heads * sizeof *sinks));
     for (int32_t h = 0; h < c->limits.q_heads; h++) sinks[h] = 3.0f * rng_normal(rng);
@@ -251,6 +257,7 @@ static void random_case_limits(pod_limits *l, test_rng *rng, const gpu_case_boun
     l->max_kv_len = rng_log_range(rng, 1 + bounds->max_kv_len / part, bounds->max_kv_len);
     l->page_size = rng_chance(rng, 25) ? l->max_kv_len : rng_pick(rng, page_sizes, 12);
     l->max_masks = rng_chance(rng, 30) ? rng_range(rng, 2, 4) : 1;
+    random_mask_limits(rng, l);
 }
 
 static double work(const gpu_case *c) {
@@ -320,6 +327,8 @@ void gpu_case_upload(gpu_case *c, const gpu *gpu, pod_device *device) {
         if (c->host_cache.v_scale != NULL) c->device_cache.v_scale = c->device_scales + heads;
     }
     c->device.sinks = gpu_copy(gpu, c->host.sinks, (size_t)c->limits.q_heads * sizeof(float));
+    c->device.alibi_slopes = gpu_copy(gpu, c->host.alibi_slopes, (size_t)c->limits.q_heads * sizeof(float));
+    c->device.tree_mask = gpu_copy(gpu, c->host.tree_mask, (size_t)b->q_start[n] * sizeof(uint64_t));
     c->device.out = gpu_alloc(gpu, c->out_elements * sizeof(uint16_t));
     if (c->host.lse != NULL) c->device.lse = gpu_alloc(gpu, c->lse_elements * sizeof(float));
     c->workspace = pod_workspace_init();
@@ -378,12 +387,16 @@ void gpu_case_free(gpu_case *c, const gpu *gpu) {
     gpu_free(gpu, c->device_kv);
     gpu_free(gpu, c->device_scales);
     gpu_free(gpu, (void *)(uintptr_t)c->device.sinks);
+    gpu_free(gpu, (void *)(uintptr_t)c->device.alibi_slopes);
+    gpu_free(gpu, (void *)(uintptr_t)c->device.tree_mask);
     gpu_free(gpu, c->device.out);
     gpu_free(gpu, c->device.lse);
     free((void *)(uintptr_t)c->host.q);
     free(c->kv);
     free(c->host_scales);
     free((void *)(uintptr_t)c->host.sinks);
+    free((void *)(uintptr_t)c->host.alibi_slopes);
+    free((void *)(uintptr_t)c->host.tree_mask);
     free(c->host.out);
     free(c->host.lse);
     test_batch_free(&c->batch);
@@ -508,15 +521,16 @@ void gpu_case_print(const gpu_case *c) {
     const pod_limits *l = &c->limits;
     const pod_batch *b = &c->batch.batch;
     const pod_mask *mask = &b->masks[c->host.mask];
-    fprintf(
-        stderr,
-        "  heads %d,%d dims %d,%d%s %s kv %s page_size %d %s mask %d of %d (causal %d%s window %d) softcap %g sinks %d "
-        "lse %d; ",
-        l->q_heads, l->kv_heads, l->head_dim, v_head_dim_of(l), c->has_no_v ? " values in k" : "",
-        pod_dtype_name(l->q_dtype), pod_dtype_name(l->kv_dtype), l->page_size,
-        b->page_table != NULL ? "paged" : "contiguous", c->host.mask, b->num_masks, mask->causal,
-        mask->causal_per_request != NULL ? " per request" : "", mask->window_tokens, (double)c->host.softcap,
-        c->host.sinks != NULL, c->host.lse != NULL);
+    fprintf(stderr,
+            "  heads %d,%d dims %d,%d%s %s kv %s page_size %d %s mask %d of %d (causal %d%s window %d, %d) softcap %g "
+            "sinks %d "
+            "alibi %d tree %d lse %d; ",
+            l->q_heads, l->kv_heads, l->head_dim, v_head_dim_of(l), c->has_no_v ? " values in k" : "",
+            pod_dtype_name(l->q_dtype), pod_dtype_name(l->kv_dtype), l->page_size,
+            b->page_table != NULL ? "paged" : "contiguous", c->host.mask, b->num_masks, mask->causal,
+            mask->causal_per_request != NULL ? " per request" : "", mask->window_tokens, mask->right_window_tokens,
+            (double)c->host.softcap, c->host.sinks != NULL, c->host.alibi_slopes != NULL, c->host.tree_mask != NULL,
+            c->host.lse != NULL);
     fprintf(stderr, "limits %d requests, %d q_tokens, %d kv_len; q@kv:", l->max_requests, l->max_q_tokens,
             l->max_kv_len);
     for (int32_t r = 0; r < b->num_requests && r < 64; r++) {

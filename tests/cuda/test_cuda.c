@@ -747,6 +747,10 @@ static int test_refusals(context *t) {
     tensors.alibi_slopes = &one;
     wrong |= refuses_call(&c, &tensors, &c.device_cache, POD_E_UNSUPPORTED, "alibi_slopes");
     tensors = c.device;
+    uint64_t word = 1;
+    tensors.tree_mask = &word;
+    wrong |= refuses_call(&c, &tensors, &c.device_cache, POD_E_UNSUPPORTED, "tree_mask");
+    tensors = c.device;
     wrong |= refuses_appends(&c);
     tensors.out_tokens = c.limits.max_q_tokens - 1;
     wrong |= refuses_call(&c, &tensors, &c.device_cache, POD_E_ARGUMENT, "out_tokens");

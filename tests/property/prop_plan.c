@@ -51,6 +51,7 @@ static pod_limits plan_limits(test_rng *rng) {
         limits = random_limits(rng, rng_range(rng, 1, 40), rng_range(rng, 1, 300), rng_range(rng, 1, 3000));
     }
     limits.max_masks = rng_chance(rng, 30) ? rng_range(rng, 2, 4) : 1;
+    random_mask_limits(rng, &limits);
     return limits;
 }
 

@@ -19,6 +19,35 @@ static __device__ __forceinline__ pod_key_range unmasked_keys(const pod_kernel_p
     return {visible_keys(params, request, last_token).begin, visible_keys(params, request, first_token).end};
 }
 
+/** The first of a request's keys that not all rows may see because of a tree mask; kv_len without one. */
+static __device__ __forceinline__ int32_t tree_begin(const pod_kernel_params &params, const pod_request &request) {
+    return params.tree_mask != nullptr ? pod_core_tree_begin(&request) : request.kv_len;
+}
+
+/** A query token's word of the tree mask, in a kernel that has trees; in others it hides nothing. Keys, all below
+ * kv_len, count from `origin`; the token may be one behind the request's last. */
+template <bool HAS_TREES> struct tree_word {
+    __device__ __forceinline__ tree_word(const pod_kernel_params &, const pod_request &, int32_t, int32_t = 0) {
+    }
+    __device__ __forceinline__ bool hides(int32_t) const {
+        return false;
+    }
+};
+template <> struct tree_word<true> {
+    int32_t begin;
+    uint64_t word;
+    __device__ __forceinline__ tree_word(const pod_kernel_params &params, const pod_request &request, int32_t token,
+                                         int32_t origin = 0) {
+        begin = tree_begin(params, request);
+        word = 0;
+        if (begin < request.kv_len) word = __ldg(params.tree_mask + request.q_begin + min(token, request.q_len - 1));
+        begin -= origin;
+    }
+    __device__ __forceinline__ bool hides(int32_t key) const {
+        return !pod_core_tree_shows(word, key - begin);
+    }
+};
+
 /** Some of a work's KV tiles, counted from its first one. */
 struct tile_range {
     int32_t begin, end;

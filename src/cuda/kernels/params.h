@@ -42,7 +42,7 @@ typedef struct pod_kernel_params {
     float softcap_log2;     /**< softcap * log2(e), or the largest float; 0: off */
     float softcap_argument; /**< scale / softcap, or the largest float; 0 without a softcap */
     float softcap_slope;    /**< scale * log2(e): of scores far below the softcap; 0 without one */
-    float score_scale;      /**< scores to log2 units: scale * log2(e), or 1 with a softcap */
+    float score_scale;      /**< scores to log2 units: scale * log2(e), or 1 with a softcap or ALiBi */
     int32_t policy;         /**< a pod_policy; sm80 alone */
 
     /* sm90 alone. Maps of K and V come in two kinds, both of rank 5:
@@ -58,7 +58,8 @@ typedef struct pod_kernel_params {
     pod_tensor_map k_map, v_map, q_map;
 
     /* The padded kernels of sm80 alone. */
-    const float *alibi_slopes; /**< NULL: none */
+    const float *alibi_slopes; /**< NULL: none. With slopes score_scale is 1, and the next is what it would be */
+    float alibi_scale;
     const uint64_t *tree_mask; /**< NULL: none */
 } pod_kernel_params;
 

@@ -30,6 +30,18 @@ static __device__ __forceinline__ float row_scale(const pod_kernel_params &param
     return fminf(fmaxf(params.score_scale * ELEMENT::key_unit(params, kv_head), FLT_MIN * 1024.0f), FLT_MAX);
 }
 
+/** The same before ALiBi, which adds to scores in log2 units. */
+template <class ELEMENT>
+static __device__ __forceinline__ float alibi_scale(const pod_kernel_params &params, int32_t kv_head) {
+    float unit = params.softcap_log2 > 0.0f ? 1.0f : ELEMENT::key_unit(params, kv_head);
+    return fminf(fmaxf(params.alibi_scale * unit, FLT_MIN * 1024.0f), FLT_MAX);
+}
+
+/** What ALiBi adds to a score in log2 units, for each key that the key is further right of the query. */
+static __device__ __forceinline__ float alibi_step(const pod_kernel_params &params, int32_t kv_head, int32_t head) {
+    return __ldg(params.alibi_slopes + kv_head * params.shape.group + head) * POD_LOG2_E;
+}
+
 /* A row's *origin* is what its exponents count from, in log2 units. It rises only where a probability would come out
  * too large (POD_RESCALE_LOG2), not with every new maximum. */
 

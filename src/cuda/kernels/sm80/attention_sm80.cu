@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The attention kernels of sm_80 and later: `fused` binds CTAs to prefill or decode by tickets (POD), `hfuse` is the
- * baseline that puts both into every CTA in fixed pairs; `padded` is `fused` for heads that do not fill its tiles. One
- * instantiation per row of variants.def. Each job is compiled by itself, with ONLY_JOB_<job> defined, since together
- * they take minutes. */
+ * baseline that puts both into every CTA in fixed pairs; `padded` is `fused` for heads that do not fill its tiles and
+ * for all masks. One instantiation per row of variants.def. Each job is compiled by itself, with ONLY_JOB_<job>
+ * defined, since together they take minutes. */
 #include "cuda/kernels/cta.cuh"
 #include "cuda/kernels/sm80/decode_sm80.cuh"
 #include "cuda/kernels/sm80/find_sm80.cuh"
@@ -15,7 +15,7 @@ enum job_sm80 { JOB_fused, JOB_padded, JOB_hfuse };
 template <int JOB, int HEAD_DIM, int CTAS_PER_SM> struct shape_sm80;
 #define POD_SM80_TILES(JOB, HEAD_DIM, CTAS, THREADS_, ROWS, KEYS, DROWS, DKEYS, STAGE, RING, SMEM)                     \
     template <> struct shape_sm80<JOB_##JOB, HEAD_DIM, CTAS> {                                                         \
-        static constexpr bool PADS = JOB_##JOB == JOB_padded;                                                          \
+        static constexpr bool PADS = JOB_##JOB == JOB_padded, ALL_MASKS = PADS;                                        \
         static constexpr int THREADS = THREADS_, SMEM_BYTES = SMEM;                                                    \
         static constexpr int M_TILES = ROWS / (PREFILL_THREADS / 2), TILE_TOKENS = KEYS;                               \
         static constexpr int DECODE_STAGE_TOKENS = STAGE, DECODE_RING = RING, DECODE_N_TILES = DROWS / 8;              \

@@ -40,6 +40,7 @@ struct key_source {
 template <class ELEMENT, int HEAD_DIM, class SHAPE> struct decode_sm80 {
     static constexpr int KV_BYTES = ELEMENT::KV_BYTES;
     static constexpr bool PADS = SHAPE::PADS; /* keys and values may have fewer than HEAD_DIM elements */
+    static constexpr bool ALL_MASKS = SHAPE::ALL_MASKS;
     static constexpr int STAGE_TOKENS = SHAPE::DECODE_STAGE_TOKENS;
     static constexpr int RING = SHAPE::DECODE_RING * 2 / KV_BYTES; /* as many bytes under way */
     static constexpr int MAX_N_TILES = SHAPE::DECODE_N_TILES;
@@ -268,19 +269,45 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct decode_sm80 {
         }
     }
 
+    /** ALiBi: raw scores become those in log2 units. */
+    template <int N_TILES> __device__ void bend(score_tiles<N_TILES> &s, int first_key) {
+        float scale = alibi_scale<ELEMENT>(params, smem.work.item.kv_head);
+        int position = smem.work.request.kv_len - smem.work.request.q_len;
+#pragma unroll
+        for (int n = 0; n < N_TILES; n++) {
+#pragma unroll
+            for (int j = 0; j < 2; j++) {
+                row_place place = place_small_row(params, n * 8 + lane % 4 * 2 + j);
+                float step = alibi_step(params, smem.work.item.kv_head, place.head);
+                int distance = first_key + lane / 4 - position - place.token;
+#pragma unroll
+                for (int t = 0; t < S_TILES; t++) {
+#pragma unroll
+                    for (int half = 0; half < 2; half++) {
+                        float &score = s.of[t][n][half * 2 + j];
+                        score = fmaf(step, (float)(distance + t * 16 + half * 8), score * scale);
+                    }
+                }
+            }
+        }
+    }
+
     template <int N_TILES> __device__ void mask(score_tiles<N_TILES> &s, int first_key) {
 #pragma unroll
         for (int n = 0; n < N_TILES; n++) {
 #pragma unroll
             for (int j = 0; j < 2; j++) {
                 int row = n * 8 + lane % 4 * 2 + j;
-                pod_key_range range = visible_keys(params, smem.work.request, place_small_row(params, row).token);
+                int32_t token = place_small_row(params, row).token;
+                pod_key_range range = visible_keys(params, smem.work.request, token);
+                tree_word<ALL_MASKS> tree(params, smem.work.request, token);
 #pragma unroll
                 for (int t = 0; t < S_TILES; t++) {
 #pragma unroll
                     for (int half = 0; half < 2; half++) {
                         int key = first_key + t * 16 + half * 8 + lane / 4;
-                        if (key < range.begin || key >= range.end) s.of[t][n][half * 2 + j] = -INFINITY;
+                        if (key < range.begin || key >= range.end || tree.hides(key))
+                            s.of[t][n][half * 2 + j] = -INFINITY;
                     }
                 }
             }
@@ -339,6 +366,15 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct decode_sm80 {
         }
     }
 
+    __device__ __forceinline__ bool has_alibi() {
+        return ALL_MASKS && params.alibi_slopes != nullptr;
+    }
+
+    /** Whether rows of an item may see what others do not, or hide what is below kv_len. */
+    __device__ __forceinline__ bool rows_differ() {
+        return smem.work.request.q_len > 1 || (ALL_MASKS && params.tree_mask != nullptr);
+    }
+
     /** Whether not all rows see all keys of a stage, `key` from the item's first one. */
     __device__ __forceinline__ bool is_masked(int key, pod_key_range unmasked) {
         return key + STAGE_TOKENS > unmasked.end || key < unmasked.begin;
@@ -363,8 +399,10 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct decode_sm80 {
 #pragma unroll
             for (int i = 0; i < 2 * N_TILES; i++) {
                 int row = i / 2 * 8 + lane % 4 * 2 + i % 2;
-                pod_key_range seen = visible_keys(params, work.request, place_small_row(params, row).token);
+                int32_t token = place_small_row(params, row).token;
+                pod_key_range seen = visible_keys(params, work.request, token);
                 if (work.first_key + key < seen.begin || work.first_key + key >= seen.end) continue;
+                if (tree_word<ALL_MASKS>(params, work.request, token).hides(work.first_key + key)) continue;
 #pragma unroll
                 for (int chunk = 0; chunk < ROW_CHUNKS; chunk++) { /* the lane has column lane / 4 of each */
                     if (!has_value_column(chunk * 8)) continue;
@@ -421,6 +459,9 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct decode_sm80 {
     template <int N_TILES> __device__ __forceinline__ void run(accumulators<N_TILES> &acc) {
         const uint32_t first_slot = smem_address(smem.ring), last_slot = first_slot + (RING - 1) * STAGE_BYTES;
         float scale = row_scale<ELEMENT>(params, smem.work.item.kv_head);
+        if constexpr (KV_BYTES == 1) {
+            if (has_alibi()) scale = 1.0f; /* of elements it is, see params.h */
+        }
         uint32_t q[N_TILES][K_STEPS][2];
 #pragma unroll
         for (int n = 0; n < N_TILES; n++) {
@@ -454,6 +495,7 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct decode_sm80 {
 
             if (params.softcap_log2 > 0.0f) softcap<N_TILES>(s);
             int key = stage * STAGE_TOKENS;
+            if (has_alibi()) bend<N_TILES>(s, smem.work.first_key + key);
             if (is_masked(key, unmasked)) mask<N_TILES>(s, smem.work.first_key + key);
             raise<N_TILES>(s, acc, scale);
             exponentials<N_TILES>(s, acc, scale);
@@ -461,7 +503,7 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct decode_sm80 {
             ptx_cp_async_wait<RING - 1>();
             __syncwarp();
             if constexpr (KV_BYTES == 2) { /* elements of codes are finite */
-                if (is_masked(key, unmasked) && smem.work.request.q_len > 1) hide_values(slot);
+                if (is_masked(key, unmasked) && rows_differ()) hide_values(slot);
             }
             accumulate<N_TILES>(acc, s, slot);
             __syncwarp();
@@ -576,7 +618,7 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct decode_sm80 {
         int32_t position = pod_core_slice_begin(header, slice);
         int32_t slice_end = pod_core_slice_begin(header, slice + 1);
         while (position < slice_end) {
-            decode_work work = find_decode<STAGE_TOKENS, KV_BYTES>(params, position, slice, slice_end, lane);
+            decode_work work = find_decode<STAGE_TOKENS, KV_BYTES, ALL_MASKS>(params, position, slice, slice_end, lane);
             if (lane == 0) smem.work = work;
             __syncwarp();
             if (MAX_N_TILES == 1 || smem.work.num_rows <= 8)

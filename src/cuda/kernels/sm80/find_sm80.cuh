@@ -58,7 +58,7 @@ static __device__ work_ticket take_ticket(const pod_kernel_params &params) {
 }
 
 /** The work of ticket `index` of the prefill queue. */
-template <int ROWS, int TILE_TOKENS, int KV_BYTES>
+template <int ROWS, int TILE_TOKENS, int KV_BYTES, bool ALL_MASKS>
 static __device__ prefill_work find_prefill(const pod_kernel_params &params, int32_t index) {
     int32_t group = params.shape.group;
     prefill_work work;
@@ -70,6 +70,7 @@ static __device__ prefill_work find_prefill(const pod_kernel_params &params, int
     work.zero = work.has_lost = 0;
     int32_t first_token = place_row(params, work.item.entry.row_begin).token;
     pod_key_range unmasked = unmasked_keys(params, work.request, first_token, place_row(params, last_row).token);
+    if constexpr (ALL_MASKS) unmasked.end = min(unmasked.end, tree_begin(params, work.request));
     tile_range tiles = unmasked_tiles(unmasked, work.first_key, TILE_TOKENS);
     work.unseen_keys = max(0, visible_keys(params, work.request, first_token).begin - work.first_key);
     work.num_keys = max(0, work.request.kv_len - work.first_key);
@@ -87,7 +88,7 @@ static __device__ prefill_work find_prefill(const pod_kernel_params &params, int
 }
 
 /** The item of `slice` that begins at `position` on the decode line. Stages before a window are left out. */
-template <int STAGE_TOKENS, int KV_BYTES>
+template <int STAGE_TOKENS, int KV_BYTES, bool ALL_MASKS>
 static __device__ decode_work find_decode(const pod_kernel_params &params, int32_t position, int32_t slice,
                                           int32_t slice_end, int lane) {
     decode_work work;
@@ -105,6 +106,7 @@ static __device__ decode_work find_decode(const pod_kernel_params &params, int32
     work.end_key = min(first_tile_key + work.item.num_tiles * DECODE_TILE_TOKENS, work.request.kv_len);
     work.unseen_keys = max(0, first_seen - work.first_key);
     work.unmasked = unmasked_keys(params, work.request, 0, work.request.q_len - 1);
+    if constexpr (ALL_MASKS) work.unmasked.end = min(work.unmasked.end, tree_begin(params, work.request));
     work.has_lost = 0;
     work.heads[0] = head_of<KV_BYTES>(params.k, work.item.kv_head, params.k_head_stride);
     work.heads[1] = head_of<KV_BYTES>(params.v, work.item.kv_head, params.v_head_stride);

@@ -30,6 +30,7 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct prefill_sm80 {
     static constexpr int M_TILES = SHAPE::M_TILES, TILE_TOKENS = SHAPE::TILE_TOKENS;
     static constexpr int KV_BYTES = ELEMENT::KV_BYTES;
     static constexpr bool PADS = SHAPE::PADS; /* keys and values may have fewer than HEAD_DIM elements */
+    static constexpr bool ALL_MASKS = SHAPE::ALL_MASKS;
     typedef prefill_smem<HEAD_DIM, M_TILES, TILE_TOKENS, KV_BYTES> smem_type;
     typedef hidden_sm80<ELEMENT> hidden;
     static constexpr int ROWS = 64 * M_TILES;
@@ -104,8 +105,8 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct prefill_sm80 {
         ptx_bar_sync(PREFILL_BARRIER, PREFILL_THREADS);
     }
 
-    /** How many bytes of a chunk a query or key has (0), or a value or result (1): all that it does not have are zeros in
-     * tiles. */
+    /** How many bytes of a chunk a query or key has (0), or a value or result (1): all that it does not have are zeros
+     * in tiles. */
     __device__ __forceinline__ uint32_t bytes_of(int is_value, int chunk, int element_bytes) {
         return PADS ? chunk_bytes(chunk, dim_of(params, is_value) * element_bytes) : CHUNK_BYTES;
     }
@@ -175,7 +176,8 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct prefill_sm80 {
             uint32_t of_run = smem.places[is_value][(key >> shift) % (2 * WINDOW_RUNS)];
             uint32_t from = chunk_in_run(of_run, key, shift, source.token_chunks) + chunk;
             ptx_cp_async_16_or_zeros(copy_at(to, i), ptx_mad_wide(from, CHUNK_BYTES, source.head),
-                                     key >= first_key && key < smem.work.num_keys ? bytes_of(is_value, chunk, KV_BYTES) : 0);
+                                     key >= first_key && key < smem.work.num_keys ? bytes_of(is_value, chunk, KV_BYTES)
+                                                                                  : 0);
         }
     }
 
@@ -296,13 +298,57 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct prefill_sm80 {
         }
     }
 
-    /** Keys that one of this thread's rows sees, from the work's first one. */
+    /** One of this thread's rows of the tile. */
+    static __device__ __forceinline__ int own_row(int m, int half) {
+        return (own_thread() / 32 * M_TILES + m) * 16 + half * 8 + own_thread() % 32 / 4;
+    }
+
+    /** Keys that it sees, from the work's first one. */
     __device__ __forceinline__ pod_key_range seen_keys(int m, int half) {
         int warp = own_thread() / 32, lane = own_thread() % 32;
         int32_t window_tokens = params.shape.window_tokens;
         int32_t position = smem.positions[(warp * M_TILES + m) * 16 + half * 8 + lane / 4];
-        return {window_tokens > 0 ? position - window_tokens + 1 : 0,
-                smem.work.request.is_causal ? position + 1 : smem.work.num_keys};
+        pod_key_range seen = {window_tokens > 0 ? position - window_tokens + 1 : 0,
+                              smem.work.request.is_causal ? position + 1 : smem.work.num_keys};
+        if constexpr (ALL_MASKS) {
+            int32_t right = pod_core_right_window(&params.shape);
+            if (right > 0) seen.end = min(seen.end, position + right);
+        }
+        return seen;
+    }
+
+    /** Its word of the tree mask, for keys from the work's first one. */
+    __device__ __forceinline__ tree_word<ALL_MASKS> own_tree(int m, int half) {
+        const prefill_work &work = smem.work;
+        int32_t token = smem.positions[own_row(m, half)] + work.first_key - (work.request.kv_len - work.request.q_len);
+        return tree_word<ALL_MASKS>(params, work.request, token, work.first_key);
+    }
+
+    __device__ __forceinline__ bool has_alibi() {
+        return ALL_MASKS && params.alibi_slopes != nullptr;
+    }
+
+    /** ALiBi: raw scores become those in log2 units. */
+    __device__ __forceinline__ void bend(score_tiles &s, int key) {
+        float scale = alibi_scale<ELEMENT>(params, smem.work.item.kv_head);
+#pragma unroll
+        for (int m = 0; m < M_TILES; m++) {
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+                int row = own_row(m, half) + (int)new_zero();
+                int head = place_row(params, smem.work.item.entry.row_begin + row).head;
+                float step = alibi_step(params, smem.work.item.kv_head, head);
+                int distance = key + own_thread() % 4 * 2 - smem.positions[row];
+#pragma unroll
+                for (int n = 0; n < S_TILES; n++) {
+#pragma unroll
+                    for (int j = 0; j < 2; j++) {
+                        float &score = s[m][n][half * 2 + j];
+                        score = fmaf(step, (float)(distance + n * 8 + j), score * scale);
+                    }
+                }
+            }
+        }
     }
 
     /** Takes out what a row may not see. Only for tiles on an edge of what the rows see. `key`: the scores' first one.
@@ -314,12 +360,13 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct prefill_sm80 {
 #pragma unroll
             for (int half = 0; half < 2; half++) {
                 pod_key_range seen = seen_keys(m, half);
+                tree_word<ALL_MASKS> tree = own_tree(m, half);
 #pragma unroll
                 for (int n = 0; n < S_TILES; n++) {
 #pragma unroll
                     for (int j = 0; j < 2; j++) {
                         int at = own_key + n * 8 + j;
-                        if (at < seen.begin || at >= seen.end) s[m][n][half * 2 + j] = -INFINITY;
+                        if (at < seen.begin || at >= seen.end || tree.hides(at)) s[m][n][half * 2 + j] = -INFINITY;
                     }
                 }
             }
@@ -414,7 +461,7 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct prefill_sm80 {
 #pragma unroll
             for (int i = 0; i < 2 * M_TILES; i++) {
                 pod_key_range seen = seen_keys(i / 2, i % 2);
-                if (key < seen.begin || key >= seen.end) continue;
+                if (key < seen.begin || key >= seen.end || own_tree(i / 2, i % 2).hides(key)) continue;
 #pragma unroll
                 for (int n = 0; n < O_TILES; n++) {
                     if (PADS && n * 8 >= params.v_head_dim) continue;
@@ -456,6 +503,9 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct prefill_sm80 {
      * there is none. */
     __device__ __forceinline__ void run(accumulators &acc) {
         float scale = row_scale<ELEMENT>(params, smem.work.item.kv_head);
+        if constexpr (KV_BYTES == 1) {
+            if (has_alibi()) scale = 1.0f; /* of elements it is, see params.h */
+        }
 #pragma unroll
         for (int m = 0; m < M_TILES; m++) {
             acc.origin[m][0] = acc.origin[m][1] = NO_KEY_YET;
@@ -502,6 +552,7 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct prefill_sm80 {
             ptx_cp_async_commit();
             if (__builtin_expect(params.softcap_log2 > 0.0f, 0)) softcap(s);
             bool is_masked = i < range.unmasked_begin || i >= range.unmasked_end;
+            if (has_alibi()) bend(s, i * TILE_TOKENS);
             if (__builtin_expect(is_masked, 0)) mask(s, i * TILE_TOKENS);
             raise(s, acc, scale);
             zero = new_zero();
@@ -602,7 +653,7 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct prefill_sm80 {
     /** Ticket `index` of the prefill queue, from its entry to its written rows. */
     __device__ void work_on(int32_t index) {
         bool is_first_thread = own_thread() == 0;
-        if (is_first_thread) smem.work = find_prefill<ROWS, TILE_TOKENS, KV_BYTES>(params, index);
+        if (is_first_thread) smem.work = find_prefill<ROWS, TILE_TOKENS, KV_BYTES, ALL_MASKS>(params, index);
         sync();
         accumulators acc;
         run(acc);
