@@ -102,8 +102,11 @@ static const cli_option shape_options[] = {
     {"--no-causal", NULL, "a query sees all keys of its request", option_set_switch, FIELD(causal), 0, 0},
     {"--window", "W", "a query sees at most W keys, its own included", option_set_int32, FIELD(window_tokens), 1,
      BATCH_MAX_TOKENS},
+    {"--right-window", "R", "where not causal, at most R keys from its own on", option_set_int32,
+     FIELD(right_window_tokens), 1, BATCH_MAX_TOKENS},
     {"--softcap", "C", "scores become C * tanh(score / C); 0 is off", set_softcap, 0, 0, 0},
     {"--sinks", NULL, "each head has an attention sink", option_set_switch, FIELD(has_sinks), 1, 0},
+    {"--alibi", NULL, "each head has an ALiBi slope", option_set_switch, FIELD(has_alibi), 1, 0},
     {"--scale", "X", "of the scores (1 / sqrt(head_dim))", option_set_float, FIELD(scale), 0, 0},
     {"--seed", "S", "of tensors and page tables (1)", option_set_int64, FIELD(seed), 0, NUMBER_MAX},
 };
@@ -111,6 +114,8 @@ static const cli_option shape_options[] = {
 static const cli_option request_options[] = {
     {"--prefill", "Q@KV", "a request of Q new tokens at KV context tokens", add_prefill, 0, 0, 0},
     {"--decode", "N@KV | NxT@KV", "N requests of 1 (or T) new tokens at KV", add_decode, 0, 0, 0},
+    {"--tree", "N", "requests of 2 to 64 tokens are trees of N children a node", option_set_int32, FIELD(tree_children),
+     1, POD_MAX_TREE_TOKENS},
     {"--batch", "FILE.json", "shape and requests from a file", read_batch, 0, 0, 0},
 };
 

@@ -73,6 +73,7 @@ cli_exit batch_arrays_make(const batch_spec *spec, const pod_limits *limits, pag
     arrays->mask = pod_mask_init();
     arrays->mask.causal = spec->causal;
     arrays->mask.window_tokens = spec->window_tokens;
+    arrays->mask.right_window_tokens = spec->right_window_tokens;
     batch->num_masks = 1;
     batch->masks = &arrays->mask;
     return spec->page_size > 0 ? make_page_table(spec, limits, order, arrays, error) : CLI_OK;

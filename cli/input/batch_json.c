@@ -109,6 +109,7 @@ static cli_exit read_field(const char *name, const cJSON *value, batch_spec *spe
     if (strcmp(field, "causal") == 0) return read_switch(&at, value, &spec->causal, error);
     if (strcmp(field, "v_in_k") == 0) return read_switch(&at, value, &spec->values_in_keys, error);
     if (strcmp(field, "sinks") == 0) return read_switch(&at, value, &spec->has_sinks, error);
+    if (strcmp(field, "alibi") == 0) return read_switch(&at, value, &spec->has_alibi, error);
     if (strcmp(field, "scale") == 0) return read_float(&at, value, &spec->scale, error);
     if (strcmp(field, "softcap") == 0) {
         CLI_TRY(read_float(&at, value, &spec->softcap, error));
@@ -117,6 +118,12 @@ static cli_exit read_field(const char *name, const cJSON *value, batch_spec *spe
     /* Page size and window: 0 means none. The bounds of the others, which the library knows, come later. */
     if (strcmp(field, "page_size") == 0) return read_int32(&at, value, 0, BATCH_MAX_TOKENS, &spec->page_size, error);
     if (strcmp(field, "window") == 0) return read_int32(&at, value, 0, BATCH_MAX_TOKENS, &spec->window_tokens, error);
+    if (strcmp(field, "right_window") == 0) {
+        return read_int32(&at, value, 0, BATCH_MAX_TOKENS, &spec->right_window_tokens, error);
+    }
+    if (strcmp(field, "tree") == 0) {
+        return read_int32(&at, value, 0, POD_MAX_TREE_TOKENS, &spec->tree_children, error);
+    }
     if (strcmp(field, "seed") == 0) return read_int(&at, value, 0, NUMBER_MAX, &spec->seed, error);
     if (strcmp(field, "head_dim") == 0 || strcmp(field, "v_head_dim") == 0) {
         int64_t head_dim = 0;

@@ -176,5 +176,8 @@ pod_limits batch_spec_limits(const batch_spec *spec) {
     limits.max_requests = spec->num_requests;
     limits.max_q_tokens = q_tokens;
     limits.max_kv_len = longest;
+    limits.tree_masks = spec->tree_children > 0;
+    limits.alibi = spec->has_alibi;
+    limits.right_windows = spec->right_window_tokens > 0;
     return limits;
 }

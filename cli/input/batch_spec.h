@@ -29,10 +29,11 @@ typedef struct batch_spec {
     pod_dtype kv_dtype; /**< without meaning if that is 0 */
     int64_t seed;
     int32_t causal;
-    int32_t window_tokens; /**< 0: off */
-    float softcap;         /**< 0: off */
-    float scale;           /**< 0: 1 / sqrt(head_dim) */
-    int32_t has_sinks;
+    int32_t window_tokens, right_window_tokens; /**< 0: off */
+    float softcap;                              /**< 0: off */
+    float scale;                                /**< 0: 1 / sqrt(head_dim) */
+    int32_t has_sinks, has_alibi;
+    int32_t tree_children; /**< of each node of the trees that short requests are; 0: they are none */
     int32_t num_requests, capacity;
     batch_request *requests;
 } batch_spec;

@@ -32,8 +32,13 @@ void batch_report_shape(const batch_spec *spec, FILE *file) {
     }
     fputs(spec->causal ? ", causal" : ", not causal", file);
     if (spec->window_tokens > 0) fprintf(file, ", window %s", format_count(spec->window_tokens).text);
+    if (spec->right_window_tokens > 0) {
+        fprintf(file, ", right window %s", format_count(spec->right_window_tokens).text);
+    }
+    if (spec->tree_children > 0) fprintf(file, ", trees of %d children", spec->tree_children);
     if (spec->softcap > 0) fprintf(file, ", softcap %g", (double)spec->softcap);
     if (spec->has_sinks) fputs(", sinks", file);
+    if (spec->has_alibi) fputs(", ALiBi", file);
     if (spec->scale != 0) fprintf(file, ", scale %g", (double)spec->scale);
     fputc('\n', file);
 }
@@ -61,8 +66,11 @@ void batch_report_shape_json(const batch_spec *spec, json_writer *json) {
     json_int(json, "page_size", spec->page_size);
     json_bool(json, "causal", spec->causal);
     json_int(json, "window", spec->window_tokens);
+    json_int(json, "right_window", spec->right_window_tokens);
+    json_int(json, "tree", spec->tree_children);
     json_number(json, "softcap", (double)spec->softcap);
     json_bool(json, "sinks", spec->has_sinks);
+    json_bool(json, "alibi", spec->has_alibi);
     json_number(json, "scale", spec->scale != 0 ? (double)spec->scale : 1 / sqrt(spec->head_dim));
     json_int(json, "seed", spec->seed);
     json_end_object(json);

@@ -11,7 +11,8 @@
 
 /** The file has shapes, windows and lengths; whatever else changes what is computed would be lost. */
 static cli_exit check_spec(const batch_spec *spec, cli_error *error) {
-    if (spec->causal && spec->softcap == 0 && spec->scale == 0 && !spec->has_sinks) return CLI_OK;
+    int is_plain = spec->causal && spec->softcap == 0 && spec->scale == 0 && spec->right_window_tokens == 0;
+    if (is_plain && !spec->has_sinks && !spec->has_alibi) return CLI_OK;
     return cli_fail(error, "--write-batches: a batch file cannot say --no-causal, --softcap, --scale and --sinks");
 }
 

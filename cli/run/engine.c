@@ -73,6 +73,7 @@ static layer call_layer(const engine *engine, engine_call call, const layer *who
     part.tensors.q = offset(whole->tensors.q, first_row * limits->head_dim, limits->q_dtype);
     part.tensors.out = offset(whole->tensors.out, first_row * limits->v_head_dim, limits->out_dtype);
     if (whole->tensors.lse != NULL) part.tensors.lse = whole->tensors.lse + first_row;
+    if (whole->tensors.tree_mask != NULL) part.tensors.tree_mask += first_row / limits->q_heads;
     if (engine->batches[call].page_table == NULL) {
         int64_t page = engine->batches[CALL_FUSED].num_pages - engine->batches[call].num_pages;
         int64_t first_key = page * limits->page_size * limits->kv_heads;

@@ -146,6 +146,7 @@ static cli_exit make_scheduler(replay *replay, cli_error *error) {
     CLI_TRY(scheduler_make(&replay->config, replay->trace, replay->limits.max_kv_len, &replay->scheduler, error));
     replay->scheduler.mask.causal = spec->causal;
     replay->scheduler.mask.window_tokens = spec->window_tokens;
+    replay->scheduler.mask.right_window_tokens = spec->right_window_tokens;
     return CLI_OK;
 }
 

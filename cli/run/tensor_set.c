@@ -8,7 +8,7 @@
 #include <stdlib.h>
 
 enum { TENSOR_ALIGN = 64, NUM_SAMPLES = 4096 };
-enum { TENSOR_Q, TENSOR_K, TENSOR_V, TENSOR_OUT, TENSOR_LSE, TENSOR_SINKS, TENSOR_SCALES };
+enum { TENSOR_Q, TENSOR_K, TENSOR_V, TENSOR_OUT, TENSOR_LSE, TENSOR_SINKS, TENSOR_SCALES, TENSOR_SLOPES, TENSOR_TREE };
 #define F8_MAX 448.0f
 
 /** Of k and of v, which may be the same ones. */
@@ -69,13 +69,17 @@ static int has_scales(const pod_limits *limits) {
 static cli_exit allocate_tensors(const batch_spec *spec, const pod_limits *limits, int64_t num_pages, tensor_set *set,
                                  cli_error *error) {
     int32_t dim = limits->head_dim, v_dim = limits->v_head_dim;
+    size_t head_bytes = (size_t)limits->q_heads * sizeof(float);
+    size_t word_bytes = (size_t)limits->max_q_tokens * sizeof(uint64_t);
     const size_t bytes[NUM_TENSORS] = {[TENSOR_Q] = (size_t)row_bytes(limits, limits->q_dtype, dim),
                                        [TENSOR_K] = (size_t)cache_bytes(limits, num_pages, dim),
                                        [TENSOR_V] = (size_t)cache_bytes(limits, num_pages, v_dim),
                                        [TENSOR_OUT] = (size_t)row_bytes(limits, limits->out_dtype, v_dim),
                                        [TENSOR_LSE] = (size_t)row_bytes(limits, POD_F32, 1),
-                                       [TENSOR_SINKS] = spec->has_sinks ? (size_t)limits->q_heads * sizeof(float) : 0,
-                                       [TENSOR_SCALES] = has_scales(limits) ? 2 * sizeof(float) : 0};
+                                       [TENSOR_SINKS] = spec->has_sinks ? head_bytes : 0,
+                                       [TENSOR_SCALES] = has_scales(limits) ? 2 * sizeof(float) : 0,
+                                       [TENSOR_SLOPES] = spec->has_alibi ? head_bytes : 0,
+                                       [TENSOR_TREE] = spec->tree_children > 0 ? word_bytes : 0};
     for (int t = 0; t < NUM_TENSORS; t++) {
         if ((t >= TENSOR_SINKS && bytes[t] == 0) || (t == TENSOR_V && spec->values_in_keys)) continue;
         set->arrays[t] = (device_array){.host = allocate(bytes[t]), .bytes = bytes[t]};
@@ -98,11 +102,35 @@ static void fill_tensors(const pod_limits *limits, int64_t seed, tensor_set *set
     }
 }
 
+/** A geometric series that ends with 2^-8, as models with ALiBi have. */
+static void fill_slopes(int32_t q_heads, float *slopes) {
+    for (int32_t h = 0; h < q_heads; h++) slopes[h] = exp2f(-8.0f * (float)(h + 1) / (float)q_heads);
+}
+
+/** Each token's word has its parent's bits and its own; the root is the request's first token. */
+static void fill_tree(const batch_spec *spec, uint64_t *words) {
+    for (int32_t r = 0; r < spec->num_requests; r++) {
+        int32_t q_len = spec->requests[r].q_len;
+        for (int32_t i = 0; i < q_len; i++) {
+            uint64_t parent = i > 0 ? words[(i - 1) / spec->tree_children] : 0;
+            words[i] = q_len > POD_MAX_TREE_TOKENS ? 0 : parent | UINT64_C(1) << i;
+        }
+        words += q_len;
+    }
+}
+
+/** What masks and scores need beside the sinks, if they do. */
+static void fill_masks(const batch_spec *spec, const pod_limits *limits, tensor_set *set) {
+    if (spec->has_alibi) fill_slopes(limits->q_heads, set->arrays[TENSOR_SLOPES].host);
+    if (spec->tree_children > 0) fill_tree(spec, set->arrays[TENSOR_TREE].host);
+}
+
 cli_exit tensor_set_make(const batch_spec *spec, const pod_limits *limits, int64_t num_pages, device_memory *memory,
                          tensor_set *set, cli_error *error) {
     *set = (tensor_set){.host = layer_init(), .memory = memory};
     CLI_TRY(allocate_tensors(spec, limits, num_pages, set, error));
     fill_tensors(limits, spec->seed, set);
+    fill_masks(spec, limits, set);
     for (int t = 0; t < NUM_TENSORS; t++) {
         device_array *array = &set->arrays[t];
         if (array->host != NULL) CLI_TRY(device_array_make(memory, array->host, array->bytes, array, error));
@@ -117,6 +145,9 @@ cli_exit tensor_set_make(const batch_spec *spec, const pod_limits *limits, int64
     set->host.tensors.out = arrays[TENSOR_OUT].host, set->placed.tensors.out = arrays[TENSOR_OUT].place;
     set->host.tensors.lse = arrays[TENSOR_LSE].host, set->placed.tensors.lse = arrays[TENSOR_LSE].place;
     set->host.tensors.sinks = arrays[TENSOR_SINKS].host, set->placed.tensors.sinks = arrays[TENSOR_SINKS].place;
+    set->host.tensors.alibi_slopes = arrays[TENSOR_SLOPES].host;
+    set->placed.tensors.alibi_slopes = arrays[TENSOR_SLOPES].place;
+    set->host.tensors.tree_mask = arrays[TENSOR_TREE].host, set->placed.tensors.tree_mask = arrays[TENSOR_TREE].place;
     if (!has_scales(limits)) return CLI_OK;
     const float *scales = arrays[TENSOR_SCALES].host, *placed_scales = arrays[TENSOR_SCALES].place;
     set->host.cache.k_scale = scales, set->placed.cache.k_scale = placed_scales;

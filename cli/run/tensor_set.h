@@ -7,7 +7,7 @@
 #include "run/device_memory.h"
 #include "run/layer.h"
 
-enum { NUM_TENSORS = 7 }; /**< q, k, v, out, lse, sinks, the scales of an e4m3 cache */
+enum { NUM_TENSORS = 9 }; /**< q, k, v, out, lse, sinks, the scales of an e4m3 cache, ALiBi's slopes, a tree's words */
 
 typedef struct tensor_set {
     layer host;   /**< what the oracle and the check read; all packed */

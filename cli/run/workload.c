@@ -3,9 +3,11 @@
 
 /** Keys [*begin, *end) that the query at `position` of the context sees. */
 static void visible_keys(const pod_batch *batch, int64_t position, int32_t kv_len, int64_t *begin, int64_t *end) {
+    int32_t window = batch->masks->window_tokens, right = batch->masks->right_window_tokens;
     *end = batch->masks->causal ? position + 1 : kv_len;
+    if (right > 0 && *end > position + right) *end = position + right;
+    if (*end < 0) *end = 0;
     *begin = 0;
-    int32_t window = batch->masks->window_tokens;
     if (window > 0 && position >= window) *begin = position - window + 1;
     if (*begin > *end) *begin = *end;
 }
