@@ -17,8 +17,19 @@ typedef struct token_rows {
     const float *scale;         /**< NULL: none */
 } token_rows;
 
+/** Whether the rows of a token's heads stay as they are, and follow one another here and there. */
+static int is_one_piece(const token_rows *rows, const cpu_append_row *row) {
+    int64_t row_bytes = row->dim * (int64_t)pod_dtype_size(row->from_dtype);
+    return row->rotation == NULL && row->from_dtype == row->to_dtype && rows->scale == NULL &&
+           rows->from_step == row_bytes && rows->to_step == row_bytes;
+}
+
 static void append_rows(const cpu_kernels *kernels, const token_rows *rows, int32_t heads, int64_t scale_stride,
                         cpu_append_row row) {
+    if (is_one_piece(rows, &row)) {
+        row.dim *= heads;
+        heads = 1;
+    }
     for (int32_t head = 0; head < heads; head++) {
         row.from = rows->from + head * rows->from_step;
         row.to = rows->to + head * rows->to_step;
