@@ -27,6 +27,12 @@ static void expect_ok(pod_status status, const char *what) {
     check(status == POD_OK, what);
 }
 
+/** The same of what everything after it needs. */
+static void require_ok(pod_status status, const char *what) {
+    expect_ok(status, what);
+    if (status != POD_OK) exit(EXIT_FAILURE);
+}
+
 static pod_virtual_config small_config(pod_virtual_layout layout) {
     pod_virtual_config config = pod_virtual_config_init();
     config.num_layers = NUM_LAYERS;
@@ -171,9 +177,9 @@ static void test_attention(pod_virtual_layout layout) {
     pod_virtual_info info = pod_virtual_info_init();
     pod_virtual_config config = small_config(layout);
     int64_t requests[NUM_REQUESTS];
-    expect_ok(pod_device_open(device_name, &device), "opening");
-    expect_ok(pod_virtual_cache_create(device, &config, &cache), "creating");
-    expect_ok(pod_virtual_cache_get_info(cache, &info), "sizes");
+    require_ok(pod_device_open(device_name, &device), "opening");
+    require_ok(pod_virtual_cache_create(device, &config, &cache), "creating");
+    require_ok(pod_virtual_cache_get_info(cache, &info), "sizes");
     int32_t fits = (int32_t)(info.page_bytes / info.token_bytes), kv_len[] = {68, fits > 3900 ? 3900 : fits, 257};
     int32_t pages[3];
     for (int r = 0; r < NUM_REQUESTS; r++) expect_ok(pod_virtual_cache_open(cache, &requests[r]), "a request");
@@ -219,8 +225,8 @@ static int live(pod_virtual_layout layout, const char *fault, const char *word) 
     pod_virtual_config config = small_config(layout);
     int64_t requests[2], forked, freed;
     int is_seen = 0, num_pages, num_mappings, num_ranges;
-    expect_ok(pod_device_open(device_name, &device), "opening");
-    expect_ok(pod_virtual_cache_create(device, &config, &cache), "creating");
+    require_ok(pod_device_open(device_name, &device), "opening");
+    require_ok(pod_virtual_cache_create(device, &config, &cache), "creating");
     for (int r = 0; r < 2; r++) expect_ok(pod_virtual_cache_open(cache, &requests[r]), "a request");
     if (fault != NULL) setenv("FAKE_CUDA_FAIL", fault, 1);
 #define AGAIN(call)                                                                                                    \
@@ -261,12 +267,12 @@ static void create_refuses(const char *variable, const char *value, pod_status e
     pod_device *device;
     pod_virtual_cache *cache = NULL;
     pod_virtual_config config = small_config(POD_VIRTUAL_MEGA);
-    expect_ok(pod_device_open(device_name, &device), "opening");
+    require_ok(pod_device_open(device_name, &device), "opening");
     setenv(variable, value, 1);
     pod_status status = pod_virtual_cache_create(device, &config, &cache);
     unsetenv(variable);
     check(status == expected && strstr(pod_error_message(), word) != NULL && cache == NULL, value);
-    expect_ok(pod_virtual_cache_create(device, &config, &cache), "creating afterwards");
+    require_ok(pod_virtual_cache_create(device, &config, &cache), "creating afterwards");
     pod_virtual_cache_destroy(cache);
     pod_device_close(device);
 }
