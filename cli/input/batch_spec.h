@@ -3,6 +3,7 @@
 #ifndef CLI_BATCH_SPEC_H
 #define CLI_BATCH_SPEC_H
 
+#include "base/bounds.h"
 #include "cli_error.h"
 #include "podattn.h"
 
@@ -10,7 +11,7 @@ enum {
     BATCH_MAX_REQUESTS = 1 << 24,
     BATCH_MAX_TOKENS = 1 << 30, /**< of one request */
     BATCH_MAX_HEADS = 1024,
-    BATCH_MAX_HEAD_DIM = 576,
+    BATCH_MAX_HEAD_DIM = POD_MAX_HEAD_DIM,
 };
 
 typedef struct batch_request {

@@ -6,9 +6,6 @@
 #include "base/status.h"
 #include "podattn.h"
 
-/** Elements of the widest heads: keys of DeepSeek's latent attention. */
-enum { POD_MAX_HEAD_DIM = 576 };
-
 /** What the widest addresses of a processor or a GPU reach. */
 #define MOST_BYTES (INT64_C(1) << 57)
 

@@ -4,6 +4,7 @@
 #include "api/checks.h"
 #include "api/plan_parts.h"
 #include "api/structs.h"
+#include "base/bounds.h"
 #include "schedule/cache_core.h"
 #include "schedule/soundness.h"
 

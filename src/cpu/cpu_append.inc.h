@@ -42,7 +42,7 @@ static void append_row(const cpu_append_row *row) {
         memmove(row->to, row->from, (size_t)row->dim * pod_dtype_size(row->to_dtype)); /* NaNs as they are */
         return;
     }
-    float values[CPU_MAX_DIM];
+    float values[POD_MAX_HEAD_DIM];
     row_load(row, values);
     if (row->rotation != NULL && row->rotation->style == POD_ROPE_HALVES) {
         rotate_halves(row->rotation, values, values + row->rotation->num_pairs);

@@ -5,10 +5,10 @@
 #define POD_CPU_JOB_H
 
 #include "backend/backend.h"
+#include "base/bounds.h"
 #include "families/family.h"
 
 enum {
-    CPU_MAX_DIM = 576,
 #define POD_CPU_TILES(rows, keys, drows, dkeys) CPU_TILE_ROWS = rows, CPU_TILE_TOKENS = keys
 #include "families/cpu_tiles.def"
 };
@@ -36,11 +36,12 @@ typedef struct cpu_item {
 /** A thread's working memory: calls from several host threads share nothing. Only what the two widths need is touched.
  * Rows are those of the item, counted from 0; `out`, `max` and `sum` are a partial as in merge_core.h. */
 typedef struct cpu_scratch {
-    _Alignas(64) float out[CPU_TILE_ROWS * CPU_MAX_DIM];   /**< [row][v_stride] */
-    _Alignas(64) float query[CPU_TILE_ROWS * CPU_MAX_DIM]; /**< [row][q_stride]: a word is a float, or a pair of bf16 */
-    _Alignas(64) float keys[CPU_TILE_TOKENS * CPU_MAX_DIM];     /**< [word][key]; of decode [key][q_stride] */
-    _Alignas(64) float values[CPU_TILE_TOKENS * CPU_MAX_DIM];   /**< [key or pair of keys][v_stride] */
-    _Alignas(64) float scores[CPU_TILE_ROWS * CPU_TILE_TOKENS]; /**< [row][key]; then the softmax's weights */
+    _Alignas(64) float out[CPU_TILE_ROWS * POD_MAX_HEAD_DIM]; /**< [row][v_stride] */
+    _Alignas(
+        64) float query[CPU_TILE_ROWS * POD_MAX_HEAD_DIM]; /**< [row][q_stride]: a word is a float, or a pair of bf16 */
+    _Alignas(64) float keys[CPU_TILE_TOKENS * POD_MAX_HEAD_DIM];   /**< [word][key]; of decode [key][q_stride] */
+    _Alignas(64) float values[CPU_TILE_TOKENS * POD_MAX_HEAD_DIM]; /**< [key or pair of keys][v_stride] */
+    _Alignas(64) float scores[CPU_TILE_ROWS * CPU_TILE_TOKENS];    /**< [row][key]; then the softmax's weights */
     _Alignas(64) float max[CPU_TILE_ROWS];
     float sum[CPU_TILE_ROWS];
     float factor[CPU_TILE_ROWS]; /**< what this tile's new maximum multiplies the row of `out` with */

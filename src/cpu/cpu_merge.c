@@ -14,7 +14,7 @@ static void merge_row(const pod_parts *parts, int64_t token, int64_t head) {
     int64_t lse_at = token * parts->part_lse_token_stride + head * parts->part_lse_head_stride;
     int64_t part_at = token * parts->part_token_stride + head * parts->part_head_stride;
     int64_t out_at = token * parts->out_token_stride + head * parts->out_head_stride;
-    float row[CPU_MAX_DIM] = {0}, max = -INFINITY, sum = 0;
+    float row[POD_MAX_HEAD_DIM] = {0}, max = -INFINITY, sum = 0;
     for (int32_t p = 0; p < parts->num_parts; p++) max = pod_merge_larger(max, parts->part_lses[p][lse_at]);
     for (int32_t p = 0; p < parts->num_parts; p++) sum += pod_merge_weight(parts->part_lses[p][lse_at], max);
     for (int32_t p = 0; p < parts->num_parts; p++) {

@@ -2,7 +2,7 @@
 /* The keys of one KV tile: where they are in the cache, and which of them a query row sees. */
 
 /** What stands for a value that is not there, in any dtype. */
-static const char tile_no_value[CPU_MAX_DIM * sizeof(float)];
+static const char tile_no_value[POD_MAX_HEAD_DIM * sizeof(float)];
 
 /** Keys [first, end) of the tile are seen by some row of the item; only these may be read for the result. The others
  * repeat key `first` and have values of 0, so that kernels may read whole blocks. */

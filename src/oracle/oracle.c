@@ -3,6 +3,7 @@
  * all of its keys. Shares nothing with the planner or the fast kernels but the reading of single elements. */
 #include "oracle/oracle.h"
 
+#include "base/bounds.h"
 #include "base/dtype.h"
 #include "base/pool.h"
 #include "base/status.h"
@@ -12,8 +13,7 @@
 
 enum {
     TICKET_KEYS = 64, /* that a thread takes at a time */
-    TICKET_ROWS = 4,
-    MAX_HEAD_DIM = 576 /* that limits may have */
+    TICKET_ROWS = 4
 };
 #define MIN_WORK 2e6 /* multiply-adds of a request and KV head that are worth a second thread */
 
@@ -101,7 +101,7 @@ static void reference_row(const reference_job *job, int32_t token, int32_t head,
         end = position + mask->right_window_tokens;
     }
 
-    double q[MAX_HEAD_DIM], out[MAX_HEAD_DIM] = {0};
+    double q[POD_MAX_HEAD_DIM], out[POD_MAX_HEAD_DIM] = {0};
     for (int32_t i = 0; i < head_dim; i++) {
         q[i] = (double)pod__load(t->q, limits->q_dtype,
                                  (q_begin + token) * t->q_token_stride + head * t->q_head_stride + i);
