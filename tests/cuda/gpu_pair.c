@@ -286,16 +286,22 @@ static int refuses_all(calls *c) {
     return 1;
 }
 
+static pod_virtual_config virtual_config(int32_t num_layers, pod_dtype kv_dtype, int32_t max_requests,
+                                         int32_t max_kv_len) {
+    pod_virtual_config config = pod_virtual_config_init();
+    config.num_layers = num_layers;
+    config.kv_heads = KV_HEADS;
+    config.head_dim = DIM;
+    config.kv_dtype = kv_dtype;
+    config.max_requests = max_requests;
+    config.max_kv_len = max_kv_len;
+    return config;
+}
+
 /** A virtual cache on the other GPU: where its range has pages, and where it has none yet. */
 static int refuses_virtual(calls *c, pod_device *device) {
     pod_virtual_cache *cache;
-    pod_virtual_config config = pod_virtual_config_init();
-    config.num_layers = 1;
-    config.kv_heads = KV_HEADS;
-    config.head_dim = DIM;
-    config.kv_dtype = POD_F8E4M3;
-    config.max_requests = 1;
-    config.max_kv_len = PAGE;
+    pod_virtual_config config = virtual_config(1, POD_F8E4M3, 1, PAGE);
     pod_status status = pod_virtual_cache_create(device, &config, &cache);
     if (status == POD_E_UNSUPPORTED) return 1;
     REQUIRE(status == POD_OK, "%s", pod_error_message());
@@ -336,13 +342,7 @@ static pod_status open_and_close(calls *c) {
 
 static pod_status live_virtually(calls *c) {
     pod_virtual_cache *cache;
-    pod_virtual_config config = pod_virtual_config_init();
-    config.num_layers = 2;
-    config.kv_heads = KV_HEADS;
-    config.head_dim = DIM;
-    config.kv_dtype = POD_BF16;
-    config.max_requests = 2;
-    config.max_kv_len = 100;
+    pod_virtual_config config = virtual_config(2, POD_BF16, 2, 100);
     int64_t request, forked;
     int32_t kv_len = 70;
     pod_status status = pod_virtual_cache_create(c->device, &config, &cache);
