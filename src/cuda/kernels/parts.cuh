@@ -118,7 +118,6 @@ template <int HEAD_DIM_, int THREADS, int ROWS_, int PARTS_, bool PADS_ = false>
     static constexpr int PIECE = 32 * COLUMNS, ROW_STEP = THREADS / 32; /* a warp has every so many-th row */
     static_assert(COLUMNS == 2 || COLUMNS == 4, "one vector load");
     static_assert(HEAD_DIM % PIECE == 0, "whole pieces");
-    static_assert(32 % PARTS == 0, "a lane for each part");
 };
 
 /** The rows that a warp joins: `row` and every ROW_STEP-th, ROWS of them. Those from `row_end` on repeat the last. */
@@ -132,92 +131,80 @@ template <class SHAPE, class WORK> struct merge_place {
     }
 };
 
-/** Joined rows: this lane has COLUMNS columns of each, every lane the maxima and, at the end, the sums. */
+/** Joined rows: this lane has COLUMNS columns of each. */
 template <class SHAPE> struct merged_rows {
     float out[SHAPE::ROWS][SHAPE::COLUMNS];
     float max[SHAPE::ROWS], sum[SHAPE::ROWS];
 };
 
-/** The largest maximum of all parts. A lane reads every 32nd part, so that no trip to memory waits for another one. */
+/** Some parts as they are in memory. */
+template <class SHAPE> struct loaded_parts {
+    alignas(16) float out[SHAPE::PARTS][SHAPE::ROWS][SHAPE::COLUMNS];
+    float2 sum[SHAPE::PARTS][SHAPE::ROWS];
+};
+
+/** Reads PARTS parts from `first` on; those from `num_parts` on repeat the last. All loads are under way before one is
+ * waited for. */
 template <class SHAPE, class PLACE>
-static __device__ __forceinline__ void find_max(const pod_kernel_params &params, const PLACE &place, int num_parts,
-                                                float (&max)[SHAPE::ROWS]) {
+static __device__ __forceinline__ void load_parts(const pod_kernel_params &params, const PLACE &place, int first,
+                                                  int num_parts, int column, loaded_parts<SHAPE> &parts) {
 #pragma unroll
-    for (int i = 0; i < SHAPE::ROWS; i++) max[i] = -INFINITY;
-    for (int part = ptx_tid() % 32; part < num_parts; part += 32) {
-#pragma unroll
-        for (int i = 0; i < SHAPE::ROWS; i++)
-            max[i] = fmaxf(max[i], __ldcg(PLACE::queue::sums(params) + place.at(part, i) * 2));
-    }
-    __syncwarp();
-#pragma unroll
-    for (int lanes = 1; lanes < 32; lanes *= 2) {
-#pragma unroll
-        for (int i = 0; i < SHAPE::ROWS; i++) max[i] = fmaxf(max[i], __shfl_xor_sync(~0u, max[i], lanes));
+    for (int n = 0; n < SHAPE::PARTS * SHAPE::ROWS; n++) {
+        int j = n / SHAPE::ROWS, i = n % SHAPE::ROWS;
+        int64_t at = place.at(min(first + j, num_parts - 1), i);
+        parts.sum[j][i] = __ldcg((const float2 *)(PLACE::queue::sums(params) + at * 2));
+        const float *from = PLACE::queue::outs(params) + at * SHAPE::HEAD_DIM + column;
+        if (SHAPE::COLUMNS == 4) {
+            *(float4 *)parts.out[j][i] = __ldcg((const float4 *)from);
+        } else {
+            *(float2 *)parts.out[j][i] = __ldcg((const float2 *)from);
+        }
     }
 }
 
-/** Adds the `count` parts from `first` on, at most 32, of which each lane knows what its own one weighs. */
-template <class SHAPE, class PLACE>
-static __device__ __forceinline__ void add_parts(const pod_kernel_params &params, const PLACE &place, int first,
-                                                 int count, int column, const float (&weight)[SHAPE::ROWS],
+/** Joins the first `count` of the loaded parts. */
+template <class SHAPE>
+static __device__ __forceinline__ void add_parts(const loaded_parts<SHAPE> &parts, int count,
                                                  merged_rows<SHAPE> &merged) {
-    constexpr int ROWS = SHAPE::ROWS, COLUMNS = SHAPE::COLUMNS;
-#pragma unroll 1
-    for (int p = 0; p < count; p += SHAPE::PARTS) {
-        alignas(16) float out[SHAPE::PARTS][ROWS][COLUMNS];
 #pragma unroll
-        for (int n = 0; n < SHAPE::PARTS * ROWS; n++) {
-            int part = first + min(p + n / ROWS, count - 1);
-            const float *from = PLACE::queue::outs(params) + place.at(part, n % ROWS) * SHAPE::HEAD_DIM + column;
-            if (COLUMNS == 4) {
-                *(float4 *)out[n / ROWS][n % ROWS] = __ldcg((const float4 *)from);
-            } else {
-                *(float2 *)out[n / ROWS][n % ROWS] = __ldcg((const float2 *)from);
-            }
-        }
+    for (int i = 0; i < SHAPE::ROWS; i++) {
+        float max = merged.max[i];
 #pragma unroll
-        for (int n = 0; n < SHAPE::PARTS * ROWS; n++) {
-            int j = n / ROWS, i = n % ROWS;
-            float factor = __shfl_sync(~0u, weight[i], p + j);
-            if (p + j >= count) continue; /* and not a weight of 0: the repeated part may hold an infinity */
+        for (int j = 0; j < SHAPE::PARTS; j++) max = fmaxf(max, parts.sum[j][i].x); /* a repeated part raises nothing */
+        float factor = pod_merge_factor(merged.max[i], max);
+        merged.max[i] = max;
+        merged.sum[i] *= factor;
 #pragma unroll
-            for (int c = 0; c < COLUMNS; c++) merged.out[i][c] = fmaf(factor, out[j][i][c], merged.out[i][c]);
+        for (int c = 0; c < SHAPE::COLUMNS; c++) merged.out[i][c] *= factor;
+#pragma unroll
+        for (int j = 0; j < SHAPE::PARTS; j++) {
+            if (j >= count) continue; /* and not a weight of 0: the repeated part may hold an infinity */
+            float weight = pod_merge_factor(parts.sum[j][i].x, max);
+            merged.sum[i] = fmaf(weight, parts.sum[j][i].y, merged.sum[i]);
+#pragma unroll
+            for (int c = 0; c < SHAPE::COLUMNS; c++)
+                merged.out[i][c] = fmaf(weight, parts.out[j][i][c], merged.out[i][c]);
         }
     }
 }
 
-/** Joins all parts of the place's rows. */
+/** Joins all parts of the place's rows. Every thread for itself: a shuffle or a vote in here, though rarely reached,
+ * makes the compiler keep a barrier at every branch of the loops around it, which no longer count as uniform. */
 template <class SHAPE, class PLACE>
 static __device__ __forceinline__ void join_parts(const pod_kernel_params &params, const PLACE &place, int num_parts,
                                                   int column, merged_rows<SHAPE> &merged) {
-    constexpr int ROWS = SHAPE::ROWS;
 #pragma unroll
-    for (int i = 0; i < ROWS; i++) {
+    for (int i = 0; i < SHAPE::ROWS; i++) {
+        merged.max[i] = -INFINITY;
         merged.sum[i] = 0.0f;
 #pragma unroll
         for (int c = 0; c < SHAPE::COLUMNS; c++) merged.out[i][c] = 0.0f;
     }
-    find_max<SHAPE>(params, place, num_parts, merged.max);
 #pragma unroll 1
-    for (int first = 0; first < num_parts; first += 32) {
-        int part = first + ptx_tid() % 32;
-        float weight[ROWS];
-#pragma unroll
-        for (int i = 0; i < ROWS; i++) {
-            weight[i] = 0.0f;
-            if (part >= num_parts) continue;
-            float2 sum = __ldcg((const float2 *)(PLACE::queue::sums(params) + place.at(part, i) * 2));
-            weight[i] = pod_merge_factor(sum.x, merged.max[i]);
-            merged.sum[i] = fmaf(weight[i], sum.y, merged.sum[i]);
-        }
-        __syncwarp();
-        add_parts<SHAPE>(params, place, first, min(32, num_parts - first), column, weight, merged);
-    }
-#pragma unroll
-    for (int lanes = 1; lanes < 32; lanes *= 2) {
-#pragma unroll
-        for (int i = 0; i < ROWS; i++) merged.sum[i] += __shfl_xor_sync(~0u, merged.sum[i], lanes);
+    for (int first = 0; first < num_parts; first += SHAPE::PARTS) {
+        loaded_parts<SHAPE> parts;
+        load_parts<SHAPE>(params, place, first, num_parts, column, parts);
+        add_parts<SHAPE>(parts, num_parts - first, merged);
     }
 }
 

@@ -321,7 +321,7 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
 
     /** Joins the parts of a split item and writes its rows. */
     __device__ void merge(const decode_work &work) {
-        typedef merge_shape<HEAD_DIM, WARPGROUP_THREADS, 2, HEAD_DIM == 64 ? 8 : 4> shape;
+        typedef merge_shape<HEAD_DIM, WARPGROUP_THREADS, 2, 4> shape;
         merge_parts<ELEMENT, shape>(params, work, params.tiling.decode_rows, 0, work.num_rows,
                                     ptx_tid() % WARPGROUP_THREADS);
     }
