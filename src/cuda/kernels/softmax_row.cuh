@@ -48,16 +48,20 @@ static __device__ __forceinline__ float alibi_step(const pod_kernel_params &para
 /** The origin of a row that has seen no key yet. Finite: -inf - NO_KEY_YET is an exponent, -inf + inf is none. */
 static constexpr float NO_KEY_YET = -FLT_MAX;
 
-/** The exponent of a score: rounded before the origin is taken away, so that a score that equals its row's maximum has
- * exactly 0 whatever its size. fmaf(score, scale, -origin), one instruction less, has the origin's rounding error. */
+/** The exponent of a score where the origin is far: rounded before the origin is taken away, so that a score that equals
+ * its row's maximum has exactly 0 whatever its size. Elsewhere fmaf(score, scale, -origin) does, one instruction less:
+ * the origin's rounding error is the same for all of a row's scores, and its sum has it too. */
 static __device__ __forceinline__ float exponent(float score, float scale, float origin) {
     return __fadd_rn(__fmul_rn(score, scale), -origin);
 }
 
-/** Whether a row that has seen a key has an origin so far from 0 that this error counts, a thousandth of a probability.
- */
+/** From here on an origin is far: its rounding error can be more than 1, and a probability might leave what f16 can
+ * hold. */
+static constexpr float FAR_ORIGIN = 0x1p25f;
+
+/** Whether the origin of a row that has seen a key is far. */
 static __device__ __forceinline__ bool is_far(float origin) {
-    return fabsf(origin) > 16384.0f && origin != NO_KEY_YET;
+    return fabsf(origin) >= FAR_ORIGIN && origin != NO_KEY_YET;
 }
 
 /** Raises a row's origin to `seen`, if that is above it; its sum follows. Returns what the row's output is to be

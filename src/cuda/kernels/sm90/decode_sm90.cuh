@@ -36,6 +36,7 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
         float out[O_TILES][4]; /* of columns lane / 4 and + 8 of each 16 */
         float origin[2];
         float sum[2]; /* of this lane's keys only, until the end */
+        bool is_far;  /* whether an origin of the warp is; see exponent() */
     };
 
     static __device__ __forceinline__ int own_warp() {
@@ -119,6 +120,7 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
                 acc.out[m][2 + j] *= factor;
             }
         }
+        acc.is_far = __any_sync(~0u, is_far(acc.origin[0]) || is_far(acc.origin[1]));
     }
 
     /** Scores become probabilities, as B operands. */
@@ -132,14 +134,21 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
             max[j] = fmaxf(s[0][j], s[0][2 + j]);
 #pragma unroll
             for (int i = 1; i < STEPS; i++) max[j] = fmaxf(max[j], fmaxf(s[i][j], s[i][2 + j]));
-            rises |= exponent(max[j], scale, acc.origin[j]) > POD_RESCALE_LOG2;
+            rises |= fmaf(max[j], scale, -acc.origin[j]) > POD_RESCALE_LOG2;
         }
-        if (__any_sync(~0u, rises)) raise(max, acc, scale);
+        float x[STEPS][4];
+        if (__any_sync(~0u, rises || acc.is_far)) raise(max, acc, scale);
+#pragma unroll
+        for (int i = 0; i < STEPS * 4; i++) x[i / 4][i % 4] = fmaf(s[i / 4][i % 4], scale, -acc.origin[i % 2]);
+        if (acc.is_far) {
+#pragma unroll
+            for (int i = 0; i < STEPS * 4; i++) x[i / 4][i % 4] = exponent(s[i / 4][i % 4], scale, acc.origin[i % 2]);
+        }
 #pragma unroll
         for (int i = 0; i < STEPS; i++) {
             float e[4];
 #pragma unroll
-            for (int j = 0; j < 4; j++) e[j] = ptx_ex2(exponent(s[i][j], scale, acc.origin[j % 2]));
+            for (int j = 0; j < 4; j++) e[j] = ptx_ex2(x[i][j]);
             acc.sum[0] += e[0] + e[2];
             acc.sum[1] += e[1] + e[3];
             p[i][0] = ptx_movmatrix_trans(ELEMENT::pack(e[0], e[1]));
@@ -213,6 +222,7 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
         load_q(work, q, first_row);
         acc.origin[0] = acc.origin[1] = NO_KEY_YET;
         acc.sum[0] = acc.sum[1] = 0.0f;
+        acc.is_far = false;
 #pragma unroll
         for (int m = 0; m < O_TILES; m++) acc.out[m][0] = acc.out[m][1] = acc.out[m][2] = acc.out[m][3] = 0.0f;
         int32_t tiles_left = work.item.num_tiles, first_key = work.first_key;

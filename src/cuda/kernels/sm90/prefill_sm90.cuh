@@ -219,10 +219,10 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         return !__any_sync(~0u, !(sums[0] <= MAX_SUM && sums[1] <= MAX_SUM));
     }
 
-    /** The same, and whether no origin of the warp is far. */
+    /** The same, and whether no origin of the warp is far: that of a row without a key may count as far here. */
     static __device__ __forceinline__ bool fit(const float (&sums)[2], const float (&origin)[2]) {
-        return !__any_sync(~0u,
-                           !(sums[0] <= MAX_SUM && sums[1] <= MAX_SUM && !is_far(origin[0]) && !is_far(origin[1])));
+        bool is_near = fmaxf(fabsf(origin[0]), fabsf(origin[1])) < FAR_ORIGIN;
+        return !__any_sync(~0u, !(sums[0] <= MAX_SUM && sums[1] <= MAX_SUM && is_near));
     }
 
     /** Raises origins to the largest of the first END probabilities, rounded down to powers of two, so that everything
