@@ -98,6 +98,7 @@ static int write_kernel(void *context, const pod_kernel_info *kernel) {
         json_text(json, "dtype", pod_dtype_name(kernel->dtype));
         json_text(json, "kv_dtype", pod_dtype_name(kernel->kv_dtype));
         json_int(json, "head_dim", kernel->head_dim);
+        if (kernel->v_head_dim > 0) json_int(json, "v_head_dim", kernel->v_head_dim);
     } else {
         json_null(json, "dtype");
         json_null(json, "kv_dtype");

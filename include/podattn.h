@@ -595,6 +595,7 @@ typedef struct pod_kernel_info {
     int32_t num_lanes;       /**< pieces of work that are under way in it at the same time */
     int32_t has_fixed_lanes; /**< lane 0 is prefill's alone and lane 1 decode's */
     pod_dtype kv_dtype;      /**< of k and v; as dtype */
+    int32_t v_head_dim;      /**< of values, which are in k: `v` is NULL; 0: values of their own, as wide as keys */
 } pod_kernel_info;
 
 /**

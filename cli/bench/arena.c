@@ -82,13 +82,15 @@ cli_exit arena_reserve(arena *arena, arena_need need, cli_error *error) {
     return send(arena->memory, &f8_scale, sizeof f8_scale, arena->scale, error);
 }
 
-layer arena_layer(const arena *arena, pod_dtype kv_dtype) {
+layer arena_layer(const arena *arena, const batch_spec *spec) {
     layer layer = layer_init();
     layer.tensors.q = arena->random;
     layer.cache.k = arena->random;
-    layer.cache.v = arena->random + arena->random_bytes / 2 / SIDE_ALIGN * SIDE_ALIGN;
+    if (!spec->values_in_keys) layer.cache.v = arena->random + arena->random_bytes / 2 / SIDE_ALIGN * SIDE_ALIGN;
     layer.tensors.out = arena->out;
-    if (kv_dtype == POD_F8E4M3) layer.cache.k_scale = layer.cache.v_scale = arena->scale;
+    if (batch_spec_kv_dtype(spec) != POD_F8E4M3) return layer;
+    layer.cache.k_scale = arena->scale;
+    if (!spec->values_in_keys) layer.cache.v_scale = arena->scale;
     return layer;
 }
 

@@ -4,6 +4,7 @@
 #ifndef CLI_ARENA_H
 #define CLI_ARENA_H
 
+#include "input/batch_spec.h"
 #include "run/device_memory.h"
 #include "run/layer.h"
 
@@ -30,8 +31,8 @@ cli_exit arena_check(const arena *arena, arena_need need, cli_error *error);
 /** Takes memory for this and everything smaller. What was there before is given back. */
 cli_exit arena_reserve(arena *arena, arena_need need, cli_error *error);
 
-/** Places q, k, v and out, and scales of an e4m3 cache; no LSE. */
-layer arena_layer(const arena *arena, pod_dtype kv_dtype);
+/** Places q, k, v and out, and scales of an e4m3 cache; no LSE. Without a v where values are in the keys. */
+layer arena_layer(const arena *arena, const batch_spec *spec);
 
 void arena_free(arena *arena);
 

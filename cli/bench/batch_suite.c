@@ -177,8 +177,8 @@ static void line_up(rig *rig, problem *p) {
         engine_way way = rig->variants[v].way;
         engine *engine = &p->engines[rig->device_of[v]];
         lineup_variant *variant = &row->lineup.variants[v];
-        *variant = (lineup_variant){
-            .engine = engine, .way = way, .layer = arena_layer(&rig->bench->arena, p->limits.kv_dtype)};
+        *variant =
+            (lineup_variant){.engine = engine, .way = way, .layer = arena_layer(&rig->bench->arena, &p->row.c->spec)};
         const pod_batch *batch = &engine->batches[calls[way]];
         row->work[v] = workload_of(&row->c->spec, &p->limits, batch);
         rotate(rig->bench, &row->c->spec, batch, row->work[v].kv_bytes, variant);

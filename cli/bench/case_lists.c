@@ -140,17 +140,21 @@ typedef struct kernel_list {
 
 /** Of f16 kernels too the cache's bits are bf16 numbers: read as f16, others, and as finite. */
 static int add_kernel(void *context, const pod_kernel_info *kernel) {
-    enum { Q_HEADS = 32, KV_HEADS = 8, CHUNK = 1024, CONTEXT = 4096, DECODES = 32 };
+    enum { Q_HEADS = 32, KV_HEADS = 8, LATENT_Q_HEADS = 16, CHUNK = 1024, CONTEXT = 4096, DECODES = 32 };
+    int is_latent = kernel->v_head_dim > 0;
     kernel_list *list = context;
     batch_spec spec = batch_spec_default();
     spec.page_size = PAGE_TOKENS;
     if (kernel->head_dim > 0) {
         spec.head_dim = kernel->head_dim;
+        spec.v_head_dim = kernel->v_head_dim;
+        spec.values_in_keys = is_latent;
         spec.dtype = kernel->dtype;
         spec.has_kv_dtype = kernel->kv_dtype != kernel->dtype;
         spec.kv_dtype = kernel->kv_dtype;
     }
-    cli_exit code = batch_spec_set_heads(&spec, kernel->name, Q_HEADS, KV_HEADS, list->error);
+    cli_exit code = batch_spec_set_heads(&spec, kernel->name, is_latent ? LATENT_Q_HEADS : Q_HEADS,
+                                         is_latent ? 1 : KV_HEADS, list->error);
     if (code == CLI_OK) code = batch_spec_add(&spec, kernel->name, 1, CHUNK, CONTEXT, list->error);
     if (code == CLI_OK) code = batch_spec_add(&spec, kernel->name, DECODES, 1, CONTEXT, list->error);
     if (code == CLI_OK) {

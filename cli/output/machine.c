@@ -9,6 +9,8 @@
 #define SM80_TEXT                                                                                                      \
     "Each row is an SM, each lane one of its CTAs: where both kinds of work are, compute and memory are busy."
 
+#define SM90MLA_TEXT "Each row is an SM, whose CTA takes one piece of work after the other."
+
 /** How fast a row of a target is with the kernels of a family. */
 static const struct {
     const char *target; /**< what its name begins with */
@@ -19,6 +21,9 @@ static const struct {
     /* Measured on an H100 80GB with 132 SMs: 640 TFLOP/s, 3.10 TB/s, and 22 % of the shorter side when both run. */
     {"h100", "sm90", SM90_TEXT, 640.0 / 66, 3100.0 / 66, 0.22},
     {"sms=", "sm90", SM90_TEXT, 640.0 / 66, 3100.0 / 66, 0.22},
+    /* The same chip, whose SMs share nothing here. */
+    {"h100", "sm90mla", SM90MLA_TEXT, 640.0 / 132, 3100.0 / 132, 0},
+    {"sms=", "sm90mla", SM90MLA_TEXT, 640.0 / 132, 3100.0 / 132, 0},
     /* The same chip as the sm_80 kernel was measured on it: 320 TFLOP/s of prefill alone. */
     {"h100", "sm80", SM80_TEXT, 320.0 / 132, 3100.0 / 132, 0.22},
     {"sms=", "sm80", SM80_TEXT, 320.0 / 132, 3100.0 / 132, 0.22},

@@ -17,7 +17,7 @@ static cli_exit queue_variant(void *context, int64_t turn, cli_error *error) {
         int64_t tokens = turn % variant->num_copies * variant->copy_stride_tokens;
         int64_t bytes = tokens * limits->kv_heads * (int64_t)pod_dtype_size(limits->kv_dtype);
         layer.cache.k = (char *)layer.cache.k + bytes * limits->head_dim;
-        layer.cache.v = (char *)layer.cache.v + bytes * limits->v_head_dim; /* which benches always have */
+        if (layer.cache.v != NULL) layer.cache.v = (char *)layer.cache.v + bytes * limits->v_head_dim;
     }
     return engine_queue(variant->engine, variant->way, &layer, error);
 }

@@ -29,6 +29,22 @@ static pod_status check_scale_absent(const char *field, const float *scale, pod_
                      field, pod_dtype_name(dtype));
 }
 
+/** A kernel whose values are in the keys reads no others. */
+static pod_status check_values_in_keys(const pod_call *call) {
+    const pod_variant *variant = &pod__variants[call->plan->choice.kernel];
+    const pod_cache *c = &call->cache;
+    if (variant->tiles->v_head_dim == 0) return POD_OK;
+    if (c->v == c->k && c->v_page_stride == c->k_page_stride && c->v_token_stride == c->k_token_stride &&
+        c->v_head_stride == c->k_head_stride) {
+        return POD_OK;
+    }
+    return pod__fail(POD_E_UNSUPPORTED,
+                     "v of its own is not supported by the %s kernels with head_dim = %d and v_head_dim = %d: leave it "
+                     "NULL, and the values are the first %d elements of k",
+                     variant->family->name, call->plan->limits.head_dim, variant->tiles->v_head_dim,
+                     variant->tiles->v_head_dim);
+}
+
 pod_status pod__cuda_check_cache(const pod_cache *c, size_t bytes) {
     POD_TRY(pod__cuda_check_aligned("k", c->k));
     POD_TRY(pod__cuda_check_aligned("v", c->v));
@@ -50,6 +66,7 @@ pod_status pod__cuda_check_call(const pod_call *call) {
     POD_TRY(pod__cuda_check_stride("q_head_stride", t->q_head_stride, q_bytes));
     POD_TRY(pod__cuda_check_stride("out_token_stride", t->out_token_stride, out_bytes));
     POD_TRY(pod__cuda_check_stride("out_head_stride", t->out_head_stride, out_bytes));
+    POD_TRY(check_values_in_keys(call));
     POD_TRY(pod__cuda_check_cache(&call->cache, pod_dtype_size(limits->kv_dtype)));
     if (limits->kv_dtype != POD_F8E4M3) {
         POD_TRY(check_scale_absent("k_scale", call->cache.k_scale, limits->kv_dtype));

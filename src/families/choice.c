@@ -134,15 +134,18 @@ pod_status pod__choose_kernel(const pod_chip *chip, const pod_gpu_options *optio
         const pod_family *family = pod__gpu_families[i];
         char reason[REASON_BYTES];
         passed_over why;
+        if (family->is_special && options->family != family && !pod__family_fits(family, limits)) continue;
         int32_t row = ask_family(family, chip, options, limits, &why, reason);
         if (row >= 0) {
             choice->kernel = row;
             choice->tiling = row_tiling(row, chip);
+            if (family->is_special) choice->note[0] = '\0'; /* no other family is made for this */
             snprintf(choice->kernel_name, sizeof choice->kernel_name, "%s", pod__variants[row].kernel);
             return POD_OK;
         }
         if (i == 0) snprintf(choice->note, sizeof choice->note, "%s: %s", family->name, reason);
         if (why >= PASSED_BY_LIMITS) snprintf(refusal, sizeof refusal, "%s", reason); /* the slower takes more */
+        if (why >= PASSED_BY_LIMITS && family->is_special) break;                     /* but nothing of this kind */
     }
     if (options->family == NULL) return pod__fail(POD_E_UNSUPPORTED, "%s", refusal);
     return pod__fail(POD_E_UNSUPPORTED, "%s (the device's name asks for kernel=%s)", refusal, options->family->name);
@@ -173,11 +176,13 @@ pod_status pod__choose_cpu(const char *kernel_name, const pod_limits *limits, po
     return pod__fail(POD_E_UNSUPPORTED, "%s", refusal);
 }
 
-/** The first row that the device may choose; -1 if none. */
+/** The first row that the device may choose, whatever the limits; -1 if none. */
 static int32_t first_row(const pod_chip *chip, const pod_gpu_options *options) {
     int32_t row = -1;
     for (int32_t i = 0; i < POD_NUM_GPU_FAMILIES && row < 0; i++) {
-        row = find_row(pod__gpu_families[i], chip, options, NULL);
+        const pod_family *family = pod__gpu_families[i];
+        if (family->is_special && options->family != family) continue;
+        row = find_row(family, chip, options, NULL);
     }
     return row;
 }
@@ -217,6 +222,7 @@ void pod__chip_visit(const pod_chip *chip, int (*visit)(void *context, const pod
         info.dtype = variant->dtype;
         info.kv_dtype = variant->kv_dtype;
         info.head_dim = largest_head_dim(variant);
+        info.v_head_dim = variant->tiles->v_head_dim;
         info.ctas_per_sm = variant->tiles->ctas_per_sm;
         size_t length = (size_t)snprintf(info.options, sizeof info.options, "kernel=%s", variant->family->name);
         if (variant->tiles->job == POD_JOB_hfuse) {

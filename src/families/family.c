@@ -5,7 +5,8 @@
 
 #include <stdio.h>
 
-const pod_family *const pod__gpu_families[POD_NUM_GPU_FAMILIES] = {&pod__family_sm90, &pod__family_sm80};
+const pod_family *const pod__gpu_families[POD_NUM_GPU_FAMILIES] = {&pod__family_sm90, &pod__family_sm90mla,
+                                                                   &pod__family_sm80};
 
 pod_tiling pod__family_tiling(const pod_family *family, const pod_tiles *tiles, int32_t num_sms, int32_t ctas_per_sm) {
     const pod_sharing *sharing = &family->sharing;
@@ -25,7 +26,7 @@ pod_tiling pod__family_tiling(const pod_family *family, const pod_tiles *tiles, 
         .part_cost_64ths = sharing->part_cost_64ths,
         .min_part_tiles = sharing->min_part_tiles,
         .max_parts = sharing->parts_per_cta * num_ctas,
-        .partial_columns = tiles->head_dim,
+        .partial_columns = tiles->v_head_dim != 0 ? tiles->v_head_dim : tiles->head_dim,
         .prefill_tile_cost = sharing->prefill_tile_cost,
         .decode_tile_cost = sharing->decode_tile_cost,
     };
@@ -45,6 +46,13 @@ pod_kernel_info pod__family_kernel_info(const pod_family *family, int32_t ctas_p
     info.has_fixed_lanes = drawing->has_fixed_lanes;
     info.num_lanes = drawing->has_fixed_lanes ? 2 : info.ctas_per_row;
     return info;
+}
+
+int pod__family_fits(const pod_family *family, const pod_limits *limits) {
+    for (int32_t i = 0; i < family->num_tiles; i++) {
+        if (pod__tiles_fit(&family->tiles[i], limits)) return 1;
+    }
+    return 0;
 }
 
 const char *pod__asks_for_all_masks(const pod_limits *limits) {

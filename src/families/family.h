@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A kernel family as a record: everything that the library knows of it outside its kernels. One file per family:
- * family_cpu.c, family_sm80.c, family_sm90.c. Their tile numbers are in *_tiles.def, which the kernels read too. */
+ * family_cpu.c, family_sm80.c, family_sm90.c, family_sm90mla.c. Their tile numbers are in *_tiles.def, which the
+ * kernels read too. */
 #ifndef POD_FAMILIES_FAMILY_H
 #define POD_FAMILIES_FAMILY_H
 
@@ -26,6 +27,7 @@ typedef struct pod_tiles {
     int32_t decode_rows;
     int32_t decode_tile_tokens;
     int32_t smem_bytes; /**< dynamic shared memory of a CTA */
+    int32_t v_head_dim; /**< of values, which are the first elements of keys; 0: values of their own, as wide as keys */
 } pod_tiles;
 
 /** Elements of a value, which limits that nobody took yet may leave at 0. */
@@ -40,6 +42,7 @@ static inline int pod__tiles_hold(const pod_tiles *tiles, int32_t dim) {
 
 /** Whether they are for such keys and values. */
 static inline int pod__tiles_fit(const pod_tiles *tiles, const pod_limits *limits) {
+    if (tiles->v_head_dim != 0) return limits->head_dim == tiles->head_dim && limits->v_head_dim == tiles->v_head_dim;
     return pod__tiles_hold(tiles, limits->head_dim) && pod__tiles_hold(tiles, pod__v_head_dim(limits));
 }
 
@@ -82,6 +85,7 @@ struct pod_family {
     int32_t has_policies;      /**< of how CTAs bind: the device option policy= asks for this family */
     int32_t has_all_masks;     /**< in its padded kernels: trees, ALiBi, windows to the right */
     int32_t has_f8;            /**< kernels for caches of f8e4m3, beside those for caches of q's dtype */
+    int32_t is_special;        /**< for limits of some widths alone: where others are asked for, it does not count */
     const pod_tiles *tiles;
     int32_t num_tiles;
     /** Whether it serves the limits; otherwise `reason` names field and value. The one place that says so. */
@@ -90,11 +94,14 @@ struct pod_family {
     pod_drawing drawing;
 };
 
-extern const pod_family pod__family_cpu, pod__family_sm80, pod__family_sm90;
-extern const pod_tiles pod__tiles_cpu[], pod__tiles_sm80[], pod__tiles_sm90[];
+/** Whether it has tiles for such keys and values. */
+int pod__family_fits(const pod_family *family, const pod_limits *limits);
+
+extern const pod_family pod__family_cpu, pod__family_sm80, pod__family_sm90, pod__family_sm90mla;
+extern const pod_tiles pod__tiles_cpu[], pod__tiles_sm80[], pod__tiles_sm90[], pod__tiles_sm90mla[];
 
 /** The GPU's families, the fastest first. */
-enum { POD_NUM_GPU_FAMILIES = 2 };
+enum { POD_NUM_GPU_FAMILIES = 3 };
 extern const pod_family *const pod__gpu_families[POD_NUM_GPU_FAMILIES];
 
 /** How work is cut for tiles of the family, on `num_sms` SMs that hold `ctas_per_sm` of its CTAs each. */

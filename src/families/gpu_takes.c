@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "families/gpu_takes.h"
 
+#include "base/bounds.h"
+
 #include <stdio.h>
 #include <string.h>
 
-enum { MAX_HEAD_DIM = 256 };
+enum { MAX_PADDED_DIM = 256 };
 
 static int takes_dtypes(const pod_family *family, const pod_limits *limits, char *reason, size_t bytes) {
     if (limits->q_dtype != POD_BF16 && limits->q_dtype != POD_F16) {
@@ -32,12 +34,12 @@ static int has_head_dim(const pod_family *family, int32_t head_dim) {
 /** "64 and 128", "64, 96 and 128", "those up to 256". */
 static void list_head_dims(const pod_family *family, char *text, size_t bytes) {
     int32_t last = 0, num_dims = 0;
-    if (has_head_dim(family, MAX_HEAD_DIM) && has_head_dim(family, 1)) {
-        snprintf(text, bytes, "those up to %d", MAX_HEAD_DIM);
+    if (has_head_dim(family, MAX_PADDED_DIM) && has_head_dim(family, 1)) {
+        snprintf(text, bytes, "those up to %d", MAX_PADDED_DIM);
         return;
     }
     size_t length = 0;
-    for (int32_t dim = 1; dim <= MAX_HEAD_DIM; dim++) {
+    for (int32_t dim = 1; dim <= POD_MAX_HEAD_DIM; dim++) {
         if (has_head_dim(family, dim)) last = dim;
     }
     *text = '\0';
@@ -58,11 +60,9 @@ static int takes_masks(const pod_family *family, const pod_limits *limits, char 
 int pod__gpu_takes(const pod_family *family, const pod_limits *limits, char *reason, size_t bytes) {
     if (!takes_dtypes(family, limits, reason, bytes) || !takes_masks(family, limits, reason, bytes)) return 0;
     if (has_head_dim(family, limits->head_dim)) {
-        for (int32_t i = 0; i < family->num_tiles; i++) {
-            if (pod__tiles_fit(&family->tiles[i], limits)) return 1;
-        }
+        if (pod__family_fits(family, limits)) return 1;
         snprintf(reason, bytes, "v_head_dim = %d with head_dim = %d is not supported by the %s kernels",
-                 limits->v_head_dim, limits->head_dim, family->name);
+                 pod__v_head_dim(limits), limits->head_dim, family->name);
         return 0;
     }
     char dims[64];

@@ -15,11 +15,12 @@ import sys
 
 PAGE = pathlib.Path(__file__).resolve().parents[2] / "docs" / "operation.md"
 BLOCK = re.compile(r"(?<=<!-- support -->\n).*?(?=<!-- /support -->)", re.DOTALL)
-# Columns: a heading, and the target that has these kernels alone.
+# Columns: a heading, the target that has these kernels alone, and a shape that it takes.
 FAMILIES = {
-    "CPU": "cpu",
-    "GPU, *sm80*": "h100,kernel=sm80",
-    "GPU, *sm90*": "h100,kernel=sm90",
+    "CPU": ("cpu", {"head_dim": 128}),
+    "GPU, *sm80*": ("h100,kernel=sm80", {"head_dim": 128}),
+    "GPU, *sm90*": ("h100,kernel=sm90", {"head_dim": 128}),
+    "GPU, *sm90mla*": ("h100,kernel=sm90mla", {"head_dim": 576, "v_head_dim": 512}),
 }
 DTYPES = ("bf16", "f16", "f32", "f8e4m3")
 HEAD_DIMS = range(8, 640, 8)
@@ -27,11 +28,13 @@ PAGE_SIZES = range(1, 34)
 
 
 class Family:
-    def __init__(self, program, target):
+    def __init__(self, program, target, shape):
+        self.shape = shape
         self.command = [program, "plan", "--target", target, "--json"]
 
     def kernel(self, **options):
         """The kernel for a batch whose requests have several pages, None where the limits are refused."""
+        options = {**self.shape, **options}
         words = [word for name, value in options.items() for word in ("--" + name.replace("_", "-"), str(value))]
         command = [*self.command, "--decode", "2@200", "--prefill", "40@200", *words]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
@@ -76,9 +79,9 @@ def head_dims(family):
 
 
 def v_head_dims(family):
-    """Beside keys of 128 elements."""
-    taken = [dim for dim in HEAD_DIMS if family.kernel(head_dim=128, v_head_dim=dim)]
-    return "as `head_dim`" if taken == [128] else sizes_text(taken)
+    """Beside keys of the family's shape."""
+    taken = [dim for dim in HEAD_DIMS if family.kernel(v_head_dim=dim)]
+    return "as `head_dim`" if taken == [family.shape["head_dim"]] else sizes_text(taken)
 
 
 def page_sizes(family):
@@ -99,7 +102,7 @@ ROWS = {
 
 
 def table(program):
-    families = [Family(program, target) for target in FAMILIES.values()]
+    families = [Family(program, *family) for family in FAMILIES.values()]
     lines = ["| | " + " | ".join(FAMILIES) + " |", "|---" * (len(FAMILIES) + 1) + "|"]
     for name, cell in ROWS.items():
         lines.append(f"| {name} | " + " | ".join(cell(family) for family in families) + " |")

@@ -174,7 +174,8 @@ static void choose_rope(append_case *c, test_rng *rng, places *at) {
     pod_rope *rope = &c->host.rope;
     *rope = pod_rope_init();
     rope->style = rng_chance(rng, 50) ? POD_ROPE_HALVES : POD_ROPE_PAIRS;
-    if (rng_chance(rng, 50)) rope->rotary_dim = 2 * rng_range(rng, 1, c->limits.head_dim / 2);
+    int32_t most = c->limits.head_dim < 256 ? c->limits.head_dim : 256;
+    if (most < c->limits.head_dim || rng_chance(rng, 50)) rope->rotary_dim = 2 * rng_range(rng, 1, most / 2);
     int32_t pairs = (rope->rotary_dim != 0 ? rope->rotary_dim : c->limits.head_dim) / 2;
     if (rng_chance(rng, 40)) { /* tables, maybe cosines and sines side by side */
         rope->table_positions = c->limits.max_kv_len > MAX_TABLE ? c->limits.max_kv_len : MAX_TABLE;

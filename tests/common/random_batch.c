@@ -32,12 +32,20 @@ void random_gpu_elements(test_rng *rng, pod_limits *limits) {
     const pod_variant *row = &pod__variants[rng_range(rng, 0, POD_NUM_VARIANTS - 1)];
     limits->head_dim =
         row->tiles->job == POD_JOB_padded ? 8 * rng_range(rng, 1, row->tiles->head_dim / 8) : row->tiles->head_dim;
-    limits->v_head_dim = 0;
+    limits->v_head_dim = row->tiles->v_head_dim;
     if (row->tiles->job == POD_JOB_padded && rng_chance(rng, 60)) {
         limits->v_head_dim = 8 * rng_range(rng, 1, row->tiles->head_dim / 8);
     }
     limits->q_dtype = limits->out_dtype = row->dtype;
     limits->kv_dtype = row->kv_dtype;
+}
+
+int has_values_in_keys(const pod_limits *limits) {
+    for (int32_t i = 0; i < POD_NUM_VARIANTS; i++) {
+        const pod_tiles *tiles = pod__variants[i].tiles;
+        if (tiles->v_head_dim != 0 && pod__tiles_fit(tiles, limits)) return 1;
+    }
+    return 0;
 }
 
 void random_mask_limits(test_rng *rng, pod_limits *limits) {

@@ -38,6 +38,9 @@ pod_limits random_limits(test_rng *rng, int32_t max_requests, int32_t max_q_toke
  */
 void random_gpu_elements(test_rng *rng, pod_limits *limits);
 
+/** Whether GPUs take such limits for caches without values alone. */
+int has_values_in_keys(const pod_limits *limits);
+
 /** What the limits say of masks that ask for kernels of their own: mostly nothing. */
 void random_mask_limits(test_rng *rng, pod_limits *limits);
 

@@ -115,6 +115,12 @@ typedef struct chosen_case {
         ALIKE(6e4f, DIM, FAR_SCORES), ALIKE(133120, DIM, FAR_SCORES), ALIKE(8e3f, DIM, IS_F16 | FAR_SCORES),           \
         ALIKE(1.6e4f, DIM, IS_F16 | FAR_SCORES), ALIKE(3e4f, DIM, IS_F16 | FAR_SCORES)
 
+#define MLA(HEADS, PAGE, W, FLAGS)                                                                                     \
+    {                                                                                                                  \
+        "mla, heads " #HEADS " page " #PAGE " window " #W " flags " #FLAGS, HEADS, 1, 576, PAGE, W, FLAGS,             \
+            RUNS({1, 1, 300}, {1, 3, 130}, {1, 1, 64}, {1, 9, 70}, {1, 0, 10}, {1, 1, 1})                              \
+    }
+
 #define LOST(W, DIM)                                                                                                   \
     {                                                                                                                  \
         "values lost, window " #W " dim " #DIM, 4, 2, DIM, 16, W, LOST_VALUES,                                         \
@@ -162,6 +168,13 @@ static const chosen_case cases[] = {
     {"values lost among any words", 4, 2, 128, 16, .flags = HAS_TREE | LOST_VALUES, TREE_RUNS},
     TWO_SIDES(0, 1, 64, 0), TWO_SIDES(0, 70, 128, HAS_ALIBI), TWO_SIDES(50, 1, 96, 0), TWO_SIDES(33, 64, 64, 0),
     TWO_SIDES(100, 130, 128, HAS_SINKS), TWO_SIDES(1, 1, 256, 0), TWO_SIDES(0, 40, 64, LOST_VALUES),
+    MLA(16, 64, 0, 0), MLA(16, 1, 0, IS_F16), MLA(128, 16, 0, 0), MLA(7, 24, 33, HAS_SINKS), MLA(64, 32, 0, SEES_ALL),
+    {"mla of a softcap", 16, 1, 576, 16, .softcap = 5, RUNS({1, 1, 200}, {1, 5, 70})},
+    {"mla, two latent heads", 32, 2, 576, 16, RUNS({1, 1, 200}, {1, 70, 70})},
+    {"mla, many parts", 16, 1, 576, 16, .flags = HAS_SINKS, RUNS({1, 1, 3000})},
+    {"mla, many parts of row tiles", 128, 1, 576, 64, RUNS({1, 1, 3000})},
+    {"mla, one short request", 16, 1, 576, 16, RUNS({1, 1, 5})},
+    ALIKE(1e3f, 576, 0), ALIKE(2e4f, 576, FAR_SCORES), ALIKE(8e3f, 576, IS_F16 | FAR_SCORES),
     {"alibi", 8, 1, 128, 16, .flags = HAS_ALIBI, RUNS({1, 1, 3000}, {1, 100, 300}, {1, 5, 70})},
     {"alibi under f16", 6, 2, 64, 16, 30, .flags = HAS_ALIBI | IS_F16 | HAS_SINKS, RUNS({1, 1, 300}, {1, 30, 130})},
 };
@@ -184,6 +197,7 @@ static pod_limits limits_of(const chosen_case *chosen) {
     l.q_heads = chosen->q_heads;
     l.kv_heads = chosen->kv_heads;
     l.head_dim = chosen->head_dim;
+    if (l.head_dim == 576) l.v_head_dim = 512;
     l.q_dtype = l.out_dtype = chosen->flags & IS_F16 ? POD_F16 : POD_BF16;
     l.kv_dtype = chosen->flags & IS_F8 ? POD_F8E4M3 : l.q_dtype;
     l.page_size = chosen->page_size;

@@ -721,8 +721,7 @@ static int test_refusals(context *t) {
     limits.kv_dtype = POD_F32;
     wrong |= refuses_limits(t, limits, "kv_dtype f32");
     limits = c.limits;
-    limits.head_dim = 576;
-    limits.v_head_dim = 512;
+    limits.head_dim = limits.v_head_dim = 576;
     wrong |= refuses_limits(t, limits, "head_dim = 576");
 
     gpu_case_upload(&c, &t->gpu, t->devices[0]);

@@ -202,7 +202,7 @@ static void test_choice(void) {
 static void test_info(pod_device *device) {
     pod_device_info info = pod_device_info_init();
     EXPECT(pod_device_get_info(device, &info) == POD_OK, "%s", pod_error_message());
-    EXPECT(strcmp(info.families, "sm90 sm80") == 0 && strcmp(info.kernel, "sm90") == 0, "%s", info.families);
+    EXPECT(strcmp(info.families, "sm90 sm90mla sm80") == 0 && strcmp(info.kernel, "sm90") == 0, "%s", info.families);
     pod_choice choice;
     pod_limits limits = limits_of(POD_F16, 64, 16);
     EXPECT(device->backend->choose(device, &limits, &choice) == POD_OK, "%s", pod_error_message());
@@ -379,7 +379,7 @@ static void test_old_driver(const pod_cuda_device *cuda) {
     EXPECT(!cuda->chip.has_tensor_maps, "the chip's description disagrees");
     pod_device_info info = pod_device_info_init();
     EXPECT(pod_device_get_info(&cuda->base, &info) == POD_OK && strcmp(info.kernel, "sm80") == 0, "%s", info.kernel);
-    EXPECT(strcmp(info.families, "sm80") == 0, "%s", info.families);
+    EXPECT(strcmp(info.families, "sm90mla sm80") == 0, "%s", info.families);
 }
 
 int main(int argc, char **argv) {

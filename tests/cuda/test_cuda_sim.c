@@ -10,7 +10,7 @@ enum { NUM_OPTIONS = 4, MAX_NAME = 160 };
 /** Options of a device's name, most of them none. */
 static void random_options(test_rng *rng, char *text, size_t bytes) {
     static const char *const options[NUM_OPTIONS][5] = {
-        {"", "", "kernel=auto", "kernel=sm80", "kernel=sm90"},
+        {"", "kernel=auto", "kernel=sm80", "kernel=sm90", "kernel=sm90mla"},
         {"", "", "ctas=auto", "ctas=2", "ctas=4"},
         {"", "", "", "policy=proportional", "policy=half"},
         {"", "", "", "fusion=sm", "fusion=hfuse"},
@@ -31,6 +31,7 @@ static pod_limits random_shape(test_rng *rng) {
     limits.kv_heads = rng_range(rng, 1, 8);
     limits.q_heads = limits.kv_heads * rng_range(rng, 1, 16);
     limits.head_dim = rng_pick(rng, head_dims, 8);
+    if (rng_chance(rng, 15)) limits.head_dim = 576, limits.v_head_dim = rng_chance(rng, 80) ? 512 : 128;
     limits.q_dtype = limits.kv_dtype = limits.out_dtype = rng_chance(rng, 50) ? POD_BF16 : POD_F16;
     if (rng_chance(rng, 10)) limits.q_dtype = (pod_dtype)rng_range(rng, 0, 3);
     if (rng_chance(rng, 10)) limits.kv_dtype = (pod_dtype)rng_range(rng, 0, 3);

@@ -8,7 +8,8 @@
 
 enum { MAX_SMS = 1024 };
 
-static const pod_family *const families[] = {&pod__family_cpu, &pod__family_sm80, &pod__family_sm90};
+static const pod_family *const families[] = {&pod__family_cpu, &pod__family_sm80, &pod__family_sm90,
+                                             &pod__family_sm90mla};
 enum { NUM_FAMILIES = sizeof families / sizeof families[0] };
 
 static int check_tiling(const pod_tiling *t) {
@@ -17,7 +18,7 @@ static int check_tiling(const pod_tiling *t) {
              t->max_steady_slices, t->max_slices);
     PROPERTY(t->num_prefill_ctas >= 1 && t->num_prefill_ctas <= t->num_lone_ctas && t->num_lone_ctas <= t->num_ctas,
              "%d and %d of %d CTAs", t->num_prefill_ctas, t->num_lone_ctas, t->num_ctas);
-    PROPERTY(t->prefill_tile_rows > t->decode_rows && t->decode_rows >= 1, "%d rows, %d of decode",
+    PROPERTY(t->prefill_tile_rows >= t->decode_rows && t->decode_rows >= 1, "%d rows, %d of decode",
              t->prefill_tile_rows, t->decode_rows);
     PROPERTY(t->max_slices <= 32768, "%d slices are more than pod_core_cut() counts", t->max_slices);
     for (int32_t i = 0; i < POD_MAX_SHARES; i++) {

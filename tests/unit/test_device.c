@@ -74,7 +74,7 @@ static void sim_targets(void **state) {
 static void sim_options(void **state) {
     (void)state;
     static const char known[] = "is no option of a cuda device; known are fusion=sm|hfuse, policy=proportional|half, "
-                                "ctas=auto|2|4, kernel=auto|sm80|sm90";
+                                "ctas=auto|2|4, kernel=auto|sm80|sm90mla|sm90";
     static const char *const bad[] = {"", "ctas=3", "kernel=", "kernel=sm8", "kernel=sm800", "kernel=auto ", "fast"};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         char name[64], message[256];
@@ -135,6 +135,7 @@ static void assert_options_choose(const char *name, const pod_kernel_info *kerne
     pod_limits limits = pod_limits_init();
     limits.q_heads = limits.kv_heads = limits.page_size = 8;
     limits.head_dim = kernel->head_dim;
+    limits.v_head_dim = kernel->v_head_dim;
     limits.q_dtype = limits.out_dtype = kernel->dtype;
     limits.kv_dtype = kernel->kv_dtype;
     limits.max_requests = limits.max_q_tokens = limits.max_kv_len = 8;

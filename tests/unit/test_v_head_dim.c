@@ -291,7 +291,16 @@ static void simulated_gpus_refuse_by_name(void **state) {
         int32_t head_dim, v_head_dim;
         const char *message;
     } cases[] = {
-        {"sim:h100", 576, 512, "head_dim = 576 is not supported by the sm80 kernels; those up to 256 are"},
+        {"sim:a100", 576, 512, "head_dim = 576 is not supported by the sm80 kernels; those up to 256 are"},
+        {"sim:h100", 576, 576, "head_dim = 576 is not supported by the sm80 kernels; those up to 256 are"},
+        {"sim:h100,kernel=sm90", 576, 512,
+         "head_dim = 576 is not supported by the sm90 kernels; 64 and 128 are (the device's name asks for "
+         "kernel=sm90)"},
+        {"sim:h100,kernel=sm90mla", 576, 128,
+         "v_head_dim = 128 with head_dim = 576 is not supported by the sm90mla kernels (the device's name asks for "
+         "kernel=sm90mla)"},
+        {"sim:h100,kernel=sm90mla", 128, 128,
+         "head_dim = 128 is not supported by the sm90mla kernels; 576 are (the device's name asks for kernel=sm90mla)"},
         {"sim:h100,kernel=sm90", 128, 64,
          "v_head_dim = 64 with head_dim = 128 is not supported by the sm90 kernels (the device's name asks for "
          "kernel=sm90)"},
@@ -329,6 +338,8 @@ static void kernels_of_two_widths(void **state) {
          "sm90: v_head_dim = 64 with head_dim = 128 is not supported by the sm90 kernels"},
         {"sim:h100", 64, 136, "pod_sm80_padded_bf16_d256_c2",
          "sm90: v_head_dim = 136 with head_dim = 64 is not supported by the sm90 kernels"},
+        {"sim:h100", 576, 512, "pod_sm90mla_fused_bf16_d576_c1", ""},
+        {"sim:sms=1,kernel=sm90mla", 576, 512, "pod_sm90mla_fused_bf16_d576_c1", ""},
         {"sim:a100", 96, 40, "pod_sm80_padded_bf16_d128_c4", "sm90: the chip's compute capability is 8.0, not 9.0"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {

@@ -13,6 +13,6 @@ struct emulated_kernel {
     void (*function)(const pod_kernel_params params);
 };
 
-extern const std::vector<emulated_kernel> emulated_sm80, emulated_sm90;
+extern const std::vector<emulated_kernel> emulated_sm80, emulated_sm90, emulated_sm90mla;
 
 #endif

@@ -8,7 +8,7 @@
 #include <cstring>
 
 extern "C" int pod_emulate(const char *name, unsigned grid, const pod_kernel_params *params) {
-    for (const std::vector<emulated_kernel> *family : {&emulated_sm80, &emulated_sm90}) {
+    for (const std::vector<emulated_kernel> *family : {&emulated_sm80, &emulated_sm90, &emulated_sm90mla}) {
         for (const emulated_kernel &kernel : *family) {
             if (strcmp(kernel.name, name) != 0) continue;
             emulator::run(grid, kernel.cluster_ctas, kernel.threads, [&] { kernel.function(*params); });

@@ -277,6 +277,10 @@ void copy_box(unsigned ctas, uint32_t to, const void *map, uint32_t barrier, con
     machine->copies.push_back([=] { land(ctas, to, m, barrier, first); });
 }
 
+void begin_copy(const std::function<void()> &copy) {
+    machine->copies.push_back(copy);
+}
+
 /** Some of the copies that are under way, in any order. */
 static void land_copies(bool at_least_one) {
     std::vector<std::function<void()>> &copies = machine->copies;

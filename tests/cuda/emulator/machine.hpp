@@ -88,6 +88,9 @@ void cluster_barrier();
 /** A box of a tensor map at some coordinates into the shared memory of the CTAs in `ctas`, some time later. */
 void copy_box(unsigned ctas, uint32_t to, const void *map, uint32_t barrier, const int32_t *coordinates);
 
+/** Any other copy, done some time later. */
+void begin_copy(const std::function<void()> &copy);
+
 /* ---- running ---- */
 
 /** Runs a kernel of `grid` CTAs of `num_threads`, cluster after cluster in random order. */

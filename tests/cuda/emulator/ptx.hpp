@@ -220,6 +220,20 @@ static inline void ptx_mbarrier_wait_cluster(uint32_t barrier, uint32_t parity) 
     emulator::mbarrier_wait(barrier, parity);
 }
 
+static inline void ptx_cp_async_arrive(uint32_t barrier) {
+    emulated_thread *t = emulator::self();
+    std::vector<std::function<void()>> begun;
+    for (const auto &group : t->copies) begun.insert(begun.end(), group.begin(), group.end());
+    begun.insert(begun.end(), t->open_copies.begin(), t->open_copies.end());
+    t->copies.clear();
+    t->open_copies.clear();
+    unsigned cta = emulator::cta_rank();
+    emulator::begin_copy([=] {
+        for (const auto &copy : begun) copy();
+        emulator::mbarrier_arrive(cta, barrier, 0);
+    });
+}
+
 /* ---- clusters ---- */
 
 static inline uint32_t ptx_cta_rank() {

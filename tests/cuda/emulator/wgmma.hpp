@@ -106,7 +106,7 @@ template <int COUNT> static inline void wgmma_touch(float (&)[COUNT]) {
 
 #define WGMMA_EMULATED(NAME, IS_BF16)                                                                                  \
     struct wgmma_##NAME {                                                                                              \
-        static inline void ss(float (&d)[64], uint64_t a, uint64_t b, bool adds) {                                     \
+        template <int COUNT> static inline void ss(float (&d)[COUNT], uint64_t a, uint64_t b, bool adds) {             \
             wgmma_ss<IS_BF16>(d, a, b, adds);                                                                          \
         }                                                                                                              \
         template <int COUNT> static inline void rs_tb(float (&d)[COUNT], const uint32_t *a, uint64_t b, bool adds) {   \

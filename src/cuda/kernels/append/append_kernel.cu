@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Appends a step's K and V to the cache, and rotates its Q: a warp takes a unit, which is a token and up to
- * POD_APPEND_STEPS times as many of its rows as fit the warp, a lane eight elements of a row. Bound by memory: all of a
- * unit's rows are asked for before the first is used, and while they come the lane's cosines and sines are computed. */
+ * POD_APPEND_STEPS times as many of its rows, or of their pieces, as fit the warp, a lane eight elements. Bound by
+ * memory: all of a unit's rows are asked for before the first is used, and while they come the lane's cosines and sines
+ * are computed. */
 #include "cache/append_core.h"
 #include "cache/rope_core.h"
 #include "cuda/kernels/append/append_params.h"
@@ -180,17 +181,28 @@ static __device__ __forceinline__ void store_f8(void *array, int64_t at, const f
 
 /** Where a lane is in its unit. */
 struct lane_place {
-    int32_t row, per_step; /**< first row, and rows of a step */
-    int32_t first;         /**< element */
+    int32_t piece, per_step; /**< the first one, of all rows' pieces, and how many a step has */
+    int32_t first;           /**< element of the piece */
 };
+
+/** A lane's elements in a step. */
+struct lane_elements {
+    int32_t head, first;
+};
+static __device__ __forceinline__ lane_elements elements_at(const append_rows &rows, const lane_place &at, int step) {
+    int32_t piece = at.piece + step * at.per_step;
+    if (rows.dim <= POD_APPEND_PIECE) return {piece, at.first};
+    int32_t pieces = pod_append_pieces(rows.dim), head = piece / pieces;
+    return {head, at.first + (piece - head * pieces) * POD_APPEND_PIECE};
+}
 
 static __device__ __forceinline__ void load_rows(const append_rows &rows, const lane_place &at,
                                                  float (&own)[STEPS][EIGHT]) {
 #pragma unroll
     for (int s = 0; s < STEPS; s++) {
-        int32_t head = at.row + s * at.per_step;
-        if (at.first >= rows.dim || head >= rows.heads) continue;
-        load_eight(rows.from, rows.from_dtype, rows.from_at + head * rows.from_head + at.first, own[s]);
+        lane_elements own_at = elements_at(rows, at, s);
+        if (own_at.first >= rows.dim || own_at.head >= rows.heads) continue;
+        load_eight(rows.from, rows.from_dtype, rows.from_at + own_at.head * rows.from_head + own_at.first, own[s]);
     }
 }
 
@@ -216,7 +228,8 @@ static __device__ __forceinline__ void append_unit(const pod_append_job &job, ro
     int64_t to = to_offset(job, kind, token, place);
 #pragma unroll
     for (int s = 0; s < STEPS; s++) {
-        int32_t head = at.row + s * at.per_step, first = at.first;
+        lane_elements own_at = elements_at(rows, at, s);
+        int32_t head = own_at.head, first = own_at.first;
         bool is_active = first < rows.dim && head < rows.heads;
         if (rows.is_rotated) {
             float partners[EIGHT];

@@ -10,20 +10,26 @@
 
 enum {
     POD_APPEND_THREADS = 128,
-    POD_APPEND_ELEMENTS = 8, /**< of a lane; a row of up to 256 is a warp's */
+    POD_APPEND_ELEMENTS = 8, /**< of a lane */
+    POD_APPEND_PIECE = 256,  /**< elements of a warp: longer rows are several pieces, of which the first is rotated */
     POD_APPEND_STEPS = 4     /**< of a unit: in each, a warp moves as many rows as fit its lanes */
 };
 
-/** Lanes that a row takes, a power of two, so that whole rows are in a warp. */
+/** Pieces of a row. */
+POD_CORE_FN int32_t pod_append_pieces(int32_t dim) {
+    return pod_core_ceil_div(dim, POD_APPEND_PIECE);
+}
+
+/** Lanes that a row, or a piece, takes: a power of two, so that whole ones are in a warp. */
 POD_CORE_FN int32_t pod_append_lanes(int32_t dim) {
     int32_t lanes = 1;
-    while (lanes * POD_APPEND_ELEMENTS < dim) lanes *= 2;
+    while (lanes < POD_APPEND_PIECE / POD_APPEND_ELEMENTS && lanes * POD_APPEND_ELEMENTS < dim) lanes *= 2;
     return lanes;
 }
 
 /** Units of a token's rows of one kind. */
 POD_CORE_FN int32_t pod_append_units(int32_t heads, int32_t dim) {
-    return pod_core_ceil_div(heads, POD_APPEND_STEPS * (32 / pod_append_lanes(dim)));
+    return pod_core_ceil_div(heads * pod_append_pieces(dim), POD_APPEND_STEPS * (32 / pod_append_lanes(dim)));
 }
 
 /** Units of a token: first K's, then V's, then Q's. */

@@ -38,6 +38,11 @@ static __device__ __forceinline__ void ptx_mbarrier_wait(uint32_t barrier_smem, 
                  : "memory");
 }
 
+/** cp.async.mbarrier.arrive (9.7.13.15.16): arrives once all copies by cp.async that this thread began have landed. */
+static __device__ __forceinline__ void ptx_cp_async_arrive(uint32_t barrier_smem) {
+    asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(barrier_smem) : "memory");
+}
+
 /* ---- clusters ---- */
 
 /** %cluster_ctarank: which CTA of the cluster this is. */

@@ -113,5 +113,6 @@ template <int JOB, class ELEMENT, int HEAD_DIM, int CTAS_PER_SM> struct kernel_s
 #define KERNEL_sm80_hfuse(NAME, DTYPE, HEAD_DIM, CTAS) KERNEL_SM80(NAME, hfuse, DTYPE, HEAD_DIM, CTAS)
 #endif
 #define KERNEL_sm90_fused(...)
+#define KERNEL_sm90mla_fused(...)
 
 #include "families/variants.def"

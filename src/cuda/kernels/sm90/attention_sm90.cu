@@ -81,6 +81,7 @@ template <class ELEMENT, int HEAD_DIM> struct kernel_sm90 {
 #define KERNEL_sm80_fused(...)
 #define KERNEL_sm80_padded(...)
 #define KERNEL_sm80_hfuse(...)
+#define KERNEL_sm90mla_fused(...)
 #define KERNEL_sm90_fused(NAME, DTYPE, HEAD_DIM, CTAS)                                                                 \
     extern "C" __global__ void __cluster_dims__(CLUSTER_CTAS, 1, 1)                                                    \
         __launch_bounds__(shape_sm90<HEAD_DIM>::THREADS, CTAS)                                                         \
