@@ -33,7 +33,9 @@ ALL = "all"
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, metavar="FILE", help="where rows are appended")
-    parser.add_argument("--figure", type=Path, metavar="FILE", help="draw the frontier of this file beside it")
+    parser.add_argument("--figure", type=Path, metavar="FILE", help="draw the frontier of this file")
+    parser.add_argument("--figures", type=Path, metavar="DIR", help="where to (beside the file)")
+    parser.add_argument("--page", type=Path, help="a page whose block `engine` becomes the figure file's table")
     parser.add_argument(
         "--backends", default="FLASH_ATTN,CUSTOM", help="the first is the reference (FLASH_ATTN,CUSTOM)"
     )
@@ -56,6 +58,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--memory", type=float, default=0.9, help="share of the GPU's memory (0.9)")
     parser.add_argument("--limit-s", type=float, default=600.0, help="of one run; the rest is unfinished (600)")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--commit", help="what the file says, where there is no git")
     parser.add_argument("--pretend", action="store_true", help="no vLLM and no GPU")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
@@ -138,7 +141,7 @@ class Worker:
     def run(self) -> None:
         """All runs, after short ones in which things are compiled at their first use."""
         options = self.options
-        info = {} if options.pretend else self.engine.info()
+        info = {} if options.pretend else self.engine.info(options.commit)
         self.emit("engine", command=self.command, layers=options.layers, **info)
         warm = [load.Request(min(options.max_len - 8, 2000 + 100 * i), 8) for i in range(6)]
         for budget in options.budgets:
@@ -232,19 +235,23 @@ def compare(rows: list[dict[str, Any]], backends: list[str]) -> list[str]:
     return lines
 
 
-def draw(path: Path) -> int:
-    """The figure of a file, beside it."""
+def draw(path: Path, folder: Path, page: Path | None) -> int:
+    """The figure of a file, into a folder; its table into a page."""
     try:
-        from engine import frontier
+        from engine import frontier, table
+        from figures import pages
         from figures.look import save
     except ImportError as error:
         print(f'serve: {error}: run it with "$(bench/venv.sh)"', file=sys.stderr)
         return 1
     try:
-        saved = save(frontier.draw(read_rows(path)), path.parent, path.stem)
+        saved = save(frontier.draw(read_rows(path)), folder, path.stem)
     except ValueError as error:
         print(f"serve: {path}: {error}", file=sys.stderr)
         return 1
+    if page:
+        text = pages.replace(page.read_text(encoding="utf-8"), {"engine": table.markdown(read_rows(path))})
+        page.write_text(text, encoding="utf-8")
     print(*saved)
     return 0
 
@@ -253,7 +260,7 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     options = parse(argv)
     if options.figure:
-        return draw(options.figure)
+        return draw(options.figure, options.figures or options.figure.parent, options.page)
     if options.worker:
         Worker(options, options.worker, argv[: argv.index("--worker")]).run()
         return 0

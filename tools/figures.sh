@@ -16,3 +16,4 @@ cd ..
 "$python" bench/plot.py bench/results/h200 --figures docs/figures --page docs/evaluation.md --page README.md
 "$python" bench/plot.py bench/results/h100 batches --figures docs/figures --page docs/evaluation.md
 "$python" bench/behind.py bench/results/h200/compared.csv --readme README.md
+"$python" bench/serve.py --figure bench/results/h200/engine.jsonl --figures docs/figures --page docs/engines.md

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +17,8 @@ MOST_PANELS = 3
 # vLLM's names, which say nothing to a reader.
 _NAMES = {"CUSTOM": "podattn", "PODATTN": "podattn", "FLASH_ATTN": "FlashAttention"}
 _COLOURS = {"podattn": COLOURS["fused"], "FlashAttention": COLOURS["fa3_best"]}
+
+_UNIFORM = re.compile(r"(\d+):(\d+)-(\d+):(\d+)-(\d+)")
 
 Point = tuple[int, float, float]
 """Budget, p99 in ms, tokens per second."""
@@ -34,6 +37,15 @@ def points(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, list[Point]]]:
         speed = statistics.median(row["tokens_per_s"] for row in same)
         lines.setdefault(load, {}).setdefault(backend, []).append((budget, p99, speed))
     return lines
+
+
+def panel_title(load: str) -> str:
+    """A load's name in two short lines: how many prompts of how many tokens, or the trace."""
+    uniform = _UNIFORM.fullmatch(load)
+    if not uniform:
+        return load.replace("_", " ")
+    count, *ends = (int(text) for text in uniform.groups())
+    return f"{count} prompts of {ends[0]:,} to {ends[1]:,},\nanswers of {ends[2]} to {ends[3]}"
 
 
 def title(lines: dict[str, dict[str, list[Point]]]) -> str:
@@ -71,7 +83,8 @@ def _panel(ax: Axes, load: str, backends: dict[str, list[Point]]) -> None:
         ax.plot([p99 for _, p99, _ in line], [speed / 1e3 for _, _, speed in line], "o-", color=colour, label=backend)
         for budget, p99, speed in line:
             ax.annotate(str(budget), (p99, speed / 1e3), (3, 4), textcoords="offset points", size=8, color=colour)
-    ax.set(title=load, xlabel="p99 between tokens, ms")
+    ax.set_title(panel_title(load), fontsize="medium")
+    ax.set(xlabel="p99 between tokens, ms")
     ax.set_xlim(0, 1.15 * ax.get_xlim()[1])
     ax.set_ylim(0, 1.1 * ax.get_ylim()[1])
     ax.legend(frameon=False, loc="lower right", fontsize=9)

@@ -18,6 +18,7 @@ os.environ.setdefault("TRANSFORMERS_OFFLINE", "1")
 import torch
 import vllm
 from libraries.energy import Counter, NotThere
+from libraries.result_file import GPU_FIELDS, commit_here, gpu_state
 from vllm.sampling_params import RequestOutputKind
 
 from .load import Request
@@ -39,28 +40,30 @@ class VllmEngine:
         block_size: int,
         memory: float,
         layers: int | None,
+        **options: Any,
     ) -> None:
+        """`options` go to vLLM's `LLM` besides, or in place of, what the other arguments say."""
         if backend in ("CUSTOM", "PODATTN"):
             import podattn_vllm
 
             podattn_vllm.register()  # from a source tree there is no entry point
-        self._llm = vllm.LLM(
-            model,
-            load_format="dummy",
-            skip_tokenizer_init=True,
-            hf_overrides={"num_hidden_layers": layers} if layers else {},
-            max_model_len=max_len,
-            max_num_batched_tokens=max_budget,
-            max_num_seqs=max_requests,
-            enable_prefix_caching=False,
-            block_size=block_size,
-            gpu_memory_utilization=memory,
-            enforce_eager=mode == "eager",
-            attention_backend=backend,
-            compilation_config={"cudagraph_mode": GRAPH_MODES[mode]} if mode in GRAPH_MODES else {},
-            disable_log_stats=True,
-            seed=0,
-        )
+        own: dict[str, Any] = {
+            "load_format": "dummy",
+            "skip_tokenizer_init": True,
+            "hf_overrides": {"num_hidden_layers": layers} if layers else {},
+            "max_model_len": max_len,
+            "max_num_batched_tokens": max_budget,
+            "max_num_seqs": max_requests,
+            "enable_prefix_caching": False,
+            "block_size": block_size,
+            "gpu_memory_utilization": memory,
+            "enforce_eager": mode == "eager",
+            "attention_backend": backend,
+            "compilation_config": {"cudagraph_mode": GRAPH_MODES[mode]} if mode in GRAPH_MODES else {},
+            "disable_log_stats": True,
+            "seed": 0,
+        }
+        self._llm = vllm.LLM(model, **{**own, **options})
         self._engine = self._llm.llm_engine
         self._core = self._engine.engine_core.engine_core
         self._vocabulary = self._core.vllm_config.model_config.get_vocab_size()
@@ -74,14 +77,16 @@ class VllmEngine:
         except NotThere as error:
             self._counter, self._no_energy = None, str(error)
 
-    def info(self) -> dict[str, Any]:
-        """What is measured."""
+    def info(self, commit: str | None) -> dict[str, Any]:
+        """What is measured; `commit` of podattn, where it is not that of this folder."""
         config = self._core.vllm_config
         layers = config.compilation_config.static_forward_context.values()
         return {
             "vllm": vllm.__version__,
             "torch": torch.__version__,
             "gpu": torch.cuda.get_device_name(),
+            "gpu_state": f"{gpu_state(torch.cuda.current_device())} ({GPU_FIELDS})",
+            "commit": commit or commit_here(),
             "impls": sorted({type(layer.impl).__name__ for layer in layers if hasattr(layer, "impl")}),
             "cudagraph_mode": str(config.compilation_config.cudagraph_mode),
             "async_scheduling": config.scheduler_config.async_scheduling,

@@ -48,14 +48,24 @@ def _versions() -> list[str]:
     return found
 
 
+def gpu_state(index: int) -> str:
+    """GPU_FIELDS of a GPU; empty where there is none."""
+    return _said("nvidia-smi", f"--query-gpu={GPU_FIELDS}", "--format=csv,noheader", f"--id={index}")
+
+
+def commit_here() -> str:
+    """Of the folder in which the program runs."""
+    return _said("git", "rev-parse", "--short", "HEAD") or "unknown"
+
+
 def header(device: torch.device, commit: str | None, before: str | None) -> list[str]:
     """What was measured, where and by which command, as comment lines."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
-    state = _said("nvidia-smi", f"--query-gpu={GPU_FIELDS}", "--format=csv,noheader", f"--id={device.index or 0}")
+    state = gpu_state(device.index or 0)
     lines = [
         "# podattn beside other libraries, by bench/compare.py",
         f"# device: {device}: {name}",
-        f"# commit: {commit or _said('git', 'rev-parse', '--short', 'HEAD') or 'unknown'}",
+        f"# commit: {commit or commit_here()}",
         f"# command: python3 {shlex.join(sys.argv)}",
         f"# date: {datetime.datetime.now(datetime.timezone.utc):%Y-%m-%dT%H:%M:%SZ}",
         f"# state: {state or 'unknown'} ({GPU_FIELDS})",

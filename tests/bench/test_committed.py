@@ -9,16 +9,18 @@ from statistics import fmean
 import behind
 import plot
 import pytest
+import serve
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS, FIGURES = ROOT / "bench" / "results", ROOT / "docs" / "figures"
+PAGES = ("README.md", "docs/evaluation.md", "docs/engines.md")
 WORDS = re.compile(r"<(title|desc)>(.*?)</", re.DOTALL)
 
 
 @pytest.fixture
 def pages(tmp_path):
     (tmp_path / "docs" / "figures").mkdir(parents=True)
-    for name in ("README.md", "docs/evaluation.md"):
+    for name in PAGES:
         shutil.copy(ROOT / name, tmp_path / name)
     return tmp_path
 
@@ -28,8 +30,10 @@ def test_figures_and_tables_are_those_of_the_results(pages):
     drawn = pages / "docs" / "figures"
     assert plot.main([str(RESULTS / "h200"), "--figures", str(drawn), *fill]) == 0
     assert plot.main([str(RESULTS / "h100"), "batches", "--figures", str(drawn), *fill[:2]]) == 0
+    engine = ["--figure", str(RESULTS / "h200" / "engine.jsonl"), "--figures", str(drawn)]
+    assert serve.main([*engine, "--page", str(pages / "docs" / "engines.md")]) == 0
     assert behind.main([str(RESULTS / "h200" / "compared.csv"), "--readme", str(pages / "README.md")]) == 0
-    for name in ("README.md", "docs/evaluation.md"):
+    for name in PAGES:
         assert (pages / name).read_text() == (ROOT / name).read_text(), f"tools/figures.sh makes {name} anew"
     names = sorted(path.name for path in drawn.glob("*.svg"))
     assert sorted({path.name for path in FIGURES.glob("*.svg")} - {"kv_memory.svg"}) == names

@@ -9,7 +9,7 @@ import random
 
 import pytest
 import serve
-from engine import arrival, capacity, frontier, latency, load, shapes
+from engine import arrival, capacity, frontier, latency, load, shapes, table
 from engine.drive import Run, Served, drive
 from engine.load import Request
 from engine.pretended_engine import PretendedClock, PretendedEngine
@@ -277,6 +277,22 @@ def test_wrong_arguments(argv, message, capsys):
 def row_of(backend, budget, p99, speed, load_name="arxiv", arrivals="all"):
     return {"event": "load", "backend": backend, "budget": budget, "load": load_name, "arrivals": arrivals,
             "between_p99_ms": p99, "tokens_per_s": speed}  # fmt: skip
+
+
+def test_the_table():
+    row = {"event": "load", "load": "some_trace", "budget": 1024, "arrivals": "all"}
+    numbers = {"tokens_per_s": 1000.0, "between_p99_ms": 30.0, "ttft_p50_s": 2.0, "joules_per_output_token": None}
+    slow = {**row, **numbers, "backend": "FLASH_ATTN"}
+    fast = {**row, **numbers, "backend": "CUSTOM", "tokens_per_s": 1500.0, "between_p99_ms": 20.0}
+    alone = {**fast, "budget": 512}
+    assert table.markdown([slow, fast, alone]).splitlines()[2:] == [
+        "| some trace | 1,024 | 1,000 / 1,500 (**1.50**) | 30.0 / 20.0 (**1.50**) | 2.0 / 2.0 (**1.00**) |  |"
+    ]
+
+
+def test_titles_of_panels():
+    assert frontier.panel_title("32:8000-16000:128-256") == "32 prompts of 8,000 to 16,000,\nanswers of 128 to 256"
+    assert frontier.panel_title("some_trace") == "some trace"
 
 
 def test_the_frontier():

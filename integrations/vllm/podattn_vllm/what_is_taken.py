@@ -9,11 +9,13 @@ import torch
 import podattn
 
 # The names by which vLLM knows a KV cache's dtype, and what they are; None: the model's. A name that is missing here is
-# refused. Quantised caches need no more than their rows, "fp8" and "fp8_e4m3": layers pass scales.
+# refused. Quantised caches need no more than their rows: layers pass scales.
 KV_CACHE_DTYPES: dict[str, Optional[torch.dtype]] = {
     "auto": None,
     "float16": torch.float16,
     "bfloat16": torch.bfloat16,
+    "fp8": torch.float8_e4m3fn,
+    "fp8_e4m3": torch.float8_e4m3fn,
 }
 
 DTYPES = [torch.float16, torch.bfloat16]

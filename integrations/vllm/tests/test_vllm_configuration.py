@@ -100,6 +100,8 @@ def test_project_file() -> None:
         {"has_sink": True},
         {"has_sliding_window": True},
         {"use_non_causal": True},
+        {"kv_cache_dtype": "fp8"},
+        {"kv_cache_dtype": "fp8_e4m3", "head_size": 64, "dtype": torch.float16},
     ],
 )
 def test_taken(fake: Any, changed: dict[str, Any]) -> None:
@@ -114,7 +116,10 @@ def test_taken(fake: Any, changed: dict[str, Any]) -> None:
         ({"head_size": 264}, "podattn: head_dim = 264 is not supported by the sm80 kernels; those up to 256 are"),
         ({"head_size": 100}, "podattn: head_dim = 100"),
         ({"dtype": torch.float32}, "dtype not supported"),
-        ({"kv_cache_dtype": "fp8"}, "podattn: kv_cache_dtype 'fp8' is not supported; auto, float16, bfloat16 are"),
+        (
+            {"kv_cache_dtype": "fp8_e5m2"},
+            "podattn: kv_cache_dtype 'fp8_e5m2' is not supported; auto, float16, bfloat16, f",
+        ),
         ({"kv_cache_dtype": "float16"}, "podattn: kv_dtype f16 with dtype bf16 is not supported"),
         ({"block_size": 24}, "block_size not supported"),
         ({"use_mla": True}, "MLA not supported"),
@@ -287,16 +292,14 @@ def test_quantised_output_is_refused(newest: Any, rng: random.Random) -> None:
         engine.layers[0].impl.forward(None, q, q, q, engine.layers[0].kv_cache, metadata, q, torch.ones(1))
 
 
-def test_quantised_cache_comes_with_scales(fake: Any, rng: random.Random, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once a row of the table has it: vLLM's bytes as elements, and the layer's scales."""
-    from podattn_vllm import what_is_taken
+def test_quantised_cache_comes_with_scales(fake: Any, rng: random.Random) -> None:
+    """VLLM's bytes as elements, and the layer's scales."""
 
     class Recorder:
         def attention(self, *arrays: torch.Tensor, **options: Any) -> None:
             self.arrays, self.options = arrays, options
 
     engine = FakeEngine(fake, rng, [LayerKind()], Shape())
-    monkeypatch.setitem(what_is_taken.KV_CACHE_DTYPES, "fp8", torch.float8_e4m3fn)
     impl = type(engine.layers[0].impl)(4, 16, 0.25, 2, kv_cache_dtype="fp8")
     scale = torch.ones(1)
     layer = SimpleNamespace(_k_scale=scale, _v_scale=torch.ones(1))
