@@ -119,7 +119,9 @@ def run(name: str, requests: list[Request]) -> Comparison:
     with tempfile.TemporaryDirectory() as folder:
         config = {**SHAPES[shape], "num_hidden_layers": LAYERS, **changes}
         Path(folder, "config.json").write_text(json.dumps(config), encoding="utf-8")
-        engine = VllmEngine(folder, "CUSTOM", "eager", BUDGET, MAX_LEN, 64, 16, MEMORY, None, **options)
+        page_size = options.get("block_size", 16)
+        others = {name: value for name, value in options.items() if name != "block_size"}
+        engine = VllmEngine(folder, "CUSTOM", "eager", BUDGET, MAX_LEN, 64, page_size, MEMORY, None, **others)
     layer_impl.PodAttentionImpl.forward = lambda *given, **named: comparison.forward(*given, **named)
     try:
         half = len(requests) // 2
