@@ -48,9 +48,9 @@ static __device__ __forceinline__ float alibi_step(const pod_kernel_params &para
 /** The origin of a row that has seen no key yet. Finite: -inf - NO_KEY_YET is an exponent, -inf + inf is none. */
 static constexpr float NO_KEY_YET = -FLT_MAX;
 
-/** The exponent of a score where the origin is far: rounded before the origin is taken away, so that a score that equals
- * its row's maximum has exactly 0 whatever its size. Elsewhere fmaf(score, scale, -origin) does, one instruction less:
- * the origin's rounding error is the same for all of a row's scores, and its sum has it too. */
+/** The exponent of a score where the origin is far: rounded before the origin is taken away, so that a score that
+ * equals its row's maximum has exactly 0 whatever its size. Elsewhere fmaf(score, scale, -origin) does, one instruction
+ * less: the origin's rounding error is the same for all of a row's scores, and its sum has it too. */
 static __device__ __forceinline__ float exponent(float score, float scale, float origin) {
     return __fadd_rn(__fmul_rn(score, scale), -origin);
 }
