@@ -46,6 +46,20 @@ def test_a_picture_says_in_words_what_it_shows(path):
     assert [name for name, _ in WORDS.findall(path.read_text())][:2] == ["title", "desc"]
 
 
+def test_the_table_of_absorbed_mla_is_that_of_its_file():
+    lines = [line for line in (RESULTS / "h200" / "mla.csv").read_text().splitlines() if not line.startswith("#")]
+    rows = []
+    for line in lines[1:]:
+        row = dict(zip(lines[0].split(";"), line.split(";")))
+        requests = row["requests"] + (f" of {row['q']}" if row["q"] != "1" else "")
+        speed = float(row["kv_tb_per_s"])
+        us, tflops, share = (f"{float(x):,.0f}" for x in (row["us"], row["tflops"], 100 * speed / 4.8))
+        cells = (row["heads"], f"{requests} @ {int(row['kv']):,}", row["page"], us, f"{speed:.2f}", f"{share} %", tflops)
+        rows.append(f"| {' | '.join(cells)} |")
+    text = (ROOT / "docs" / "mla.md").read_text()
+    assert text[text.index("| heads | requests @ context |") :].split("\n\n")[0].splitlines()[2:] == rows
+
+
 def test_the_table_of_the_sm80_log_is_that_of_its_file():
     lines = [line for line in (RESULTS / "h100" / "sm80.csv").read_text().splitlines() if not line.startswith("#")]
     heading, *fields = [line.split(";") for line in lines]
