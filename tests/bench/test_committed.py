@@ -52,9 +52,10 @@ def test_the_table_of_absorbed_mla_is_that_of_its_file():
     for line in lines[1:]:
         row = dict(zip(lines[0].split(";"), line.split(";")))
         requests = row["requests"] + (f" of {row['q']}" if row["q"] != "1" else "")
+        batch = f"{requests} @ {int(row['kv']):,}"
         speed = float(row["kv_tb_per_s"])
         us, tflops, share = (f"{float(x):,.0f}" for x in (row["us"], row["tflops"], 100 * speed / 4.8))
-        cells = (row["heads"], f"{requests} @ {int(row['kv']):,}", row["page"], us, f"{speed:.2f}", f"{share} %", tflops)
+        cells = (row["heads"], batch, row["page"], us, f"{speed:.2f}", f"{share} %", tflops)
         rows.append(f"| {' | '.join(cells)} |")
     text = (ROOT / "docs" / "mla.md").read_text()
     assert text[text.index("| heads | requests @ context |") :].split("\n\n")[0].splitlines()[2:] == rows
