@@ -59,7 +59,7 @@ check words tools/words.py
 check shellcheck shellcheck "${scripts[@]}"
 # memsetClassFloat: zero bytes are the float 0 wherever this builds.
 check cppcheck cppcheck --quiet -j "$jobs" --std=c11 --enable=warning,performance,portability --inline-suppr \
-    -i tests/cuda/emulator/kernels_sm80.cpp -i tests/cuda/emulator/kernels_sm90.cpp \
+    -i tests/cuda/emulator/kernels_sm80.cpp -i tests/cuda/emulator/kernels_sm90.cpp -i tests/cuda/emulator/kernels_sm90mla.cpp \
     --suppress=memsetClassFloat --error-exitcode=1 --project="$build_dir/compile_commands.json"
 check clang-tidy tidy
 
