@@ -5,8 +5,11 @@
 #include "cuda/kernels/sm90mla/rows_sm90mla.cuh"
 #include "cuda/kernels/variant_row.cuh"
 
-/* 40 + 2 * 232 = 504 registers of 512, times 128 threads. */
+/* Dealt out anew: what the CTA's threads begin with, in eights, is all there is. Who asks for more waits for ever. */
+enum { SM_REGISTERS = 65536, WARPGROUPS = 1 + ROW_WARPGROUPS };
+enum { BEGIN_REGISTERS = SM_REGISTERS / (WARPGROUPS * WARPGROUP_THREADS) / 8 * 8 };
 enum { LOAD_REGISTERS = 40, ROW_REGISTERS = 232 };
+static_assert(LOAD_REGISTERS + ROW_WARPGROUPS * ROW_REGISTERS <= WARPGROUPS * BEGIN_REGISTERS, "too many registers");
 
 template <class ELEMENT, int HEAD_DIM> struct kernel_sm90mla {
     typedef shape_sm90mla<HEAD_DIM> shape;
