@@ -565,7 +565,8 @@ typedef enum pod_work_kind { POD_WORK_PREFILL = 0, POD_WORK_DECODE = 1 } pod_wor
  */
 typedef struct pod_work_item {
     pod_work_kind kind;
-    int32_t ticket; /**< position in its queue: prefill items one each, decode items share their slice's */
+    int32_t ticket; /**< position in its queue: prefill items one each, or one for two KV heads of a narrow row tile,
+                       which run at the same time; decode items share their slice's */
     int32_t request;
     int32_t kv_head;
     int32_t row_begin, row_end; /**< query rows [row_begin, row_end) within the request */

@@ -18,7 +18,7 @@ static void print_header(const plan_report *report, FILE *file) {
             info->decode_tile_tokens);
     fprintf(file, "kernel    %s%s%s%s\n", info->kernel, *info->kernel_note != '\0' ? " (" : "", info->kernel_note,
             *info->kernel_note != '\0' ? ")" : "");
-    fprintf(file, "prefill   requests %s, tickets %s of one item each, %s of them parts of splits, tiles %s\n",
+    fprintf(file, "prefill   requests %s, items %s, %s of them parts of splits, tiles %s\n",
             format_count(info->num_prefill_requests).text, format_count(info->num_prefill_items).text,
             format_count(info->num_prefill_splits).text, format_count(info->num_prefill_tiles).text);
     fprintf(file, "decode    requests %s, tickets %s (equal slices), items %s, tiles %s\n",
@@ -48,9 +48,18 @@ static int print_item(void *context, const pod_work_item *item) {
     return 0;
 }
 
+/** Prefill's, whose items come first. */
+static int count_tickets(void *context, const pod_work_item *item) {
+    int64_t *num_tickets = context;
+    if (item->kind != POD_WORK_PREFILL) return 1;
+    *num_tickets = item->ticket + 1;
+    return 0;
+}
+
 static void print_queue(const plan_report *report, pod_work_kind kind, int64_t max_tickets, FILE *file) {
     int is_prefill = kind == POD_WORK_PREFILL;
-    int64_t num_tickets = is_prefill ? report->info.num_prefill_items : report->info.num_decode_slices;
+    int64_t num_tickets = is_prefill ? 0 : report->info.num_decode_slices;
+    if (is_prefill) pod_plan_visit(report->plan, 0, count_tickets, &num_tickets);
     if (num_tickets == 0) return;
     fprintf(file, "\n%s queue%s", is_prefill ? "prefill" : "decode", is_prefill ? ", longest first" : "");
     if (max_tickets < num_tickets) {

@@ -41,7 +41,7 @@ static void print_problem(const run_report *report, FILE *file) {
     fprintf(file, "\nmemory    tensors %s, workspace %s\n", format_bytes(report->tensor_bytes).text,
             format_bytes(report->workspace_bytes).text);
     fprintf(file, "plan      built in %s", format_time(report->plan_us).text);
-    fprintf(file, ": %s prefill and %s decode tickets\n\n", format_count(report->plan.num_prefill_items).text,
+    fprintf(file, ": %s prefill items and %s decode tickets\n\n", format_count(report->plan.num_prefill_items).text,
             format_count(report->plan.num_decode_slices).text);
 }
 

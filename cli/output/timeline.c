@@ -57,7 +57,13 @@ static int collect_item(void *context, const pod_work_item *item) {
     collector *all = context;
     job_queue *queue = &all->simulation->queues[item->kind];
     double cost_us = item->num_tiles * all->tile_us[item->kind];
-    queue->jobs[all->filled[item->kind]++] = (job){cost_us, item->request, item->ticket};
+    int64_t at = all->filled[item->kind]++;
+    if (item->kind == POD_WORK_PREFILL && at > 0 && queue->jobs[at - 1].ticket == item->ticket) {
+        cost_us /= 2; /* they run at the same time: one after the other, each takes half of it */
+        queue->jobs[at - 1].cost_us -= cost_us;
+        queue->total_us -= cost_us;
+    }
+    queue->jobs[at] = (job){cost_us, item->request, item->ticket};
     queue->total_us += cost_us;
     return 0;
 }

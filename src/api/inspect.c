@@ -39,10 +39,13 @@ static pod_status open_view(const pod_plan *plan, int32_t mask, plan_view *view)
 static int visit_prefill(const plan_view *view, int (*visit)(void *, const pod_work_item *), void *context) {
     const pod_shape *shape = view->shape;
     const pod_schedule *schedule = &view->schedule;
-    int32_t num_tickets = pod_core_num_prefill_tickets(shape, schedule->header);
-    for (int32_t ticket = 0; ticket < num_tickets; ticket++) {
-        pod_prefill_item prefill = pod_core_prefill_item(shape, schedule, ticket);
+    int32_t heads_per_ticket = schedule->header->heads_per_ticket;
+    int32_t num_tickets = pod_core_num_prefill_tickets(shape, schedule->header, heads_per_ticket);
+    for (int32_t i = 0; i < 2 * num_tickets; i++) {
+        int32_t ticket = i / 2, half = i % 2;
+        pod_prefill_item prefill = pod_core_prefill_item(shape, schedule, ticket, heads_per_ticket, half);
         const pod_prefill_entry *entry = &prefill.entry;
+        if (half > 0 && entry->heads != POD_HEADS_BOTH) continue;
         const pod_request *request = &schedule->requests[entry->request];
         int32_t row_end =
             pod_core_min(request->q_len * shape->group, entry->row_begin + view->tiling->prefill_tile_rows);

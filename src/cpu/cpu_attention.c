@@ -83,7 +83,7 @@ static void run_prefill(const cpu_team *team, uint32_t ticket, cpu_scratch *scra
     const cpu_job *job = &team->job;
     const pod_schedule *schedule = job->schedule;
     const pod_tiling *tiling = &job->plan->choice.tiling;
-    pod_prefill_item prefill = pod_core_prefill_item(job->shape, schedule, (int32_t)ticket);
+    pod_prefill_item prefill = pod_core_prefill_item(job->shape, schedule, (int32_t)ticket, 1, 0);
     const pod_prefill_entry *entry = &prefill.entry;
     cpu_item item = make_item(job, entry->request, prefill.kv_head, entry->row_begin, entry->tile_begin,
                               entry->num_tiles, CPU_TILE_ROWS);
@@ -130,7 +130,7 @@ static void run_decode(const cpu_team *team, uint32_t ticket, cpu_scratch *scrat
 
 static void drain_prefill(const cpu_team *team, cpu_scratch *scratch) {
     pod_schedule_header *header = team->job.schedule->header;
-    uint32_t num_tickets = (uint32_t)pod_core_num_prefill_tickets(team->job.shape, header), ticket;
+    uint32_t num_tickets = (uint32_t)pod_core_num_prefill_tickets(team->job.shape, header, 1), ticket;
     while ((ticket = __atomic_fetch_add(&header->prefill_ticket, 1, __ATOMIC_RELAXED)) < num_tickets) {
         run_prefill(team, ticket, scratch);
     }
@@ -158,7 +158,7 @@ static int32_t whole_vectors(int32_t floats) {
 
 pod_status pod__cpu_attention(const cpu_device *cpu, const pod_call *call) {
     pod_schedule_header *header = call->schedule->header;
-    int64_t num_tickets = (int64_t)pod_core_num_prefill_tickets(call->shape, header) + header->num_slices;
+    int64_t num_tickets = (int64_t)pod_core_num_prefill_tickets(call->shape, header, 1) + header->num_slices;
     if (num_tickets == 0) return POD_OK;
     const pod_limits *limits = &call->plan->limits;
     cpu_team team = {.job = {.plan = call->plan,

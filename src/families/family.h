@@ -49,7 +49,8 @@ static inline int pod__tiles_fit(const pod_tiles *tiles, const pod_limits *limit
 /** How a family shares work among its CTAs: the numbers from which pod__family_tiling() makes what the planner reads.
  */
 typedef struct pod_sharing {
-    /** CTAs that take a prefill ticket together. Workers that do not fill a cluster stay away. */
+    /** CTAs that take a prefill ticket together, 1 or 2: of two, each has half of the tile's rows, or a narrow tile of
+     * its own. Workers that do not fill a cluster stay away. */
     int32_t cluster_ctas;
     /** Every CTA (or cluster) binds to one kind of work: while both last, half of them are left to decode. Otherwise
      * each does both at the same time, and all take prefill. */
@@ -60,7 +61,7 @@ typedef struct pod_sharing {
     int32_t min_slice_tiles; /**< a slice is not made shorter than this once every CTA has one */
     int32_t part_cost_64ths; /**< what joining a part of a decode takes, in 64ths of what one of its tiles takes */
     int32_t min_part_tiles;  /**< a part of a split prefill tile is not made shorter than this */
-    int32_t parts_per_cta;   /**< room for parts of split prefill tiles */
+    int32_t parts_per_cta;   /**< room for parts of split prefill tiles; as pod_tiling.max_parts */
     /** Candidates for the number of shares that prefill is cut into, in eighths of the CTAs that take it; the planner
      * takes the one that ends first. Beside decode, and without any. Zeros at the end are none. */
     int32_t shares_eighths[POD_MAX_SHARES], lone_shares_eighths[POD_MAX_SHARES];

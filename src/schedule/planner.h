@@ -77,6 +77,8 @@ POD_CORE_FN int64_t pod_core_join(const int32_t halves[2]) {
 enum {
     POD_COUNT_DECODE_TILES,
     POD_COUNT_ROW_TILES,
+    POD_COUNT_NARROW, /**< of these, narrow ones */
+    POD_COUNT_DRAFTS, /**< of the narrow ones, those that are all of their request */
     POD_COUNT_DECODES,
     POD_COUNT_PREFILLS,
     POD_COUNT_ERRORS,
@@ -89,6 +91,7 @@ enum {
 POD_CORE_FN void pod_core_count(const pod_shape *shape, const pod_tiling *tiling, const pod_schedule *schedule,
                                 const pod_core_scratch *scratch, int32_t begin, int32_t end, int64_t q_tokens,
                                 int32_t counts[POD_NUM_COUNTS]) {
+    int32_t narrow_rows = pod_core_narrow_rows(tiling, shape->kv_heads);
     for (int32_t i = 0; i < POD_NUM_COUNTS; i++) counts[i] = 0;
     POD_CORE_ROLLED
     for (int32_t r = begin; r < end; r++) {
@@ -104,6 +107,9 @@ POD_CORE_FN void pod_core_count(const pod_shape *shape, const pod_tiling *tiling
         int32_t rows = request.q_len * shape->group, first, tiles = 0, row_tiles = 0;
         if (rows > tiling->decode_rows) {
             row_tiles = pod_core_ceil_div(rows, tiling->prefill_tile_rows);
+            int is_narrow = rows - (row_tiles - 1) * tiling->prefill_tile_rows <= narrow_rows;
+            counts[POD_COUNT_NARROW] += is_narrow;
+            counts[POD_COUNT_DRAFTS] += is_narrow && row_tiles == 1;
         } else if (rows > 0) {
             pod_core_token_tiles(shape, &request, 0, request.q_len, tiling->decode_tile_tokens, &first, &tiles);
         }
@@ -211,13 +217,31 @@ POD_CORE_FN int32_t pod_core_parts(const pod_tiling *tiling, int64_t all_tiles, 
     return parts < 1 ? 1 : (int32_t)parts;
 }
 
-/** Row tiles [begin, end) with the KV tiles that each needs. Returns their KV tiles; also the longest. */
-POD_CORE_FN int64_t pod_core_row_tiles(const pod_shape *shape, const pod_tiling *tiling,
-                                       const pod_core_scratch *scratch, int32_t begin, int32_t end, int32_t *longest) {
-    int64_t tiles = 0;
+/** What the row tiles of a KV head come to. */
+typedef struct pod_core_prefill {
+    int64_t tiles, narrow_tiles; /**< KV tiles of all row tiles, and of the narrow ones */
+    int32_t longest;
+    int32_t heads_per_ticket; /**< as in the header */
+    int64_t steps;            /**< of all KV heads, as in the header */
+} pod_core_prefill;
+
+/** Entries of row tiles that are not split, at most. */
+POD_CORE_FN int32_t pod_core_whole_entries(const int32_t totals[POD_NUM_COUNTS]) {
+    int32_t row_tiles = totals[POD_COUNT_ROW_TILES], narrow = totals[POD_COUNT_NARROW];
+    return narrow > 0 ? narrow + 2 * (row_tiles - narrow) : row_tiles;
+}
+
+/** How often a row tile is in the queue: wide ones once for each head of a ticket. */
+POD_CORE_FN int32_t pod_core_copies(const pod_core_prefill *prefill, const pod_prefill_entry *tile) {
+    return tile->heads == POD_HEADS_BOTH ? 1 : prefill->heads_per_ticket;
+}
+
+/** Row tiles [begin, end) with the KV tiles that each needs, and what they come to. */
+POD_CORE_FN void pod_core_row_tiles(const pod_shape *shape, const pod_tiling *tiling, const pod_core_scratch *scratch,
+                                    int32_t begin, int32_t end, pod_core_prefill *prefill) {
     int32_t r = begin < end ? pod_core_find(scratch->row_tile_begin, shape->num_requests, begin) : 0;
+    int32_t narrow_rows = pod_core_narrow_rows(tiling, shape->kv_heads);
     pod_request request = {0, 0, 0, 0, 0};
-    *longest = 0;
     POD_CORE_ROLLED
     for (int32_t i = begin; i < end; i++) {
         while (scratch->row_tile_begin[r + 1] <= i) r++;
@@ -226,12 +250,32 @@ POD_CORE_FN int64_t pod_core_row_tiles(const pod_shape *shape, const pod_tiling 
         int32_t row_begin = (i - first_row_tile) * tiling->prefill_tile_rows, tile_begin, num_tiles;
         int32_t row_end = pod_core_min(request.q_len * shape->group, row_begin + tiling->prefill_tile_rows);
         pod_core_tiles(shape, &request, row_begin, row_end, tiling->prefill_tile_tokens, &tile_begin, &num_tiles);
-        pod_prefill_entry whole = {r, row_begin, tile_begin, num_tiles, 0, 1, 0, 0};
+        int is_narrow = row_end - row_begin <= narrow_rows;
+        pod_prefill_entry whole = {r, row_begin, tile_begin, num_tiles,
+                                   0, 1,         0,          is_narrow ? POD_HEADS_BOTH : POD_HEADS_ALL};
         scratch->row_tiles[i] = whole;
-        tiles += num_tiles;
-        *longest = pod_core_max(*longest, num_tiles);
+        prefill->tiles += num_tiles;
+        prefill->narrow_tiles += is_narrow ? num_tiles : 0;
+        prefill->longest = pod_core_max(prefill->longest, num_tiles);
     }
-    return tiles;
+}
+
+/** The same of all lanes' row tiles, and what follows. Heads are paired for requests that are narrow altogether. For
+ * the narrow ends of longer ones they are only where that leaves out a sixth of all work: a narrow tile reads twice as
+ * much, and a queue of few long tiles may end with it. */
+POD_CORE_FN void pod_core_sum_prefill(const pod_team *team, const pod_shape *shape,
+                                      const int32_t totals[POD_NUM_COUNTS], pod_core_prefill *prefill) {
+    int32_t sums[2][2];
+    pod_core_split(prefill->tiles, sums[0]);
+    pod_core_split(prefill->narrow_tiles, sums[1]);
+    pod_team_reduce(team, 4, &sums[0][0], 1, &prefill->longest);
+    prefill->tiles = pod_core_join(sums[0]);
+    prefill->narrow_tiles = pod_core_join(sums[1]);
+    int pairs_heads =
+        totals[POD_COUNT_DRAFTS] > 0 || (totals[POD_COUNT_NARROW] > 0 && 3 * prefill->narrow_tiles >= prefill->tiles);
+    prefill->heads_per_ticket = pairs_heads ? 2 : 1;
+    prefill->steps = prefill->tiles * shape->kv_heads;
+    if (pairs_heads) prefill->steps -= prefill->narrow_tiles * (shape->kv_heads / 2);
 }
 
 /** What a split into `num_items` shares comes to. */
@@ -246,10 +290,10 @@ POD_CORE_FN int32_t pod_core_shares(const pod_tiling *tiling, int32_t ctas, int3
     return ctas * eighths / 8;
 }
 
-/** In sixteenths of a tile: when the busiest CTA ends, merging counted as one tile. */
-POD_CORE_FN int64_t pod_core_split_cost(const pod_core_splits *splits, int32_t wave, int32_t kv_heads, int32_t ctas,
+/** In sixteenths of a tile: when the busiest CTA ends, merging counted as one tile. `tickets`: of an entry. */
+POD_CORE_FN int64_t pod_core_split_cost(const pod_core_splits *splits, int32_t wave, int32_t tickets, int32_t ctas,
                                         int64_t all_tiles) {
-    int64_t items = (int64_t)splits->sums[0][wave] * kv_heads, parts = (int64_t)splits->sums[1][wave] * kv_heads;
+    int64_t items = (int64_t)splits->sums[0][wave] * tickets, parts = (int64_t)splits->sums[1][wave] * tickets;
     if (items == 0) return 0;
     int64_t rounds = pod_core_div(items + ctas - 1, ctas);
     int64_t merges = pod_core_div(parts + ctas - 1, ctas);
@@ -260,20 +304,21 @@ POD_CORE_FN int64_t pod_core_split_cost(const pod_core_splits *splits, int32_t w
 
 /** Shares to cut the prefill work into: the candidate that ends first. */
 POD_CORE_FN int32_t pod_core_num_items(const pod_team *team, const pod_shape *shape, const pod_tiling *tiling,
-                                       const pod_core_scratch *scratch, int32_t begin, int32_t end, int64_t all_tiles,
-                                       int32_t num_decode_tiles) {
+                                       const pod_core_scratch *scratch, int32_t begin, int32_t end,
+                                       const pod_core_prefill *prefill, int32_t num_decode_tiles) {
+    int64_t all_tiles = prefill->steps;
     int decode_lasts = tiling->decode_tile_cost * (int64_t)num_decode_tiles > tiling->prefill_tile_cost * all_tiles;
     int32_t ctas = decode_lasts ? tiling->num_prefill_ctas : tiling->num_lone_ctas;
     pod_core_splits splits = {{{0}}, {0}};
     POD_CORE_ROLLED
     for (int32_t i = begin; i < end; i++) {
-        int32_t num_tiles = scratch->row_tiles[i].num_tiles;
+        int32_t num_tiles = scratch->row_tiles[i].num_tiles, copies = pod_core_copies(prefill, &scratch->row_tiles[i]);
         for (int32_t wave = 0; wave < POD_MAX_SHARES; wave++) {
             int32_t shares = pod_core_shares(tiling, ctas, wave, num_decode_tiles);
             if (shares == 0) break;
             int32_t parts = pod_core_parts(tiling, all_tiles, shares, num_tiles);
-            splits.sums[0][wave] += parts;
-            if (parts > 1) splits.sums[1][wave] += parts;
+            splits.sums[0][wave] += parts * copies;
+            if (parts > 1) splits.sums[1][wave] += parts * copies;
             int32_t longest = parts > 1 ? pod_core_ceil_div(num_tiles, parts) : num_tiles;
             splits.longest[wave] = pod_core_max(splits.longest[wave], longest);
         }
@@ -284,7 +329,7 @@ POD_CORE_FN int32_t pod_core_num_items(const pod_team *team, const pod_shape *sh
     for (int32_t wave = 0; wave < POD_MAX_SHARES; wave++) {
         if (pod_core_shares(tiling, ctas, wave, num_decode_tiles) == 0) break;
         if (wave > 0 && splits.sums[0][wave] == splits.sums[0][wave - 1]) continue; /* the same split again */
-        int64_t cost = pod_core_split_cost(&splits, wave, shape->kv_heads, ctas, all_tiles);
+        int64_t cost = pod_core_split_cost(&splits, wave, shape->kv_heads / prefill->heads_per_ticket, ctas, all_tiles);
         if (cost >= best_cost) continue;
         best_cost = cost;
         best = wave;
@@ -295,13 +340,14 @@ POD_CORE_FN int32_t pod_core_num_items(const pod_team *team, const pod_shape *sh
 /** Cuts row tiles [begin, end) into entries, in their order. Returns the number of all lanes' entries; also of slots.
  */
 POD_CORE_FN int32_t pod_core_cut_tiles(const pod_team *team, const pod_shape *shape, const pod_tiling *tiling,
-                                       const pod_core_scratch *scratch, int32_t begin, int32_t end, int64_t all_tiles,
-                                       int32_t num_items, int32_t *num_slots) {
+                                       const pod_core_scratch *scratch, int32_t begin, int32_t end,
+                                       const pod_core_prefill *prefill, int32_t num_items, int32_t *num_slots) {
+    int64_t all_tiles = prefill->steps;
     int32_t places[2] = {0, 0}, totals[2]; /* entries, slots */
     POD_CORE_ROLLED
     for (int32_t i = begin; i < end; i++) {
         int32_t parts = pod_core_parts(tiling, all_tiles, num_items, scratch->row_tiles[i].num_tiles);
-        places[0] += parts;
+        places[0] += parts * pod_core_copies(prefill, &scratch->row_tiles[i]);
         if (parts > 1) places[1] += parts * shape->kv_heads;
     }
     pod_team_scan(team, 2, places, totals);
@@ -309,6 +355,8 @@ POD_CORE_FN int32_t pod_core_cut_tiles(const pod_team *team, const pod_shape *sh
     for (int32_t i = begin; i < end; i++) {
         pod_prefill_entry entry = scratch->row_tiles[i];
         int32_t tile_begin = entry.tile_begin, num_tiles = entry.num_tiles, cut = 0;
+        int is_listed_twice = pod_core_copies(prefill, &entry) > 1;
+        if (prefill->heads_per_ticket == 1) entry.heads = POD_HEADS_ALL;
         entry.num_parts = pod_core_parts(tiling, all_tiles, num_items, num_tiles);
         entry.slot = entry.num_parts > 1 ? places[1] : 0;
         POD_CORE_ROLLED
@@ -319,7 +367,12 @@ POD_CORE_FN int32_t pod_core_cut_tiles(const pod_team *team, const pod_shape *sh
             }
             entry.tile_begin = tile_begin + cut;
             entry.num_tiles = next - cut;
+            if (is_listed_twice) entry.heads = POD_HEADS_FIRST;
             scratch->unsorted[places[0]++] = entry;
+            if (is_listed_twice) {
+                entry.heads = POD_HEADS_SECOND;
+                scratch->unsorted[places[0]++] = entry;
+            }
             cut = next;
         }
         if (entry.num_parts > 1) places[1] += entry.num_parts * shape->kv_heads;
@@ -399,22 +452,24 @@ POD_CORE_FN void pod_core_sort(const pod_team *team, const pod_schedule *schedul
 POD_CORE_FN int32_t pod_core_entries(const pod_team *team, const pod_shape *shape, const pod_tiling *tiling,
                                      const pod_schedule *schedule, const pod_core_scratch *scratch,
                                      const int32_t totals[POD_NUM_COUNTS]) {
-    int32_t begin, end, halves[2], longest, num_entries = 0, num_slots = 0;
+    int32_t begin, end, num_entries = 0, num_slots = 0;
     pod_core_share(team, totals[POD_COUNT_ROW_TILES], &begin, &end);
-    int64_t all_tiles = 0;
+    pod_core_prefill prefill = {0, 0, 0, 1, 0};
     if (totals[POD_COUNT_ROW_TILES] > 0) {
-        pod_core_split(pod_core_row_tiles(shape, tiling, scratch, begin, end, &longest), halves);
-        pod_team_reduce(team, 2, halves, 1, &longest);
-        all_tiles = pod_core_join(halves) * shape->kv_heads;
+        pod_core_row_tiles(shape, tiling, scratch, begin, end, &prefill);
+        pod_core_sum_prefill(team, shape, totals, &prefill);
         int32_t num_items =
-            pod_core_num_items(team, shape, tiling, scratch, begin, end, all_tiles, totals[POD_COUNT_DECODE_TILES]);
-        num_entries = pod_core_cut_tiles(team, shape, tiling, scratch, begin, end, all_tiles, num_items, &num_slots);
+            pod_core_num_items(team, shape, tiling, scratch, begin, end, &prefill, totals[POD_COUNT_DECODE_TILES]);
+        num_entries = pod_core_cut_tiles(team, shape, tiling, scratch, begin, end, &prefill, num_items, &num_slots);
         pod_team_sync(team); /* entries are read by other lanes than wrote them */
-        pod_core_sort(team, schedule, scratch, num_entries, longest);
+        pod_core_sort(team, schedule, scratch, num_entries, prefill.longest);
     }
     if (team->lane == 0) {
         schedule->header->num_prefill_entries = num_entries;
-        schedule->header->num_prefill_tiles = all_tiles;
+        schedule->header->num_prefill_tiles = prefill.tiles * shape->kv_heads;
+        schedule->header->num_prefill_steps = prefill.steps;
+        schedule->header->heads_per_ticket = prefill.heads_per_ticket;
+        schedule->header->reserved = 0;
     }
     return num_slots;
 }

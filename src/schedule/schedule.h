@@ -3,7 +3,8 @@
  * here; schedule_core.h has the arithmetic on it, planner.h makes it.
  *
  *   requests        each request's checked lengths
- *   prefill queue   row tile x KV part, longest first; a ticket is an entry and a KV head
+ *   prefill queue   row tile x KV part, longest first; a ticket is an entry and a KV head, or two heads that two
+ *                   workers take side by side
  *   decode queue    all KV tiles of all decode work on one line (KV head, then request, then tile), cut into equal
  *                   slices (stream-K); a ticket is a slice */
 #ifndef POD_SCHEDULE_H
@@ -28,6 +29,7 @@ typedef struct pod_tiling {
     int32_t num_prefill_ctas;    /**< workers that take prefill tickets while decode lasts about as long */
     int32_t num_lone_ctas;       /**< workers that take prefill tickets otherwise */
     int32_t prefill_tile_rows;   /**< query rows of a prefill tile */
+    int32_t narrow_rows;         /**< a prefill tile of at most so many takes half of a worker; 0: none does */
     int32_t prefill_tile_tokens; /**< keys per step of a prefill tile */
     int32_t decode_rows;         /**< a request of at most so many rows is decode work */
     int32_t decode_tile_tokens;  /**< keys per step of decode work */
@@ -36,7 +38,8 @@ typedef struct pod_tiling {
     int32_t min_slice_tiles;     /**< a slice is not made shorter than this once every CTA has one */
     int32_t part_cost_64ths;     /**< what joining a part of a decode takes, beside a decode tile */
     int32_t min_part_tiles;      /**< a part of a split prefill tile is not made shorter than this */
-    int32_t max_parts;           /**< of all split prefill tiles: the most shares that prefill is cut into, or more */
+    int32_t max_parts;           /**< of all split prefill tiles: the most shares that prefill is cut into, or more;
+                                      twice as many where tiles may be narrow */
     int32_t partial_columns;     /**< of a row of a partial result; 0: v_head_dim */
     int32_t prefill_tile_cost;   /**< decode lasts longer than prefill where its tiles cost more; in any unit */
     int32_t decode_tile_cost;
@@ -86,7 +89,17 @@ typedef struct pod_request {
     int16_t is_causal;
 } pod_request;
 
-/** A row tile of a prefill request against a range of KV tiles, for every KV head; 32 bytes. */
+/** Which KV heads an entry is for: all, one to a ticket; or, where narrow row tiles are worth it (planner.h), heads
+ * come in pairs, a ticket to each: a narrow tile takes both at the same time, half of the worker each, and a wide one
+ * is listed twice. */
+typedef enum pod_entry_heads {
+    POD_HEADS_ALL = 0,
+    POD_HEADS_FIRST,  /**< of each pair, the first one */
+    POD_HEADS_SECOND, /**< of each pair, the second one */
+    POD_HEADS_BOTH    /**< narrow: of each pair both */
+} pod_entry_heads;
+
+/** A row tile of a prefill request against a range of KV tiles, for some KV heads; 32 bytes. */
 typedef struct pod_prefill_entry {
     int32_t request;
     int32_t row_begin;
@@ -95,23 +108,28 @@ typedef struct pod_prefill_entry {
     int32_t part;
     int32_t num_parts; /**< 1: whole */
     int32_t slot;      /**< head h keeps part p in partial slot `slot + h * num_parts + p` */
-    int32_t reserved;
+    int32_t heads;     /**< a pod_entry_heads */
 } pod_prefill_entry;
 
-/** First bytes of the workspace. Tickets and counters are left at zero by the kernel when it ends. */
+/** First bytes of the workspace. Tickets and counters are left at zero by the kernel when it ends. What kernels ask for
+ * again and again is in the first 32 bytes, away from the tickets: an atomic takes its sector out of an SM's cache. */
 typedef struct pod_schedule_header {
-    uint64_t signature;        /**< of the limits that this workspace was laid out for */
+    uint64_t signature; /**< of the limits that this workspace was laid out for */
+    int64_t
+        num_prefill_steps; /**< of num_prefill_tiles, two heads' that one worker takes at the same time counted once */
+    int32_t num_prefill_entries;
+    int32_t heads_per_ticket; /**< of prefill: 1, or 2 where narrow tiles take pairs of heads */
+    int32_t num_slices;
+    int32_t num_decode_tiles;  /**< tiles x KV heads over all decode work */
     int64_t num_prefill_tiles; /**< tiles x KV heads over all prefill work */
     int32_t num_requests;
-    int32_t num_prefill_entries;
-    int32_t num_slices;
-    int32_t num_decode_tiles; /**< tiles x KV heads over all decode work */
     int32_t num_prefill_requests;
     int32_t num_decode_requests;
     int32_t first_error; /**< lowest request with an error, or INT32_MAX */
     uint32_t prefill_ticket;
     uint32_t decode_ticket;
     uint32_t ctas_done;
+    uint32_t reserved; /**< 0 */
 } pod_schedule_header;
 
 /** Where everything stands in the workspace. */

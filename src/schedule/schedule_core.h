@@ -107,6 +107,11 @@ POD_CORE_FN void pod_core_tiles(const pod_shape *shape, const pod_request *reque
                          tile_tokens, tile_begin, num_tiles);
 }
 
+/** Rows of a narrow prefill tile, at most: of an even number of KV heads two share a ticket. 0: none is narrow. */
+POD_CORE_FN int32_t pod_core_narrow_rows(const pod_tiling *tiling, int32_t kv_heads) {
+    return kv_heads % 2 == 0 ? tiling->narrow_rows : 0;
+}
+
 /** A piece of prefill work: an entry of the queue for one KV head. */
 typedef struct pod_prefill_item {
     pod_prefill_entry entry;
@@ -114,19 +119,30 @@ typedef struct pod_prefill_item {
     int32_t first_slot; /**< partial slot of part 0; the others follow it. Of split work alone */
 } pod_prefill_item;
 
-/** The item of a ticket of the prefill queue. */
-POD_CORE_FN pod_prefill_item pod_core_prefill_item(const pod_shape *shape, const pod_schedule *schedule,
-                                                   int32_t ticket) {
+/** The item of a ticket of the prefill queue; where tickets are for pairs of heads, of which an entry for BOTH has two,
+ * that of half `half` of the worker. Where no family pairs heads, `heads_per_ticket` is 1 at compile time; elsewhere it
+ * is loaded, and the division does not wait for it. */
+POD_CORE_FN pod_prefill_item pod_core_prefill_item(const pod_shape *shape, const pod_schedule *schedule, int32_t ticket,
+                                                   int32_t heads_per_ticket, int32_t half) {
     pod_prefill_item item;
-    item.entry = schedule->entries[ticket / shape->kv_heads];
-    item.kv_head = ticket % shape->kv_heads;
+    int32_t entry = ticket / shape->kv_heads, head = ticket % shape->kv_heads;
+    if (heads_per_ticket > 1) { /* entry and head of ticket * heads_per_ticket */
+        int32_t carries = head * heads_per_ticket >= shape->kv_heads;
+        entry = entry * heads_per_ticket + carries;
+        head = head * heads_per_ticket - carries * shape->kv_heads;
+    }
+    item.entry = schedule->entries[entry];
+    item.kv_head = head;
+    if (heads_per_ticket > 1) item.kv_head += item.entry.heads == POD_HEADS_BOTH ? half : item.entry.heads - 1;
     item.first_slot = item.entry.slot + item.kv_head * item.entry.num_parts;
     return item;
 }
 
 /** Tickets of the prefill queue. */
-POD_CORE_FN int32_t pod_core_num_prefill_tickets(const pod_shape *shape, const pod_schedule_header *header) {
-    return header->num_prefill_entries * shape->kv_heads;
+POD_CORE_FN int32_t pod_core_num_prefill_tickets(const pod_shape *shape, const pod_schedule_header *header,
+                                                 int32_t heads_per_ticket) {
+    int32_t tickets = header->num_prefill_entries * shape->kv_heads;
+    return heads_per_ticket > 1 ? tickets / 2 : tickets;
 }
 
 /** Keys that rows [row_begin, row_end) of a request see within tiles of `tile_tokens` keys. */

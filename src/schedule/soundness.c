@@ -5,6 +5,10 @@ int pod__schedule_has_sound_counts(const pod_shape *shape, const pod_tiling *til
                                    const pod_schedule_header *header) {
     int32_t slices = header->num_slices, tiles = header->num_decode_tiles, entries = header->num_prefill_entries;
     if (header->num_requests != shape->num_requests || entries < 0 || entries > layout->max_entries) return 0;
+    if (header->heads_per_ticket != 1 &&
+        (header->heads_per_ticket != 2 || pod_core_narrow_rows(tiling, shape->kv_heads) == 0)) {
+        return 0;
+    }
     if (slices < 0 || slices > tiling->max_slices || slices > tiles || tiles % shape->kv_heads != 0) return 0;
     return (slices == 0) == (tiles == 0);
 }
@@ -24,6 +28,14 @@ static int is_request_sound(const pod_shape *shape, const pod_tiling *tiling, co
     return (int64_t)schedule->decode_begin[r + 1] - schedule->decode_begin[r] == tiles;
 }
 
+/** The entry is for such heads as its rows and the queue's tickets ask for. */
+static int are_heads_sound(const pod_shape *shape, const pod_tiling *tiling, const pod_schedule_header *header,
+                           const pod_prefill_entry *entry, int32_t rows) {
+    if (header->heads_per_ticket == 1) return entry->heads == POD_HEADS_ALL;
+    if (rows <= pod_core_narrow_rows(tiling, shape->kv_heads)) return entry->heads == POD_HEADS_BOTH;
+    return entry->heads == POD_HEADS_FIRST || entry->heads == POD_HEADS_SECOND;
+}
+
 /** The entry's rows and tiles are its request's, and its parts have slots. */
 static int is_entry_sound(const pod_shape *shape, const pod_tiling *tiling, const pod_layout *layout,
                           const pod_schedule *schedule, const pod_prefill_entry *entry) {
@@ -33,6 +45,7 @@ static int is_entry_sound(const pod_shape *shape, const pod_tiling *tiling, cons
     if (rows <= tiling->decode_rows) return 0;
     if (entry->row_begin < 0 || entry->row_begin >= rows || entry->row_begin % tile_rows != 0) return 0;
     int32_t row_end = rows - entry->row_begin < tile_rows ? rows : entry->row_begin + tile_rows;
+    if (!are_heads_sound(shape, tiling, schedule->header, entry, row_end - entry->row_begin)) return 0;
     pod_core_tiles(shape, request, entry->row_begin, row_end, tiling->prefill_tile_tokens, &first, &tiles);
     if (entry->num_tiles < 1 || entry->num_tiles > tiles) return 0;
     if (entry->tile_begin < first || entry->tile_begin - first > tiles - entry->num_tiles) return 0;

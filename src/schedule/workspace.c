@@ -35,7 +35,7 @@ static uint64_t layout_signature(const pod_limits *limits, const pod_tiling *til
                                tiling->decode_rows,        tiling->decode_tile_tokens,
                                tiling->max_slices,         tiling->min_slice_tiles,
                                tiling->min_part_tiles,     tiling->max_parts,
-                               tiling->num_lone_ctas};
+                               tiling->num_lone_ctas,      tiling->narrow_rows};
     uint64_t hash = 14695981039346656037u;
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
         hash = (hash ^ (uint32_t)numbers[i]) * 1099511628211u;
@@ -43,12 +43,15 @@ static uint64_t layout_signature(const pod_limits *limits, const pod_tiling *til
     return hash;
 }
 
-/** Most prefill entries of any batch: full row tiles, one ragged tile per prefill request, and the parts of splits. */
+/** Most prefill entries of any batch: full row tiles, one ragged tile per prefill request, and the parts of splits.
+ * Wide tiles are there twice if one is narrow. */
 static int64_t layout_max_entries(const pod_limits *limits, const pod_tiling *tiling, int32_t max_parts) {
     int64_t max_rows = (int64_t)limits->max_q_tokens * (limits->q_heads / limits->kv_heads);
     int64_t max_prefills = max_rows / (tiling->decode_rows + 1);
     if (max_prefills > limits->max_requests) max_prefills = limits->max_requests;
-    return max_rows / tiling->prefill_tile_rows + max_prefills + max_parts / limits->kv_heads;
+    int64_t max_tiles = max_rows / tiling->prefill_tile_rows + max_prefills;
+    if (pod_core_narrow_rows(tiling, limits->kv_heads) > 0) max_tiles *= 2;
+    return max_tiles + max_parts / limits->kv_heads;
 }
 
 pod_status pod__layout_make(const pod_limits *limits, const pod_tiling *tiling, pod_layout *layout) {

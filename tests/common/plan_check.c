@@ -66,19 +66,60 @@ static int check_header(plan_check *check, const pod_plan *plan) {
     return 1;
 }
 
-/** The prefill queue: one ticket each, longest first. */
-static int check_prefill_queue(plan_check *check, size_t *num_prefill) {
-    size_t i = 0;
-    int64_t tiles = 0;
-    for (; i < check->num_items && check->items[i].kind == POD_WORK_PREFILL; i++) {
+/** Whether an item's rows leave half of a worker idle that could take another KV head's. */
+static int is_narrow(const plan_check *check, const pod_plan *plan, const pod_work_item *item) {
+    int32_t rows = item->row_end - item->row_begin;
+    return check->shape->kv_heads % 2 == 0 && rows <= plan->choice.tiling.narrow_rows;
+}
+
+/** Whether heads are to be paired: for a request that is narrow altogether, or for a third of all tiles. */
+static int pairs_heads(const plan_check *check, const pod_plan *plan) {
+    int64_t tiles = 0, narrow_tiles = 0;
+    for (size_t i = 0; i < check->num_items && check->items[i].kind == POD_WORK_PREFILL; i++) {
         const pod_work_item *item = &check->items[i];
-        HOLDS((size_t)item->ticket == i, "item %zu has ticket %d", i, item->ticket);
-        HOLDS(i == 0 || item->num_tiles <= check->items[i - 1].num_tiles, "item %zu is longer than the one before", i);
         tiles += item->num_tiles;
+        if (!is_narrow(check, plan, item)) continue;
+        if (item->row_begin == 0) return 1;
+        narrow_tiles += item->num_tiles;
+    }
+    return narrow_tiles > 0 && 3 * narrow_tiles >= tiles;
+}
+
+/** Two items of a ticket: of the same rows, the same keys and the two heads of a pair. */
+static int check_pair(plan_check *check, const pod_work_item *first, const pod_work_item *second) {
+    pod_work_item expected = *first;
+    expected.kv_head++;
+    HOLDS(memcmp(second, &expected, sizeof expected) == 0 && first->kv_head % 2 == 0,
+          "ticket %d: request %d head %d beside request %d head %d", first->ticket, first->request, first->kv_head,
+          second->request, second->kv_head);
+    return 1;
+}
+
+/** The prefill queue: longest first; an item to a ticket, or two where they are narrow. */
+static int check_prefill_queue(plan_check *check, const pod_plan *plan, size_t *num_prefill) {
+    const pod_schedule_header *header = check->schedule->header;
+    size_t i = 0;
+    int64_t tiles = 0, steps = 0;
+    int32_t ticket = 0, has_pairs = pairs_heads(check, plan);
+    for (; i < check->num_items && check->items[i].kind == POD_WORK_PREFILL; i++) {
+        const pod_work_item *item = &check->items[i], *next = item + 1;
+        HOLDS(item->ticket == ticket, "item %zu has ticket %d", i, item->ticket);
+        HOLDS(i == 0 || item->num_tiles <= item[-1].num_tiles, "item %zu is longer than the one before", i);
+        steps += item->num_tiles;
+        tiles += item->num_tiles;
+        ticket++;
+        if (!has_pairs || !is_narrow(check, plan, item)) continue;
+        HOLDS(i + 1 < check->num_items, "item %zu has no other half", i);
+        if (!check_pair(check, item, next)) return 0;
+        tiles += next->num_tiles;
+        i++;
     }
     *num_prefill = i;
-    HOLDS(tiles == check->schedule->header->num_prefill_tiles, "%lld tiles", (long long)tiles);
-    HOLDS(i == (size_t)check->schedule->header->num_prefill_entries * (size_t)check->shape->kv_heads, "%zu items", i);
+    HOLDS(tiles == header->num_prefill_tiles && steps == header->num_prefill_steps, "%lld tiles in %lld steps",
+          (long long)tiles, (long long)steps);
+    HOLDS(header->heads_per_ticket == (has_pairs ? 2 : 1), "%d", header->heads_per_ticket);
+    int32_t of_entry = check->shape->kv_heads / header->heads_per_ticket;
+    HOLDS(ticket == header->num_prefill_entries * of_entry, "%d tickets", ticket);
     return 1;
 }
 
@@ -201,10 +242,14 @@ static int marks_clear(plan_check *check, size_t count) {
 }
 
 int32_t plan_num_prefill_slots(const pod_shape *shape, const pod_schedule *schedule) {
-    int32_t split_entries = 0;
-    for (int32_t e = 0; e < schedule->header->num_prefill_entries; e++)
-        split_entries += schedule->entries[e].num_parts > 1;
-    return split_entries * shape->kv_heads;
+    int32_t num_slots = 0;
+    for (int32_t e = 0; e < schedule->header->num_prefill_entries; e++) {
+        const pod_prefill_entry *entry = &schedule->entries[e];
+        if (entry->num_parts == 1) continue;
+        int is_for_half = entry->heads == POD_HEADS_FIRST || entry->heads == POD_HEADS_SECOND;
+        num_slots += is_for_half ? shape->kv_heads / 2 : shape->kv_heads;
+    }
+    return num_slots;
 }
 
 /** Partial slots of split prefill tiles: each (tile, head, part) its own, with no slot between them left out, all
@@ -218,6 +263,8 @@ static int check_prefill_slots(plan_check *check, const pod_plan *plan) {
         const pod_prefill_entry *entry = &schedule->entries[e];
         if (entry->num_parts == 1) continue;
         for (int32_t head = 0; head < check->shape->kv_heads; head++) {
+            if (entry->heads == POD_HEADS_FIRST && head % 2 != 0) continue;
+            if (entry->heads == POD_HEADS_SECOND && head % 2 == 0) continue;
             int32_t slot = entry->slot + head * entry->num_parts + entry->part;
             HOLDS(slot >= 0 && slot < num_slots, "entry %d head %d: slot %d of %d", e, head, slot, num_slots);
             HOLDS(check->marks[slot] == 0, "entry %d head %d: slot %d is taken", e, head, slot);
@@ -298,7 +345,7 @@ static void choose_mask(plan_check *check, const pod_plan *plan, int32_t mask) {
 
 static int check_mask(plan_check *check, const pod_plan *plan) {
     size_t num_prefill = 0;
-    return check_header(check, plan) && gather_items(check, plan) && check_prefill_queue(check, &num_prefill) &&
+    return check_header(check, plan) && gather_items(check, plan) && check_prefill_queue(check, plan, &num_prefill) &&
            check_decode_queue(check, num_prefill) && check_coverage(check, plan) && check_prefill_slots(check, plan) &&
            check_decode_slots(check, plan) && check_info(check, plan);
 }

@@ -121,6 +121,24 @@ typedef struct chosen_case {
             RUNS({1, 1, 300}, {1, 3, 130}, {1, 1, 64}, {1, 9, 70}, {1, 0, 10}, {1, 1, 1})                              \
     }
 
+/* Row tiles of at most half of sm90's 256 rows, alone and beside wider ones; some split, where there are few. */
+#define NARROW(Q_HEADS, KV_HEADS, PAGE, W, DIM)                                                                        \
+    {"narrow, heads " #Q_HEADS "," #KV_HEADS " page " #PAGE " window " #W " dim " #DIM,                                \
+     Q_HEADS,                                                                                                          \
+     KV_HEADS,                                                                                                         \
+     DIM,                                                                                                              \
+     PAGE,                                                                                                             \
+     W,                                                                                                                \
+     HAS_SINKS,                                                                                                        \
+     RUNS({1, 33, 33}, {3, 64, 300, 0, 70}, {1, 96, 700}, {1, 128, 129}, {1, 90, 90}, {2, 1, 300})},                   \
+    {                                                                                                                  \
+        "narrow beside wide, heads " #Q_HEADS "," #KV_HEADS " page " #PAGE " window " #W " dim " #DIM, Q_HEADS,        \
+            KV_HEADS, DIM, PAGE, W,                                                                                    \
+            RUNS({1, 33, 400}, {1, 129, 520}, {1, 128, 128}, {1, 300, 300}, {1, 1, 900}, {1, 48, 250})                 \
+    }
+#define NARROW_SPLIT(Q_HEADS, KV_HEADS, ...)                                                                           \
+    { "narrow, split, heads " #Q_HEADS "," #KV_HEADS, Q_HEADS, KV_HEADS, 64, 16, RUNS(__VA_ARGS__) }
+
 #define LOST(W, DIM)                                                                                                   \
     {                                                                                                                  \
         "values lost, window " #W " dim " #DIM, 4, 2, DIM, 16, W, LOST_VALUES,                                         \
@@ -147,6 +165,10 @@ static const chosen_case cases[] = {
     {"a request that is NaN", 4, 2, 64, 16, 0, NAN_REQUEST, RUNS({1, 10, 90}, {1, 3, 70}, {2, 1, 65}, {1, 50, 100})},
     {"a prefill that is NaN", 4, 2, 128, 16, 0, NAN_REQUEST, RUNS({1, 10, 90}, {1, 40, 70}, {2, 1, 65}, {1, 50, 100})},
     LOST(0, 64), LOST(0, 128), LOST(70, 64), LOST(70, 128),
+    NARROW(2, 2, 16, 0, 128), NARROW(4, 4, 64, 70, 64), NARROW(3, 3, 8, 0, 64), NARROW(1, 1, 300, 150, 128),
+    {"narrow prompts of a tile each", 4, 4, 64, 16, RUNS({40, 40, 40, 0, 2})},
+    NARROW_SPLIT(2, 2, {1, 100, 4700}), NARROW_SPLIT(2, 2, {1, 100, 4700}, {1, 300, 3000}),
+    NARROW_SPLIT(3, 3, {1, 100, 4700}),
     {"sinks, split", 4, 1, 64, 16, 0, HAS_SINKS, RUNS({1, 1, 3000})},
     {"sinks before a window", 4, 1, 64, 16, 20, HAS_SINKS, RUNS({1, 1, 100000}, {1, 30, 100})},
     {"sinks are not capped", 4, 1, 64, 16, 0, HAS_SINKS, .softcap = 30, RUNS({1, 1, 500}, {1, 30, 100})},

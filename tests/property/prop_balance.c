@@ -42,7 +42,9 @@ static void queue_clear(queue *queue) {
 
 static int add_item(void *context, const pod_work_item *item) {
     balance *b = context;
-    if (item->kind == POD_WORK_PREFILL) return queue_add(&b->prefill, item->num_tiles);
+    if (item->kind == POD_WORK_PREFILL) { /* a ticket's second item runs beside its first */
+        return (size_t)item->ticket < b->prefill.num_tickets ? 0 : queue_add(&b->prefill, item->num_tiles);
+    }
     if ((size_t)item->ticket == b->decode.num_tickets) return queue_add(&b->decode, item->num_tiles);
     int64_t *slice = &b->decode.tickets[item->ticket];
     *slice += item->num_tiles;

@@ -158,7 +158,7 @@ static __device__ void plan(const pod_plan_params &params, int32_t mask, const p
     int32_t num_slices = pod_core_num_slices(&shape, &params.tiling, totals);
     /* Splits add at most one entry per share of the work and KV head. */
     int32_t most_shares = params.tiling.max_parts;
-    if (totals[POD_COUNT_ROW_TILES] + most_shares / shape.kv_heads <= MAX_ENTRIES) {
+    if (pod_core_whole_entries(totals) + most_shares / shape.kv_heads <= MAX_ENTRIES) {
         scratch.row_tiles = smem.row_tiles;
         scratch.unsorted = smem.unsorted;
     }

@@ -76,7 +76,7 @@ template <int JOB, class ELEMENT, int HEAD_DIM, int CTAS_PER_SM> struct kernel_s
     }
 
     static __device__ __forceinline__ void hfuse(const pod_kernel_params &params, hfuse_smem &smem) {
-        int32_t prefills = pod_core_num_prefill_tickets(&params.shape, params.schedule.header),
+        int32_t prefills = pod_core_num_prefill_tickets(&params.shape, params.schedule.header, 1),
                 decodes = num_decode_tickets(params);
         for (int32_t pair = blockIdx.x; pair < max(prefills, decodes); pair += gridDim.x) {
             if (ptx_tid() < PREFILL_THREADS) {

@@ -33,7 +33,7 @@ static __device__ __forceinline__ bool prefers_prefill(int32_t policy, uint32_t 
 /** The next piece of work for this CTA; one thread calls it. */
 static __device__ work_ticket take_ticket(const pod_kernel_params &params) {
     pod_schedule_header *header = params.schedule.header;
-    int32_t prefills = pod_core_num_prefill_tickets(&params.shape, header), decodes = num_decode_tickets(params);
+    int32_t prefills = pod_core_num_prefill_tickets(&params.shape, header, 1), decodes = num_decode_tickets(params);
     work_ticket work = {WORK_NONE, 0};
     if (prefills + decodes == 0) return work;
     uint32_t ticket = atomicAdd(&params.schedule.sm_tickets[ptx_smid() % POD_MAX_SMS], 1);
@@ -62,7 +62,7 @@ template <int ROWS, int TILE_TOKENS, int KV_BYTES, bool ALL_MASKS>
 static __device__ prefill_work find_prefill(const pod_kernel_params &params, int32_t index) {
     int32_t group = params.shape.group;
     prefill_work work;
-    work.item = pod_core_prefill_item(&params.shape, &params.schedule, index);
+    work.item = pod_core_prefill_item(&params.shape, &params.schedule, index, 1, 0);
     work.request = load_request(params, work.item.entry.request);
     work.num_rows = min(ROWS, work.request.q_len * group - work.item.entry.row_begin);
     work.first_key = work.item.entry.tile_begin * TILE_TOKENS;

@@ -360,7 +360,7 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
             if (work.item.kv_head < 0) break;
             if (work.num_rows <= DECODE_WARP_ROWS)
                 work_on<1>(work, at);
-            else if (work.num_rows <= 2 * DECODE_WARP_ROWS)
+            else if (SHAPE::DECODE_ROWS <= 2 * DECODE_WARP_ROWS || work.num_rows <= 2 * DECODE_WARP_ROWS)
                 work_on<2>(work, at);
             else
                 work_on<4>(work, at);

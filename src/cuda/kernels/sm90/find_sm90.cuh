@@ -10,11 +10,22 @@
 template <class SHAPE> struct find_sm90 {
     typedef smem_sm90<SHAPE> smem_type;
 
-    static __device__ __forceinline__ void find_prefill(const pod_kernel_params &params, int32_t ticket,
-                                                        prefill_work &work) {
-        work.item = pod_core_prefill_item(&params.shape, &params.schedule, ticket);
+    /** The prefill queue as registers hold it: with every ticket that is drawn, the header leaves the SM's cache. */
+    struct prefill_queue {
+        int32_t num_tickets, heads_per_ticket;
+        __device__ __forceinline__ prefill_queue(const pod_kernel_params &params) {
+            heads_per_ticket = params.schedule.header->heads_per_ticket;
+            num_tickets = pod_core_num_prefill_tickets(&params.shape, params.schedule.header, heads_per_ticket);
+        }
+    };
+
+    static __device__ __forceinline__ void find_prefill(const pod_kernel_params &params, const prefill_queue &queue,
+                                                        int32_t ticket, prefill_work &work) {
+        int32_t rank = ptx_cta_rank();
+        work.item = pod_core_prefill_item(&params.shape, &params.schedule, ticket, queue.heads_per_ticket, rank);
         work.request = load_request(params, work.item.entry.request);
-        work.row_begin = work.item.entry.row_begin + ptx_cta_rank() * SHAPE::CTA_ROWS;
+        bool is_narrow = work.item.entry.heads == POD_HEADS_BOTH;
+        work.row_begin = work.item.entry.row_begin + (is_narrow ? 0 : rank * SHAPE::CTA_ROWS);
         work.first_row = place_row(params, work.row_begin);
         work.num_rows = min((int32_t)SHAPE::CTA_ROWS, work.request.q_len * params.shape.group - work.row_begin);
         work.first_key = work.item.entry.tile_begin * SHAPE::PREFILL_TOKENS;
@@ -31,25 +42,26 @@ template <class SHAPE> struct find_sm90 {
     }
 
     /** The ticket that the cluster's first CTA drew, in both CTAs. The second reads it before the first can come back
-     * to the same place: the tiles of every work need both loaders. `number` counts them from 0. */
+     * to the same place: no CTA is ahead of the other by more tiles than the ring has pairs. `number` counts them from
+     * 0. */
     static __device__ __forceinline__ int32_t share_ticket(smem_type &smem, uint32_t number, int32_t ticket) {
-        uint32_t place = number % WORK_SLOTS, full = barrier_at(smem.ticket_full, place);
+        uint32_t place = number % TICKET_PLACES, full = barrier_at(smem.ticket_full, place);
         if (ptx_cta_rank() == 0) {
             ptx_st_smem_at(smem_address(&smem.ticket[place]), 1, ticket);
             ptx_mbarrier_release_at(full, 1);
             return ticket;
         }
-        ptx_mbarrier_wait_cluster(full, number / WORK_SLOTS % 2);
+        ptx_mbarrier_wait_cluster(full, number / TICKET_PLACES % 2);
         return smem.ticket[place];
     }
 
     /** Describes the work of a ticket, the `number`-th of this CTA, in its slot, or the end. */
     static __device__ __forceinline__ void describe_prefill(const pod_kernel_params &params, smem_type &smem,
-                                                            int32_t ticket, uint32_t number, uint32_t first_tile) {
+                                                            const prefill_queue &queue, int32_t ticket, uint32_t number,
+                                                            uint32_t first_tile) {
         prefill_work &work = smem.prefill[number % WORK_SLOTS];
-        bool exists = ticket < pod_core_num_prefill_tickets(&params.shape, params.schedule.header);
         work.item.kv_head = -1;
-        if (exists) find_prefill(params, ticket, work);
+        if (ticket < queue.num_tickets) find_prefill(params, queue, ticket, work);
         work.load.first_tile = first_tile;
         work.number = number;
     }
@@ -61,7 +73,7 @@ template <class SHAPE> struct find_sm90 {
 
     /** The first work, before there are barriers. One lane. */
     static __device__ __forceinline__ void first_prefill(const pod_kernel_params &params, smem_type &smem) {
-        describe_prefill(params, smem, first_ticket(), 0, 0);
+        describe_prefill(params, smem, prefill_queue(params), first_ticket(), 0, 0);
     }
 
     /** Warp 3, whose first lane does what is to be done once. The next ticket is drawn when the loader comes to the
@@ -69,6 +81,7 @@ template <class SHAPE> struct find_sm90 {
      * to go to the cluster that ends first. */
     static __device__ void prefill(const pod_kernel_params &params, smem_type &smem, int lane) {
         pod_schedule_header *header = params.schedule.header;
+        const prefill_queue queue(params);
         int32_t ticket = first_ticket();
         uint32_t first_tile = 0;
         for (uint32_t number = 0;; number++) {
@@ -79,7 +92,7 @@ template <class SHAPE> struct find_sm90 {
             if (lane == 0) {
                 if (number > 0) {
                     ticket = share_ticket(smem, number - 1, ticket);
-                    describe_prefill(params, smem, ticket, number, first_tile);
+                    describe_prefill(params, smem, queue, ticket, number, first_tile);
                 }
                 exists = work.item.kv_head >= 0;
                 ptx_mbarrier_arrive(barrier_at(smem.prefill_full, slot));

@@ -31,6 +31,10 @@ struct load_source {
     int32_t head; /* as the map counts */
 };
 
+/** Whose tiles: SHARED ones of prefill go into both CTAs, each loader fetching half of their tokens; those of NARROW
+ * work, and of DECODE, into its own. */
+enum load_kind { LOAD_SHARED, LOAD_NARROW, LOAD_DECODE };
+
 template <class SHAPE> struct load_sm90 {
     typedef smem_sm90<SHAPE> smem_type;
     typedef find_sm90<SHAPE> find;
@@ -55,11 +59,11 @@ template <class SHAPE> struct load_sm90 {
         }
     };
 
-    /** Fills one slot: waits until it is empty, then every lane copies its box. SHARES: into both CTAs, each loader one
-     * half of the tile's tokens; `box` is then one of that half. */
-    template <int TOKENS, bool SHARES, class BOX>
+    /** Fills one slot: waits until it is empty, then every lane copies its box, of SHARED tiles one of its loader's
+     * half. NARROW ones stay in L2 only where `is_kept`. */
+    template <int TOKENS, load_kind KIND, class BOX>
     static __device__ __forceinline__ void fill_slot(const pod_kernel_params &params, const BOX &box, box_place place,
-                                                     load_source from, load_slot slot, int lane) {
+                                                     load_source from, load_slot slot, bool is_kept, int lane) {
         ptx_mbarrier_wait(slot.empty, slot.parity ^ 1);
         if (lane == 0) ptx_mbarrier_arrive_expect(slot.full, TOKENS * SHAPE::ROW_BYTES);
         __syncwarp();
@@ -68,8 +72,10 @@ template <class SHAPE> struct load_sm90 {
         const int32_t at[5] = {box.half * HALF_COLUMNS, params.is_wide ? 0 : place.slot, from.head,
                                params.is_wide ? place.slot / SWIZZLE_ROWS : place.page,
                                params.is_wide ? place.page : 0};
-        if (SHARES)
+        if (KIND == LOAD_SHARED)
             ptx_tma_load_5d_to((1 << CLUSTER_CTAS) - 1, to, from.map, slot.full, at, ptx_policy_evict_last());
+        else if (KIND == LOAD_NARROW)
+            ptx_tma_load_5d(to, from.map, slot.full, at, is_kept ? ptx_policy_evict_last() : ptx_policy_evict_first());
         else
             ptx_tma_load_5d(to, from.map, slot.full, at, ptx_policy_evict_first());
     }
@@ -81,17 +87,18 @@ template <class SHAPE> struct load_sm90 {
         ptx_mbarrier_wait(barrier_at(smem.kv_empty, (n - 1) % PAIRS * 2 + 1), (n - 1) / PAIRS % 2);
     }
 
-    /** The tiles of a piece of work through a ring of pairs, K(0) V(0) K(1) V(1) …; prefill's SHARES, and K(1) comes
+    /** The tiles of a piece of work through a ring of pairs, K(0) V(0) K(1) V(1) …; of prefill, K(1) comes
      * before V(0) and so on, as their slots become empty in that order. The work is read anew for every tile, which
      * costs less than registers that live that long. */
-    template <int TOKENS, bool SHARES, int PAIRS>
+    template <int TOKENS, load_kind KIND, int PAIRS>
     static __device__ __forceinline__ void load_tiles(const pod_kernel_params &params, const load_work &work,
-                                                      load_ring ring, ring_place<PAIRS> &at, smem_type &smem,
-                                                      int lane) {
+                                                      bool is_kept, load_ring ring, ring_place<PAIRS> &at,
+                                                      smem_type &smem, int lane) {
         constexpr uint32_t SLOT_BYTES = TOKENS * SHAPE::ROW_BYTES;
-        constexpr int OWN_TOKENS = SHARES ? SHAPE::LOADER_TOKENS : TOKENS;
+        constexpr bool IS_PREFILL = KIND != LOAD_DECODE;
+        constexpr int OWN_TOKENS = KIND == LOAD_SHARED ? SHAPE::LOADER_TOKENS : TOKENS;
         lane_box<OWN_TOKENS> box(params, lane);
-        if (SHARES) box.token += ptx_cta_rank() * OWN_TOKENS;
+        if (KIND == LOAD_SHARED) box.token += ptx_cta_rank() * OWN_TOKENS;
         int32_t token = work.first_key + box.token;
         auto locate = [&](int32_t tile) {
             box_place none = {-1, 0};
@@ -100,8 +107,8 @@ template <class SHAPE> struct load_sm90 {
         };
         auto load = [&](const load_source &from, box_place place, uint32_t slot_smem, uint32_t full, uint32_t slot,
                         uint32_t parity) {
-            fill_slot<TOKENS, SHARES>(params, box, place, from, {slot_smem, full, barrier_at(ring.empty, slot), parity},
-                                      lane);
+            fill_slot<TOKENS, KIND>(params, box, place, from, {slot_smem, full, barrier_at(ring.empty, slot), parity},
+                                    is_kept, lane);
         };
         auto load_k = [&](box_place place, ring_place<PAIRS> pair) {
             load({&params.k_map, work.kv_head * params.k_head_halves}, place, ring.smem + pair.slot * 2 * SLOT_BYTES,
@@ -109,28 +116,29 @@ template <class SHAPE> struct load_sm90 {
         };
         auto load_v = [&](box_place place, ring_place<PAIRS> pair, int32_t tile) {
             uint32_t slot = pair.slot * 2 + 1, full = barrier_at(ring.full, slot);
-            if (SHARES && tile == 0 && has_hidden_keys(params, work))
+            if (IS_PREFILL && tile == 0 && has_hidden_keys(params, work))
                 full = barrier_at(smem.first_values_full, pair.slot);
             load({&params.v_map, work.kv_head * params.v_head_halves}, place,
-                 SHARES ? values_smem(smem, smem.is_lent, pair.slot) : ring.smem + slot * SLOT_BYTES, full, slot,
+                 IS_PREFILL ? values_smem(smem, smem.is_lent, pair.slot) : ring.smem + slot * SLOT_BYTES, full, slot,
                  pair.parity);
         };
         /* Of the first tile, boxes whose keys no row sees are nowhere: what the table says of them may be anything. */
         bool is_hidden = token + (1 << params.box_shift) <= work.kv_begin;
         box_place place = locate(is_hidden ? work.num_tiles : 0), next = locate(1);
-        if (SHARES) load_k(place, at);
+        if (IS_PREFILL) load_k(place, at);
         for (int32_t tile = 0; tile < work.num_tiles; tile++) {
-            if (SHARES && tile == work.num_tiles - 1) warp_arrive(smem_address(&smem.prefill_ending));
-            if (SHARES)
+            if (IS_PREFILL && tile == work.num_tiles - 1 && ptx_cta_rank() == 0)
+                warp_arrive(smem_address(&smem.prefill_ending));
+            if (IS_PREFILL)
                 pace_sm90<SHAPE>::keep(smem, work.first_tile + tile, lane);
             else if (lane == 0)
                 atomicAdd(&smem.pace.decode_tiles, 1);
             box_place after_next = locate(tile + 2);
             ring_place<PAIRS> next_at = at;
             next_at.advance();
-            if (!SHARES) load_k(place, at);
-            if (SHARES && tile + 1 < work.num_tiles) load_k(next, next_at);
-            if (SHARES) wait_values_before(smem, work.first_tile + tile);
+            if (!IS_PREFILL) load_k(place, at);
+            if (IS_PREFILL && tile + 1 < work.num_tiles) load_k(next, next_at);
+            if (IS_PREFILL) wait_values_before(smem, work.first_tile + tile);
             load_v(place, at, tile);
             at = next_at;
             place = next;
@@ -162,10 +170,14 @@ template <class SHAPE> struct load_sm90 {
             ptx_mbarrier_wait(barrier_at(smem.prefill_full, slot.slot), slot.parity);
             const prefill_work &work = smem.prefill[slot.slot];
             if (work.item.kv_head < 0) break;
-            load_tiles<SHAPE::PREFILL_TOKENS, true>(params, work.load, ring, at, smem, lane);
+            bool is_kept = work.item.entry.row_begin > 0; /* for the request's other tiles */
+            if (work.item.entry.heads == POD_HEADS_BOTH)
+                load_tiles<SHAPE::PREFILL_TOKENS, LOAD_NARROW>(params, work.load, is_kept, ring, at, smem, lane);
+            else
+                load_tiles<SHAPE::PREFILL_TOKENS, LOAD_SHARED>(params, work.load, false, ring, at, smem, lane);
             clear_values(smem, work, lane);
             warp_arrive(barrier_at(smem.values_clean, slot.slot));
-            warp_arrive(barrier_at(smem.prefill_empty, slot.slot));
+            threads_arrive(barrier_at(smem.prefill_empty, slot.slot));
         }
     }
 
@@ -178,7 +190,7 @@ template <class SHAPE> struct load_sm90 {
             const decode_work &work = smem.decode[slot.slot];
             warp_arrive(barrier_at(smem.decode_full, slot.slot));
             if (work.item.kv_head < 0) break;
-            load_tiles<SHAPE::DECODE_TOKENS, false>(params, work.load, ring, at, smem, lane);
+            load_tiles<SHAPE::DECODE_TOKENS, LOAD_DECODE>(params, work.load, false, ring, at, smem, lane);
             slot.advance();
             ptx_mbarrier_wait(barrier_at(smem.decode_empty, slot.slot), slot.parity ^ 1);
             find::next_decode(params, smem.cursor, smem.decode[slot.slot], lane);

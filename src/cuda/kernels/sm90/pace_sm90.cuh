@@ -24,7 +24,7 @@ template <class SHAPE> struct pace_sm90 {
     /** Whether decode gets a slot of prefill's for this launch, before there are barriers. One lane. */
     static __device__ __forceinline__ void lend(const pod_kernel_params &params, smem_type &smem) {
         const pod_schedule_header *header = params.schedule.header;
-        float decode_tiles = (float)header->num_decode_tiles, prefill_tiles = (float)header->num_prefill_tiles;
+        float decode_tiles = (float)header->num_decode_tiles, prefill_tiles = (float)header->num_prefill_steps;
         bool has_boxes = params.box_tokens < SHAPE::DECODE_TOKENS;
         smem.is_lent = SHAPE::LENT_SLOTS > 0 && decode_tiles >= LENDING_TILES * prefill_tiles &&
                        (has_boxes || decode_tiles <= LENDING_TILES_MOST * prefill_tiles);
@@ -33,7 +33,7 @@ template <class SHAPE> struct pace_sm90 {
     /** How far prefill may be ahead of decode; until this is known, by some tiles. */
     static __device__ __forceinline__ void set(const pod_kernel_params &params, smem_type &smem) {
         const pod_schedule_header *header = params.schedule.header;
-        float prefill_tiles = (float)header->num_prefill_tiles * CLUSTER_CTAS;
+        float prefill_tiles = (float)header->num_prefill_steps * CLUSTER_CTAS;
         float lead = smem.is_lent ? PACE_LEAD_LENT : PACE_LEAD;
         float per_decode = lead * prefill_tiles / (float)max(header->num_decode_tiles, 1);
         atomicExch(&smem.pace.prefill_per_decode_f32, __float_as_int(per_decode));

@@ -9,7 +9,9 @@
  *   warpgroup 3       decode
  *
  * Two CTAs are a cluster. A prefill tile of 256 rows goes to both, 128 each; every K and V tile of it comes once from
- * L2 and lands in both, each loader fetching half of its tokens: decode needs what L2 can deliver. */
+ * L2 and lands in both, each loader fetching half of its tokens: decode needs what L2 can deliver. Of a narrow tile, of
+ * at most 128 rows, they take a KV head each, and each loader fetches that head's tiles for its own CTA alone. Both
+ * have as many, so that the rings stay in step: a slot is filled again once neither CTA reads its own. */
 #ifndef POD_SM90_PIPELINE_CUH
 #define POD_SM90_PIPELINE_CUH
 
@@ -23,6 +25,10 @@
 enum { BARRIER_PREFILL_0 = 1, BARRIER_PREFILL_1 = 2, BARRIER_DECODE = 3 };
 
 enum { WORK_SLOTS = 2 }; /* the next work is found while this one is done */
+
+/* Tickets that the second CTA may have yet to read. The first is at most two tiles, so two works, ahead of it, and then
+ * finds the work after the next. */
+enum { TICKET_PLACES = 4 };
 
 /** What a loader asks of a piece of work for every tile. */
 struct load_work {
@@ -51,7 +57,7 @@ struct load_pace {
     int32_t prefill_per_decode_f32; /* tiles of prefill that may be loaded for each of decode: a float's bits */
 };
 
-/** A CTA's half of a row tile of a prefill request and a KV head, or the end of work. */
+/** A CTA's half of a row tile of a prefill request and a KV head, or all of a narrow one, or the end of work. */
 struct prefill_work {
     pod_request request;
     pod_prefill_item item; /* kv_head -1: there is no more work */
@@ -97,8 +103,8 @@ template <class SHAPE> struct alignas(SWIZZLE_BYTES) smem_sm90 {
 
     uint64_t kv_full[SHAPE::PREFILL_SLOTS], kv_empty[SHAPE::PREFILL_SLOTS];
     uint64_t q_full[PREFILL_WARPGROUPS], q_empty[PREFILL_WARPGROUPS];
-    int32_t ticket[WORK_SLOTS]; /* of the prefill queue, drawn by the cluster's first CTA for both */
-    uint64_t ticket_full[WORK_SLOTS];
+    int32_t ticket[TICKET_PLACES]; /* of the prefill queue, drawn by the cluster's first CTA for both */
+    uint64_t ticket_full[TICKET_PLACES];
     uint64_t prefill_full[WORK_SLOTS], prefill_empty[WORK_SLOTS];
     uint64_t prefill_ending;           /* the work's last tile is about to be loaded: time to draw the next ticket */
     uint64_t values_clean[WORK_SLOTS]; /* the work's last V tile holds zeros after the request's end */
@@ -174,13 +180,13 @@ template <class SHAPE> static __device__ void init_barriers(smem_sm90<SHAPE> &sm
         ptx_mbarrier_init(barrier_at(smem.decode_kv_empty, i), WARPGROUP_WARPS);
     }
     for (int i = 0; i < WORK_SLOTS; i++) {
-        ptx_mbarrier_init(barrier_at(smem.ticket_full, i), 1);
         ptx_mbarrier_init(barrier_at(smem.prefill_full, i), 1);
-        ptx_mbarrier_init(barrier_at(smem.prefill_empty, i), PREFILL_WARPS + 2);
+        ptx_mbarrier_init(barrier_at(smem.prefill_empty, i), (PREFILL_WARPS + 2) * 32);
         ptx_mbarrier_init(barrier_at(smem.values_clean, i), 1);
         ptx_mbarrier_init(barrier_at(smem.decode_full, i), 1);
         ptx_mbarrier_init(barrier_at(smem.decode_empty, i), WARPGROUP_THREADS);
     }
+    for (int i = 0; i < TICKET_PLACES; i++) ptx_mbarrier_init(barrier_at(smem.ticket_full, i), 1);
     ptx_mbarrier_init(smem_address(&smem.prefill_ending), 1);
     for (int i = 0; i < SHAPE::PREFILL_PAIRS; i++) ptx_mbarrier_init(barrier_at(smem.first_values_full, i), 1);
     for (int i = 0; i < PREFILL_WARPGROUPS; i++) {

@@ -514,11 +514,11 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
     }
 
     /** Keeps a part; the warpgroup that finishes its rows' last part merges them. A tile has at least two slots: the
-     * first two slots' counters are the two CTAs', 16 bits for each warpgroup. */
+     * first two slots' counters are those of its first and its last 128 rows, 16 bits for each warpgroup. */
     __device__ void finish_part(const prefill_work &work, const float (&o)[O_REGS], const row_state &rows) {
         write_partial(work, o, rows, work.item.first_slot + work.item.entry.part);
-        part_counter counter = {&params.schedule.part_counters[work.item.first_slot + ptx_cta_rank()], 16u * warpgroup,
-                                0xffff};
+        int cta = work.row_begin > work.item.entry.row_begin;
+        part_counter counter = {&params.schedule.part_counters[work.item.first_slot + cta], 16u * warpgroup, 0xffff};
         part_warps threads = {BARRIER_PREFILL_0 + warpgroup, &smem.is_last[warpgroup]};
         if (!count_part(threads, counter, work.item.entry.num_parts)) return;
         merge(work);
@@ -541,7 +541,7 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
                     finish_part(work, acc.o, acc.rows);
             }
             i = work.number + 1;
-            warp_arrive(barrier_at(smem.prefill_empty, work.number % WORK_SLOTS));
+            threads_arrive(barrier_at(smem.prefill_empty, work.number % WORK_SLOTS));
         }
     }
 };

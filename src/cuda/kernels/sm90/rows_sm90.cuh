@@ -103,7 +103,7 @@ template <class SHAPE> struct rows_sm90 {
                 threads_arrive(barrier_at(smem.q_full, warpgroup)); /* each for its rows and `unmasked` */
             }
             if (has_hidden_keys(params, work.load)) clear_first_values(params, smem, work, parities, lane);
-            warp_arrive(barrier_at(smem.prefill_empty, slot));
+            threads_arrive(barrier_at(smem.prefill_empty, slot));
         }
     }
 };

@@ -41,7 +41,7 @@ template <int HEAD_DIM_> struct shape_sm90 : tiles_sm90<HEAD_DIM_> {
     static_assert(HEAD_DIM % HALF_COLUMNS == 0, "tiles, tensor maps and products have whole halves of 64 columns");
     static_assert(tiles::THREADS == (2 + PREFILL_WARPGROUPS) * WARPGROUP_THREADS, "loaders, prefill, decode");
     static_assert(tiles::PREFILL_ROWS == CLUSTER_CTAS * CTA_ROWS, "a row for each thread of the prefill warpgroups");
-    static_assert(tiles::DECODE_ROWS == WARPGROUP_WARPS * DECODE_WARP_ROWS, "eight rows for each warp of decode");
+    static_assert(tiles::DECODE_ROWS <= WARPGROUP_WARPS * DECODE_WARP_ROWS, "eight rows for each warp of decode");
 };
 
 /** Byte offset of a 16-byte chunk of a token (of its 8 HALVES ones) in a K or V tile. */

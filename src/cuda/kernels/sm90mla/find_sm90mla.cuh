@@ -42,7 +42,7 @@ struct find_sm90mla {
     static __device__ __forceinline__ void describe_prefill(const pod_kernel_params &params, int32_t ticket,
                                                             mla_work &work) {
         pod_prefill_item &item = work.prefill.item;
-        item = pod_core_prefill_item(&params.shape, &params.schedule, ticket);
+        item = pod_core_prefill_item(&params.shape, &params.schedule, ticket, 1, 0);
         work.is_decode = 0;
         work.request_idx = item.entry.request;
         work.request = work.prefill.request = load_request(params, item.entry.request);
@@ -84,7 +84,7 @@ struct find_sm90mla {
         int32_t ticket = (int32_t)draw(&params.schedule.header->prefill_ticket, lane);
         if (lane > 0) return;
         work.kv_head = -1;
-        if (ticket < pod_core_num_prefill_tickets(&params.shape, params.schedule.header))
+        if (ticket < pod_core_num_prefill_tickets(&params.shape, params.schedule.header, 1))
             describe_prefill(params, ticket, work);
     }
 
