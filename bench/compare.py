@@ -38,6 +38,11 @@ from libraries.timing import Call, Times, machine_of, measure
 
 DTYPES = {"bf16": torch.bfloat16, "f16": torch.float16, "f32": torch.float32}
 F8_NAME = "f8e4m3"
+TITLE = "podattn beside other libraries, by bench/compare.py"
+TURNS = (
+    "causal; the ways take turns; medians of one layer in microseconds, without planning; "
+    "sustained: layers back to back as one CUDA graph; paused: a call after a pause"
+)
 # Of the GPU's memory, for keys and values.
 CACHE_SHARE = 0.3
 
@@ -278,7 +283,8 @@ def open_file(arguments: argparse.Namespace) -> tuple[ResultFile, set[str], set[
     else:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = ResultFile(path.open("w", encoding="utf-8"), *dtype)
-    file.begin(result_file.header(torch.device(arguments.device), arguments.commit, before))
+    lines = result_file.header(TITLE, torch.device(arguments.device), arguments.commit, TURNS)
+    file.begin([*lines, f"# before: {before}"] if before else lines)
     return file, set(), set()
 
 

@@ -58,22 +58,20 @@ def commit_here() -> str:
     return _said("git", "rev-parse", "--short", "HEAD") or "unknown"
 
 
-def header(device: torch.device, commit: str | None, before: str | None) -> list[str]:
+def header(title: str, device: torch.device, commit: str | None, turns: str) -> list[str]:
     """What was measured, where and by which command, as comment lines."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     state = gpu_state(device.index or 0)
-    lines = [
-        "# podattn beside other libraries, by bench/compare.py",
+    return [
+        f"# {title}",
         f"# device: {device}: {name}",
         f"# commit: {commit or commit_here()}",
         f"# command: python3 {shlex.join(sys.argv)}",
         f"# date: {datetime.datetime.now(datetime.timezone.utc):%Y-%m-%dT%H:%M:%SZ}",
         f"# state: {state or 'unknown'} ({GPU_FIELDS})",
         f"# packages: {', '.join(_versions())}",
-        "# turns: causal; the ways take turns; medians of one layer in microseconds, without planning; "
-        "sustained: layers back to back as one CUDA graph; paused: a call after a pause",
+        f"# turns: {turns}",
     ]
-    return [*lines, f"# before: {before}"] if before else lines
 
 
 def _spread(values: Sequence[float]) -> list[str]:

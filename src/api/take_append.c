@@ -189,6 +189,7 @@ pod_status pod__take_append(const pod_limits *limits, const pod_batch *batch, co
     job->head_dim = limits->head_dim;
     job->v_head_dim = limits->v_head_dim;
     job->page_size = limits->page_size;
+    job->page_shift = pod_core_page_shift(limits->page_size);
     if (!pod__append_needs_batch(a)) return POD_OK;
     job->num_requests = batch->num_requests;
     job->page_table = batch->page_table;

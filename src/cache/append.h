@@ -16,6 +16,7 @@ typedef struct pod_append_job {
     pod_dtype q_dtype, kv_dtype;
     int32_t q_heads, kv_heads, head_dim, v_head_dim;
     int32_t page_size, num_pages;
+    int32_t page_shift;  /**< log2(page_size), -1 if that is no power of two */
     int32_t told_tokens; /**< num_tokens as the caller said it; 0: not told */
     /* The planned batch; requests is NULL where nothing depends on it. */
     const pod_request *requests;

@@ -33,7 +33,9 @@ POD_CORE_FN pod_append_place pod_append_core_place(const pod_append_job *job, in
     const pod_append *append = &job->given;
     pod_append_place place = {0, 0, 0, 0, 0, 0};
     if (job->requests != 0 && r < 0) return place;
-    int64_t in_context = 0;
+    /* Both are read before either is waited for. */
+    int64_t slot = append->slot_mapping != 0 ? append->slot_mapping[token] : 0, in_context = 0;
+    int64_t given_position = append->rope != 0 && append->positions != 0 ? pod_append_core_position(append, token) : 0;
     if (job->requests != 0) {
         pod_request request = job->requests[r];
         in_context = (int64_t)request.kv_len - request.q_len + (token - request.q_begin);
@@ -42,15 +44,14 @@ POD_CORE_FN pod_append_place pod_append_core_place(const pod_append_job *job, in
         place.is_bad = in_context < 0 || pad < 0;
     }
     if (append->slot_mapping != 0) {
-        int64_t slot = append->slot_mapping[token];
         place.is_stored = slot >= 0;
         place.is_bad |= slot >= (int64_t)job->num_pages * job->page_size;
         if (place.is_stored) {
-            place.page = pod_core_div(slot, job->page_size);
+            place.page = job->page_shift >= 0 ? slot >> job->page_shift : pod_core_div(slot, job->page_size);
             place.slot = (int32_t)(slot - place.page * job->page_size);
         }
     } else if (append->k != 0 && !place.is_bad) {
-        pod_key_slot at = pod_core_key_slot(job->page_size, -1, (int32_t)in_context);
+        pod_key_slot at = pod_core_key_slot(job->page_size, job->page_shift, (int32_t)in_context);
         int32_t page = job->page_table != 0 ? job->page_table[r * job->page_table_stride + at.page_idx] : r;
         place.page = page;
         place.slot = at.slot;
@@ -59,7 +60,7 @@ POD_CORE_FN pod_append_place pod_append_core_place(const pod_append_job *job, in
     }
     place.has_position = 1;
     if (append->rope != 0) {
-        if (append->positions != 0) place.position = pod_append_core_position(append, token);
+        if (append->positions != 0) place.position = given_position;
         int64_t end = job->rope.cos != 0 ? job->rope.table_positions : (int64_t)1 << 31;
         place.has_position = place.position >= 0 && place.position < end;
         /* The position of a token whose slot is negative may be anything, as padding's is. */

@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Appending on a GPU: one launch, whose parameters are the call itself. */
+/* Appending on a GPU: one launch, whose parameters are the call itself and the cut of its rows. */
 #include "base/status.h"
 #include "cuda/cuda_device.h"
 #include "cuda/kernels/append/append_params.h"
-
-enum { CTAS_PER_SM = 16 }; /* a warp takes more than one unit where there are more */
 
 static pod_status check_rows(const char *field, const char *token_field, const char *head_field, const void *pointer,
                              int64_t token_stride, int64_t head_stride, size_t bytes) {
@@ -62,16 +60,13 @@ typedef struct append_launch {
 
 static pod_status launch(const pod_cuda_device *cuda, void *argument) {
     const append_launch *given = argument;
-    pod_append_job job = *given->job;
-    POD_TRY(check_pointers(cuda, &job));
-    pod_append_shares units = pod_append_share(&job);
-    int64_t num_units = (int64_t)(units.k + units.v + units.q) * job.given.num_tokens;
-    int64_t warps = POD_APPEND_THREADS / 32, ctas = (num_units + warps - 1) / warps;
-    int64_t most = (int64_t)CTAS_PER_SM * cuda->chip.num_sms;
-    void *arguments[] = {&job};
+    POD_TRY(check_pointers(cuda, given->job));
+    pod_append_params params = pod__cuda_append_params(given->job);
+    int32_t ctas = (given->job->given.num_tokens + POD_APPEND_TOKENS - 1) / POD_APPEND_TOKENS;
+    void *arguments[] = {&params};
     POD_CUDA_TRY(cuda,
-                 launch_kernel(cuda->append_kernel, (unsigned)(ctas < most ? ctas : most), 1, 1, POD_APPEND_THREADS, 1,
-                               1, 0, given->stream, arguments, NULL),
+                 launch_kernel(cuda->append_kernel, (unsigned)ctas, (unsigned)params.num_units, 1, POD_APPEND_THREADS,
+                               1, 1, POD_APPEND_SMEM_BYTES, given->stream, arguments, NULL),
                  "launching the appending kernel");
     return POD_OK;
 }

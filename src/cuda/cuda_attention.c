@@ -4,15 +4,11 @@
 #include "cuda/cuda_device.h"
 #include "cuda/cuda_tensor_map.h"
 #include "cuda/kernels/params.h"
+#include "schedule/cache_core.h"
 #include "schedule/merge_core.h"
 
 #include <float.h>
 #include <math.h>
-
-/** Exponent of a power of two, -1 for any other number. */
-static int32_t power_of_two_log2(int32_t number) {
-    return (number & (number - 1)) == 0 ? __builtin_ctz((unsigned)number) : -1;
-}
 
 /** What scores are multiplied by. Of a scale that is no normal number a kernel would make 0, and NaN of a masked score;
  * one that is a thousand times the smallest weighs keys alike just as well. */
@@ -38,7 +34,7 @@ static pod_kernel_params make_params(const pod_call *call, int32_t policy) {
         .page_table = plan->batch.page_table,
         .page_table_stride = plan->batch.page_table_stride,
         .page_size = plan->limits.page_size,
-        .page_shift = power_of_two_log2(plan->limits.page_size),
+        .page_shift = pod_core_page_shift(plan->limits.page_size),
         .head_dim = plan->limits.head_dim,
         .v_head_dim = plan->limits.v_head_dim,
         .q = t->q,

@@ -40,7 +40,14 @@ POD_CORE_FN int pod_core_is_page(int32_t page, int32_t num_pages) {
     return (uint32_t)page < (uint32_t)num_pages;
 }
 
-/** Where a key is. `page_shift` is log2(page_size), or -1 if that is not known or not a whole number. */
+/** log2(page_size), -1 where that is not a whole number. */
+POD_CORE_FN int32_t pod_core_page_shift(int32_t page_size) {
+    int32_t shift = 0;
+    while (page_size >> shift > 1) shift++;
+    return page_size == 1 << shift ? shift : -1;
+}
+
+/** Where a key is. `page_shift` is pod_core_page_shift(), or -1 if that is not known. */
 POD_CORE_FN pod_key_slot pod_core_key_slot(int32_t page_size, int32_t page_shift, int32_t key) {
     pod_key_slot at;
     at.page_idx = page_shift >= 0 ? key >> page_shift : key / page_size;

@@ -63,7 +63,7 @@ typedef struct fake_node {
         pod_kernel_params attention;
         pod_peak_params peak;
         pod_merge_params merge;
-        pod_append_job append;
+        pod_append_params append;
     } params;
 } fake_node;
 
@@ -209,9 +209,10 @@ static void tell_bad_tokens(const pod_append_job *job) {
 }
 
 /** The library's own, on the host; or its own source, on the emulator. */
-static void run_append(const pod_append_job *job, unsigned grid) {
+static void run_append(const pod_append_params *p, unsigned grid) {
+    const pod_append_job *job = &p->job;
     pod_device *host = NULL;
-    if (pod_emulate_append(grid, job)) return;
+    if (pod_emulate_append(grid, p)) return;
     if (pod_device_open("cpu:1", &host) != POD_OK || host->backend->append(host, job, NULL) != POD_OK) {
         fprintf(stderr, "fake kernel: %s\n", pod_error_message());
         abort();
@@ -545,8 +546,9 @@ EXPORT CUresult cuLaunchKernel(CUfunction function, unsigned int grid_x, unsigne
                                unsigned int block_x, unsigned int block_y, unsigned int block_z,
                                unsigned int shared_bytes, CUstream stream, void **params, void **extra) {
     FAKE_IN_CONTEXT("cuLaunchKernel");
-    if (extra != NULL || grid_y * grid_z * block_y * block_z != 1) return CUDA_ERROR_INVALID_VALUE;
+    if (extra != NULL || grid_z * block_y * block_z != 1) return CUDA_ERROR_INVALID_VALUE;
     fake_node node = {.kernel = (const fake_kernel *)(const void *)function, .grid = grid_x};
+    if (grid_y != 1 && node.kernel->variant != APPEND_KERNEL) return CUDA_ERROR_INVALID_VALUE;
     /* Kernel, stream and current context are of one GPU. */
     if (node.kernel->gpu != fake_current_gpu()) return CUDA_ERROR_INVALID_HANDLE;
     if (stream != NULL && stream->gpu != node.kernel->gpu) return CUDA_ERROR_INVALID_HANDLE;
@@ -562,8 +564,12 @@ EXPORT CUresult cuLaunchKernel(CUfunction function, unsigned int grid_x, unsigne
         node.params.merge = *(const pod_merge_params *)params[0];
         if (block_x != POD_MERGE_THREADS || grid_x < 1) return CUDA_ERROR_INVALID_VALUE;
     } else if (node.kernel->variant == APPEND_KERNEL) {
-        node.params.append = *(const pod_append_job *)params[0];
-        if (block_x != POD_APPEND_THREADS || grid_x < 1) return CUDA_ERROR_INVALID_VALUE;
+        node.params.append = *(const pod_append_params *)params[0];
+        if (block_x != POD_APPEND_THREADS || shared_bytes != POD_APPEND_SMEM_BYTES ||
+            grid_y != (unsigned)node.params.append.num_units ||
+            grid_x * POD_APPEND_TOKENS < (unsigned)node.params.append.job.given.num_tokens) {
+            return CUDA_ERROR_INVALID_VALUE;
+        }
     } else if (node.kernel->variant >= 0) {
         const pod_variant *variant = &pod__variants[node.kernel->variant];
         node.params.attention = *(const pod_kernel_params *)params[0];

@@ -9,8 +9,8 @@ int pod_emulate(const char *name, unsigned grid, const struct pod_kernel_params 
     return 0;
 }
 
-int pod_emulate_append(unsigned grid, const struct pod_append_job *job) {
-    (void)grid, (void)job;
+int pod_emulate_append(unsigned grid, const struct pod_append_params *params) {
+    (void)grid, (void)params;
     return 0;
 }
 

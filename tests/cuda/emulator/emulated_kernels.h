@@ -8,13 +8,13 @@ extern "C" {
 #endif
 
 struct pod_kernel_params;
-struct pod_append_job;
+struct pod_append_params;
 struct pod_merge_params;
 
 /** Runs an attention kernel by its name. Returns 0 where there is no emulator. */
 int pod_emulate(const char *name, unsigned grid, const struct pod_kernel_params *params);
 /** The same for the kernels that append and merge. */
-int pod_emulate_append(unsigned grid, const struct pod_append_job *job);
+int pod_emulate_append(unsigned grid, const struct pod_append_params *params);
 int pod_emulate_merge(unsigned grid, const struct pod_merge_params *params);
 
 #ifdef __cplusplus

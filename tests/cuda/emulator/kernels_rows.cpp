@@ -17,8 +17,9 @@ namespace merge_kernel {
 #include "cuda/kernels/merge/merge_kernel.cu"
 }
 
-extern "C" int pod_emulate_append(unsigned grid, const pod_append_job *job) {
-    emulator::run(grid, 1, POD_APPEND_THREADS, [&] { append_kernel::pod_append_rows(*job); });
+extern "C" int pod_emulate_append(unsigned grid, const pod_append_params *params) {
+    emulator::dim3 units = {grid, (unsigned)params->num_units};
+    emulator::run(units, 1, POD_APPEND_THREADS, [&] { append_kernel::pod_append_rows(*params); });
     return 1;
 }
 

@@ -57,7 +57,7 @@ struct cluster {
     const std::function<void()> *kernel;
     ucontext_t scheduler;
     fiber *current;
-    unsigned grid;
+    dim3 grid = 0;
 };
 
 static cluster *machine;
@@ -137,7 +137,8 @@ unsigned cta_rank() {
 }
 
 dim3 block_index() {
-    return {self()->block->index, 0, 0};
+    unsigned index = self()->block->index, columns = machine->grid.x;
+    return {index % columns, index / columns, 0};
 }
 
 int cta_threads() {
@@ -145,7 +146,7 @@ int cta_threads() {
 }
 
 dim3 grid_size() {
-    return {machine->grid, 1, 1};
+    return machine->grid;
 }
 
 char *own_smem() {
@@ -374,8 +375,9 @@ static void run_cluster(cluster &c, unsigned first_cta, unsigned num_threads) {
     machine = nullptr;
 }
 
-void run(unsigned grid, unsigned cluster_ctas, unsigned num_threads, const std::function<void()> &kernel) {
-    if (cluster_ctas == 0 || cluster_ctas > MAX_CLUSTER_CTAS || grid % cluster_ctas != 0) fail("grid of %u CTAs", grid);
+void run(dim3 grid, unsigned cluster_ctas, unsigned num_threads, const std::function<void()> &kernel) {
+    if (cluster_ctas == 0 || cluster_ctas > MAX_CLUSTER_CTAS || grid.x % cluster_ctas != 0)
+        fail("grid of %u CTAs", grid.x);
     cluster c;
     c.grid = grid;
     c.kernel = &kernel;
@@ -391,7 +393,7 @@ void run(unsigned grid, unsigned cluster_ctas, unsigned num_threads, const std::
     c.fibers = std::vector<fiber>(cluster_ctas * num_threads);
     for (fiber &f : c.fibers) f.stack.reset(new char[STACK_BYTES]);
     c.idleness.resize(c.fibers.size() / WARP_LANES);
-    std::vector<unsigned> order(grid / cluster_ctas);
+    std::vector<unsigned> order(grid.x * grid.y / cluster_ctas);
     for (unsigned i = 0; i < order.size(); i++) order[i] = i * cluster_ctas;
     std::shuffle(order.begin(), order.end(), random_source);
     for (unsigned first_cta : order) run_cluster(c, first_cta, num_threads);

@@ -20,6 +20,8 @@ enum { SMEM_BEGIN = 1024, SMEM_BYTES = 232448 };
 
 struct dim3 {
     unsigned x, y, z;
+    dim3(unsigned columns, unsigned rows = 1, unsigned layers = 1) : x(columns), y(rows), z(layers) {
+    }
 };
 
 /** What a thread does not do itself but asks the tensor cores for; runs at the latest when the thread waits for it. */
@@ -93,8 +95,8 @@ void begin_copy(const std::function<void()> &copy);
 
 /* ---- running ---- */
 
-/** Runs a kernel of `grid` CTAs of `num_threads`, cluster after cluster in random order. */
-void run(unsigned grid, unsigned cluster_ctas, unsigned num_threads, const std::function<void()> &kernel);
+/** Runs a kernel of `grid` CTAs of `num_threads`, cluster after cluster in random order; clusters are along x. */
+void run(dim3 grid, unsigned cluster_ctas, unsigned num_threads, const std::function<void()> &kernel);
 
 } // namespace emulator
 

@@ -37,6 +37,9 @@ static inline uint32_t ptx_smid() {
     enum { NUM_SMS = 20 };
     return emulator::block_index().x % NUM_SMS;
 }
+static inline uint64_t ptx_ld_u64(const uint64_t *from) {
+    return *from;
+}
 static inline float ptx_ex2(float x) {
     return exp2f(x);
 }

@@ -54,6 +54,13 @@ static __device__ __forceinline__ void ptx_cp_async_16_or_zeros_policy(uint32_t 
                  : "memory");
 }
 
+/** ld (9.7.9.8) by a generic address: also of a kernel's parameters, which the compiler would read as constants. */
+static __device__ __forceinline__ uint64_t ptx_ld_u64(const uint64_t *from) {
+    uint64_t value;
+    asm("ld.u64 %0, [%1];" : "=l"(value) : "l"(from));
+    return value;
+}
+
 /** createpolicy (9.7.9.18): data that is read once and must not push other data out of L2. */
 static __device__ __forceinline__ uint64_t ptx_policy_evict_first(void) {
     uint64_t policy;
