@@ -593,7 +593,7 @@ template <class ELEMENT, int HEAD_DIM, class SHAPE> struct decode_sm80 {
 
     /** Joins the parts of a split item and writes its rows. */
     __device__ void merge() {
-        typedef merge_shape<HEAD_DIM, 32, 4, 4, PADS> shape;
+        typedef merge_shape<HEAD_DIM, 32, 4, 2, PADS> shape;
         merge_parts<ELEMENT, shape>(params, smem.work, params.tiling.decode_rows, 0, smem.work.num_rows, lane);
     }
 
