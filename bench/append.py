@@ -3,8 +3,8 @@
 """Time of Plan.append beside a copy of as many bytes, which take turns; writes a CSV file.
 
 Heads and layout are Llama-3-8B's: bf16, 32 query and 8 KV heads of 128, q, k and v slices of one tensor, pages of 16 in
-random order, a slot_mapping. A time is that of one layer of a CUDA graph of many, whose tensors do not fit the L2 cache.
-The copy is PyTorch's, of contiguous tensors; it reads and writes together as many bytes as the append does.
+random order, a slot_mapping. A time is that of one layer of a CUDA graph of many, whose tensors do not fit the L2
+cache. The copy is PyTorch's, of contiguous tensors; it reads and writes together as many bytes as the append does.
 
     python3 bench/append.py --out bench/out/append.csv
 """
@@ -23,9 +23,10 @@ try:
 except ImportError:
     sys.exit("bench/append.py needs PyTorch: pip install torch")
 
-import podattn
 from libraries import result_file
 from libraries.timing import Gpu, Host, machine_of
+
+import podattn
 
 Q_HEADS, KV_HEADS, HEAD_DIM, PAGE_SIZE = 32, 8, 128, 16
 ELEMENT_BYTES = 2  # of what is appended
@@ -74,8 +75,8 @@ def append_call(work: Work, tokens: int, layers: int, device: str) -> Callable[[
     place = device.partition(",")[0].partition(":")[0] if device.startswith("cpu") else device.partition(",")[0]
     num_pages = 2 * -(-tokens // PAGE_SIZE)
     plan = podattn.Plan(
-        q_heads=Q_HEADS, kv_heads=KV_HEADS, head_dim=HEAD_DIM, page_size=PAGE_SIZE, num_pages=num_pages, max_requests=16,
-        max_q_tokens=tokens, max_kv_len=num_pages * PAGE_SIZE, dtype=torch.bfloat16, kv_dtype=CACHES[work.cache],
+        q_heads=Q_HEADS, kv_heads=KV_HEADS, head_dim=HEAD_DIM, page_size=PAGE_SIZE, num_pages=num_pages,
+        max_requests=16, max_q_tokens=tokens, max_kv_len=num_pages * PAGE_SIZE, dtype=torch.bfloat16, kv_dtype=CACHES[work.cache],
         device=device,
     )  # fmt: skip
     width = (Q_HEADS + 2 * KV_HEADS) * HEAD_DIM
