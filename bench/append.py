@@ -76,8 +76,8 @@ def append_call(work: Work, tokens: int, layers: int, device: str) -> Callable[[
     num_pages = 2 * -(-tokens // PAGE_SIZE)
     plan = podattn.Plan(
         q_heads=Q_HEADS, kv_heads=KV_HEADS, head_dim=HEAD_DIM, page_size=PAGE_SIZE, num_pages=num_pages,
-        max_requests=16, max_q_tokens=tokens, max_kv_len=num_pages * PAGE_SIZE, dtype=torch.bfloat16, kv_dtype=CACHES[work.cache],
-        device=device,
+        max_requests=16, max_q_tokens=tokens, max_kv_len=num_pages * PAGE_SIZE, dtype=torch.bfloat16,
+        kv_dtype=CACHES[work.cache], device=device,
     )  # fmt: skip
     width = (Q_HEADS + 2 * KV_HEADS) * HEAD_DIM
     given = [torch.randn(tokens, width, device=place, dtype=torch.bfloat16) for _ in range(layers)]
