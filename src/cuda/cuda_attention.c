@@ -83,9 +83,9 @@ static pod_status check_pointers(const pod_cuda_device *cuda, const pod_call *ca
     return pod__cuda_check_pointer(cuda, "sinks", call->tensors.sinks);
 }
 
-/** The sm80 kernels count a cache in chunks of 16 bytes, with 32 bits: 64 GB of K, and of V. */
-static pod_status check_reach(const pod_plan *plan, const char *field, int64_t page_stride, int64_t token_stride) {
-    const int64_t most_elements = (INT64_C(16) << 32) / (int64_t)pod_dtype_size(plan->limits.kv_dtype);
+static pod_status check_reach(const pod_plan *plan, const char *field, int64_t page_stride, int64_t token_stride,
+                              int64_t most_bytes) {
+    const int64_t most_elements = most_bytes / (int64_t)pod_dtype_size(plan->limits.kv_dtype);
     int64_t pages, slots, reach;
     int is_far = __builtin_mul_overflow(page_stride, (int64_t)plan->batch.num_pages, &pages);
     is_far |= __builtin_mul_overflow(token_stride, (int64_t)plan->limits.page_size, &slots);
@@ -96,14 +96,15 @@ static pod_status check_reach(const pod_plan *plan, const char *field, int64_t p
                      field, (long long)page_stride, plan->batch.num_pages, (long long)most_elements);
 }
 
-/** What only one family needs. */
+/** What only some families need. */
 static pod_status add_family_params(const pod_cuda_device *cuda, const pod_call *call, const pod_family *family,
                                     pod_kernel_params *params) {
     const pod_cache *c = &call->cache;
     if (family->needs_tensor_maps) return pod__cuda_add_tensor_maps(cuda, call, params);
-    if (family != &pod__family_sm80) return POD_OK;
-    POD_TRY(check_reach(call->plan, "k_page_stride", c->k_page_stride, c->k_token_stride));
-    return check_reach(call->plan, "v_page_stride", c->v_page_stride, c->v_token_stride);
+    int64_t most = family->most_cache_bytes;
+    if (most == 0) return POD_OK;
+    POD_TRY(check_reach(call->plan, "k_page_stride", c->k_page_stride, c->k_token_stride, most));
+    return check_reach(call->plan, "v_page_stride", c->v_page_stride, c->v_token_stride, most);
 }
 
 static pod_status launch(const pod_cuda_device *cuda, void *argument) {

@@ -86,6 +86,7 @@ struct pod_family {
     int32_t has_policies;      /**< of how CTAs bind: the device option policy= asks for this family */
     int32_t has_all_masks;     /**< in its padded kernels: trees, ALiBi, windows to the right */
     int32_t has_f8;            /**< kernels for caches of f8e4m3, beside those for caches of q's dtype */
+    int64_t most_cache_bytes;  /**< of K, and of V, that it can count; 0: no bound */
     int32_t is_special;        /**< for limits of some widths alone: where others are asked for, it does not count */
     const pod_tiles *tiles;
     int32_t num_tiles;

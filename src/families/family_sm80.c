@@ -17,6 +17,7 @@ const pod_family pod__family_sm80 = {
     .has_policies = 1,
     .has_all_masks = 1,
     .has_f8 = 1,
+    .most_cache_bytes = INT64_C(16) << 32, /* chunks of 16 bytes, counted with 32 bits */
     .tiles = pod__tiles_sm80,
     .num_tiles = sizeof pod__tiles_sm80 / sizeof pod__tiles_sm80[0],
     .takes = pod__gpu_takes,
