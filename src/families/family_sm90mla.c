@@ -1,21 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* sm_90a, absorbed MLA: one persistent CTA per SM that takes both kinds of work, one piece after the other. */
 #include "families/gpu_takes.h"
+#include "families/gpu_tiles.h"
 
 enum { HOPPER_CAPABILITY = 90 /* sm_90a is no other chip's */ };
 
 const pod_tiles pod__tiles_sm90mla[] = {
-#define POD_SM90MLA_TILES(job_, dim, ctas, vdim, threads_, rows, keys, slots, smem)                                    \
-    {.job = POD_JOB_##job_,                                                                                            \
-     .head_dim = dim,                                                                                                  \
-     .ctas_per_sm = ctas,                                                                                              \
-     .threads = threads_,                                                                                              \
-     .prefill_tile_rows = rows,                                                                                        \
-     .prefill_tile_tokens = keys,                                                                                      \
-     .decode_rows = rows,                                                                                              \
-     .decode_tile_tokens = keys,                                                                                       \
-     .smem_bytes = smem,                                                                                               \
-     .v_head_dim = vdim},
+#define POD_SM90MLA_TILES(job, dim, ctas, vdim, threads, rows, keys, slots, smem)                                      \
+    {POD_GPU_TILE_FIELDS(job, dim, ctas, threads, rows, keys, rows, keys, smem), .v_head_dim = vdim},
 #include "families/sm90mla_tiles.def"
 };
 
