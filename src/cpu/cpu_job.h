@@ -37,8 +37,8 @@ typedef struct cpu_item {
  * Rows are those of the item, counted from 0; `out`, `max` and `sum` are a partial as in merge_core.h. */
 typedef struct cpu_scratch {
     _Alignas(64) float out[CPU_TILE_ROWS * POD_MAX_HEAD_DIM]; /**< [row][v_stride] */
-    _Alignas(
-        64) float query[CPU_TILE_ROWS * POD_MAX_HEAD_DIM]; /**< [row][q_stride]: a word is a float, or a pair of bf16 */
+    /** [row][q_stride]: a word is a float, or a pair of bf16 */
+    _Alignas(64) float query[CPU_TILE_ROWS * POD_MAX_HEAD_DIM];
     _Alignas(64) float keys[CPU_TILE_TOKENS * POD_MAX_HEAD_DIM];   /**< [word][key]; of decode [key][q_stride] */
     _Alignas(64) float values[CPU_TILE_TOKENS * POD_MAX_HEAD_DIM]; /**< [key or pair of keys][v_stride] */
     _Alignas(64) float scores[CPU_TILE_ROWS * CPU_TILE_TOKENS];    /**< [row][key]; then the softmax's weights */

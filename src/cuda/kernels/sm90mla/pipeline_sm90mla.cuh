@@ -3,9 +3,8 @@
  *
  *   warpgroup 0       its first warp: ticket -> work slot; all: the work's query rows, and its tiles of keys into a
  *                     ring of two
- *   warpgroups 1, 2   64 query rows. Warpgroup 1 computes scores and probabilities of tiles 0, 2, 4 ..., warpgroup 2 of
- *                     tiles 1, 3, 5 ...; each adds the products with all of them to its own half of the output's
- * columns
+ *   warpgroups 1, 2   64 query rows. Warpgroup 1 computes scores and probabilities of tiles 0, 2, 4 ..., warpgroup 2
+ *                     of tiles 1, 3, 5 ...; each adds all tiles' products to its own half of the output's columns
  *
  *     warpgroup 1   S(0) | softmax | O += P(0) V(0)  S(2)  O += P(1) V(1) | softmax | ...
  *     warpgroup 2          S(1)  O += P(0) V(0) | softmax | O += P(1) V(1)  S(3) ...
