@@ -91,15 +91,20 @@ def test_given_stream(gpu: str, kind: str) -> None:
 
 
 def captured(
-    plan: podattn.Plan, case: Case, requests: tuple[torch.Tensor, ...], outs: list[torch.Tensor]
+    plan: podattn.Plan,
+    case: Case,
+    requests: tuple[torch.Tensor, ...],
+    outs: list[torch.Tensor],
+    with_build: bool = True,
 ) -> torch.cuda.CUDAGraph:
-    """The plan and one layer for each result as a graph, after a call that makes what is made once."""
+    """One layer for each result as a graph, the plan before them or not, after a call that makes what is made once."""
     plan.build(*requests)
     plan.attention(case.q, case.k, case.v, outs[0])
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        plan.build(*requests)
+        if with_build:
+            plan.build(*requests)
         for out in outs:
             plan.attention(case.q, case.k, case.v, out)
     return graph
@@ -128,13 +133,7 @@ def test_graph_of_attention_follows_the_last_build(gpu: str) -> None:
     case = large(gpu)
     plan, requests = case.plan(), case.on_device()
     outs = [torch.empty_like(case.q) for _ in range(2)]
-    plan.build(*requests)
-    plan.attention(case.q, case.k, case.v, outs[0])
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        for out in outs:
-            plan.attention(case.q, case.k, case.v, out)
+    graph = captured(plan, case, requests, outs, with_build=False)
     for less in (0, 1, 60):
         case.requests = [(q_len, max(q_len, kv_len - less)) for q_len, kv_len in REQUESTS]
         case.kv_len = torch.tensor([kv_len for _, kv_len in case.requests], dtype=torch.int32)
@@ -150,6 +149,37 @@ def test_graph_of_attention_follows_the_last_build(gpu: str) -> None:
         plan.check()
         for out in outs:
             check_out(case, out, case.reference()[0])
+
+
+def change_query_tokens(case: Case, requests: tuple[torch.Tensor, ...], q_lens: list[int]) -> int:
+    """Other query tokens for the same requests, in the case and in the arrays on the device; returns how many."""
+    case.requests = [(q_len, max(q_len, kv_len)) for q_len, (_, kv_len) in zip(q_lens, REQUESTS)]
+    case.q_start = torch.tensor([0, *q_lens]).cumsum(0).to(torch.int32)
+    case.kv_len = torch.tensor([kv_len for _, kv_len in case.requests], dtype=torch.int32)
+    for array, values in zip(requests, (case.q_start, case.kv_len)):
+        array.copy_(values)
+    return sum(q_lens)
+
+
+@pytest.mark.parametrize("build_is_captured", [True, False])
+def test_graph_replays_with_new_query_tokens(gpu: str, build_is_captured: bool) -> None:
+    """The host knows nothing of `q_start`: fewer tokens, none, a decode that becomes a chunk, all of them again."""
+    case = large(gpu)
+    plan, requests = case.plan(), case.on_device()
+    outs = [torch.empty_like(case.q) for _ in range(2)]
+    graph = captured(plan, case, requests, outs, build_is_captured)
+    for q_lens in ([3, 1, 0, 0, 1, 0], [0] * 6, [0, 150, 0, 1, 0, 33], [q_len for q_len, _ in REQUESTS]):
+        tokens = change_query_tokens(case, requests, q_lens)
+        for out in outs:
+            out.fill_(7)
+        if not build_is_captured:
+            plan.build(*requests)
+        graph.replay()
+        torch.cuda.synchronize()
+        plan.check()
+        for out in outs:
+            check_out(case, out[:tokens], case.reference()[0])
+            assert (out[tokens:] == 7).all()
 
 
 def test_bad_request_is_read_without_waiting(gpu: str) -> None:

@@ -6,6 +6,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { POISON_BYTE = 0xff, POISON_ELEMENT = 0xffff /* a NaN in bf16 and in f16 */ };
 
@@ -491,11 +492,30 @@ static int check_gaps(const comparison *m) {
     return 1;
 }
 
+/** Rows of `lse` behind the last request keep what was there. */
+static int check_lse_behind(const comparison *m) {
+    const gpu_case *c = m->c;
+    const pod_tensors *t = &c->host;
+    const uint32_t poison = UINT32_MAX;
+    int64_t q_heads = c->limits.q_heads, num_tokens = (int64_t)c->lse_elements / q_heads;
+    for (int64_t token = c->batch.q_start[c->batch.batch.num_requests]; t->lse != NULL && token < num_tokens; token++) {
+        for (int64_t head = 0; head < q_heads; head++) {
+            if (memcmp(&t->lse[token * t->lse_token_stride + head * t->lse_head_stride], &poison, sizeof poison) == 0)
+                continue;
+            fprintf(stderr, "the LSE of token %lld, head %lld belongs to no request but was written\n",
+                    (long long)token, (long long)head);
+            gpu_case_print(c);
+            return 0;
+        }
+    }
+    return 1;
+}
+
 static int compare(comparison *m, const gpu_expect *expect) {
     require(
         pod_reference_attention(&m->c->limits, &m->c->batch.batch, &m->c->host, &m->c->host_cache, -1, m->out, m->lse),
         "pod_reference_attention");
-    if (!check_requests(m, expect) || !check_gaps(m)) return 0;
+    if (!check_requests(m, expect) || !check_gaps(m) || !check_lse_behind(m)) return 0;
     m->seen.whole = m->all.reference > 0 ? pod__relative_error(m->all, 0) : 0;
     if (m->seen.whole <= m->limit.whole) return 1;
     fprintf(stderr, "relative error of the batch %g\n", m->seen.whole);

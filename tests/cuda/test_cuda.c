@@ -9,6 +9,7 @@
 #include "backend/backend.h"
 #include "chosen_case.h"
 #include "gpu_append.h"
+#include "gpu_change.h"
 #include "gpu_merge.h"
 #include "gpu_pair.h"
 #include "gpu_plan.h"
@@ -296,29 +297,6 @@ static int test_bad(context *t) {
 
 /* ---- graphs ---- */
 
-static void upload_batch(const gpu_case *c, const gpu *gpu) {
-    const pod_batch *b = &c->batch.batch, *to = &c->device_batch;
-    size_t n = (size_t)b->num_requests, table = n * (size_t)b->page_table_stride;
-    gpu_upload(gpu, (void *)(uintptr_t)to->q_start, b->q_start, (n + 1) * sizeof(int32_t));
-    gpu_upload(gpu, (void *)(uintptr_t)to->kv_len, b->kv_len, n * sizeof(int32_t));
-    if (b->page_table != NULL) {
-        gpu_upload(gpu, (void *)(uintptr_t)to->page_table, b->page_table, table * sizeof(int32_t));
-    }
-}
-
-/** Changes lengths, pages and the cache's contents within what a captured graph has fixed: requests, strides, maxima.
- */
-static void change_lengths(gpu_case *c, const gpu *gpu, test_rng *rng) {
-    pod_batch *b = &c->batch.batch;
-    for (int32_t r = 0; r < b->num_requests; r++) {
-        int32_t q_len = b->q_start[r + 1] - b->q_start[r];
-        c->batch.kv_len[r] = rng_range(rng, test_batch_is_causal(&c->batch, r) ? q_len : 0, c->batch.kv_len[r]);
-    }
-    if (b->page_table != NULL && !test_batch_assign_pages(&c->batch, rng, &c->limits)) exit(EXIT_FAILURE);
-    upload_batch(c, gpu);
-    gpu_case_refill(c, gpu, rng);
-}
-
 /** Global mode: an allocation or a wait on any thread would break the capture. */
 static void begin_capture(const gpu *gpu, CUstream stream) {
     GPU_CHECK(gpu, stream_begin_capture(stream, CU_STREAM_CAPTURE_MODE_GLOBAL));
@@ -368,11 +346,13 @@ static int graph_batch(test_rng *rng, void *argument) {
     gpu_case_random(&c, rng, device, &small_bounds);
     gpu_case_upload(&c, &t->gpu, device);
     GPU_CHECK(&t->gpu, stream_create(&stream, CU_STREAM_NON_BLOCKING));
+    gpu_room room = gpu_room_of(&c);
     CUgraphExec executable = capture(&c, &t->gpu, stream);
     for (int i = 0; i < 3; i++) {
         if (replay(t, &c, executable, stream) != 0) return 1;
-        change_lengths(&c, &t->gpu, rng);
+        gpu_change(&c, &t->gpu, rng, &room);
     }
+    gpu_room_free(&room);
     GPU_CHECK(&t->gpu, graph_exec_destroy(executable));
     GPU_CHECK(&t->gpu, stream_destroy(stream));
     gpu_case_free(&c, &t->gpu);
@@ -396,14 +376,16 @@ static int outside_batch(test_rng *rng, void *argument) {
     begin_capture(&t->gpu, stream);
     gpu_case_run(&c, stream);
     CUgraphExec executable = end_capture(&t->gpu, stream);
+    gpu_room room = gpu_room_of(&c);
     for (int i = 0; i < 3; i++) {
         gpu_case_poison(&c, &t->gpu, 1);
         gpu_case_plan(&c, POD_MEMORY_DEVICE, stream);
         launch_and_wait(&t->gpu, executable, stream);
         gpu_case_download(&c, &t->gpu);
         REQUIRE(gpu_case_check(&c, NULL, &t->errors), "replay %d after a build of its own", i);
-        change_lengths(&c, &t->gpu, rng);
+        gpu_change(&c, &t->gpu, rng, &room);
     }
+    gpu_room_free(&room);
     GPU_CHECK(&t->gpu, graph_exec_destroy(executable));
     GPU_CHECK(&t->gpu, stream_destroy(stream));
     gpu_case_free(&c, &t->gpu);
