@@ -7,6 +7,7 @@ import ctypes
 from ctypes import CFUNCTYPE, POINTER, c_char, c_char_p, c_double, c_float, c_int, c_int32, c_int64, c_size_t, c_void_p
 from typing import Any
 
+VERSION = (0, 2)  # major and minor of the header that this file speaks of
 MEMORY_HOST, MEMORY_DEVICE = 0, 1
 WORKSPACE_ALIGN = 256
 MAX_MASKS = 8

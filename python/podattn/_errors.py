@@ -7,6 +7,7 @@ __all__ = [
     "ArgumentError",
     "DeviceError",
     "Error",
+    "LibraryError",
     "LimitError",
     "NoDeviceError",
     "OutOfMemoryError",
@@ -72,3 +73,7 @@ class DeviceError(Error, RuntimeError):
 
 
 BY_STATUS: dict[int, type[Error]] = {kind.status: kind for kind in Error.__subclasses__()}
+
+
+class LibraryError(Error, ImportError):
+    """`libpodattn.so` is not there, cannot be loaded, or is another version's: raised by `import podattn`."""

@@ -87,3 +87,4 @@ def test_every_status_has_its_exception(compiled: dict[str, int]) -> None:
 def test_version() -> None:
     version = re.search(r'POD_VERSION_STRING "(.*)"', HEADER.read_text())
     assert version and podattn.__version__ == version[1]
+    assert ".".join(map(str, _abi.VERSION)) == version[1].rpartition(".")[0]
