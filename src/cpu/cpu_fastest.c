@@ -62,34 +62,39 @@ static double seconds_of(const cpu_kernels *kernels, trial *made) {
 
 /** The shortest time of each set. They take turns, so that a slow while (other work on the core, a clock that has yet
  * to rise) is not one's alone. */
-static void try_all(trial *made, double seconds[CPU_MAX_SETS]) {
-    const cpu_kernels *kernels;
-    for (int32_t i = 0; i < CPU_MAX_SETS; i++) seconds[i] = INFINITY;
+static void try_all(const cpu_kernels *const sets[], int32_t count, trial *made, double seconds[CPU_MAX_SETS]) {
+    for (int32_t i = 0; i < count; i++) seconds[i] = INFINITY;
     for (int turn = 0; turn < TURNS; turn++) {
-        for (int32_t i = 0; pod__cpu_kernels_at(i, &kernels); i++) {
+        for (int32_t i = 0; i < count; i++) {
             /* Plain C is for processors that run nothing else. */
-            if (kernels == NULL || kernels == &pod__cpu_kernels_generic) continue;
-            seconds[i] = fmin(seconds[i], seconds_of(kernels, made));
+            if (sets[i] == NULL || sets[i] == &pod__cpu_kernels_generic) continue;
+            seconds[i] = fmin(seconds[i], seconds_of(sets[i], made));
         }
     }
 }
 
-static const cpu_kernels *fastest;
-
-/** Without memory for a trial it is the first set that the processor runs. */
-static void find_fastest(void) {
-    const cpu_kernels *kernels;
+const cpu_kernels *pod__cpu_fastest_of(const cpu_kernels *const sets[], int32_t count) {
     double seconds[CPU_MAX_SETS] = {0}, least = INFINITY;
     trial *made = aligned_alloc(SCRATCH_ALIGN, (sizeof *made + SCRATCH_ALIGN - 1) / SCRATCH_ALIGN * SCRATCH_ALIGN);
-    if (made != NULL) {
+    if (made != NULL) { /* without memory for a trial it is the first set that there is */
         set_up(made);
-        try_all(made, seconds);
+        try_all(sets, count, made, seconds);
         free(made);
     }
-    for (int32_t i = 0; i < CPU_MAX_SETS; i++) least = fmin(least, seconds[i]);
-    for (int32_t i = 0; fastest == NULL && pod__cpu_kernels_at(i, &kernels); i++) {
-        if (kernels != NULL && seconds[i] <= least * MARGIN) fastest = kernels;
+    for (int32_t i = 0; i < count; i++) least = fmin(least, seconds[i]);
+    for (int32_t i = 0; i < count; i++) {
+        if (sets[i] != NULL && seconds[i] <= least * MARGIN) return sets[i];
     }
+    return NULL;
+}
+
+static const cpu_kernels *fastest;
+
+static void find_fastest(void) {
+    const cpu_kernels *sets[CPU_MAX_SETS];
+    int32_t count = 0;
+    while (pod__cpu_kernels_at(count, &sets[count])) count++;
+    fastest = pod__cpu_fastest_of(sets, count);
 }
 
 const cpu_kernels *pod__cpu_fastest_kernels(void) {

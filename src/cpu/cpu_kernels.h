@@ -58,6 +58,10 @@ typedef struct cpu_device {
     int32_t num_threads;
 } cpu_device;
 
+/** Of up to CPU_MAX_SETS sets, NULL for those that the processor lacks, the first of those that are as fast as the
+ * fastest, by a trial. Plain C only if there is nothing else. */
+const cpu_kernels *pod__cpu_fastest_of(const cpu_kernels *const sets[], int32_t count);
+
 /** The fastest kernels that this processor runs, by a trial: the same throughout the process. */
 const cpu_kernels *pod__cpu_fastest_kernels(void);
 
