@@ -154,6 +154,7 @@ static const chosen_case cases[] = {
     WINDOW(129, 64, 64), WINDOW(129, 128, 128), WINDOW(129, 1, 64), WINDOW(33, 24, 128),
     WINDOW_OF_7(1), WINDOW_OF_7(2), WINDOW_OF_7(63), WINDOW_OF_7(64), WINDOW_OF_7(65), WINDOW_OF_7(127),
     WINDOW_OF_7(128), WINDOW_OF_7(129), WINDOW_OF_7(299), WINDOW_OF_7(300), WINDOW_OF_7(301),
+    {"windows that begin where a tile does", 4, 1, 128, 16, 256, RUNS({1, 64, 640}, {1, 60, 635}, {1, 33, 640})},
     {"a window that is not causal", 4, 2, 64, 16, 50, SEES_ALL, RUNS({1, 1, 200}, {1, 3, 300}, {1, 36, 310})},
     GROUP(28, 4), GROUP(10, 2), GROUP(12, 2), GROUP(14, 2), GROUP(24, 2), GROUP(33, 1), GROUP(71, 1),
     TAILS("tails", 0), TAILS("tails that are not causal", SEES_ALL), TAILS("mean values", SEES_ALL | ZERO_QUERIES),

@@ -10,14 +10,18 @@ template <class SHAPE> struct rows_sm90 {
     typedef smem_sm90<SHAPE> smem_type;
     static constexpr int ROWS = PREFILL_WARPGROUP_ROWS, ROW_CHUNKS = SHAPE::HEAD_DIM / CHUNK_ELEMENTS;
 
-    /** The tiles of which no row of a warpgroup masks a key. */
+    /** The tiles of which no row of a warpgroup masks a key, and before which every row has seen one: without an origin
+     * a plain tile's scores are lost. So the tile of the window's last beginning counts as masked also where it is seen
+     * from its first key on; and all 64 rows are asked, since those that do not exist have origins too. */
     static __device__ __forceinline__ tile_range find_unmasked(const pod_kernel_params &params,
                                                                const prefill_work &work, int warpgroup) {
         int32_t first_row = work.row_begin + warpgroup * ROWS;
-        int32_t last_row = work.row_begin + min(work.num_rows, (warpgroup + 1) * ROWS) - 1;
-        pod_key_range unmasked =
-            unmasked_keys(params, work.request, place_row(params, first_row).token, place_row(params, last_row).token);
-        return unmasked_tiles(unmasked, work.first_key, SHAPE::PREFILL_TOKENS);
+        pod_key_range unmasked = unmasked_keys(params, work.request, place_row(params, first_row).token,
+                                               place_row(params, first_row + ROWS - 1).token);
+        tile_range tiles = unmasked_tiles(unmasked, work.first_key, SHAPE::PREFILL_TOKENS);
+        if (unmasked.begin > work.first_key)
+            tiles.begin = (unmasked.begin - work.first_key) / SHAPE::PREFILL_TOKENS + 1;
+        return tiles;
     }
 
     /** Rows from `row_begin` on, of which `num_rows` exist; the others become zeros. Every lane copies. */
