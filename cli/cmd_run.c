@@ -65,6 +65,11 @@ static cli_exit set_up_hfuse(run_state *run, cli_error *error) {
     char name[64];
     snprintf(name, sizeof name, "cuda:%d,fusion=hfuse", device_memory_ordinal(run->device.memory));
     if (pod_device_open(name, &run->hfuse_device) != POD_OK) return cli_fail_library(error);
+    pod_workspace sizes = pod_workspace_init();
+    pod_status status = pod_workspace_size(run->hfuse_device, &run->limits, &sizes);
+    if (status == POD_E_UNSUPPORTED) return CLI_OK; /* the baseline has fewer shapes than the library */
+    if (status != POD_OK) return cli_fail_library(error);
+    run->report.has_hfuse = 1;
     CLI_TRY(engine_make(run->hfuse_device, run->device.memory, &run->limits, &run->hfuse_engine, error));
     return engine_plan(&run->hfuse_engine, &run->arrays.batch, error);
 }
@@ -78,7 +83,7 @@ static cli_exit set_up(run_state *run, const batch_spec *spec, cli_error *error)
     CLI_TRY(batch_arrays_make(spec, &run->limits, PAGES_SCATTERED, &run->arrays, error));
     CLI_TRY(engine_make(run->device.device, run->device.memory, &run->limits, &run->engine, error));
     CLI_TRY(engine_plan(&run->engine, &run->arrays.batch, error)); /* all of the input is validated here */
-    if (run_row_exists(RUN_HFUSE, is_gpu)) CLI_TRY(set_up_hfuse(run, error));
+    if (is_gpu && HAS_BASELINES) CLI_TRY(set_up_hfuse(run, error));
     progress_stage("making tensors of %s", format_bytes(run->report.tensor_bytes).text);
     return tensor_set_make(spec, &run->limits, num_pages, run->device.memory, &run->tensors, error);
 }
@@ -113,7 +118,7 @@ static cli_exit check_rows(run_state *run, cli_error *error) {
     progress_stage("checking: the oracle computes");
     cli_exit code = check_reference_make(&run->limits, &run->arrays.batch, &run->tensors.host, &reference, error);
     for (int row = 0; row < NUM_WHOLE_RUN_ROWS && code == CLI_OK; row++) {
-        if (!run_row_exists((run_row)row, report->is_gpu)) continue;
+        if (!run_row_exists(report, row)) continue;
         progress_stage("checking: call %d of %d", row + 1, NUM_WHOLE_RUN_ROWS);
         code = check_row(run, (run_row)row, &reference, error);
     }
@@ -130,7 +135,7 @@ static cli_exit time_calls(run_state *run, cli_error *error) {
     lineup->warmup = options->warmup;
     lineup->repeat = options->repeat > 0 ? options->repeat : report->is_gpu ? DEFAULT_REPEAT_GPU : DEFAULT_REPEAT;
     for (int row = 0; row < NUM_RUN_ROWS; row++) {
-        if (!run_row_exists((run_row)row, report->is_gpu)) continue;
+        if (!run_row_exists(report, row)) continue;
         lineup_variant *variant = &lineup->variants[lineup->num_variants];
         rows[lineup->num_variants++] = (run_row)row;
         variant->engine = row_engine(run, (run_row)row, &variant->way);

@@ -66,7 +66,7 @@ static void print_times(const run_report *report, FILE *file) {
     table_cell(&times, report->is_gpu ? "KV TB/s" : "KV GB/s");
     if (report->is_gpu) table_cell(&times, "/ longer side");
     for (int row = 0; row < NUM_RUN_ROWS; row++) {
-        if (!run_row_exists((run_row)row, report->is_gpu)) continue;
+        if (!run_row_exists(report, row)) continue;
         table_cell(&times, "%s", row_names[row]);
         if (report->median_us[row] > 0) {
             add_speeds(report, row, &times);
@@ -81,7 +81,7 @@ static void print_times(const run_report *report, FILE *file) {
 
 static void print_check(const run_report *report, FILE *file) {
     for (int row = 0; row < NUM_WHOLE_RUN_ROWS; row++) {
-        if (!run_row_exists((run_row)row, report->is_gpu)) continue;
+        if (!run_row_exists(report, row)) continue;
         fprintf(file, "\n%-10s", row_names[row]);
         check_print(report->errors[row], report->tolerance, file);
     }
@@ -118,7 +118,7 @@ static void write_check(const run_report *report, json_writer *json) {
     json_begin_object(json, "check");
     json_bool(json, "passes", report->passes);
     for (int row = 0; row < NUM_WHOLE_RUN_ROWS; row++) {
-        if (run_row_exists((run_row)row, report->is_gpu)) check_write(report->errors[row], row_keys[row], json);
+        if (run_row_exists(report, row)) check_write(report->errors[row], row_keys[row], json);
     }
     check_write(report->tolerance, "tolerance", json);
     json_end_object(json);
@@ -135,7 +135,7 @@ void run_report_json(const run_report *report, FILE *file) {
     json_number(&json, "plan_us", report->plan_us);
     json_begin_object(&json, "calls");
     for (int row = 0; row < NUM_RUN_ROWS; row++) {
-        if (run_row_exists((run_row)row, report->is_gpu)) write_call(report, row, &json);
+        if (run_row_exists(report, row)) write_call(report, row, &json);
     }
     json_end_object(&json);
     json_number(&json, "fused_to_longer_side", to_longer_side(report, RUN_FUSED));
