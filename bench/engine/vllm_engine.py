@@ -114,6 +114,18 @@ class VllmEngine:
             (output.request_id, len(output.outputs[0].token_ids)) for output in self._engine.step() if output.outputs
         ]
 
+    def greedy(self, prompts: list[list[int]], tokens: int) -> list[list[tuple[int, float]]]:
+        """The likeliest token after each prompt, `tokens` times, and its logarithmic probability."""
+        params = vllm.SamplingParams(
+            temperature=0.0, max_tokens=tokens, ignore_eos=True, detokenize=False, logprobs=1
+        )
+        outputs = self._llm.generate([{"prompt_token_ids": prompt} for prompt in prompts], params, use_tqdm=False)
+        answers = []
+        for output in outputs:
+            chosen = output.outputs[0]
+            answers.append([(token, table[token].logprob) for token, table in zip(chosen.token_ids, chosen.logprobs)])
+        return answers
+
     def has_work(self) -> bool:
         return bool(self._engine.has_unfinished_requests())
 
