@@ -116,9 +116,7 @@ class VllmEngine:
 
     def greedy(self, prompts: list[list[int]], tokens: int) -> list[list[tuple[int, float]]]:
         """The likeliest token after each prompt, `tokens` times, and its logarithmic probability."""
-        params = vllm.SamplingParams(
-            temperature=0.0, max_tokens=tokens, ignore_eos=True, detokenize=False, logprobs=1
-        )
+        params = vllm.SamplingParams(temperature=0.0, max_tokens=tokens, ignore_eos=True, detokenize=False, logprobs=1)
         outputs = self._llm.generate([{"prompt_token_ids": prompt} for prompt in prompts], params, use_tqdm=False)
         answers = []
         for output in outputs:

@@ -5,10 +5,10 @@
     PYTHONPATH=python:integrations/vllm:bench python3 integrations/vllm/compare_greedy.py [--modes eager,piecewise,full]
 
 In each mode the same prompts are answered with both backends and with vLLM's Triton kernels, the control: these are a
-third kernel that rounds in its own way. Weights are random, so that answers part sooner than a trained model's: where two
-tokens are equally likely, the last bit decides. Prints a JSON line per mode and pair: how many first tokens are the same,
-how many tokens are before the first difference, and how far logarithmic probabilities of the same tokens are apart until
-there. Exits with 1 if podattn is further from FlashAttention-3 than FACTOR times the control.
+third kernel that rounds in its own way. Weights are random, so that answers part sooner than a trained model's: where
+two tokens are equally likely, the last bit decides. Prints a JSON line per mode and pair: how many first tokens are the
+same, how many tokens are before the first difference, and how far logarithmic probabilities are apart until there. Exits
+with 1 if podattn is further from FlashAttention-3 than FACTOR times the control.
 """
 
 from __future__ import annotations
@@ -17,20 +17,18 @@ import argparse
 import gc
 import json
 import random
-import statistics
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import torch
+from engine.answers import Answers, compare
 from engine.shapes import SHAPES
 from engine.vllm_engine import VllmEngine
 
 BUDGET, MAX_LEN, MEMORY = 512, 8192, 0.05
 CACHE_BYTES = 4 << 30  # said outright: vLLM would count what engines before left behind
 FACTOR = 1.5  # of the control: two samples of one spread
-Answers = list[list[tuple[int, float]]]
 
 
 def answer(folder: str, backend: str, mode: str, prompts: list[list[int]], tokens: int) -> Answers:
@@ -41,22 +39,6 @@ def answer(folder: str, backend: str, mode: str, prompts: list[list[int]], token
     gc.collect()
     torch.cuda.empty_cache()
     return answers
-
-
-def compare(own: Answers, other: Answers) -> dict[str, Any]:
-    """Of the same prompts."""
-    same, apart = [], [0.0]
-    for a, b in zip(own, other, strict=True):
-        length = next((i for i, (x, y) in enumerate(zip(a, b, strict=True)) if x[0] != y[0]), len(a))
-        same.append(length)
-        apart += [abs(x[1] - y[1]) for x, y in zip(a[:length], b[:length], strict=True)]
-    return {
-        "first_tokens_same": sum(length > 0 for length in same),
-        "mean_tokens_before_difference": round(statistics.fmean(same), 2),
-        "answers_same": sum(length == len(a) for length, a in zip(same, own, strict=True)),
-        "most_logprob_distance": round(max(apart), 5),
-        "mean_logprob_distance": round(statistics.fmean(apart), 6),
-    }
 
 
 def main() -> int:
