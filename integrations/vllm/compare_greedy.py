@@ -7,8 +7,8 @@
 In each mode the same prompts are answered with both backends and with vLLM's Triton kernels, the control: these are a
 third kernel that rounds in its own way. Weights are random, so that answers part sooner than a trained model's: where
 two tokens are equally likely, the last bit decides. Prints a JSON line per mode and pair: how many first tokens are the
-same, how many tokens are before the first difference, and how far logarithmic probabilities are apart until there. Exits
-with 1 if podattn is further from FlashAttention-3 than FACTOR times the control.
+same, how many tokens are before the first difference, and how far logarithmic probabilities are apart until there.
+Exits with 1 if podattn is further from FlashAttention-3 than FACTOR times the control.
 """
 
 from __future__ import annotations
