@@ -29,9 +29,9 @@ test: ## build, then run every test
 
 lint: ## formatting and static analysis of everything
 	@tools/setup.sh lint
-	cmake --preset clang
-	cmake --build build/clang --target podattn_commit
-	tools/lint.sh build/clang
+	cmake --preset lint
+	cmake --build --preset lint --target podattn_commit
+	PATH="$(CURDIR)/.cache/lint/bin:$$PATH" tools/lint.sh build/lint
 
 ci: ## all that a change must pass: tests, lint, compilers, sanitizers, fuzzers, Python
 	.ci/run

@@ -24,6 +24,7 @@ options=("$@")
 pin python 3.11
 pin bench 3.9
 pin tools 3.9
+pin tools/lint 3.9
 pin tools/wheel 3.9
 # Installed beside what python/requirements.txt has, which it must fit.
 pin integrations/transformers 3.11 --constraint python/requirements.txt --no-emit-package numpy

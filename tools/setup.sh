@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 
 # For distributions whose own cmake is older, tools/requirements.txt has one.
 readonly CMAKE_MINIMUM=3.25
-# What formats and what lints must not change with the distribution.
+# The second compiler, of make ci alone, must not change with the distribution.
 readonly LLVM_PINNED=14
 readonly LLVM_DISTRIBUTIONS="Debian 12, Ubuntu 22.04 and 24.04"
 
@@ -24,7 +24,7 @@ fail() {
 need() { # PACKAGE REASON COMMAND...: the package is wanted unless the command succeeds
     local package=$1 reason=$2
     shift 2
-    if "$@" >/dev/null 2>&1; then return; fi
+    if [[ " ${packages[*]} " == *" $package "* ]] || "$@" >/dev/null 2>&1; then return; fi
     packages+=("$package")
     reasons+=("$package: $reason")
 }
@@ -71,14 +71,9 @@ need_test() {
 }
 
 need_lint() {
-    need_demo
-    need "clang-format-$LLVM_PINNED" "formatting" have "clang-format-$LLVM_PINNED"
-    need "clang-tidy-$LLVM_PINNED" "static analysis" have "clang-tidy-$LLVM_PINNED"
-    need "clang-$LLVM_PINNED" "static analysis" have "clang-$LLVM_PINNED"
-    need cppcheck "static analysis" have cppcheck
-    need shellcheck "lint of the scripts" have shellcheck
-    need python3 "reads the compile commands" have python3
-    need libcmocka-dev "test library" pkg-config --exists cmocka
+    need_test
+    need git "lists the files" have git
+    need python3-venv "a private place for clang-format, clang-tidy, cppcheck and shellcheck" python3 -c 'import ensurepip'
 }
 
 need_bench() {
@@ -104,11 +99,10 @@ need_ci() {
     need_test
     need_lint
     need_python
+    need "clang-$LLVM_PINNED" "a second compiler" have "clang-$LLVM_PINNED"
     need "libclang-rt-$LLVM_PINNED-dev" "sanitizers and fuzzer" \
         compiles "clang-$LLVM_PINNED" -fsanitize=address,undefined,fuzzer-no-link
     need "llvm-$LLVM_PINNED" "names in sanitizer reports" have "llvm-symbolizer-$LLVM_PINNED"
-    need git "works on a clone" have git
-    need python3-venv "private places for Python packages" python3 -c 'import ensurepip'
 }
 
 as_root=()
@@ -175,7 +169,7 @@ install_cmake() {
     cmake_is_new "$(cmake_version)" || fail "cmake $(cmake_version) is still older than $CMAKE_MINIMUM"
 }
 
-# PyTorch is large: an environment is made again only when its list of packages changes.
+# An environment is made again only when its list of packages changes: PyTorch is large.
 install_python_packages() { # LIST PLACE WHAT
     local list=$1 place=$2
     if cmp -s "$list" "$place/requirements.txt"; then return; fi
@@ -205,6 +199,9 @@ PATH="$PWD/.cache/tools/bin:$PATH"
 "need_$door"
 install_packages
 install_cmake
+case $door in
+lint | ci) install_python_packages tools/lint/requirements.txt .cache/lint "the tools of lint" ;;
+esac
 case $door in
 python | ci)
     install_python_packages python/requirements.txt .cache/python "PyTorch and the tools for Python"

@@ -113,6 +113,7 @@ static int scan_value(scanner *s) {
         skip_blanks(s);
         int closer = take(s, '{') ? '}' : take(s, '[') ? ']' : '\0';
         if (closer == '\0') {
+            /* cppcheck-suppress uninitvar ; of closers only what is open is read */
             if (!scan_scalar(s) || !scan_ends(s, closers, &depth)) return 0;
             continue;
         }

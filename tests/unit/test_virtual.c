@@ -64,7 +64,7 @@ static pod_virtual_stats stats_of(const fixture *f) {
 
 static void assert_refuses(pod_virtual_config config, pod_status status, const char *message) {
     pod_device *device;
-    pod_virtual_cache *cache = (void *)1;
+    pod_virtual_cache *cache = (void *)&device; /* anything but NULL */
     assert_ok(pod_device_open("cpu:1", &device));
     assert_fails(pod_virtual_cache_create(device, &config, &cache), status, message);
     assert_null(cache);
