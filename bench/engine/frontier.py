@@ -43,7 +43,9 @@ def panel_title(load: str) -> str:
     """A load's name in two short lines: how many prompts of how many tokens, or the trace."""
     uniform = _UNIFORM.fullmatch(load)
     if not uniform:
-        return load.replace("_", " ")
+        return load.replace("_", " ").removesuffix(" head") + (
+            ",\nits first requests" if load.endswith("_head") else ""
+        )
     count, *ends = (int(text) for text in uniform.groups())
     return f"{count} prompts of {ends[0]:,} to {ends[1]:,},\nanswers of {ends[2]} to {ends[3]}"
 
@@ -73,7 +75,7 @@ def draw(rows: Sequence[dict[str, Any]]) -> Figure:
     for ax, (load, backends) in zip(axes, shown.items()):
         _panel(ax, load, backends)
     axes[0].set_ylabel("1,000 tokens per second")
-    fig.subplots_adjust(top=0.76, wspace=0.25)
+    fig.subplots_adjust(top=0.74, wspace=0.25)
     return fig
 
 
@@ -82,8 +84,10 @@ def _panel(ax: Axes, load: str, backends: dict[str, list[Point]]) -> None:
         colour = _COLOURS.get(backend, OTHERS[index % len(OTHERS)])
         ax.plot([p99 for _, p99, _ in line], [speed / 1e3 for _, _, speed in line], "o-", color=colour, label=backend)
         for budget, p99, speed in line:
-            ax.annotate(str(budget), (p99, speed / 1e3), (3, 4), textcoords="offset points", size=8, color=colour)
-    ax.set_title(panel_title(load), fontsize="medium")
+            side = "right" if (budget, p99, speed) == line[0] else "center"  # the line goes on to the right
+            place = {"xytext": (2, 6), "textcoords": "offset points", "ha": side}
+            ax.annotate(str(budget), (p99, speed / 1e3), size=8.5, color=colour, **place)
+    ax.set_title(panel_title(load), fontsize=9.5)
     ax.set(xlabel="p99 between tokens, ms")
     ax.set_xlim(0, 1.15 * ax.get_xlim()[1])
     ax.set_ylim(0, 1.1 * ax.get_ylim()[1])

@@ -72,7 +72,8 @@ def draw(results: Results) -> Figure:
     ax.axhline(1, color=COLOURS["limit"], linestyle="--", linewidth=1)
     iterations = sorted({x for points in lines.values() for x, _ in points})
     ax.set_xscale("log", base=2)
-    ticks = [x for x in iterations if math.log2(x).is_integer()] or iterations
+    first, last = math.ceil(math.log2(iterations[0])), math.floor(math.log2(iterations[-1]))
+    ticks = [2**power for power in range(first, last + 1)]
     ax.set_xticks(ticks, [f"{x:g}" for x in ticks])
     ax.minorticks_off()
     ax.set(

@@ -110,6 +110,12 @@ def _wrap_evenly(text: str, width: int) -> list[str]:
     return lines
 
 
+def _wrap_small_print(text: str) -> list[str]:
+    """Two lines at most. A list without blanks, as of an option, may go on in the next line after a comma."""
+    lines = textwrap.wrap(text.replace(",", ",\0 "), 104, max_lines=2, placeholder=" …", break_on_hyphens=False)
+    return [line.replace("\0 ", "").replace("\0", "") for line in lines]
+
+
 def figure(
     results: Results, title: str, how_to_read: str, panels: int = 1, height: float = 4.6, **subplots: object
 ) -> tuple[Figure, Sequence[Axes]]:
@@ -123,8 +129,15 @@ def figure(
     fig.text(0.02, 1 - (0.2 + 0.25 * len(lines)) / height, how_to_read, va="top", color=GREY)
     commit = results.commit and f"commit {results.commit}"
     small_print = " · ".join(part for part in (results.machine, commit, results.command) if part)
-    wrapped = textwrap.wrap(small_print, 104, max_lines=2, placeholder=" …", break_on_hyphens=False)
-    fig.text(0.02, 0.06 / height, "\n".join(wrapped), va="bottom", size=8.5, color=GREY, linespacing=1.15)
+    fig.text(
+        0.02,
+        0.06 / height,
+        "\n".join(_wrap_small_print(small_print)),
+        va="bottom",
+        size=8.5,
+        color=GREY,
+        linespacing=1.15,
+    )
     fig.podattn_description = f"{how_to_read} {small_print}"
     fig.podattn_title = title
     return fig, axes[0]

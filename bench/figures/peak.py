@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from .look import COLOURS, figure
+from .look import COLOURS, figure, ink
 from .results import ResultError, Results
 
 TITLE = "Ceilings"
@@ -37,8 +37,8 @@ def _message(points: dict[str, tuple[float, float]]) -> str:
     if kept is None:
         read, math = _figures(points["read"][0]), _figures(points["math"][1])
         return f"This device reads {read} GB/s and computes {math} TFLOP/s"
-    reading = "full reading" if kept[0] > 0.985 else f"{kept[0]:.0%} of its reading"
-    return f"Beside {reading}, the chip keeps {kept[1]:.0%} of its arithmetic"
+    reading = "at full speed" if kept[0] > 0.985 else f"at {kept[0]:.0%} of its speed alone"
+    return f"While it reads {reading}, the chip computes at {kept[1]:.0%} of its own"
 
 
 def draw(results: Results) -> Figure:
@@ -66,7 +66,7 @@ def draw(results: Results) -> Figure:
             (gb, tflops),
             place,
             textcoords="offset points",
-            color=colour,
+            color=ink(colour),
             weight="bold",
             ha="left" if place[0] > 0 else "right",
             va="bottom" if place[1] > 0 else "top",

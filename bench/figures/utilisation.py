@@ -51,8 +51,8 @@ def draw(results: Results) -> Figure:
     memory_serial, sm_serial = _means(cases, "serial")
     fig, axes = figure(
         results,
-        f"Fused uses {sm:.0f}% of the SMs and {memory:.0f}% of the memory, serial {sm_serial:.0f}% and "
-        f"{memory_serial:.0f}%",
+        f"Fused uses {sm:.0f}% of the SMs and {memory:.0f}% of the memory on average, "
+        f"serial {sm_serial:.0f}% and {memory_serial:.0f}%",
         f"A panel is a batch (prefill + decodes). Upper right: everything in use. Percent {_of_what(cases)}.",
         panels=len(cases),
         sharey=True,
@@ -96,7 +96,7 @@ def _panel(ax, case: Case) -> None:
             va=above,
         )
     ax.set(xlim=(0, 100), ylim=(0, 100))
-    ax.set_title(case.label, size=10)
+    ax.set_title(case.label, size=9.5)
 
 
 def findings(results: Results) -> str:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the pages show is what the files in bench/results say: figures by their words, tables to the letter."""
 
+import csv
+import json
 import re
 import shutil
 from pathlib import Path
@@ -10,6 +12,7 @@ import behind
 import plot
 import pytest
 import serve
+from engine import frontier
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS, FIGURES = ROOT / "bench" / "results", ROOT / "docs" / "figures"
@@ -79,3 +82,56 @@ def test_the_table_of_the_sm80_log_is_that_of_its_file():
         assert us == [f"{float(rows[prefill, decode][column]):,.0f}" for column in columns], line
     means = [fmean(float(r[column]) / float(r["fused_us"]) for r in rows.values()) for column in columns]
     assert [cell.strip() for cell in table[-1].strip("|").split("|")][2:] == [f"{value:.2f}" for value in means]
+
+
+def rows_of(name):
+    lines = [line for line in (RESULTS / name).read_text().splitlines() if not line.startswith("#")]
+    return list(csv.DictReader(lines, delimiter=";"))
+
+
+def between(ratios):
+    return f"{min(ratios):.2f} to {max(ratios):.2f} times"
+
+
+def readme_says(text):
+    return text in " ".join((ROOT / "README.md").read_text().split())
+
+
+def test_the_readme_says_what_was_measured_in_an_engine():
+    lines = (RESULTS / "h200" / "engine.jsonl").read_text().splitlines()
+    faster, shorter = [], []
+    for backends in frontier.points([json.loads(line) for line in lines]).values():
+        theirs = {budget: (p99, speed) for budget, p99, speed in backends["FlashAttention"]}
+        for budget, p99, speed in backends["podattn"]:
+            shorter.append(theirs[budget][0] / p99)
+            faster.append(speed / theirs[budget][1])
+    assert readme_says(f"podattn's throughput is {between(faster)} that of FlashAttention-3")
+    assert readme_says(f"the waits for a token is {between(shorter)} shorter")
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("libraries_contiguous", "ahead of FlashAttention-3 at its best on every one: {} as fast on contiguous caches"),
+        ("libraries_page16", "contiguous caches, {} with pages of 16 tokens"),
+    ],
+)
+def test_the_readme_says_how_far_ahead_fused_is(name, sentence):
+    best, fused = {}, {}
+    for row in rows_of(f"h200/{name}.csv"):
+        us, batch, way = float(row["paused_us"] or "inf"), row["name"], row["way"]
+        if way == "fused":
+            fused[batch] = us
+        elif way in ("fa3_serial", "fa3_streams", "fa3_mixed", "fa3_mixed_unsplit", "fa3_mixed_split"):
+            best[batch] = min(us, best.get(batch, us))
+    assert len(fused) == len(best) == 84
+    ratios = between([best[batch] / fused[batch] for batch in fused])
+    assert readme_says(sentence.format(ratios if "contiguous" in name else ratios.removesuffix(" times")))
+
+
+def test_the_readme_says_how_the_original_compares():
+    ratios = [float(r["pod_best_us"]) / float(r["fused_us"]) for r in rows_of("h200/sm80_pod.csv") if r["page"] == "0"]
+    ahead = [ratio for ratio in ratios if ratio < 1]
+    assert readme_says(f"the original POD-Attention takes {fmean(ratios):.2f} times as long on average")
+    most = 100 * (1 / min(ahead) - 1)
+    assert readme_says(f"ahead on {len(ahead)} of the {len(ratios)} batches, by {most:.1f} % at most")
