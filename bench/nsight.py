@@ -11,6 +11,7 @@ reason is printed.
 
 from __future__ import annotations
 
+import argparse
 import csv
 import re
 import subprocess
@@ -88,11 +89,12 @@ def fill(rows: dict[str, dict[str, str]], podattn: str, device: str) -> None:
         rows[variant].update(texts, source="ncu")
 
 
-def main(arguments: list[str]) -> int:
-    if len(arguments) != 2:
-        print(__doc__, file=sys.stderr)
-        return 2
-    podattn, path = arguments[0], Path(arguments[1])
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("podattn", metavar="PODATTN", help="the program")
+    parser.add_argument("path", metavar="FILE", type=Path, help="what podattn bench utilisation wrote")
+    arguments = parser.parse_args(argv)
+    podattn, path = arguments.podattn, arguments.path
     lines = path.read_text(encoding="utf-8").splitlines()
     device = re.search(r"^# command: podattn bench .*--device (\S+)", "\n".join(lines), re.MULTILINE)
     if device is None:
