@@ -33,7 +33,7 @@ echo "with PyTorch:"
 pip -q install --no-deps --target "$OUT/site" "$wheel"
 export PYTHONPATH=$OUT/site
 python -c 'import sys, podattn; sys.exit(not podattn.__file__.startswith(sys.argv[1]))' "$OUT/site"
-python -m pytest -q -p no:cacheprovider python/tests tests/bench/test_compare.py tests/bench/test_bench_append.py
+python -m pytest -q -p no:cacheprovider python/tests tests/bench/test_{compare,bench_append,plan_times}.py
 for engine in vllm sglang; do
     echo "plug-in of $engine:"
     pip -q wheel --no-deps --no-build-isolation --wheel-dir "$OUT/dist" "integrations/$engine"

@@ -9,7 +9,7 @@ import pytest
 
 BENCH = Path(__file__).parents[2] / "bench"
 SCRIPTS = sorted(path.name for path in BENCH.glob("*.py"))
-NEED_IT = {"append.py", "compare.py", "python_overhead.py"}
+NEED_IT = {"append.py", "compare.py", "plan_times.py", "python_overhead.py"}
 # As `python3 bench/SCRIPT --help`, on a machine without it.
 PROGRAM = """
 import runpy, sys
@@ -23,6 +23,8 @@ runpy.run_path(f"{folder}/{script}", run_name="__main__")
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_help(script):
+    if script.startswith("plot"):
+        pytest.importorskip("matplotlib")
     done = subprocess.run([sys.executable, "-c", PROGRAM, str(BENCH), script], capture_output=True, text=True)
     if script in NEED_IT:
         assert (done.returncode, done.stdout) == (1, "")
