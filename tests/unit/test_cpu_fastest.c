@@ -81,8 +81,10 @@ static void a_slow_beginning_does_not_count(void **state) {
 
 static int has_memory = 1;
 
+/* The linker chooses these names. NOLINTBEGIN(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp) */
 void *__real_aligned_alloc(size_t alignment, size_t bytes);
 void *__wrap_aligned_alloc(size_t alignment, size_t bytes);
+/* NOLINTEND(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp) */
 
 void *__wrap_aligned_alloc(size_t alignment, size_t bytes) {
     return has_memory ? __real_aligned_alloc(alignment, bytes) : NULL;

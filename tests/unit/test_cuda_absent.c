@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a library without the GPU backend says of a GPU, also in a build that has it. */
 #define pod__cuda_open absent_open
-#include "cuda/cuda_absent.c"
+#include "cuda/cuda_absent.c" /* not in every library. NOLINT(bugprone-suspicious-include) */
 #undef pod__cuda_open
 
 #include "unit.h"
