@@ -28,6 +28,7 @@ echo "alone: a new environment that has the wheel and what it depends on"
 python3 -m venv "$OUT/alone"
 "$OUT/alone/bin/pip" -q install "$wheel"
 diff <("$OUT/alone/bin/python" examples/hello.py) <(printf 'token %s\n' '0: 0.0' '1: 0.5' '2: 1.0' '3: 9.5')
+(cd / && "$OUT/alone/bin/python" -c 'import podattn; print(podattn.device_info("auto"))')
 
 echo "with PyTorch:"
 pip -q install --no-deps --target "$OUT/site" "$wheel"

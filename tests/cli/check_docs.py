@@ -163,7 +163,7 @@ class Checker:
         if not words:
             return
         self.num_commands += 1
-        program, arguments = words[0], words[1:]
+        program, arguments = words[0].removeprefix("venv/bin/"), words[1:]
         if os.path.basename(program) == "podattn":
             self.check_podattn(place, arguments)
         elif program == "make":
@@ -171,7 +171,7 @@ class Checker:
                 if "=" not in target and not re.search(rf"^{re.escape(target)}:", self.page("Makefile"), re.MULTILINE):
                     self.fault(place, f"the Makefile has no {target}")
         elif program in ("python3", "python", "$(bench/venv.sh)"):
-            if arguments[:1] != ["-m"]:
+            if arguments[0] not in ("-m", "-c"):
                 self.check_script(place, arguments[0], arguments[1:])
         elif program == "torchrun":
             first = next(number for number, word in enumerate(arguments) if word.endswith(".py"))
