@@ -13,6 +13,7 @@ from hybrid_case import check_lse, check_out
 from test_plan import mixed
 
 import podattn
+from podattn import _dlpack
 
 
 class OnlyDLPack:
@@ -113,6 +114,21 @@ def test_dlpack_strides_and_offsets() -> None:
     out = case.built().attention(OnlyDLPack(wide[:, case.q_heads :]), OnlyDLPack(both[:, 0]), OnlyDLPack(both[:, 1]))
     assert isinstance(out, np.ndarray)
     check_out(case, out, case.reference()[0])
+
+
+def test_dlpack_vectors_are_refused() -> None:
+    """Elements of several lanes, which no array library makes, and a description could have."""
+    case = mixed("cpu")
+    capsule = case.q.__dlpack__()
+    described = _dlpack.DLTensor.from_address(_dlpack._capsule_pointer(capsule, b"dltensor"))
+    described.dtype_lanes = 2
+
+    class Vectors(OnlyDLPack):
+        def __dlpack__(self, **_: object) -> object:
+            return capsule
+
+    with pytest.raises(podattn.ArgumentError, match="q holds vectors of 2 elements"):
+        case.built().attention(Vectors(case.q), case.k, case.v)
 
 
 def test_array_interface() -> None:

@@ -157,6 +157,7 @@ static const chosen_case cases[] = {
     {"windows that begin where a tile does", 4, 1, 128, 16, 256, RUNS({1, 64, 640}, {1, 60, 635}, {1, 33, 640})},
     {"a window that is not causal", 4, 2, 64, 16, 50, SEES_ALL, RUNS({1, 1, 200}, {1, 3, 300}, {1, 36, 310})},
     GROUP(28, 4), GROUP(10, 2), GROUP(12, 2), GROUP(14, 2), GROUP(24, 2), GROUP(33, 1), GROUP(71, 1),
+    GROUP(9, 1), GROUP(14, 1), GROUP(48, 1),
     TAILS("tails", 0), TAILS("tails that are not causal", SEES_ALL), TAILS("mean values", SEES_ALL | ZERO_QUERIES),
     PAGES(8), PAGES(24), PAGES(40), PAGES(48),
     F8(1, 0, 64), F8(16, 0, 64), F8(24, 70, 64), F8(300, 70, 64),
