@@ -44,7 +44,7 @@ static const cli_option bench_option_rows[] = {
     {"--batches", "FILE", "batches for the suite batches; may be repeated", add_batch_file, 0, 0, 0},
     {"--kv-dtype", "NAME", "of their KV caches: bf16 (default), f16, f32 or f8e4m3", set_kv_dtype, FIELD(kv_dtype), 0,
      0},
-    {"--trace", "FILE", "a trace instead of the made-up ones", option_set_text, FIELD(trace), 0, 0},
+    {"--trace", "FILE", "a trace instead of the synthetic ones", option_set_text, FIELD(trace), 0, 0},
     {"--launch", "CASE/VARIANT...", "only compute this a few times, for a profiler", option_set_text, FIELD(launch), 0,
      0},
     {"--json", NULL, "print JSON", option_set_switch, FIELD(is_json), 1, 0},

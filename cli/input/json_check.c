@@ -134,7 +134,7 @@ const char *json_find_fault(const char *data, size_t size, size_t *offset) {
     if (size >= 3 && memcmp(data, "\xef\xbb\xbf", 3) == 0) s.cursor += 3; /* a byte order mark */
     if (scan_value(&s)) {
         skip_blanks(&s);
-        if (s.cursor < s.end) s.fault = "there is text behind the document";
+        if (s.cursor < s.end) s.fault = "there is text after the document";
     }
     *offset = (size_t)(s.cursor - data);
     return s.fault;

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the library needs to know of an array: its address and its layout, whoever made it.
+"""What the library needs to know of an array: its address and its layout, whichever library made it.
 
 A *view* is `(address, layout, owner)`; a *layout* is the plain tuple `(shape, strides, dtype, device, in_bytes,
 requires_grad)`, cheap to make and to compare, so that a call can tell quickly whether it was checked before. `owner`

@@ -40,7 +40,7 @@ def _delete(address: int) -> None:
 
 
 def _drop_unused(capsule: int) -> None:
-    """Of a capsule that nobody took the tensor from: who does renames it."""
+    """Of a capsule whose tensor no one took: taking it renames the capsule."""
     for name in (b"dltensor", b"dltensor_versioned"):
         if _is_valid(capsule, name):
             _delete(_pointer_of(capsule, name))

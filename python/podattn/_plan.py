@@ -436,7 +436,7 @@ class Plan(Unique):
 
         Returns:
             `out`, or `(out, lse)` if an `lse` was given or asked for. Rows that see no key are 0, their lse is -inf.
-            Rows behind the batch's tokens are not written.
+            Rows after the batch's tokens are not written.
 
         Raises:
             ArgumentError: shape, dtype, device or strides are wrong; names the array and what is needed.

@@ -77,7 +77,7 @@ def fused_attention_with_kvcache(
         k_cache_d: like `k_cache_p`, for the decodes.
         v_cache_d: like `k_cache_d`.
         k: new keys of the decodes, `[decodes, tokens, kv_heads, head_dim]` with as many tokens as `q_d`, which are
-            written behind each one's `cache_seqlens_d` tokens first, as the original does. Without a `q_d`, those of
+            written after each one's `cache_seqlens_d` tokens first, as the original does. Without a `q_d`, those of
             the prefills. None: the cache holds all.
         v: like `k`, of the last dimension of the values.
         rotary_cos: `[positions, rotary_dim / 2]`, with `k`: it and the queries of the same part are rotated, from
@@ -90,7 +90,7 @@ def fused_attention_with_kvcache(
         cache_seqlens_d: the same of each decode.
         cache_batch_idx: `[decodes]`: the row of `k_cache_d` that each decode has; None: row i.
         cache_leftpad: `[decodes]`, without a block table: the first so many tokens of each one's row are none of its
-            context, and positions count from behind them. Such a cache is read with pages of one token, by a call of
+            context, and positions count from the first token after them. Such a cache is read with pages of one token, by a call of
             its own.
         block_table_p: `[prefills, pages]`.
         block_table_d: `[decodes, pages]`. Of pages that are none of the part's cache, a GPU computes zeros.

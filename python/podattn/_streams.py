@@ -32,7 +32,7 @@ def _cupy_stream(cupy: Any, ordinal: int) -> int:
 def current_stream(array: Any, ordinal: int) -> int:
     """The current stream, on GPU `ordinal`, of the library that made `array`; the default stream if it has none.
 
-    Of what lies in the host's memory without a library of GPUs: PyTorch's, or CuPy's where PyTorch is not installed.
+    Of what is in the host's memory without a library of GPUs: PyTorch's, or CuPy's where PyTorch is not installed.
     """
     if _arrays.is_torch(array):
         return torch_stream(ordinal)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The operators `torch.ops.podattn.*`, for torch.compile, export and whatever else traces.
+"""The operators `torch.ops.podattn.*`, for torch.compile, export and all other tracers.
 
 `attention`, `attention_lse` and `attention_out` run a layer of a built plan, which they know by its `plan_id`;
 `hybrid_attention` and `hybrid_attention_lse` plan as well; `append` stores keys

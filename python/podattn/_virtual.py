@@ -34,7 +34,7 @@ class VirtualStats(NamedTuple):
     used_bytes: int
     """Keys and values of open requests."""
     waste_bytes: int
-    """Behind their last tokens, in pages that they need."""
+    """After their last tokens, in pages that they need."""
     ahead_bytes: int
     """Mapped to open requests that do not need it yet."""
     idle_bytes: int
@@ -256,7 +256,7 @@ class VirtualCache:
         check(lib.pod_virtual_cache_ensure(self._handle, number, *_lists(requests, kv_len)))
 
     def expect(self, requests: Sequence[int], kv_len: Sequence[int]) -> None:
-        """These requests will have these lengths: maps what they lack, and returns at once. Raises ArgumentError."""
+        """These requests will have these lengths: maps what they lack, and returns immediately. Raises ArgumentError."""
         check(lib.pod_virtual_cache_expect(self._handle, *_lists(requests, kv_len)))
 
     def finished(self, step: int) -> None:

@@ -212,6 +212,15 @@ class Checker:
             if lines[-1].startswith("podattn plan ") and shown:
                 self.check_output(place, shlex.split(lines[-1])[1:], shown[1])
 
+    def check_batch(self, place, text):
+        """A batch in JSON is one that the program reads."""
+        with tempfile.TemporaryDirectory() as folder:
+            batch = pathlib.Path(folder, "batch.json")
+            batch.write_text(text)
+            said = self.output_of("plan", "--target", "cpu", "--batch", str(batch))
+        if said.startswith("failed"):
+            self.fault(place, said.strip())
+
     def check_links(self, path, text):
         for target in re.findall(r"\]\(([^)\s]+)\)", FENCE.sub("", text)):
             file, _, anchor = target.partition("#")
@@ -257,8 +266,10 @@ class Checker:
         self.check_names(path, text)
         self.check_links(path, text)
         for block in FENCE.finditer(text):
-            if block["info"] in SHELL:
-                place = f"{path.relative_to(ROOT)}:{text.count(chr(10), 0, block.start()) + 1}"
+            place = f"{path.relative_to(ROOT)}:{text.count(chr(10), 0, block.start()) + 1}"
+            if block["info"] == "json":
+                self.check_batch(place, block["text"])
+            elif block["info"] in SHELL:
                 self.check_block(place, block["info"], block["text"], text[block.end() :])
         prose = FENCE.sub("", text)
         for command in re.findall(r"(?<!was )`(make [a-z]+(?: [A-Z]+=\S+)?|tools/[^` ]+\.\w+|bench/\w+\.\w+)`", prose):

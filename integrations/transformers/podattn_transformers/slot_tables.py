@@ -34,7 +34,7 @@ def num_reads(group: Group, past: int, new: int) -> int:
 def page_table(slots: torch.Tensor, first: torch.Tensor, step: int, max_pages: int, page_size: int) -> torch.Tensor:
     """int32 `[n, max_pages]`: request r's page j has its first slot at `slots[first[r] + step * j]`.
 
-    Entries behind a request's last page are those of others, or the last of all: nobody reads them.
+    Entries after a request's last page are those of others, or the last of all, and are not read.
     """
     places = first[:, None] + torch.arange(0, max_pages * step, step, device=slots.device)
     return (slots[places.clamp_(max=slots.shape[0] - 1)] // page_size).to(torch.int32)
