@@ -7,7 +7,7 @@ import statistics
 
 from matplotlib.figure import Figure
 
-from .cases import CO_RUN_SHARE, NOISE, Case, balance, cases_of, co_run_us, is_balanced, mean, ratios
+from .cases import CO_RUN_SHARE, NOISE, Case, balance, cases_of, co_run_us, is_balanced, mean, ratios, verdicts
 from .look import COLOURS, MARKERS, colour_of, figure, label_ends, name_of, than, times
 from .results import Results
 
@@ -61,12 +61,13 @@ def _message(cases: list[Case]) -> str:
     chosen, which = _balanced(cases), "balanced batches"
     if not chosen:
         chosen, which = cases, "all batches"
+    name = name_of(other).replace(", best", " at its best")
+    faster, slower, unclear = verdicts(chosen, other)
+    if unclear > faster + slower:
+        return f"Fused and {name} take the same time on {which}, within the spread of the turns"
     gain = mean(ratios(chosen, other))
     faster = sum(x >= 1 for x in ratios(cases, other))
-    return (
-        f"Fused is {than(gain, name_of(other).replace(', best', ' at its best'), NOISE)} on {which}; it is ahead on "
-        f"{faster} of all {len(ratios(cases, other))}"
-    )
+    return f"Fused is {than(gain, name, NOISE)} on {which}; it is ahead on {faster} of all {len(ratios(cases, other))}"
 
 
 def draw(results: Results) -> Figure:

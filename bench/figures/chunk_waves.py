@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from .cases import NOISE, Case, cases_of, co_run_us, mean, verdicts
+from .cases import NOISE, Case, cases_of, co_run_us, mean, spread, verdicts
 from .look import COLOURS, colour_of, figure, label_ends, name_of, than
 from .results import ResultError, Results
 
@@ -38,8 +38,9 @@ def _extra(groups: dict[int, list[Case]], variant: str) -> float:
 
 
 def _message(groups: dict[int, list[Case]]) -> str:
-    gain = mean(case.us["serial"] / case.us["fused"] for cases in groups.values() for case in cases)
-    faster, slower, unclear = verdicts([case for cases in groups.values() for case in cases], "serial")
+    all_cases = [case for cases in groups.values() for case in cases]
+    gain = mean(case.us["serial"] / case.us["fused"] for case in all_cases)
+    faster, slower, unclear = verdicts(all_cases, "serial")
     message = f"Fused is {than(gain, 'serial')} over a prompt's chunks"
     if unclear >= faster + slower:
         message = "Fused and serial take the same time over a prompt's chunks, within the spread of the turns"
@@ -49,6 +50,8 @@ def _message(groups: dict[int, list[Case]]) -> str:
     costs = f"fused {fused:+.1%}, serial {serial:+.1%}"
     if abs(fused - serial) < NOISE:
         costs = f"both about the same, {min(fused, serial):+.1%} and {max(fused, serial):+.1%}"
+    if max(abs(fused), abs(serial)) < max(spread(all_cases, "fused"), spread(all_cases, "serial")):
+        costs = "nothing beyond the spread of the turns"
     return f"{message}; decode number {max(groups)} costs {costs}"
 
 

@@ -105,6 +105,28 @@ def test_labels_of_lines_stay_beside_their_axes(tmp_path):
     assert all(above - below > 10 for below, above in zip(heights, heights[1:]))
 
 
+def with_spread(path, factor):
+    """The file with turns that are so far apart."""
+    comments = [line for line in path.read_text().splitlines() if line.startswith("#")]
+    heading, *lines = [line.split(";") for line in path.read_text().splitlines() if not line.startswith("#")]
+    rows = [dict(zip(heading, line)) for line in lines]
+    for row in rows:
+        for column, value in (("{}_us", float(row["median_us"])), ("to_fused_{}", 1)):
+            row[column.format("p10")], row[column.format("p90")] = value / factor, value * factor
+    text = [*comments[:-1], ";".join(heading), *(";".join(map(str, row.values())) for row in rows), comments[-1]]
+    path.write_text("\n".join(text) + "\n")
+    return path
+
+
+@pytest.mark.parametrize("suite", ["chunk_waves", "batches"])
+def test_a_title_says_nothing_of_what_the_turns_do_not_agree_on(tmp_path, suite):
+    path = synthetic.MAKERS[suite](tmp_path)
+    assert "the spread of the turns" not in texts(draw(suite, path))
+    shown = texts(draw(suite, with_spread(path, 3)))
+    assert "take the same time" in shown and "faster" not in shown
+    assert suite != "chunk_waves" or "decode number 55 costs nothing beyond the spread of the turns" in shown
+
+
 def test_kernels(tmp_path):
     path = synthetic.kernels(tmp_path)
     assert "sm90_fused_bf16_d128_c1 sm80_fused_bf16_d128_c2" in texts(draw("kernels", path))
