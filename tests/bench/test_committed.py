@@ -135,3 +135,40 @@ def test_the_readme_says_how_the_original_compares():
     assert readme_says(f"the original POD-Attention takes {fmean(ratios):.2f} times as long on average")
     most = 100 * (1 / min(ahead) - 1)
     assert readme_says(f"ahead on {len(ahead)} of the {len(ratios)} batches, by {most:.1f} % at most")
+
+
+def table_after(page, heading):
+    """The cells of the lines of a table, by its first line."""
+    text = (ROOT / page).read_text()
+    lines = text[text.index(heading) :].split("\n\n")[0].splitlines()[2:]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_transformers_throughput_is_that_of_its_file():
+    lines = (RESULTS / "h200" / "transformers.jsonl").read_text().splitlines()[1:]
+    sdpa, first, flash, second = map(json.loads, lines)  # in pairs, the other attention before podattn
+    assert [run["implementation"] for run in (first, second)] == ["podattn_flash_3"] * 2
+    gains = [other["seconds"] / own["seconds"] for other, own in ((sdpa, first), (flash, second))]
+    own = [f"{first['seconds']:.2f} and {second['seconds']:.2f}"]
+    own += [f"{first['tokens_per_s']:,.0f} and {second['tokens_per_s']:,.0f}"]
+    others = [
+        [name, f"{run['seconds']:.2f}", f"{run['tokens_per_s']:,.0f}", f"{gain:.2f}"]
+        for name, run, gain in (("FlashAttention-3", flash, gains[1]), ("`sdpa`", sdpa, gains[0]))
+    ]
+    assert table_after("docs/transformers.md", "| attention | seconds |") == [["podattn", *own, ""], *others]
+    assert round(gains[0]) == 6
+    assert readme_says(f"took a sixth of the time of `sdpa` and {1 / gains[1]:.2f} of that of FlashAttention-3")
+
+
+def test_the_table_of_the_append_is_that_of_its_file():
+    found = {(row["tokens"], row["cache"], row["what"]): row for row in rows_of("h200/append.csv")}
+    for tokens, cache, *cells in table_after("docs/kv-cache.md", "| tokens | cache | K and V, us |"):
+        for number, what in enumerate(("kv", "kv, rope", "q and kv, rope")):
+            row, shown = found.get((tokens.replace(",", ""), cache, what)), cells[2 * number : 2 * number + 2]
+            if shown == ["", ""]:
+                assert (cache, what) == ("f8e4m3", "kv, rope"), (tokens, cache, what)
+            else:
+                assert [float(cell) for cell in shown] == [
+                    pytest.approx(float(row["us"]), abs=0.051),
+                    pytest.approx(float(row["share"]), abs=0.0051),
+                ], (tokens, cache, what)
