@@ -101,6 +101,7 @@ static pod_status add_family_params(const pod_cuda_device *cuda, const pod_call 
                                     pod_kernel_params *params) {
     const pod_cache *c = &call->cache;
     if (family->needs_tensor_maps) return pod__cuda_add_tensor_maps(cuda, call, params);
+    if (family == &pod__family_sm90mla) return pod__cuda_add_key_map(cuda, call, params);
     int64_t most = family->most_cache_bytes;
     if (most == 0) return POD_OK;
     POD_TRY(check_reach(call->plan, "k_page_stride", c->k_page_stride, c->k_token_stride, most));

@@ -163,6 +163,24 @@ static pod_status add_q_map(const pod_cuda_device *cuda, const pod_plan *plan, c
     return encode(cuda, "describing q to the GPU", limits->q_dtype, t->q, &shape, &params->q_map);
 }
 
+/* ---- K alone ---- */
+
+pod_status pod__cuda_add_key_map(const pod_cuda_device *cuda, const pod_call *call, pod_kernel_params *params) {
+    const pod_plan *plan = call->plan;
+    const pod_cache *c = &call->cache;
+    const cache k = {"describing k to the GPU", "k_token_stride",  "k_head_stride", "k_page_stride", c->k,
+                     c->k_head_stride,          c->k_token_stride, c->k_page_stride};
+    int32_t tokens = pod_core_min(wide_tokens(plan), plan->choice.tiling.decode_tile_tokens);
+    params->box_tokens = 0;
+    if (!cuda->chip.has_tensor_maps || tokens < GROUP_TOKENS) return POD_OK;
+    if (is_far(k.head_stride, 1) || is_far(k.token_stride, 1) || is_far(k.page_stride, 1)) return POD_OK;
+    map_shape shape = narrow_shape(plan, &k, pod_core_max(1, plan->batch.num_pages));
+    shape.box[1] = (cuuint32_t)tokens;
+    params->box_tokens = tokens;
+    params->box_shift = __builtin_ctz((unsigned)tokens);
+    return encode(cuda, k.map_name, plan->limits.kv_dtype, k.base, &shape, &params->k_map);
+}
+
 pod_status pod__cuda_add_tensor_maps(const pod_cuda_device *cuda, const pod_call *call, pod_kernel_params *params) {
     POD_TRY(add_cache_maps(cuda, call->plan, &call->cache, params));
     return add_q_map(cuda, call->plan, &call->tensors, params);

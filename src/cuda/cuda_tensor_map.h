@@ -10,4 +10,7 @@
  */
 pod_status pod__cuda_add_tensor_maps(const pod_cuda_device *cuda, const pod_call *call, pod_kernel_params *params);
 
+/** The same of k_map alone, for kernels that can do without: box_tokens is 0 where no map takes pages or strides. */
+pod_status pod__cuda_add_key_map(const pod_cuda_device *cuda, const pod_call *call, pod_kernel_params *params);
+
 #endif

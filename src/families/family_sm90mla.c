@@ -6,8 +6,8 @@
 enum { HOPPER_CAPABILITY = 90 /* sm_90a is no other chip's */ };
 
 const pod_tiles pod__tiles_sm90mla[] = {
-#define POD_SM90MLA_TILES(job, dim, ctas, vdim, threads, rows, keys, slots, smem)                                      \
-    {POD_GPU_TILE_FIELDS(job, dim, ctas, threads, rows, keys, rows, keys, smem), .v_head_dim = vdim},
+#define POD_SM90MLA_TILES(job, dim, ctas, vdim, threads, rows, keys, drows, dkeys, smem)                               \
+    {POD_GPU_TILE_FIELDS(job, dim, ctas, threads, rows, keys, drows, dkeys, smem), .v_head_dim = vdim},
 #include "families/sm90mla_tiles.def"
 };
 
@@ -25,8 +25,8 @@ const pod_family pod__family_sm90mla = {
             .binds_ctas = 0,
             .slices_per_sm = 1,
             .steady_slices_per_sm = 1,
-            .min_slice_tiles = 4,
-            .part_cost_64ths = 16, /* sixteen rows of 512 columns are 32 KB, a tile of keys is 72 KB */
+            .min_slice_tiles = 8,
+            .part_cost_64ths = 16, /* many parts are joined in groups, at the same time */
             .min_part_tiles = 4,
             .parts_per_cta = 2,
             .shares_eighths = {8, 16},

@@ -7,7 +7,8 @@
     TILES_sm80_##job##_##dim##_##ctas,
 #define POD_SM90_TILES(job, dim, ctas, threads, rows, keys, drows, dkeys, pairs, dslots, smem)                         \
     TILES_sm90_##job##_##dim##_##ctas,
-#define POD_SM90MLA_TILES(job, dim, ctas, vdim, threads, rows, keys, slots, smem) TILES_sm90mla_##job##_##dim##_##ctas,
+#define POD_SM90MLA_TILES(job, dim, ctas, vdim, threads, rows, keys, drows, dkeys, smem)                               \
+    TILES_sm90mla_##job##_##dim##_##ctas,
 enum {
 #include "families/sm80_tiles.def"
 };

@@ -49,7 +49,8 @@ typedef struct pod_kernel_params {
      *   wide     (64, token % 8, half, token / 8, page), boxes of (64, 8, halves, box_tokens / 8, 1): whole rows of a
      *            head, whose halves of 64 elements count through all heads, head_halves apart
      *   narrow   (head_dim, token, head, page, 1), boxes of (64, 8, 1, 1, 1); for what wide ones cannot express
-     * and that of Q is (head_dim, head, token), boxes of (64, group, 64 / group). */
+     * and that of Q is (head_dim, head, token), boxes of (64, group, 64 / group).
+     * sm90mla has k_map alone, a narrow one with boxes of (64, box_tokens, 1, 1, 1), or none and box_tokens 0. */
     int32_t is_wide;
     int32_t box_tokens; /**< a power of two from 8 to 64 */
     int32_t box_shift;  /**< log2(box_tokens) */

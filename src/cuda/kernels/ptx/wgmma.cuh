@@ -47,6 +47,7 @@ template <int COUNT> static __device__ __forceinline__ void wgmma_touch(float (&
 }
 
 /* Register lists of an accumulator: names in the instruction, and operands. Each goes on where the shorter one ends. */
+#define WGMMA_REGS_16 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15"
 #define WGMMA_REGS_32                                                                                                  \
     "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "                                           \
     "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
@@ -60,6 +61,9 @@ template <int COUNT> static __device__ __forceinline__ void wgmma_touch(float (&
                   "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, "                   \
                   "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, "       \
                   "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
+#define WGMMA_OPERANDS_16                                                                                              \
+    "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]), "+f"(d[8]),        \
+        "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15])
 #define WGMMA_OPERANDS_32                                                                                              \
     "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]), "+f"(d[8]),        \
         "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]), "+f"(d[16]),         \
@@ -105,6 +109,7 @@ template <int COUNT> static __device__ __forceinline__ void wgmma_touch(float (&
     struct wgmma_##ELEMENT {                                                                                           \
         WGMMA_SS(ss, TYPE, 128, 64, 64, 65, 66)                                                                        \
         WGMMA_SS(ss, TYPE, 64, 32, 32, 33, 34)                                                                         \
+        WGMMA_SS(ss, TYPE, 32, 16, 16, 17, 18)                                                                         \
         WGMMA_RS_TB(rs_tb, TYPE, 256, 128, 128, 129, 130, 131, 132, 133)                                               \
         WGMMA_RS_TB(rs_tb, TYPE, 128, 64, 64, 65, 66, 67, 68, 69)                                                      \
         WGMMA_RS_TB(rs_tb, TYPE, 64, 32, 32, 33, 34, 35, 36, 37)                                                       \

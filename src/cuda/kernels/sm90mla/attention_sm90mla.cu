@@ -16,7 +16,10 @@ template <class ELEMENT, int HEAD_DIM> struct kernel_sm90mla {
     typedef smem_sm90mla<shape> smem_type;
 
     static __device__ __forceinline__ void fused(const pod_kernel_params &params, smem_type &smem) {
-        if (ptx_tid() == 0) init_barriers(smem);
+        if (ptx_tid() == 0) {
+            init_barriers(smem);
+            if (params.box_tokens > 0) ptx_prefetch_map(&params.k_map);
+        }
         __syncthreads();
         int warpgroup = ptx_tid() / WARPGROUP_THREADS;
         if (warpgroup == 0) {
@@ -24,7 +27,7 @@ template <class ELEMENT, int HEAD_DIM> struct kernel_sm90mla {
             load_sm90mla<shape>{params, smem}.produce();
         } else {
             ptx_take_registers<ROW_REGISTERS>();
-            rows_sm90mla<ELEMENT, shape>{params, smem, warp_uniform(warpgroup) - 1}.consume();
+            compute_rows<ELEMENT, shape>(params, smem, warp_uniform(warpgroup) - 1);
         }
     }
 };

@@ -15,11 +15,11 @@ struct decode_cursor {
 struct find_sm90mla {
     /** What both queues' items have in common. */
     static __device__ __forceinline__ void describe(const pod_kernel_params &params, int32_t row_begin,
-                                                    int32_t num_rows, int32_t tile_begin, mla_work &work) {
+                                                    int32_t num_rows, int32_t first_key, mla_work &work) {
         row_place last_row = place_row(params, row_begin + num_rows - 1);
         work.first_row = place_row(params, row_begin);
         work.num_rows = num_rows;
-        work.first_key = tile_begin * TILE_ROWS;
+        work.first_key = first_key;
         work.kv_begin = visible_keys(params, work.request, work.first_row.token).begin;
         work.unmasked = unmasked_keys(params, work.request, work.first_row.token, last_row.token);
     }
@@ -36,7 +36,8 @@ struct find_sm90mla {
         work.kv_head = item.kv_head;
         work.num_parts = item.num_parts;
         work.num_tiles = item.num_tiles;
-        describe(params, 0, work.request.q_len * params.shape.group, item.tile_begin, work);
+        describe(params, 0, work.request.q_len * params.shape.group, item.tile_begin * params.tiling.decode_tile_tokens,
+                 work);
     }
 
     static __device__ __forceinline__ void describe_prefill(const pod_kernel_params &params, int32_t ticket,
@@ -50,7 +51,8 @@ struct find_sm90mla {
         work.num_parts = item.entry.num_parts;
         work.num_tiles = item.entry.num_tiles;
         int32_t rows_left = work.request.q_len * params.shape.group - item.entry.row_begin;
-        describe(params, item.entry.row_begin, min((int32_t)TILE_ROWS, rows_left), item.entry.tile_begin, work);
+        describe(params, item.entry.row_begin, min((int32_t)TILE_ROWS, rows_left),
+                 item.entry.tile_begin * params.tiling.prefill_tile_tokens, work);
     }
 
     static __device__ __forceinline__ uint32_t draw(uint32_t *ticket, int lane) {
@@ -68,7 +70,9 @@ struct find_sm90mla {
             cursor.slice = pod_core_slice_at(&params.shape, header, cursor.next_turn);
             cursor.position = pod_core_slice_begin(header, cursor.slice);
             cursor.slice_end = pod_core_slice_begin(header, cursor.slice + 1);
-            cursor.next_turn = (int32_t)(gridDim.x + draw(&header->decode_ticket, lane));
+            int32_t drawn = header->num_slices; /* none, if every CTA has its own */
+            if (drawn > (int32_t)gridDim.x) drawn = (int32_t)(gridDim.x + draw(&header->decode_ticket, lane));
+            cursor.next_turn = drawn;
         }
         pod_decode_place place = pod_core_decode_place(&params.shape, header, cursor.position);
         int32_t request = find_decode_request(params.schedule, cursor.position - place.head_begin, lane);

@@ -2,7 +2,7 @@
 /* What the warpgroups of a CTA share: tiles, work slots and the barriers between them.
  *
  *   warpgroup 0       its first warp: ticket -> work slot; all: the work's query rows, and its tiles of keys into a
- *                     ring of two
+ *                     ring
  *   warpgroups 1, 2   64 query rows. Warpgroup 1 computes scores and probabilities of tiles 0, 2, 4 ..., warpgroup 2
  *                     of tiles 1, 3, 5 ...; each adds all tiles' products to its own half of the output's columns
  *
@@ -45,26 +45,28 @@ struct mla_work {
     int32_t num_parts;
     row_place first_row;
     int32_t num_rows;
-    int32_t first_key, num_tiles;
-    int32_t kv_begin;       /* the first key that a row sees, or one before */
-    pod_key_range unmasked; /* keys that no row masks */
+    int32_t first_key, num_tiles; /* prefill's and decode's tiles have not the same keys */
+    int32_t kv_begin;             /* the first key that a row sees, or one before */
+    pod_key_range unmasked;       /* keys that no row masks */
 };
 
-/** A thread's probabilities of a tile, in chunks of 16 bytes, one thread after the other. */
-enum { P_REGS = TILE_ROWS / 4, P_CHUNKS = P_REGS / 4 };
+/** The barriers of a ring's parts, for as many slots as the tiles of one kind make of it. */
+template <int SLOTS> struct ring_barriers { uint64_t full[SLOTS][NUM_PARTS], empty[SLOTS][NUM_PARTS]; };
 
 template <class SHAPE> struct alignas(GROUP_BYTES) smem_sm90mla {
     uint16_t q[SHAPE::PIECES][TILE_ROWS][PIECE_COLUMNS];
-    uint16_t k[SHAPE::SLOTS][SHAPE::PIECES][TILE_ROWS][PIECE_COLUMNS];
-    /* Handed over. One place for both warpgroups: a thread has read the other's before it writes its own. */
-    uint4 p[P_CHUNKS][WARPGROUP_THREADS];
+    uint16_t k[RING_KEYS][SHAPE::HEAD_DIM]; /* slots of decode's tiles, then of prefill's */
+    /* Probabilities, handed over: 16 bytes of each thread side by side. One place for both warpgroups: a thread has
+     * read the other's before it writes its own. */
+    uint4 p[SHAPE::PREFILL_KEYS / 16][WARPGROUP_THREADS];
     float2 origin[WARPGROUP_THREADS];
     float sums[WORK_SLOTS][ROW_WARPGROUPS][TILE_ROWS]; /* of the tiles that a warpgroup turned into probabilities */
     mla_work work[WORK_SLOTS];
     uint32_t is_last; /* this CTA finished the last part of its rows */
 
     uint64_t q_full, q_empty;
-    uint64_t k_full[SHAPE::SLOTS][NUM_PARTS], k_empty[SHAPE::SLOTS][NUM_PARTS];
+    ring_barriers<RING_KEYS / SHAPE::DECODE_KEYS> decode_ring;
+    ring_barriers<RING_KEYS / SHAPE::PREFILL_KEYS> prefill_ring;
     uint64_t p_full[ROW_WARPGROUPS]; /* of the warpgroup that computed them */
     uint64_t work_full[WORK_SLOTS], work_empty[WORK_SLOTS];
 };
@@ -80,24 +82,30 @@ static __device__ __forceinline__ void warp_arrive(uint32_t barrier_smem) {
     if (ptx_tid() % 32 == 0) ptx_mbarrier_arrive(barrier_smem);
 }
 
-/** A barrier of a part of tile `n`, counted through all works: in a ring of slots. */
-template <class SHAPE>
-static __device__ __forceinline__ uint32_t part_barrier(const uint64_t (*barriers)[NUM_PARTS], uint32_t n, int part) {
-    return barrier_at(barriers[n % SHAPE::SLOTS], part);
+/** A barrier of a part of tile `n` of a kind, counted through all works. */
+template <int SLOTS>
+static __device__ __forceinline__ uint32_t part_barrier(const uint64_t (&barriers)[SLOTS][NUM_PARTS], uint32_t n,
+                                                        int part) {
+    return barrier_at(barriers[n % SLOTS], part);
 }
-template <class SHAPE> static __device__ __forceinline__ uint32_t ring_parity(uint32_t n) {
-    return n / SHAPE::SLOTS % 2;
+template <int SLOTS> static __device__ __forceinline__ uint32_t ring_parity(const ring_barriers<SLOTS> &, uint32_t n) {
+    return n / SLOTS % 2;
+}
+
+template <int SLOTS> static __device__ void init_ring(ring_barriers<SLOTS> &ring) {
+    for (int slot = 0; slot < SLOTS; slot++) {
+        for (int part = 0; part < NUM_PARTS; part++) {
+            ptx_mbarrier_init(barrier_at(ring.full[slot], part), WARPGROUP_THREADS);
+            ptx_mbarrier_init(barrier_at(ring.empty[slot], part), WARPGROUP_WARPS); /* of one warpgroup */
+        }
+    }
 }
 
 template <class SHAPE> static __device__ void init_barriers(smem_sm90mla<SHAPE> &smem) {
     ptx_mbarrier_init(smem_address(&smem.q_full), WARPGROUP_THREADS);
     ptx_mbarrier_init(smem_address(&smem.q_empty), ROW_WARPGROUPS * WARPGROUP_WARPS);
-    for (int slot = 0; slot < SHAPE::SLOTS; slot++) {
-        for (int part = 0; part < NUM_PARTS; part++) {
-            ptx_mbarrier_init(barrier_at(smem.k_full[slot], part), WARPGROUP_THREADS);
-            ptx_mbarrier_init(barrier_at(smem.k_empty[slot], part), WARPGROUP_WARPS); /* of one warpgroup */
-        }
-    }
+    init_ring(smem.decode_ring);
+    init_ring(smem.prefill_ring);
     for (int i = 0; i < ROW_WARPGROUPS; i++) ptx_mbarrier_init(barrier_at(smem.p_full, i), WARPGROUP_THREADS);
     for (int i = 0; i < WORK_SLOTS; i++) {
         ptx_mbarrier_init(barrier_at(smem.work_full, i), 1);

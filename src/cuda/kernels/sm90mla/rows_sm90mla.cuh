@@ -5,34 +5,17 @@
 #define POD_SM90MLA_ROWS_CUH
 
 #include "cuda/kernels/element.cuh"
-#include "cuda/kernels/parts.cuh"
 #include "cuda/kernels/ptx/wgmma.cuh"
-#include "cuda/kernels/sm90mla/pipeline_sm90mla.cuh"
-#include "cuda/kernels/softmax_row.cuh"
+#include "cuda/kernels/sm90mla/finish_sm90mla.cuh"
 
 struct sm90mla_bf16 : pod_element_bf16, wgmma_bf16 {};
 struct sm90mla_f16 : pod_element_f16, wgmma_f16 {};
 
-/** All threads that have rows end a part together. */
-struct part_cta {
-    uint32_t *is_last_smem;
-    __device__ __forceinline__ void sync() const {
-        ptx_bar_sync(BARRIER_ROWS, ROW_THREADS);
-    }
-    __device__ __forceinline__ bool is_first() const {
-        return ptx_tid() == WARPGROUP_THREADS;
-    }
-    __device__ __forceinline__ uint32_t share(uint32_t is_last) const {
-        if (is_first()) *is_last_smem = is_last;
-        sync();
-        return *is_last_smem;
-    }
-};
-
-template <class ELEMENT, class SHAPE> struct rows_sm90mla {
+/** Tiles of TILE, whose ring has barriers of its own. */
+template <class ELEMENT, class SHAPE, class TILE> struct rows_sm90mla {
     typedef smem_sm90mla<SHAPE> smem_type;
-    static constexpr int S_REGS = TILE_ROWS / 2, O_REGS = SHAPE::OWN_COLUMNS / 2;
-    static constexpr int V_HEAD_DIM = SHAPE::V_HEAD_DIM;
+    static constexpr int KEYS = TILE::ROWS, S_REGS = KEYS / 2, P_REGS = KEYS / 4, P_CHUNKS = P_REGS / 4;
+    static constexpr int O_REGS = SHAPE::OWN_COLUMNS / 2, V_HEAD_DIM = SHAPE::V_HEAD_DIM;
 
     /** A thread's two rows: lane / 4 of its warp's sixteen, and eight further down. */
     struct accumulators {
@@ -43,6 +26,7 @@ template <class ELEMENT, class SHAPE> struct rows_sm90mla {
 
     const pod_kernel_params &params;
     smem_type &smem;
+    const ring_barriers<TILE::SLOTS> &ring;
     int warpgroup; /* 0 or 1 */
 
     static __device__ __forceinline__ int own_thread() {
@@ -61,27 +45,29 @@ template <class ELEMENT, class SHAPE> struct rows_sm90mla {
     /* ---- tiles ---- */
 
     __device__ __forceinline__ uint32_t tile_smem(uint32_t n) {
-        return smem_address(smem.k) + n % SHAPE::SLOTS * SHAPE::TILE_BYTES;
+        return smem_address(smem.k) + n % TILE::SLOTS * TILE::BYTES;
     }
     __device__ __forceinline__ void wait_part(uint32_t n, int part) {
-        ptx_mbarrier_wait(part_barrier<SHAPE>(smem.k_full, n, part), ring_parity<SHAPE>(n));
+        ptx_mbarrier_wait(part_barrier(ring.full, n, part), ring_parity(ring, n));
         ptx_fence_async_smem(); /* what the loaders copied becomes visible to wgmma */
     }
     __device__ __forceinline__ void release_part(uint32_t n, int part) {
-        warp_arrive(part_barrier<SHAPE>(smem.k_empty, n, part));
+        warp_arrive(part_barrier(ring.empty, n, part));
     }
 
     /** S (+)= Q K' of a part's columns, once they are there. */
     template <int PART, bool ADDS>
     __device__ __forceinline__ void add_scores(float (&s)[S_REGS], uint32_t q, uint32_t k, uint32_t n) {
+        constexpr uint32_t Q_PIECE_BYTES = TILE_ROWS * PIECE_ROW_BYTES;
         constexpr int FIRST = SHAPE::template part<PART>::BEGIN,
                       STEPS = SHAPE::template part<PART>::COUNT * (PIECE_COLUMNS / 16);
         wait_part(n, PART);
-        wgmma_fence(); /* NOTE: where a wait lies between it and a product, nvcc 13.0 serialises all products */
+        wgmma_fence(); /* behind the wait: where one lies between it and a product, nvcc 13.0 serialises all */
 #pragma unroll
         for (int step = 0; step < STEPS; step++) {
-            uint32_t bytes = (FIRST + step / 4) * PIECE_BYTES + step % 4 * 32;
-            ELEMENT::ss(s, wgmma_at<GROUP_BYTES>(q, bytes), wgmma_at<GROUP_BYTES>(k, bytes), ADDS || step > 0);
+            uint32_t piece = FIRST + step / 4, column_bytes = step % 4 * 32;
+            ELEMENT::ss(s, wgmma_at<GROUP_BYTES>(q, piece * Q_PIECE_BYTES + column_bytes),
+                        wgmma_at<GROUP_BYTES>(k, piece * TILE::PIECE_BYTES + column_bytes), ADDS || step > 0);
         }
     }
 
@@ -97,11 +83,11 @@ template <class ELEMENT, class SHAPE> struct rows_sm90mla {
 
     /** Starts O += P V. */
     __device__ __forceinline__ void start_output(float (&o)[O_REGS], const uint32_t (&p)[P_REGS], uint32_t n) {
-        uint32_t v =
-            warp_uniform(wgmma_operand(tile_smem(n) + warpgroup * (SHAPE::OWN_PIECES * PIECE_BYTES), PIECE_BYTES));
+        uint32_t v = warp_uniform(
+            wgmma_operand(tile_smem(n) + warpgroup * (SHAPE::OWN_PIECES * TILE::PIECE_BYTES), TILE::PIECE_BYTES));
         wgmma_fence();
 #pragma unroll
-        for (int step = 0; step < TILE_ROWS / 16; step++) {
+        for (int step = 0; step < KEYS / 16; step++) {
             ELEMENT::rs_tb(o, &p[step * 4], wgmma_at<GROUP_BYTES>(v, step * 16 * PIECE_ROW_BYTES), true);
         }
         wgmma_commit();
@@ -144,7 +130,7 @@ template <class ELEMENT, class SHAPE> struct rows_sm90mla {
 #pragma unroll
             for (int i = 0; i < S_REGS; i++) s[i] = softcap_score(params, s[i]);
         }
-        if (first_key < work.unmasked.begin || first_key + TILE_ROWS > work.unmasked.end) mask(work, s, first_key);
+        if (first_key < work.unmasked.begin || first_key + KEYS > work.unmasked.end) mask(work, s, first_key);
 #pragma unroll
         for (int half = 0; half < 2; half++) {
             float max[2] = {s[half * 2], s[half * 2 + 1]}; /* two chains hide half of the latency */
@@ -208,7 +194,7 @@ template <class ELEMENT, class SHAPE> struct rows_sm90mla {
         wgmma_touch(s);
         release_part(n, PART_REST);
         if (tile + 2 >= work.num_tiles) warp_arrive(smem_address(&smem.q_empty));
-        softmax(work, s, work.first_key + tile * TILE_ROWS, acc, factor, p);
+        softmax(work, s, work.first_key + tile * KEYS, acc, factor, p);
         hand_over(acc, p);
     }
 
@@ -316,52 +302,56 @@ template <class ELEMENT, class SHAPE> struct rows_sm90mla {
         }
     }
 
-    /** Joins all parts of the rows and writes them. */
-    template <class ITEM> __device__ __forceinline__ void merge(const item_work<ITEM> &work, int32_t num_rows) {
-        typedef merge_shape<V_HEAD_DIM, ROW_THREADS, 4, 2> shape;
-        merge_parts<ELEMENT, shape>(params, work, TILE_ROWS, 0, num_rows, ptx_tid() - WARPGROUP_THREADS);
-    }
-
     /** Keeps a part; the CTA that finishes the rows' last part joins them. */
     __device__ __forceinline__ void finish_part(const mla_work &work, const accumulators &acc) {
+        typedef finish_sm90mla<ELEMENT, V_HEAD_DIM> finish;
         const pod_schedule &schedule = params.schedule;
-        uint32_t *counter;
         if (work.is_decode) {
             const pod_decode_item &item = work.decode.item;
             write_partial(work, schedule.decode_partial_out, schedule.decode_partial_sum,
                           pod_core_decode_slot(&item, item.part), acc);
-            counter = &schedule.slice_counters[item.first_slice];
+            finish{params, smem.is_last}.part(work.decode, work.num_rows, item.part,
+                                              &schedule.slice_counters[item.first_slice]);
         } else {
             const pod_prefill_item &item = work.prefill.item;
             write_partial(work, schedule.prefill_partial_out, schedule.prefill_partial_sum,
                           item.first_slot + item.entry.part, acc);
-            counter = &schedule.part_counters[item.first_slot];
+            finish{params, smem.is_last}.part(work.prefill, work.num_rows, item.entry.part,
+                                              &schedule.part_counters[item.first_slot]);
         }
-        if (!count_part(part_cta{&smem.is_last}, part_counter{counter, 0, ~0u}, work.num_parts)) return;
-        if (work.is_decode)
-            merge(work.decode, work.num_rows);
-        else
-            merge(work.prefill, work.num_rows);
     }
 
-    __device__ void consume() {
-        uint32_t first_tile = 0, taken = 0;
-        for (uint32_t number = 0;; number++) {
-            uint32_t slot = number % WORK_SLOTS;
-            ptx_mbarrier_wait(barrier_at(smem.work_full, slot), number / WORK_SLOTS % 2);
-            const mla_work &work = smem.work[slot];
-            if (work.kv_head < 0) break;
-            accumulators acc;
-            run(work, number, first_tile, taken, acc);
-            join_sums(number, acc);
-            if (work.num_parts == 1)
-                write_out(work, acc);
-            else
-                finish_part(work, acc);
-            first_tile += work.num_tiles;
-            ptx_mbarrier_arrive(barrier_at(smem.work_empty, slot));
-        }
+    /** A piece of work, from the `n`-th tile of its kind on. */
+    __device__ __forceinline__ void compute(const mla_work &work, uint32_t number, uint32_t &n, uint32_t &taken) {
+        accumulators acc;
+        run(work, number, n, taken, acc);
+        join_sums(number, acc);
+        if (work.num_parts == 1)
+            write_out(work, acc);
+        else
+            finish_part(work, acc);
+        n += work.num_tiles;
     }
 };
+
+/** All work of a CTA, for one of its two warpgroups with rows. */
+template <class ELEMENT, class SHAPE>
+static __device__ __forceinline__ void compute_rows(const pod_kernel_params &params, smem_sm90mla<SHAPE> &smem,
+                                                    int warpgroup) {
+    typedef rows_sm90mla<ELEMENT, SHAPE, tile_sm90mla<SHAPE, SHAPE::DECODE_KEYS>> decode_rows;
+    typedef rows_sm90mla<ELEMENT, SHAPE, tile_sm90mla<SHAPE, SHAPE::PREFILL_KEYS>> prefill_rows;
+    uint32_t decode_n = 0, prefill_n = 0, taken = 0;
+    for (uint32_t number = 0;; number++) {
+        uint32_t slot = number % WORK_SLOTS;
+        ptx_mbarrier_wait(barrier_at(smem.work_full, slot), number / WORK_SLOTS % 2);
+        const mla_work &work = smem.work[slot];
+        if (work.kv_head < 0) break;
+        if (work.is_decode)
+            decode_rows{params, smem, smem.decode_ring, warpgroup}.compute(work, number, decode_n, taken);
+        else
+            prefill_rows{params, smem, smem.prefill_ring, warpgroup}.compute(work, number, prefill_n, taken);
+        ptx_mbarrier_arrive(barrier_at(smem.work_empty, slot));
+    }
+}
 
 #endif
