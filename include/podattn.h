@@ -525,7 +525,7 @@ typedef struct pod_plan_info {
     int32_t num_ctas;            /**< workers of the schedule */
     int32_t prefill_tile_rows;   /**< query rows (tokens x group) of a prefill tile */
     int32_t prefill_tile_tokens; /**< keys per step of a prefill tile */
-    int32_t decode_rows;         /**< most query rows of decode work */
+    int32_t decode_rows;         /**< most query rows of decode work; 0: the kernel computes decodes as prefill work */
     int32_t decode_tile_tokens;  /**< keys per step of decode work */
     int32_t num_requests;
     int32_t num_prefill_requests;

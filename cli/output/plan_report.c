@@ -13,9 +13,12 @@ static void print_header(const plan_report *report, FILE *file) {
     batch_report_shape(report->spec, file);
     fputs("batch     ", file);
     batch_report_requests(report->spec, file);
-    fprintf(file, "target    %s: %d CTAs; prefill tiles of %d rows x %d keys, decode of up to %d rows x %d keys\n",
-            report->target, info->num_ctas, info->prefill_tile_rows, info->prefill_tile_tokens, info->decode_rows,
-            info->decode_tile_tokens);
+    fprintf(file, "target    %s: %d CTAs; prefill tiles of %d rows x %d keys, ", report->target, info->num_ctas,
+            info->prefill_tile_rows, info->prefill_tile_tokens);
+    if (info->decode_rows > 0)
+        fprintf(file, "decode of up to %d rows x %d keys\n", info->decode_rows, info->decode_tile_tokens);
+    else
+        fputs("also of decodes\n", file);
     fprintf(file, "kernel    %s%s%s%s\n", info->kernel, *info->kernel_note != '\0' ? " (" : "", info->kernel_note,
             *info->kernel_note != '\0' ? ")" : "");
     fprintf(file, "prefill   requests %s, items %s, %s of them parts of splits, tiles %s\n",
@@ -61,7 +64,9 @@ static void print_queue(const plan_report *report, pod_work_kind kind, int64_t m
     int64_t num_tickets = is_prefill ? 0 : report->info.num_decode_slices;
     if (is_prefill) pod_plan_visit(report->plan, 0, count_tickets, &num_tickets);
     if (num_tickets == 0) return;
-    fprintf(file, "\n%s queue%s", is_prefill ? "prefill" : "decode", is_prefill ? ", longest first" : "");
+    const char *order =
+        report->info.decode_rows > 0 ? ", longest first" : ", longest first, short requests among long ones";
+    fprintf(file, "\n%s queue%s", is_prefill ? "prefill" : "decode", is_prefill ? order : "");
     if (max_tickets < num_tickets) {
         fprintf(file, " (the first %s of %s tickets; --items shows all)", format_count(max_tickets).text,
                 format_count(num_tickets).text);

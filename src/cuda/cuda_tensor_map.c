@@ -9,7 +9,7 @@ enum {
     Q_RANK = 3,
     HALF_ELEMENTS = 64, /* 128 bytes: the swizzle's span */
     GROUP_TOKENS = 8,   /* the swizzle's period */
-    MAX_BOX_TOKENS = 64,
+    CLUSTER_CTAS = 2,
     Q_TILE_ROWS = 64, /* query rows of a warpgroup */
     ELEMENT_BYTES = 2,
     STRIDE_BITS = 40 /* a stride has to be smaller, in bytes */
@@ -110,11 +110,11 @@ static map_shape narrow_shape(const pod_plan *plan, const cache *c, int32_t num_
 }
 
 /** A box lies within a page: the largest power of two that divides it. A request's only page needs no dividing; what
- * reaches past its end reads zeros. */
+ * reaches past its end reads zeros. Each of a cluster's CTAs loads half of a tile. */
 static int32_t wide_tokens(const pod_plan *plan) {
-    int32_t page_size = plan->limits.page_size;
-    if (plan->batch.page_table == NULL || pod__has_one_page(&plan->limits)) return MAX_BOX_TOKENS;
-    return pod_core_min(page_size & -page_size, MAX_BOX_TOKENS);
+    int32_t page_size = plan->limits.page_size, most = plan->choice.tiling.prefill_tile_tokens / CLUSTER_CTAS;
+    if (plan->batch.page_table == NULL || pod__has_one_page(&plan->limits)) return most;
+    return pod_core_min(page_size & -page_size, most);
 }
 
 static pod_status encode_cache(const pod_cuda_device *cuda, const pod_plan *plan, const cache *c,

@@ -2,17 +2,12 @@
 /* The planner: from a batch to its schedule. No allocation, no recursion, every array in the caller's workspace;
  * compiled by gcc, clang and nvcc, for a team of any number of lanes (team.h).
  *
- * The including file may define POD_CORE_FN (function specifiers), POD_CORE_ROLLED and, with POD_CORE_TEAM, its own
- * team. */
+ * The including file may define POD_CORE_FN (function specifiers), POD_CORE_ROLLED (interleave.h) and, with
+ * POD_CORE_TEAM, its own team. */
 #ifndef POD_SCHEDULE_PLANNER_H
 #define POD_SCHEDULE_PLANNER_H
 
-#include "schedule/team.h"
-
-/* Marks loops that rarely repeat in a large team: rolled code is smaller. */
-#ifndef POD_CORE_ROLLED
-#define POD_CORE_ROLLED
-#endif
+#include "schedule/interleave.h"
 
 /** A request without tokens, so that nothing is written. */
 POD_CORE_FN pod_request pod_core_bad_q_start(void) {
@@ -463,6 +458,11 @@ POD_CORE_FN int32_t pod_core_entries(const pod_team *team, const pod_shape *shap
         num_entries = pod_core_cut_tiles(team, shape, tiling, scratch, begin, end, &prefill, num_items, &num_slots);
         pod_team_sync(team); /* entries are read by other lanes than wrote them */
         pod_core_sort(team, schedule, scratch, num_entries, prefill.longest);
+        if (tiling->decode_rows == 0) {
+            pod_core_share(team, num_entries, &begin, &end);
+            pod_core_interleave(team, shape, tiling, schedule, scratch->unsorted, begin, end,
+                                shape->kv_heads / prefill.heads_per_ticket);
+        }
     }
     if (team->lane == 0) {
         schedule->header->num_prefill_entries = num_entries;

@@ -95,16 +95,25 @@ static int check_pair(plan_check *check, const pod_work_item *first, const pod_w
     return 1;
 }
 
-/** The prefill queue: longest first; an item to a ticket, or two where they are narrow. */
+/** Of which kind an item is where short requests are spread among long ones; otherwise there is one kind. */
+static int queue_kind(const plan_check *check, const pod_plan *plan, const pod_work_item *item) {
+    const pod_tiling *tiling = &plan->choice.tiling;
+    int32_t rows = check->schedule->requests[item->request].q_len * check->shape->group;
+    return tiling->decode_rows == 0 && rows <= tiling->prefill_tile_rows / 2;
+}
+
+/** The prefill queue: longest first, of each kind; an item to a ticket, or two where they are narrow. */
 static int check_prefill_queue(plan_check *check, const pod_plan *plan, size_t *num_prefill) {
     const pod_schedule_header *header = check->schedule->header;
     size_t i = 0;
     int64_t tiles = 0, steps = 0;
-    int32_t ticket = 0, has_pairs = pairs_heads(check, plan);
+    int32_t ticket = 0, has_pairs = pairs_heads(check, plan), shortest[2] = {INT32_MAX, INT32_MAX};
     for (; i < check->num_items && check->items[i].kind == POD_WORK_PREFILL; i++) {
         const pod_work_item *item = &check->items[i], *next = item + 1;
         HOLDS(item->ticket == ticket, "item %zu has ticket %d", i, item->ticket);
-        HOLDS(i == 0 || item->num_tiles <= item[-1].num_tiles, "item %zu is longer than the one before", i);
+        int32_t *before = &shortest[queue_kind(check, plan, item)];
+        HOLDS(item->num_tiles <= *before, "item %zu is longer than the one of its kind before", i);
+        *before = item->num_tiles;
         steps += item->num_tiles;
         tiles += item->num_tiles;
         ticket++;

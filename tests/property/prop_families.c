@@ -18,8 +18,10 @@ static int check_tiling(const pod_tiling *t) {
              t->max_steady_slices, t->max_slices);
     PROPERTY(t->num_prefill_ctas >= 1 && t->num_prefill_ctas <= t->num_lone_ctas && t->num_lone_ctas <= t->num_ctas,
              "%d and %d of %d CTAs", t->num_prefill_ctas, t->num_lone_ctas, t->num_ctas);
-    PROPERTY(t->prefill_tile_rows >= t->decode_rows && t->decode_rows >= 1, "%d rows, %d of decode",
+    PROPERTY(t->prefill_tile_rows >= t->decode_rows && t->decode_rows >= 0, "%d rows, %d of decode",
              t->prefill_tile_rows, t->decode_rows);
+    PROPERTY(t->prefill_tile_rows > 0 && t->prefill_tile_tokens > 0 && t->decode_tile_tokens > 0,
+             "tiles of %d x %d, %d", t->prefill_tile_rows, t->prefill_tile_tokens, t->decode_tile_tokens);
     PROPERTY(t->max_slices <= 32768, "%d slices are more than pod_core_cut() counts", t->max_slices);
     for (int32_t i = 0; i < POD_MAX_SHARES; i++) {
         int32_t shares = pod_core_shares(t, t->num_lone_ctas, i, 1), lone = pod_core_shares(t, t->num_lone_ctas, i, 0);

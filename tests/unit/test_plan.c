@@ -168,6 +168,36 @@ static void a_lone_short_decode_has_few_parts(void **state) {
     }
 }
 
+/** Where a kernel computes decodes as prefill work, they are under way beside a prompt, from the queue's beginning on,
+ * and the last ones come last. */
+static void decodes_are_spread_among_the_tiles_of_a_prompt(void **state) {
+    (void)state;
+    enum { DECODES = 64, PROMPT = 2048, KV_LEN = 8192 };
+    int32_t q_start[DECODES + 2] = {0}, kv_len[DECODES + 1];
+    for (int32_t r = 0; r <= DECODES; r++) {
+        q_start[r + 1] = q_start[r] + (r == 0 ? PROMPT : 1);
+        kv_len[r] = r == 0 ? KV_LEN : KV_LEN / 2;
+    }
+    pod_limits limits = one_head_limits(DECODES + 1, PROMPT + DECODES, KV_LEN);
+    limits.head_dim = 256;
+    limits.q_heads = 16;
+    limits.kv_heads = 8;
+    planned p;
+    pod_plan_info info = plan_on(&p, "sim:h100", &limits, DECODES + 1, q_start, kv_len);
+    assert_int_equal(info.decode_rows, 0);
+    assert_int_equal(info.num_decode_requests, 0);
+    const pod_schedule *schedule = p.check.schedule;
+    int32_t num_entries = schedule->header->num_prefill_entries, num_short = 0, last_long = 0;
+    for (int32_t i = 0; i < num_entries; i++) {
+        int is_short = schedule->entries[i].request > 0;
+        num_short += is_short;
+        if (!is_short) last_long = i;
+        if (i == num_entries / 4) assert_in_range(num_short, i / 3, i - i / 3);
+    }
+    assert_in_range(last_long, num_entries / 2, num_entries * 7 / 8);
+    release(&p);
+}
+
 /** Slices are cut in 32 bits and found by an estimate; both are held against the definition. */
 static void slices_are_what_the_definition_says(void **state) {
     (void)state;
@@ -218,6 +248,7 @@ int main(void) {
         cmocka_unit_test(enough_row_tiles_are_not_split),
         cmocka_unit_test(the_longest_context_is_planned),
         cmocka_unit_test(a_lone_short_decode_has_few_parts),
+        cmocka_unit_test(decodes_are_spread_among_the_tiles_of_a_prompt),
         cmocka_unit_test(slices_are_what_the_definition_says),
         cmocka_unit_test(a_simulated_gpu_refuses_host_arrays_it_has_no_room_for),
     };

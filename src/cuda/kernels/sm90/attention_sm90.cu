@@ -9,8 +9,9 @@
 #include "cuda/kernels/sm90/rows_sm90.cuh"
 #include "cuda/kernels/variant_row.cuh"
 
-/* 40 + 2 * 192 + 88 = 512 registers, times 128 threads: the whole file. */
-enum { LOAD_REGISTERS = 40, PREFILL_REGISTERS = 192, DECODE_REGISTERS = 88 };
+/* 40 + 2 * 192 + 88 = 512 registers, times 128 threads: the whole file. Without decode a CTA begins with 168 for each
+ * of its 384 threads: 40 + 2 * 232 = 3 * 168. */
+enum { LOAD_REGISTERS = 40, PREFILL_REGISTERS = 192, DECODE_REGISTERS = 88, LONE_PREFILL_REGISTERS = 232 };
 
 template <class ELEMENT, int HEAD_DIM> struct kernel_sm90 {
     typedef shape_sm90<HEAD_DIM> shape;
@@ -23,7 +24,7 @@ template <class ELEMENT, int HEAD_DIM> struct kernel_sm90 {
             load_sm90<shape>::prefill(params, smem, lane);
             break;
         case 1:
-            load_sm90<shape>::decode(params, smem, lane);
+            if constexpr (shape::DECODES) load_sm90<shape>::decode(params, smem, lane);
             if (lane == 0) find_sm90<shape>::leave(params);
             break;
         case 2:
@@ -49,7 +50,7 @@ template <class ELEMENT, int HEAD_DIM> struct kernel_sm90 {
             ptx_prefetch_map(&params.q_map);
             break;
         case 1:
-            find_sm90<shape>::first_decode(params, smem, lane);
+            if constexpr (shape::DECODES) find_sm90<shape>::first_decode(params, smem, lane);
             break;
         case 3:
             if (lane > 0) break;
@@ -67,10 +68,10 @@ template <class ELEMENT, int HEAD_DIM> struct kernel_sm90 {
             ptx_give_registers<LOAD_REGISTERS>();
             load(params, smem);
         } else if (warpgroup <= PREFILL_WARPGROUPS) {
-            ptx_take_registers<PREFILL_REGISTERS>();
+            ptx_take_registers<shape::DECODES ? PREFILL_REGISTERS : LONE_PREFILL_REGISTERS>();
             prefill_sm90<ELEMENT, shape>{params, smem, warp_uniform(warpgroup) - 1, warp_uniform(smem.is_lent) != 0}
                 .consume();
-        } else {
+        } else if constexpr (shape::DECODES) {
             ptx_give_registers<DECODE_REGISTERS>();
             decode_sm90<ELEMENT, shape>{params, smem}.consume();
         }

@@ -205,7 +205,7 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
 
     /** Waits for the V tile at `at`, whose first key is `first_key`, and clears what no row sees. */
     __device__ __forceinline__ void wait_values(const decode_work &work, const ring &at, int32_t first_key) {
-        ptx_mbarrier_wait(barrier_at(smem.decode_kv_full, at.slot), at.parity);
+        ptx_mbarrier_wait(barrier_at(smem.decode_kv_full.at, at.slot), at.parity);
         int32_t begin = work.load.kv_begin - first_key, end = work.request.kv_len - first_key;
         if (begin > 0 || end < TOKENS) {
             clear_values(smem_address(decode_ring(smem)) + at.slot * SHAPE::DECODE_SLOT_BYTES, begin, end);
@@ -228,9 +228,9 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
         int32_t tiles_left = work.item.num_tiles, first_key = work.first_key;
 #pragma unroll 1
         for (;;) {
-            ptx_mbarrier_wait(barrier_at(smem.decode_kv_full, at.slot), at.parity);
+            ptx_mbarrier_wait(barrier_at(smem.decode_kv_full.at, at.slot), at.parity);
             uint32_t k_smem = slots_smem + at.slot * SHAPE::DECODE_SLOT_BYTES;
-            uint32_t k_empty = barrier_at(smem.decode_kv_empty, at.slot);
+            uint32_t k_empty = barrier_at(smem.decode_kv_empty.at, at.slot);
             at.slot++;
             uint32_t v_smem = slots_smem + at.slot * SHAPE::DECODE_SLOT_BYTES;
             /* Probabilities are added up before the next ones are made: those may raise the maxima. */
@@ -249,7 +249,7 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
                 }
             }
             if (--tiles_left == 0) break;
-            warp_arrive(barrier_at(smem.decode_kv_empty, at.slot));
+            warp_arrive(barrier_at(smem.decode_kv_empty.at, at.slot));
             at.advance();
             first_key += TOKENS;
         }
@@ -343,7 +343,7 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
         write_slot(slot, acc);
         write_rows<GROUPS>(work, slot);
         ptx_fence_async_smem(); /* the next copy into the slot comes after what was written there */
-        warp_arrive(barrier_at(smem.decode_kv_empty, at.slot));
+        warp_arrive(barrier_at(smem.decode_kv_empty.at, at.slot));
         at.advance();
         if (work.item.num_parts == 1) return;
         part_counter counter = {&params.schedule.slice_counters[work.item.first_slice], 0, ~0u};

@@ -183,7 +183,7 @@ template <class SHAPE> struct load_sm90 {
 
     /** Warp 1: finds decode work, slice after slice, item after item, and loads its tiles. The first is there. */
     static __device__ void decode(const pod_kernel_params &params, smem_type &smem, int lane) {
-        const load_ring ring = {smem_address(decode_ring(smem)), smem.decode_kv_full, smem.decode_kv_empty};
+        const load_ring ring = {smem_address(decode_ring(smem)), smem.decode_kv_full.at, smem.decode_kv_empty.at};
         const uint32_t first_pair = warp_uniform(first_decode_slot(smem)) / 2;
         ring_place<SHAPE::RING_SLOTS / 2> at = {first_pair, 0, first_pair};
         for (ring_place<WORK_SLOTS> slot = {0, 0};;) {

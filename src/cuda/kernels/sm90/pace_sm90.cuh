@@ -41,6 +41,7 @@ template <class SHAPE> struct pace_sm90 {
 
     /** Prefill's loader waits where it is ahead of decode by more than its share. */
     static __device__ __forceinline__ void keep(smem_type &smem, uint32_t tiles_loaded, int lane) {
+        if constexpr (!SHAPE::DECODES) return;
         for (; lane == 0; __nanosleep(PACE_SLEEP_NS)) {
             float per_decode = __int_as_float(atomicOr(&smem.pace.prefill_per_decode_f32, 0));
             float decode_tiles = (float)atomicOr(&smem.pace.decode_tiles, 0);

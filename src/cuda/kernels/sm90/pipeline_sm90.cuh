@@ -6,7 +6,7 @@
  *   warp 2            query rows of the prefill work slots, zeros before their first values
  *   warp 3            ticket -> prefill work slot
  *   warpgroups 1, 2   prefill: 64 query rows each
- *   warpgroup 3       decode
+ *   warpgroup 3       decode; a kernel without it has no work for warp 1 either
  *
  * Two CTAs are a cluster. A prefill tile of 256 rows goes to both, 128 each; every K and V tile of it comes once from
  * L2 and lands in both, each loader fetching half of its tokens: decode needs what L2 can deliver. Of a narrow tile, of
@@ -87,12 +87,16 @@ struct decode_work {
     pod_key_range unmasked; /* keys that no row masks */
 };
 
+/** An array that may be empty. */
+template <class T, int COUNT> struct places { T at[COUNT]; };
+template <class T> struct places<T, 0> {};
+
 template <class SHAPE> struct alignas(SWIZZLE_BYTES) smem_sm90 {
+    typedef uint16_t decode_tile[SHAPE::DECODE_TOKENS / SWIZZLE_ROWS][SHAPE::HALVES][SWIZZLE_ROWS][HALF_COLUMNS];
     uint16_t q[PREFILL_WARPGROUPS][SHAPE::HALVES][PREFILL_WARPGROUP_ROWS][HALF_COLUMNS];
     /* K(0) V(0) K(1) V(1) …; the last slot can be lent to decode, whose ring follows */
     uint16_t kv[SHAPE::PREFILL_SLOTS][SHAPE::PREFILL_TOKENS / SWIZZLE_ROWS][SHAPE::HALVES][SWIZZLE_ROWS][HALF_COLUMNS];
-    uint16_t decode_kv[SHAPE::DECODE_SLOTS][SHAPE::DECODE_TOKENS / SWIZZLE_ROWS][SHAPE::HALVES][SWIZZLE_ROWS]
-                      [HALF_COLUMNS];
+    places<decode_tile, SHAPE::DECODE_SLOTS> decode_kv;
     float2 decode_sums[WARPGROUP_WARPS][DECODE_WARP_ROWS]; /* max and sum of each warp's rows */
     prefill_work prefill[WORK_SLOTS];
     decode_work decode[WORK_SLOTS];
@@ -111,7 +115,7 @@ template <class SHAPE> struct alignas(SWIZZLE_BYTES) smem_sm90 {
     /* A first V tile with hidden keys has come; kv_full then says that it is clean. One for each pair, since the
      * loaders may come to the next work's first tile before this one has landed in both CTAs. */
     uint64_t first_values_full[SHAPE::PREFILL_PAIRS];
-    uint64_t decode_kv_full[SHAPE::RING_SLOTS], decode_kv_empty[SHAPE::RING_SLOTS];
+    places<uint64_t, SHAPE::RING_SLOTS> decode_kv_full, decode_kv_empty;
     uint64_t decode_full[WORK_SLOTS], decode_empty[WORK_SLOTS];
 };
 
@@ -142,7 +146,7 @@ template <class SHAPE> static __device__ __forceinline__ uint32_t first_decode_s
 template <class SHAPE> static __device__ __forceinline__ char *decode_ring(smem_sm90<SHAPE> &smem) {
     static_assert(offsetof(smem_sm90<SHAPE>, decode_kv) == offsetof(smem_sm90<SHAPE>, kv) + sizeof smem.kv,
                   "the rings are neighbours");
-    return (char *)smem.decode_kv - SHAPE::LENT_SLOTS * SHAPE::DECODE_SLOT_BYTES;
+    return (char *)smem.decode_kv.at - SHAPE::LENT_SLOTS * SHAPE::DECODE_SLOT_BYTES;
 }
 
 /** Shared-memory address of element `index` of an array of barriers. */
@@ -175,9 +179,11 @@ template <class SHAPE> static __device__ void init_barriers(smem_sm90<SHAPE> &sm
         ptx_mbarrier_init(barrier_at(smem.kv_full, i), 1);
         ptx_mbarrier_init(barrier_at(smem.kv_empty, i), CLUSTER_CTAS * PREFILL_WARPS);
     }
-    for (int i = 0; i < SHAPE::RING_SLOTS; i++) {
-        ptx_mbarrier_init(barrier_at(smem.decode_kv_full, i), 1);
-        ptx_mbarrier_init(barrier_at(smem.decode_kv_empty, i), WARPGROUP_WARPS);
+    if constexpr (SHAPE::DECODES) {
+        for (int i = 0; i < SHAPE::RING_SLOTS; i++) {
+            ptx_mbarrier_init(barrier_at(smem.decode_kv_full.at, i), 1);
+            ptx_mbarrier_init(barrier_at(smem.decode_kv_empty.at, i), WARPGROUP_WARPS);
+        }
     }
     for (int i = 0; i < WORK_SLOTS; i++) {
         ptx_mbarrier_init(barrier_at(smem.prefill_full, i), 1);

@@ -28,6 +28,8 @@ template <int HEAD_DIM> struct tiles_sm90;
 template <int HEAD_DIM_> struct shape_sm90 : tiles_sm90<HEAD_DIM_> {
     typedef tiles_sm90<HEAD_DIM_> tiles;
     static constexpr int HEAD_DIM = HEAD_DIM_, HALVES = HEAD_DIM / HALF_COLUMNS;
+    /* A kernel without decode warps computes every request in row tiles. */
+    static constexpr bool DECODES = tiles::DECODE_ROWS > 0;
     static constexpr int CTA_ROWS = PREFILL_WARPGROUPS * PREFILL_WARPGROUP_ROWS;
     static constexpr int PREFILL_SLOTS = 2 * tiles::PREFILL_PAIRS;
     static constexpr int LOADER_TOKENS = tiles::PREFILL_TOKENS / CLUSTER_CTAS; /* of a prefill tile */
@@ -35,11 +37,11 @@ template <int HEAD_DIM_> struct shape_sm90 : tiles_sm90<HEAD_DIM_> {
     static constexpr uint32_t PREFILL_SLOT_BYTES = tiles::PREFILL_TOKENS * ROW_BYTES;
     static constexpr uint32_t DECODE_SLOT_BYTES = tiles::DECODE_TOKENS * ROW_BYTES;
     /* What prefill's last slot makes when it is lent: the first slots, in pairs, of a longer decode ring. */
-    static constexpr int LENT_SLOTS = PREFILL_SLOT_BYTES / DECODE_SLOT_BYTES / 2 * 2,
+    static constexpr int LENT_SLOTS = DECODES ? PREFILL_SLOT_BYTES / DECODE_SLOT_BYTES / 2 * 2 : 0,
                          RING_SLOTS = LENT_SLOTS + tiles::DECODE_SLOTS;
     static constexpr uint32_t Q_HALF_BYTES = PREFILL_WARPGROUP_ROWS * HALF_ROW_BYTES;
     static_assert(HEAD_DIM % HALF_COLUMNS == 0, "tiles, tensor maps and products have whole halves of 64 columns");
-    static_assert(tiles::THREADS == (2 + PREFILL_WARPGROUPS) * WARPGROUP_THREADS, "loaders, prefill, decode");
+    static_assert(tiles::THREADS == (1 + PREFILL_WARPGROUPS + DECODES) * WARPGROUP_THREADS, "loaders, prefill, decode");
     static_assert(tiles::PREFILL_ROWS == CLUSTER_CTAS * CTA_ROWS, "a row for each thread of the prefill warpgroups");
     static_assert(tiles::DECODE_ROWS <= WARPGROUP_WARPS * DECODE_WARP_ROWS, "eight rows for each warp of decode");
 };
