@@ -33,7 +33,7 @@ static pod_status check_scale_absent(const char *field, const float *scale, pod_
 static pod_status check_values_in_keys(const pod_call *call) {
     const pod_variant *variant = &pod__variants[call->plan->choice.kernel];
     const pod_cache *c = &call->cache;
-    if (variant->tiles->v_head_dim == 0) return POD_OK;
+    if (!variant->tiles->has_values_in_keys) return POD_OK;
     if (c->v == c->k && c->v_page_stride == c->k_page_stride && c->v_token_stride == c->k_token_stride &&
         c->v_head_stride == c->k_head_stride) {
         return POD_OK;

@@ -29,6 +29,7 @@ _Static_assert(sizeof(pod_tensor_map) == sizeof(CUtensorMap), "the kernels see t
 /** K or V of one call. */
 typedef struct cache {
     const char *map_name, *token_field, *head_field, *page_field;
+    int32_t dim; /* elements of a row */
     const void *base;
     int64_t head_stride, token_stride, page_stride;
 } cache;
@@ -69,10 +70,6 @@ static pod_status check_stride(const char *field, int64_t stride, int64_t extent
                      (long long)stride, STRIDE_BITS);
 }
 
-static int32_t num_halves(const pod_limits *limits) {
-    return limits->head_dim / HALF_ELEMENTS;
-}
-
 /** A wide box holds eight tokens' whole rows of a head, again and again. So heads have to begin at whole halves and, as
  * no box may reach past a page's end, pages to hold whole groups of tokens. */
 static int is_wide(const pod_limits *limits, const cache *c) {
@@ -88,13 +85,14 @@ static int32_t head_halves(const pod_limits *limits, const cache *c) {
 
 static map_shape wide_shape(const pod_plan *plan, const cache *c, int32_t tokens, int32_t num_pages) {
     const pod_limits *limits = &plan->limits;
-    uint64_t halves = (uint64_t)(limits->kv_heads - 1) * (uint64_t)head_halves(limits, c);
+    uint64_t halves_before = (uint64_t)(limits->kv_heads - 1) * (uint64_t)head_halves(limits, c);
+    int32_t halves = c->dim / HALF_ELEMENTS;
     return (map_shape){
         .rank = KV_RANK,
-        .extents = {HALF_ELEMENTS, GROUP_TOKENS, halves + (uint64_t)num_halves(limits),
+        .extents = {HALF_ELEMENTS, GROUP_TOKENS, halves_before + (uint64_t)halves,
                     (cuuint64_t)limits->page_size / GROUP_TOKENS, (cuuint64_t)num_pages},
         .strides = {1, c->token_stride, HALF_ELEMENTS, c->token_stride * GROUP_TOKENS, c->page_stride},
-        .box = {HALF_ELEMENTS, GROUP_TOKENS, (cuuint32_t)num_halves(limits), (cuuint32_t)(tokens / GROUP_TOKENS), 1},
+        .box = {HALF_ELEMENTS, GROUP_TOKENS, (cuuint32_t)halves, (cuuint32_t)(tokens / GROUP_TOKENS), 1},
     };
 }
 
@@ -102,7 +100,7 @@ static map_shape narrow_shape(const pod_plan *plan, const cache *c, int32_t num_
     const pod_limits *limits = &plan->limits;
     return (map_shape){
         .rank = KV_RANK,
-        .extents = {(cuuint64_t)limits->head_dim, (cuuint64_t)limits->page_size, (cuuint64_t)limits->kv_heads,
+        .extents = {(cuuint64_t)c->dim, (cuuint64_t)limits->page_size, (cuuint64_t)limits->kv_heads,
                     (cuuint64_t)num_pages, 1},
         .strides = {1, c->token_stride, c->head_stride, c->page_stride, 1},
         .box = {HALF_ELEMENTS, GROUP_TOKENS, 1, 1, 1},
@@ -130,11 +128,25 @@ static pod_status encode_cache(const pod_cuda_device *cuda, const pod_plan *plan
 
 static pod_status add_cache_maps(const pod_cuda_device *cuda, const pod_plan *plan, const pod_cache *c,
                                  pod_kernel_params *params) {
-    const cache k = {"describing k to the GPU", "k_token_stride",  "k_head_stride", "k_page_stride", c->k,
-                     c->k_head_stride,          c->k_token_stride, c->k_page_stride};
-    const cache v = {"describing v to the GPU", "v_token_stride",  "v_head_stride", "v_page_stride", c->v,
-                     c->v_head_stride,          c->v_token_stride, c->v_page_stride};
     const pod_limits *limits = &plan->limits;
+    const cache k = {.map_name = "describing k to the GPU",
+                     .token_field = "k_token_stride",
+                     .head_field = "k_head_stride",
+                     .page_field = "k_page_stride",
+                     .dim = limits->head_dim,
+                     .base = c->k,
+                     .head_stride = c->k_head_stride,
+                     .token_stride = c->k_token_stride,
+                     .page_stride = c->k_page_stride};
+    const cache v = {.map_name = "describing v to the GPU",
+                     .token_field = "v_token_stride",
+                     .head_field = "v_head_stride",
+                     .page_field = "v_page_stride",
+                     .dim = limits->v_head_dim,
+                     .base = c->v,
+                     .head_stride = c->v_head_stride,
+                     .token_stride = c->v_token_stride,
+                     .page_stride = c->v_page_stride};
     params->is_wide = is_wide(limits, &k) && is_wide(limits, &v);
     params->box_tokens = params->is_wide ? wide_tokens(plan) : GROUP_TOKENS;
     params->box_shift = __builtin_ctz((unsigned)params->box_tokens);

@@ -26,8 +26,9 @@ typedef struct pod_tiles {
     int32_t prefill_tile_tokens;
     int32_t decode_rows;
     int32_t decode_tile_tokens;
-    int32_t smem_bytes; /**< dynamic shared memory of a CTA */
-    int32_t v_head_dim; /**< of values, which are the first elements of keys; 0: values of their own, as wide as keys */
+    int32_t smem_bytes;         /**< dynamic shared memory of a CTA */
+    int32_t v_head_dim;         /**< columns of values; 0: as many as of keys */
+    int32_t has_values_in_keys; /**< values are the first elements of keys, and have no memory of their own */
 } pod_tiles;
 
 /** Elements of a value, which limits that nobody took yet may leave at 0. */
@@ -42,7 +43,8 @@ static inline int pod__tiles_hold(const pod_tiles *tiles, int32_t dim) {
 
 /** Whether they are for such keys and values. */
 static inline int pod__tiles_fit(const pod_tiles *tiles, const pod_limits *limits) {
-    if (tiles->v_head_dim != 0) return limits->head_dim == tiles->head_dim && limits->v_head_dim == tiles->v_head_dim;
+    if (tiles->v_head_dim != 0)
+        return limits->head_dim == tiles->head_dim && pod__v_head_dim(limits) == tiles->v_head_dim;
     return pod__tiles_hold(tiles, limits->head_dim) && pod__tiles_hold(tiles, pod__v_head_dim(limits));
 }
 

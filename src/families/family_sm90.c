@@ -11,7 +11,9 @@ enum { HOPPER_CAPABILITY = 90 /* sm_90a is no other chip's */ };
 enum { MIN_BOX_TOKENS = 8 };
 
 const pod_tiles pod__tiles_sm90[] = {
-#define POD_SM90_TILES POD_GPU_TILES
+#define POD_SM90_TILES(job, dim, ctas, vdim, threads, rows, keys, drows, dkeys, pairs, dslots, smem)                   \
+    {POD_GPU_TILE_FIELDS(job, dim, ctas, threads, rows, keys, drows, dkeys, smem),                                     \
+     .v_head_dim = vdim != dim ? vdim : 0},
 #include "families/sm90_tiles.def"
 };
 

@@ -7,7 +7,8 @@ enum { HOPPER_CAPABILITY = 90 /* sm_90a is no other chip's */ };
 
 const pod_tiles pod__tiles_sm90mla[] = {
 #define POD_SM90MLA_TILES(job, dim, ctas, vdim, threads, rows, keys, drows, dkeys, smem)                               \
-    {POD_GPU_TILE_FIELDS(job, dim, ctas, threads, rows, keys, drows, dkeys, smem), .v_head_dim = vdim},
+    {POD_GPU_TILE_FIELDS(job, dim, ctas, threads, rows, keys, drows, dkeys, smem), .v_head_dim = vdim,                 \
+     .has_values_in_keys = 1},
 #include "families/sm90mla_tiles.def"
 };
 

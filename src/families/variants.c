@@ -5,7 +5,7 @@
 /* Where a family's tables have their rows. */
 #define POD_SM80_TILES(job, dim, ctas, threads, rows, keys, drows, dkeys, stage, ring, smem)                           \
     TILES_sm80_##job##_##dim##_##ctas,
-#define POD_SM90_TILES(job, dim, ctas, threads, rows, keys, drows, dkeys, pairs, dslots, smem)                         \
+#define POD_SM90_TILES(job, dim, ctas, vdim, threads, rows, keys, drows, dkeys, pairs, dslots, smem)                   \
     TILES_sm90_##job##_##dim##_##ctas,
 #define POD_SM90MLA_TILES(job, dim, ctas, vdim, threads, rows, keys, drows, dkeys, smem)                               \
     TILES_sm90mla_##job##_##dim##_##ctas,

@@ -43,7 +43,7 @@ void random_gpu_elements(test_rng *rng, pod_limits *limits) {
 int has_values_in_keys(const pod_limits *limits) {
     for (int32_t i = 0; i < POD_NUM_VARIANTS; i++) {
         const pod_tiles *tiles = pod__variants[i].tiles;
-        if (tiles->v_head_dim != 0 && pod__tiles_fit(tiles, limits)) return 1;
+        if (tiles->has_values_in_keys && pod__tiles_fit(tiles, limits)) return 1;
     }
     return 0;
 }

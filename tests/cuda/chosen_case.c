@@ -174,6 +174,9 @@ static const chosen_case cases[] = {
     {"head_dim 256, many parts of a decode", 8, 1, 256, 16, 0, HAS_SINKS, RUNS({1, 1, 20000}, {1, 70, 90})},
     {"head_dim 256, decodes among a prompt's tiles", 4, 2, 256, 16, 0, IS_F16, RUNS({20, 1, 300, 0, 7}, {1, 300, 700})},
     {"head_dim 256, a softcap", 4, 2, 256, 24, .softcap = 30, RUNS({1, 1, 300}, {1, 30, 130}, {1, 200, 200})},
+    NARROW(2, 2, 16, 0, 192), NARROW(3, 3, 8, 70, 192), WINDOW(129, 24, 192), LOST(70, 192),
+    {"head_dim 192, many parts of a decode", 8, 1, 192, 16, 0, HAS_SINKS, RUNS({1, 1, 20000}, {1, 70, 90})},
+    {"head_dim 192, pages of 8", 4, 4, 192, 8, 0, IS_F16, RUNS({20, 1, 300, 0, 7}, {1, 300, 700})},
     {"narrow prompts of a tile each", 4, 4, 64, 16, RUNS({40, 40, 40, 0, 2})},
     NARROW_SPLIT(2, 2, {1, 100, 4700}), NARROW_SPLIT(2, 2, {1, 100, 4700}, {1, 300, 3000}),
     NARROW_SPLIT(3, 3, {1, 100, 4700}),
@@ -228,6 +231,7 @@ static pod_limits limits_of(const chosen_case *chosen) {
     l.kv_heads = chosen->kv_heads;
     l.head_dim = chosen->head_dim;
     if (l.head_dim == 576) l.v_head_dim = 512;
+    if (l.head_dim == 192) l.v_head_dim = 128;
     l.q_dtype = l.out_dtype = chosen->flags & IS_F16 ? POD_F16 : POD_BF16;
     l.kv_dtype = chosen->flags & IS_F8 ? POD_F8E4M3 : l.q_dtype;
     l.page_size = chosen->page_size;

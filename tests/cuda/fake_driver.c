@@ -141,11 +141,11 @@ static int has_box(const fake_map *m, const uint16_t *box) {
 }
 
 /** Whether the map's elements are where base and strides say; looked at in the corners. */
-static int kv_map_matches(const pod_kernel_params *p, const pod_tensor_map *map, int32_t head_halves, pod_dtype dtype,
-                          const void *base, pod_cache_strides strides) {
+static int kv_map_matches(const pod_kernel_params *p, const pod_tensor_map *map, int32_t dim, int32_t head_halves,
+                          pod_dtype dtype, const void *base, pod_cache_strides strides) {
     fake_map m;
     memcpy(&m, map, sizeof m);
-    int32_t halves = p->head_dim / 64, tokens = p->box_tokens;
+    int32_t halves = dim / 64, tokens = p->box_tokens;
     int has_boxes = p->page_table == NULL || p->shape.max_kv_len <= p->page_size || p->page_size % tokens == 0;
     const uint16_t wide[] = {64, 8, (uint16_t)halves, (uint16_t)(tokens / 8), 1}, narrow[] = {64, 8, 1, 1, 1};
     int matches = m.rank == 5 && m.address == base && m.is_bf16 == (dtype == POD_BF16) && has_boxes;
@@ -178,8 +178,9 @@ static int q_map_matches(const pod_kernel_params *p, pod_dtype dtype) {
 static int maps_match(const pod_kernel_params *p, pod_dtype dtype) {
     pod_cache_strides k_strides = {p->k_page_stride, p->k_token_stride, p->k_head_stride};
     pod_cache_strides v_strides = {p->v_page_stride, p->v_token_stride, p->v_head_stride};
-    return q_map_matches(p, dtype) && kv_map_matches(p, &p->k_map, p->k_head_halves, dtype, p->k, k_strides) &&
-           kv_map_matches(p, &p->v_map, p->v_head_halves, dtype, p->v, v_strides);
+    return q_map_matches(p, dtype) &&
+           kv_map_matches(p, &p->k_map, p->head_dim, p->k_head_halves, dtype, p->k, k_strides) &&
+           kv_map_matches(p, &p->v_map, p->v_head_dim, p->v_head_halves, dtype, p->v, v_strides);
 }
 
 /* ---- what kernels do ---- */

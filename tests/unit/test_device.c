@@ -239,7 +239,7 @@ static void sim_refuses_limits(void **state) {
         const char *message;
     } cases[] = {
         {"sim:h100,kernel=sm90", POD_BF16, POD_BF16, POD_BF16, 80, 16,
-         "head_dim = 80 is not supported by the sm90 kernels; 64, 128 and 256 are (the device's name asks for "
+         "head_dim = 80 is not supported by the sm90 kernels; 64, 128, 192 and 256 are (the device's name asks for "
          "kernel=sm90)"},
         {"sim:a100,ctas=4", POD_F16, POD_F16, POD_F16, 256, 1,
          "head_dim = 256, kv_dtype f16 is not supported by the sm80 kernels with the device's options"},

@@ -294,7 +294,7 @@ static void simulated_gpus_refuse_by_name(void **state) {
         {"sim:a100", 576, 512, "head_dim = 576 is not supported by the sm80 kernels; those up to 256 are"},
         {"sim:h100", 576, 576, "head_dim = 576 is not supported by the sm80 kernels; those up to 256 are"},
         {"sim:h100,kernel=sm90", 576, 512,
-         "head_dim = 576 is not supported by the sm90 kernels; 64, 128 and 256 are (the device's name asks for "
+         "head_dim = 576 is not supported by the sm90 kernels; 64, 128, 192 and 256 are (the device's name asks for "
          "kernel=sm90)"},
         {"sim:h100,kernel=sm90mla", 576, 128,
          "v_head_dim = 128 with head_dim = 576 is not supported by the sm90mla kernels (the device's name asks for "
@@ -332,8 +332,11 @@ static void kernels_of_two_widths(void **state) {
         int32_t head_dim, v_head_dim;
         const char *kernel, *note;
     } cases[] = {
-        {"sim:h100", 192, 128, "pod_sm80_padded_bf16_d256_c2",
-         "sm90: head_dim = 192 is not supported by the sm90 kernels; 64, 128 and 256 are"},
+        {"sim:h100", 192, 128, "pod_sm90_fused_bf16_d192_c1", ""},
+        {"sim:h100", 192, 192, "pod_sm80_padded_bf16_d256_c2",
+         "sm90: v_head_dim = 192 with head_dim = 192 is not supported by the sm90 kernels"},
+        {"sim:h100", 80, 80, "pod_sm80_padded_bf16_d128_c2",
+         "sm90: head_dim = 80 is not supported by the sm90 kernels; 64, 128, 192 and 256 are"},
         {"sim:h100", 128, 64, "pod_sm80_padded_bf16_d128_c2",
          "sm90: v_head_dim = 64 with head_dim = 128 is not supported by the sm90 kernels"},
         {"sim:h100", 64, 136, "pod_sm80_padded_bf16_d256_c2",
@@ -349,6 +352,7 @@ static void kernels_of_two_widths(void **state) {
         pod_device *cpu = call.device;
         assert_ok(pod_device_open(cases[i].device, &call.device));
         call.limits.q_dtype = call.limits.kv_dtype = call.limits.out_dtype = POD_BF16;
+        call.limits.page_size = 8;
         reopen(&call, cases[i].head_dim, cases[i].v_head_dim);
         pod_device_close(cpu); /* its plan is gone now */
         assert_ok(pod_plan_get_info(call.plan, 0, &info));

@@ -10,8 +10,14 @@
 #include "cuda/kernels/variant_row.cuh"
 
 /* 40 + 2 * 192 + 88 = 512 registers, times 128 threads: the whole file. Without decode a CTA begins with 168 for each
- * of its 384 threads: 40 + 2 * 232 = 3 * 168. */
-enum { LOAD_REGISTERS = 40, PREFILL_REGISTERS = 192, DECODE_REGISTERS = 88, LONE_PREFILL_REGISTERS = 232 };
+ * of its 384 threads: 56 + 2 * 224 = 3 * 168. */
+enum {
+    LOAD_REGISTERS = 40,
+    PREFILL_REGISTERS = 192,
+    DECODE_REGISTERS = 88,
+    LONE_LOAD_REGISTERS = 56,
+    LONE_PREFILL_REGISTERS = 224
+};
 
 template <class ELEMENT, int HEAD_DIM> struct kernel_sm90 {
     typedef shape_sm90<HEAD_DIM> shape;
@@ -65,7 +71,7 @@ template <class ELEMENT, int HEAD_DIM> struct kernel_sm90 {
         ptx_cluster_sync();
         int warpgroup = ptx_tid() / WARPGROUP_THREADS;
         if (warpgroup == 0) {
-            ptx_give_registers<LOAD_REGISTERS>();
+            ptx_give_registers<shape::DECODES ? LOAD_REGISTERS : LONE_LOAD_REGISTERS>();
             load(params, smem);
         } else if (warpgroup <= PREFILL_WARPGROUPS) {
             ptx_take_registers<shape::DECODES ? PREFILL_REGISTERS : LONE_PREFILL_REGISTERS>();

@@ -69,7 +69,7 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
                                                   uint32_t keys_smem) {
         constexpr int STEPS_AT_ONCE = 2 / STEPS;
         int lane = own_lane();
-        uint32_t k_lane = keys_smem + tile_chunk<SHAPE>(lane % 16, lane / 16);
+        uint32_t k_lane = keys_smem + tile_chunk<typename SHAPE::k_rows>(lane % 16, lane / 16);
         float chains[2][4];
 #pragma unroll
         for (int j = 0; j < 4; j++) chains[0][j] = chains[1][j] = 0.0f;
@@ -79,7 +79,7 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
 #pragma unroll
             for (int i = 0; i < 2; i++) {
                 int own_step = step + i % STEPS_AT_ONCE, key = i / STEPS_AT_ONCE * STEP_KEYS;
-                ptx_ldmatrix_x4(k[i], step_chunk(k_lane, own_step, SWIZZLE_BYTES) + key * SHAPE::ROW_BYTES);
+                ptx_ldmatrix_x4(k[i], step_chunk(k_lane, own_step, SWIZZLE_BYTES) + key * SHAPE::k_rows::ROW_BYTES);
             }
 #pragma unroll
             for (int i = 0; i < 2; i++) {
@@ -181,7 +181,7 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
 
     static __device__ __forceinline__ void accumulate(accumulators &acc, const uint32_t (&p)[2], uint32_t keys_smem) {
         int lane = own_lane();
-        uint32_t v_lane = keys_smem + tile_chunk<SHAPE>(lane % 8 + lane / 16 * 8, lane / 8 % 2);
+        uint32_t v_lane = keys_smem + tile_chunk<typename SHAPE::k_rows>(lane % 8 + lane / 16 * 8, lane / 8 % 2);
 #pragma unroll
         for (int m = 0; m < O_TILES; m++) {
             uint32_t v[4];
@@ -198,7 +198,8 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
         int t = ptx_tid() % WARPGROUP_THREADS;
         sync();
         for (int row = t / ROW_CHUNKS; row < TOKENS; row += WARPGROUP_THREADS / ROW_CHUNKS) {
-            if (row < begin || row >= end) ptx_st_smem_zeros(v_smem + tile_chunk<SHAPE>(row, t % ROW_CHUNKS));
+            if (row < begin || row >= end)
+                ptx_st_smem_zeros(v_smem + tile_chunk<typename SHAPE::k_rows>(row, t % ROW_CHUNKS));
         }
         sync();
     }
@@ -218,7 +219,7 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
         constexpr int STEPS_AT_ONCE = STEPS == 1 ? 1 : 2;
         int first_row = own_warp() / WARPS_PER_GROUP * DECODE_WARP_ROWS;
         int own_keys = own_warp() % WARPS_PER_GROUP * STEP_KEYS * STEPS;
-        uint32_t q[K_STEPS][2], slots_smem = smem_address(decode_ring(smem)) + own_keys * SHAPE::ROW_BYTES;
+        uint32_t q[K_STEPS][2], slots_smem = smem_address(decode_ring(smem)) + own_keys * SHAPE::k_rows::ROW_BYTES;
         load_q(work, q, first_row);
         acc.origin[0] = acc.origin[1] = NO_KEY_YET;
         acc.sum[0] = acc.sum[1] = 0.0f;
@@ -237,15 +238,15 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
 #pragma unroll 1
             for (int i = 0; i < STEPS; i += STEPS_AT_ONCE) {
                 uint32_t p[STEPS_AT_ONCE][2];
-                probabilities<STEPS_AT_ONCE>(
-                    work, q, acc, p,
-                    {k_smem + i * STEP_KEYS * SHAPE::ROW_BYTES, first_row, first_key + own_keys + i * STEP_KEYS});
+                probabilities<STEPS_AT_ONCE>(work, q, acc, p,
+                                             {k_smem + i * STEP_KEYS * SHAPE::k_rows::ROW_BYTES, first_row,
+                                              first_key + own_keys + i * STEP_KEYS});
                 /* after the vote on the scores: all of K has then been read */
                 if (i + STEPS_AT_ONCE == STEPS) warp_arrive(k_empty);
                 if (i == 0) wait_values(work, at, first_key);
 #pragma unroll
                 for (int j = 0; j < STEPS_AT_ONCE; j++) {
-                    accumulate(acc, p[j], v_smem + (i + j) * STEP_KEYS * SHAPE::ROW_BYTES);
+                    accumulate(acc, p[j], v_smem + (i + j) * STEP_KEYS * SHAPE::k_rows::ROW_BYTES);
                 }
             }
             if (--tiles_left == 0) break;

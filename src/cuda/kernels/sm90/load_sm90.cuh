@@ -46,38 +46,48 @@ template <class SHAPE> struct load_sm90 {
         return {load_page(params, request, at.page_idx), at.slot};
     }
 
-    /** This lane's box of every tile of TOKENS tokens. */
+    /** This lane's box of every tile of TOKENS tokens; of narrow maps, whose boxes are of one half, maybe several. */
     template <int TOKENS> struct lane_box {
         int32_t token; /* first one, within the tile */
-        int32_t half;
+        int32_t half, halves_at_once;
         bool exists;
+        static constexpr int MOST_PER_HALF = TOKENS / SWIZZLE_ROWS;
         __device__ __forceinline__ lane_box(const pod_kernel_params &params, int lane) {
             int boxes_shift = __ffs(TOKENS) - 1 - params.box_shift;
             token = (lane & ((1 << boxes_shift) - 1)) << params.box_shift;
             half = lane >> boxes_shift;
+            halves_at_once = 32 >> boxes_shift;
             exists = half < (params.is_wide ? 1 : SHAPE::HALVES);
         }
     };
 
     /** Fills one slot: waits until it is empty, then every lane copies its box, of SHARED tiles one of its loader's
      * half. NARROW ones stay in L2 only where `is_kept`. */
-    template <int TOKENS, load_kind KIND, class BOX>
+    template <class ROWS, int TOKENS, load_kind KIND, class BOX>
     static __device__ __forceinline__ void fill_slot(const pod_kernel_params &params, const BOX &box, box_place place,
                                                      load_source from, load_slot slot, bool is_kept, int lane) {
         ptx_mbarrier_wait(slot.empty, slot.parity ^ 1);
-        if (lane == 0) ptx_mbarrier_arrive_expect(slot.full, TOKENS * SHAPE::ROW_BYTES);
+        if (lane == 0) ptx_mbarrier_arrive_expect(slot.full, TOKENS * ROWS::ROW_BYTES);
         __syncwarp();
         if (!box.exists) return;
-        uint32_t to = slot.smem + box.token / SWIZZLE_ROWS * SHAPE::GROUP_BYTES + box.half * SWIZZLE_BYTES;
-        const int32_t at[5] = {box.half * HALF_COLUMNS, params.is_wide ? 0 : place.slot, from.head,
-                               params.is_wide ? place.slot / SWIZZLE_ROWS : place.page,
-                               params.is_wide ? place.page : 0};
-        if (KIND == LOAD_SHARED)
-            ptx_tma_load_5d_to((1 << CLUSTER_CTAS) - 1, to, from.map, slot.full, at, ptx_policy_evict_last());
-        else if (KIND == LOAD_NARROW)
-            ptx_tma_load_5d(to, from.map, slot.full, at, is_kept ? ptx_policy_evict_last() : ptx_policy_evict_first());
-        else
-            ptx_tma_load_5d(to, from.map, slot.full, at, ptx_policy_evict_first());
+        constexpr int ROUNDS = (BOX::MOST_PER_HALF * ROWS::HALVES + 31) / 32;
+#pragma unroll
+        for (int round = 0; round < ROUNDS; round++) {
+            int half = box.half + round * box.halves_at_once;
+            if (round > 0 && params.is_wide) return;
+            if ((round > 0 || ROWS::HALVES < SHAPE::HALVES) && half >= ROWS::HALVES) return;
+            uint32_t to = slot.smem + box.token / SWIZZLE_ROWS * ROWS::GROUP_BYTES + half * SWIZZLE_BYTES;
+            const int32_t at[5] = {half * HALF_COLUMNS, params.is_wide ? 0 : place.slot, from.head,
+                                   params.is_wide ? place.slot / SWIZZLE_ROWS : place.page,
+                                   params.is_wide ? place.page : 0};
+            if (KIND == LOAD_SHARED)
+                ptx_tma_load_5d_to((1 << CLUSTER_CTAS) - 1, to, from.map, slot.full, at, ptx_policy_evict_last());
+            else if (KIND == LOAD_NARROW)
+                ptx_tma_load_5d(to, from.map, slot.full, at,
+                                is_kept ? ptx_policy_evict_last() : ptx_policy_evict_first());
+            else
+                ptx_tma_load_5d(to, from.map, slot.full, at, ptx_policy_evict_first());
+        }
     }
 
     /** Where V(n) of prefill takes the place of V(n - 1), waits until that is done with. */
@@ -94,7 +104,9 @@ template <class SHAPE> struct load_sm90 {
     static __device__ __forceinline__ void load_tiles(const pod_kernel_params &params, const load_work &work,
                                                       bool is_kept, load_ring ring, ring_place<PAIRS> &at,
                                                       smem_type &smem, int lane) {
-        constexpr uint32_t SLOT_BYTES = TOKENS * SHAPE::ROW_BYTES;
+        typedef typename SHAPE::k_rows k_rows;
+        typedef typename SHAPE::v_rows v_rows;
+        constexpr uint32_t K_BYTES = TOKENS * k_rows::ROW_BYTES, PAIR_BYTES = K_BYTES + TOKENS * v_rows::ROW_BYTES;
         constexpr bool IS_PREFILL = KIND != LOAD_DECODE;
         constexpr int OWN_TOKENS = KIND == LOAD_SHARED ? SHAPE::LOADER_TOKENS : TOKENS;
         lane_box<OWN_TOKENS> box(params, lane);
@@ -105,22 +117,22 @@ template <class SHAPE> struct load_sm90 {
             if (tile >= work.num_tiles) return none;
             return locate_box(params, work.request_idx, work.kv_len, token + tile * TOKENS);
         };
-        auto load = [&](const load_source &from, box_place place, uint32_t slot_smem, uint32_t full, uint32_t slot,
-                        uint32_t parity) {
-            fill_slot<TOKENS, KIND>(params, box, place, from, {slot_smem, full, barrier_at(ring.empty, slot), parity},
-                                    is_kept, lane);
-        };
         auto load_k = [&](box_place place, ring_place<PAIRS> pair) {
-            load({&params.k_map, work.kv_head * params.k_head_halves}, place, ring.smem + pair.slot * 2 * SLOT_BYTES,
-                 barrier_at(ring.full, pair.slot * 2), pair.slot * 2, pair.parity);
+            uint32_t slot = pair.slot * 2;
+            fill_slot<k_rows, TOKENS, KIND>(params, box, place, {&params.k_map, work.kv_head * params.k_head_halves},
+                                            {ring.smem + pair.slot * PAIR_BYTES, barrier_at(ring.full, slot),
+                                             barrier_at(ring.empty, slot), pair.parity},
+                                            is_kept, lane);
         };
         auto load_v = [&](box_place place, ring_place<PAIRS> pair, int32_t tile) {
             uint32_t slot = pair.slot * 2 + 1, full = barrier_at(ring.full, slot);
             if (IS_PREFILL && tile == 0 && has_hidden_keys(params, work))
                 full = barrier_at(smem.first_values_full, pair.slot);
-            load({&params.v_map, work.kv_head * params.v_head_halves}, place,
-                 IS_PREFILL ? values_smem(smem, smem.is_lent, pair.slot) : ring.smem + slot * SLOT_BYTES, full, slot,
-                 pair.parity);
+            uint32_t slot_smem =
+                IS_PREFILL ? values_smem(smem, smem.is_lent, pair.slot) : ring.smem + slot * K_BYTES; /* alike */
+            fill_slot<v_rows, TOKENS, KIND>(params, box, place, {&params.v_map, work.kv_head * params.v_head_halves},
+                                            {slot_smem, full, barrier_at(ring.empty, slot), pair.parity}, is_kept,
+                                            lane);
         };
         /* Of the first tile, boxes whose keys no row sees are nowhere: what the table says of them may be anything. */
         bool is_hidden = token + (1 << params.box_shift) <= work.kv_begin;
@@ -150,14 +162,14 @@ template <class SHAPE> struct load_sm90 {
      * become zeros. The loader does it, since no other warp may wait for a tile without keeping pace with the ring;
      * warpgroups that have rows keep the tile until it is clean. */
     static __device__ __forceinline__ void clear_values(smem_type &smem, const prefill_work &work, int lane) {
-        constexpr int PAIRS = SHAPE::PREFILL_PAIRS, ROW_CHUNKS = SHAPE::HEAD_DIM / CHUNK_ELEMENTS;
+        constexpr int PAIRS = SHAPE::PREFILL_PAIRS, ROW_CHUNKS = SHAPE::v_rows::CHUNKS;
         int32_t last_tile = work.item.entry.num_tiles - 1;
         int32_t num_keys = max(0, work.request.kv_len - work.first_key - last_tile * SHAPE::PREFILL_TOKENS);
         if (num_keys >= SHAPE::PREFILL_TOKENS || work.num_rows <= 0) return;
         uint32_t n = work.load.first_tile + last_tile, v_smem = values_smem(smem, smem.is_lent, n);
         ptx_mbarrier_wait(barrier_at(smem.kv_full, n % PAIRS * 2 + 1), n / PAIRS % 2);
         for (int row = num_keys + lane / ROW_CHUNKS; row < SHAPE::PREFILL_TOKENS; row += 32 / ROW_CHUNKS) {
-            ptx_st_smem_zeros(v_smem + tile_chunk<SHAPE>(row, lane % ROW_CHUNKS));
+            ptx_st_smem_zeros(v_smem + tile_chunk<typename SHAPE::v_rows>(row, lane % ROW_CHUNKS));
         }
         ptx_fence_async_smem();
     }

@@ -95,7 +95,7 @@ template <class SHAPE> struct alignas(SWIZZLE_BYTES) smem_sm90 {
     typedef uint16_t decode_tile[SHAPE::DECODE_TOKENS / SWIZZLE_ROWS][SHAPE::HALVES][SWIZZLE_ROWS][HALF_COLUMNS];
     uint16_t q[PREFILL_WARPGROUPS][SHAPE::HALVES][PREFILL_WARPGROUP_ROWS][HALF_COLUMNS];
     /* K(0) V(0) K(1) V(1) …; the last slot can be lent to decode, whose ring follows */
-    uint16_t kv[SHAPE::PREFILL_SLOTS][SHAPE::PREFILL_TOKENS / SWIZZLE_ROWS][SHAPE::HALVES][SWIZZLE_ROWS][HALF_COLUMNS];
+    uint8_t kv[SHAPE::PREFILL_PAIRS][SHAPE::PREFILL_PAIR_BYTES];
     places<decode_tile, SHAPE::DECODE_SLOTS> decode_kv;
     float2 decode_sums[WARPGROUP_WARPS][DECODE_WARP_ROWS]; /* max and sum of each warp's rows */
     prefill_work prefill[WORK_SLOTS];
@@ -134,7 +134,7 @@ template <int SLOTS> struct ring_place {
 template <class SHAPE>
 static __device__ __forceinline__ uint32_t values_smem(smem_sm90<SHAPE> &smem, bool is_lent, uint32_t n) {
     uint32_t pair = is_lent ? 0 : n % SHAPE::PREFILL_PAIRS;
-    return smem_address(smem.kv) + (pair * 2 + 1) * SHAPE::PREFILL_SLOT_BYTES;
+    return smem_address(smem.kv) + pair * SHAPE::PREFILL_PAIR_BYTES + SHAPE::PREFILL_K_BYTES;
 }
 
 /** The first slot of the decode ring; those before it are not decode's. */

@@ -20,9 +20,11 @@
 
 template <class ELEMENT, class SHAPE> struct prefill_sm90 {
     typedef smem_sm90<SHAPE> smem_type;
-    static constexpr int HEAD_DIM = SHAPE::HEAD_DIM, ROWS = PREFILL_WARPGROUP_ROWS, TOKENS = SHAPE::PREFILL_TOKENS;
-    static constexpr int S_REGS = TOKENS / 2, O_REGS = HEAD_DIM / 2, P_REGS = S_REGS / 2;
-    static constexpr uint32_t GROUP_BYTES = SHAPE::GROUP_BYTES, Q_HALF_BYTES = SHAPE::Q_HALF_BYTES;
+    static constexpr int HEAD_DIM = SHAPE::HEAD_DIM, V_HEAD_DIM = SHAPE::V_HEAD_DIM;
+    static constexpr int ROWS = PREFILL_WARPGROUP_ROWS, TOKENS = SHAPE::PREFILL_TOKENS;
+    static constexpr int S_REGS = TOKENS / 2, O_REGS = V_HEAD_DIM / 2, P_REGS = S_REGS / 2;
+    static constexpr uint32_t K_GROUP_BYTES = SHAPE::k_rows::GROUP_BYTES, V_GROUP_BYTES = SHAPE::v_rows::GROUP_BYTES;
+    static constexpr uint32_t Q_HALF_BYTES = SHAPE::Q_HALF_BYTES;
 
     /** A thread's two rows: lane / 4 of its warp's sixteen, and eight further down. */
     struct row_state {
@@ -65,7 +67,7 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
     static constexpr uint32_t PAIRS = SHAPE::PREFILL_PAIRS;
     /** As wgmma's operand. To be asked before the wait for the tile: an answer takes a while. */
     __device__ __forceinline__ uint32_t keys(uint32_t n) {
-        uint32_t k_smem = smem_address(smem.kv) + n % PAIRS * (2 * SHAPE::PREFILL_SLOT_BYTES);
+        uint32_t k_smem = smem_address(smem.kv) + n % PAIRS * SHAPE::PREFILL_PAIR_BYTES;
         return warp_uniform(wgmma_operand(k_smem, CHUNK_BYTES));
     }
     __device__ __forceinline__ uint32_t values(uint32_t n) {
@@ -99,7 +101,7 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         for (int step = 0; step < HEAD_DIM / 16; step++) {
             uint32_t column_bytes = step % 4 * 32;
             ELEMENT::ss(s, wgmma_at<SWIZZLE_BYTES>(q, step / 4 * Q_HALF_BYTES + column_bytes),
-                        wgmma_at<GROUP_BYTES>(k, step / 4 * SWIZZLE_BYTES + column_bytes), step > 0);
+                        wgmma_at<K_GROUP_BYTES>(k, step / 4 * SWIZZLE_BYTES + column_bytes), step > 0);
         }
         wgmma_commit();
     }
@@ -109,7 +111,7 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         wgmma_fence();
 #pragma unroll
         for (int step = 0; step < TOKENS / 16; step++) {
-            ELEMENT::rs_tb(o, &p[step * 4], wgmma_at<GROUP_BYTES>(v, step * 16 * SHAPE::ROW_BYTES), true);
+            ELEMENT::rs_tb(o, &p[step * 4], wgmma_at<V_GROUP_BYTES>(v, step * 16 * SHAPE::v_rows::ROW_BYTES), true);
         }
         wgmma_commit();
     }
@@ -429,6 +431,9 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
             __syncwarp();
             release_v(n);
         }
+        /* Where decodes come here, a CTA may have none but such works, and then nobody else waits for this. */
+        if constexpr (!SHAPE::DECODES)
+            ptx_mbarrier_wait(barrier_at(smem.values_clean, work.number % WORK_SLOTS), work.number / WORK_SLOTS % 2);
     }
 
     /** Puts a warp's rows, multiplied by `factor`, where their queries stood. */
@@ -436,7 +441,7 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         int lane = ptx_tid() % 32;
         uint32_t rows_smem = q_smem() + q_chunk<SHAPE>(own_thread() / 32 * 16 + lane % 16, lane / 16);
 #pragma unroll
-        for (int step = 0; step < HEAD_DIM / 16; step++) {
+        for (int step = 0; step < V_HEAD_DIM / 16; step++) {
             uint32_t words[4];
 #pragma unroll
             for (int i = 0; i < 4; i++) { /* eight rows, then the eight below; the same of the next eight columns */
@@ -451,7 +456,7 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
     /** Normalises and writes whole rows, each warp its own, by way of the query tile: so lanes write neighbours. */
     __device__ __forceinline__ void write_out(const prefill_work &work, const float (&o)[O_REGS],
                                               const row_state &rows) {
-        constexpr int ROW_CHUNKS = HEAD_DIM / CHUNK_ELEMENTS, WARP_ROWS = 16, ROWS_AT_ONCE = 32 / ROW_CHUNKS;
+        constexpr int ROW_CHUNKS = SHAPE::v_rows::CHUNKS, WARP_ROWS = 16, ROWS_AT_ONCE = 32 / ROW_CHUNKS;
         constexpr int ROUNDS = WARP_ROWS / ROWS_AT_ONCE;
         float factor[2];
 #pragma unroll
@@ -491,13 +496,13 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
                                                   const row_state &rows, int32_t slot) {
         int64_t first_row = (int64_t)slot * SHAPE::PREFILL_ROWS + work.row_begin - work.item.entry.row_begin;
         float *sums = params.schedule.prefill_partial_sum + first_row * 2;
-        float *outs = params.schedule.prefill_partial_out + first_row * HEAD_DIM;
+        float *outs = params.schedule.prefill_partial_out + first_row * V_HEAD_DIM;
 #pragma unroll
         for (int half = 0; half < 2; half++) {
             int tile_row = own_row() + half * 8;
             if (tile_row >= work.num_rows) continue;
             if (ptx_tid() % 4 == 0) *(float2 *)(sums + tile_row * 2) = make_float2(rows.origin[half], rows.sum[half]);
-            float *out = outs + tile_row * HEAD_DIM + ptx_tid() % 4 * 2;
+            float *out = outs + tile_row * V_HEAD_DIM + ptx_tid() % 4 * 2;
 #pragma unroll
             for (int i = 0; i < O_REGS / 4; i++) {
                 *(float2 *)(out + i * 8) = make_float2(o[i * 4 + half * 2], o[i * 4 + half * 2 + 1]);
@@ -505,12 +510,16 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
         }
     }
 
-    /** Joins the parts of the warpgroup's rows and writes them. */
+    /** Joins the parts of the warpgroup's rows and writes them. Those of decodes are few rows of many parts. */
     __device__ void merge(const prefill_work &work) {
-        typedef merge_shape<HEAD_DIM, WARPGROUP_THREADS, 4, 2> shape;
+        typedef merge_shape<V_HEAD_DIM, WARPGROUP_THREADS, 4, 2> shape;
+        typedef merge_shape<V_HEAD_DIM, WARPGROUP_THREADS, 1, 8> few_rows;
         int cta_row = work.row_begin - work.item.entry.row_begin; /* rows count from the tile's first one */
-        merge_parts<ELEMENT, shape>(params, work, SHAPE::PREFILL_ROWS, cta_row + warpgroup * ROWS,
-                                    cta_row + min(work.num_rows, (warpgroup + 1) * ROWS), own_thread());
+        int begin = cta_row + warpgroup * ROWS, end = cta_row + min(work.num_rows, (warpgroup + 1) * ROWS);
+        if (!SHAPE::DECODES && end - begin <= 16)
+            merge_parts<ELEMENT, few_rows>(params, work, SHAPE::PREFILL_ROWS, begin, end, own_thread());
+        else
+            merge_parts<ELEMENT, shape>(params, work, SHAPE::PREFILL_ROWS, begin, end, own_thread());
     }
 
     /** Keeps a part; the warpgroup that finishes its rows' last part merges them. A tile has at least two slots: the

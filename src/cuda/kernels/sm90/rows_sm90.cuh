@@ -8,7 +8,8 @@
 
 template <class SHAPE> struct rows_sm90 {
     typedef smem_sm90<SHAPE> smem_type;
-    static constexpr int ROWS = PREFILL_WARPGROUP_ROWS, ROW_CHUNKS = SHAPE::HEAD_DIM / CHUNK_ELEMENTS;
+    static constexpr int ROWS = PREFILL_WARPGROUP_ROWS, ROW_CHUNKS = SHAPE::k_rows::CHUNKS;
+    static constexpr int V_CHUNKS = SHAPE::v_rows::CHUNKS;
 
     /** The tiles of which no row of a warpgroup masks a key, and before which every row has seen one: without an origin
      * a plain tile's scores are lost. So the tile of the window's last beginning counts as masked also where it is seen
@@ -29,14 +30,18 @@ template <class SHAPE> struct rows_sm90 {
                                                      int32_t row_begin, int32_t num_rows, uint32_t tile_smem,
                                                      int lane) {
         constexpr int ROWS_AT_ONCE = 32 / ROW_CHUNKS;
-        int chunk = lane % ROW_CHUNKS, row = lane / ROW_CHUNKS, head = place_row(params, row_begin + row).head;
+        int chunk = lane % ROW_CHUNKS, row = lane / ROW_CHUNKS;
+        if (row >= ROWS_AT_ONCE) row = ROWS; /* lanes that are too few for one more have none */
+        int head = place_row(params, row_begin + row).head;
         const uint16_t *from = (const uint16_t *)params.q +
                                q_offset(params, work.request, work.item.kv_head, row_begin + row) +
                                chunk * CHUNK_ELEMENTS;
         row_place step = place_row(params, ROWS_AT_ONCE);
         int64_t step_elements = step.token * params.q_token_stride + step.head * params.q_head_stride;
         int64_t next_token = params.q_token_stride - params.shape.group * params.q_head_stride;
-        for (; row < ROWS; row += ROWS_AT_ONCE) {
+        /* Of decodes nearly all rows are missing. */
+        int copied_end = SHAPE::DECODES ? ROWS : min(num_rows, ROWS);
+        for (; row < copied_end; row += ROWS_AT_ONCE) {
             bool exists = row < num_rows;
             ptx_cp_async_16_or_zeros(tile_smem + q_chunk<SHAPE>(row, chunk), exists ? from : params.q,
                                      exists ? CHUNK_BYTES : 0);
@@ -44,6 +49,9 @@ template <class SHAPE> struct rows_sm90 {
             bool is_next = head >= params.shape.group;
             from += step_elements + (is_next ? next_token : 0);
             if (is_next) head -= params.shape.group;
+        }
+        if (!SHAPE::DECODES) {
+            for (; row < ROWS; row += ROWS_AT_ONCE) ptx_st_smem_zeros(tile_smem + q_chunk<SHAPE>(row, chunk));
         }
         ptx_cp_async_commit();
         ptx_cp_async_wait<0>();
@@ -84,8 +92,8 @@ template <class SHAPE> struct rows_sm90 {
         uint32_t pair = n % SHAPE::PREFILL_PAIRS;
         ptx_mbarrier_wait(barrier_at(smem.first_values_full, pair), parities >> pair & 1);
         parities ^= 1u << pair;
-        for (int32_t key = hidden.begin + lane / ROW_CHUNKS; key < hidden.end; key += 32 / ROW_CHUNKS) {
-            ptx_st_smem_zeros(v_smem + tile_chunk<SHAPE>(key, lane % ROW_CHUNKS));
+        for (int32_t key = hidden.begin + lane / V_CHUNKS; key < hidden.end; key += 32 / V_CHUNKS) {
+            ptx_st_smem_zeros(v_smem + tile_chunk<typename SHAPE::v_rows>(key, lane % V_CHUNKS));
         }
         ptx_fence_async_smem();
         warp_arrive(barrier_at(smem.kv_full, pair * 2 + 1));
