@@ -69,6 +69,15 @@ WINDOWED = [
 ]
 
 
+# Heads of Gemma 3 and of Qwen3-Next, and a shard of the latter.
+WIDE = [Shape(*heads, 256) for heads in ((16, 8), (16, 2), (8, 1))]
+WIDE_SIDES = [
+    *("1024@8192", "2048@8192", "2048@2048", "512@512", "1@8192", "32x1@8192", "64x1@4096"),
+    *("512@8192 32x1@8192", "1024@8192 64x1@4096", "2048@8192 64x1@4096", "1024@16384 100x1@8192"),
+]
+WIDE_WINDOWED = ("2048@8192", "64x1@4096", "2048@8192 64x1@4096")
+
+
 def batch(shape: Shape, requests: str, name: str = "", window: int = 0) -> Batch:
     parsed = parse_requests(requests)
     name = name or format_requests(parsed).replace(" ", "+")
@@ -88,6 +97,13 @@ def heads() -> Iterator[Batch]:
 def head_dim_64() -> Iterator[Batch]:
     for shape, mixes in ((Shape(64, 8, 64), MIXES), (Shape(32, 8, 64), MIXES[::2]), (Shape(8, 1, 64), MIXES[::2])):
         yield from (batch(shape, mix) for mix in mixes)
+
+
+def head_dim_256() -> Iterator[Batch]:
+    yield from (batch(shape, requests) for shape, requests in product(WIDE, WIDE_SIDES))
+    for requests in WIDE_WINDOWED:
+        made = batch(WIDE[0], requests, window=1024)
+        yield replace(made, name=f"{made.name},window1024")
 
 
 def drafts() -> Iterator[Batch]:
@@ -199,6 +215,7 @@ FILES = {
     "small": ("small enough for a CPU", small),
     "heads": ("ten head counts: a chunk and uniform decodes", heads),
     "head_dim_64": ("the same with head_dim 64", head_dim_64),
+    "head_dim_256": ("head_dim 256: each side alone, both, and windows of 1,024 tokens", head_dim_256),
     "drafts": ("decodes of several tokens, alone and beside a chunk", drafts),
     "windows": ("windows of 128 and 1,024 tokens: decodes, prompts and both", windows),
     "decodes": ("decodes alone", decodes),

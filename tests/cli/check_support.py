@@ -8,6 +8,7 @@ the table as it is now.
 usage: check_support.py PODATTN [--update]
 """
 
+import itertools
 import pathlib
 import re
 import subprocess
@@ -24,6 +25,7 @@ FAMILIES = {
 }
 DTYPES = ("bf16", "f16", "f32", "f8e4m3")
 HEAD_DIMS = range(8, 640, 8)
+WIDE_DIMS = range(64, 320, 64)  # of keys and values that differ
 PAGE_SIZES = range(1, 34)
 
 
@@ -81,7 +83,10 @@ def head_dims(family):
 def v_head_dims(family):
     """Beside keys of the family's shape."""
     taken = [dim for dim in HEAD_DIMS if family.kernel(v_head_dim=dim)]
-    return "as `head_dim`" if taken == [family.shape["head_dim"]] else sizes_text(taken)
+    if taken != [family.shape["head_dim"]]:
+        return sizes_text(taken)
+    pairs = [(dim, v) for dim, v in itertools.permutations(WIDE_DIMS, 2) if family.kernel(head_dim=dim, v_head_dim=v)]
+    return "; ".join(["as `head_dim`", *(f"{v} beside {dim}" for dim, v in pairs)])
 
 
 def page_sizes(family):
