@@ -126,27 +126,34 @@ static pod_status encode_cache(const pod_cuda_device *cuda, const pod_plan *plan
     return encode(cuda, c->map_name, plan->limits.kv_dtype, c->base, &shape, map);
 }
 
+static cache keys_of(const pod_limits *limits, const pod_cache *c) {
+    return (cache){.map_name = "describing k to the GPU",
+                   .token_field = "k_token_stride",
+                   .head_field = "k_head_stride",
+                   .page_field = "k_page_stride",
+                   .dim = limits->head_dim,
+                   .base = c->k,
+                   .head_stride = c->k_head_stride,
+                   .token_stride = c->k_token_stride,
+                   .page_stride = c->k_page_stride};
+}
+
+static cache values_of(const pod_limits *limits, const pod_cache *c) {
+    return (cache){.map_name = "describing v to the GPU",
+                   .token_field = "v_token_stride",
+                   .head_field = "v_head_stride",
+                   .page_field = "v_page_stride",
+                   .dim = limits->v_head_dim,
+                   .base = c->v,
+                   .head_stride = c->v_head_stride,
+                   .token_stride = c->v_token_stride,
+                   .page_stride = c->v_page_stride};
+}
+
 static pod_status add_cache_maps(const pod_cuda_device *cuda, const pod_plan *plan, const pod_cache *c,
                                  pod_kernel_params *params) {
     const pod_limits *limits = &plan->limits;
-    const cache k = {.map_name = "describing k to the GPU",
-                     .token_field = "k_token_stride",
-                     .head_field = "k_head_stride",
-                     .page_field = "k_page_stride",
-                     .dim = limits->head_dim,
-                     .base = c->k,
-                     .head_stride = c->k_head_stride,
-                     .token_stride = c->k_token_stride,
-                     .page_stride = c->k_page_stride};
-    const cache v = {.map_name = "describing v to the GPU",
-                     .token_field = "v_token_stride",
-                     .head_field = "v_head_stride",
-                     .page_field = "v_page_stride",
-                     .dim = limits->v_head_dim,
-                     .base = c->v,
-                     .head_stride = c->v_head_stride,
-                     .token_stride = c->v_token_stride,
-                     .page_stride = c->v_page_stride};
+    const cache k = keys_of(limits, c), v = values_of(limits, c);
     params->is_wide = is_wide(limits, &k) && is_wide(limits, &v);
     params->box_tokens = params->is_wide ? wide_tokens(plan) : GROUP_TOKENS;
     params->box_shift = __builtin_ctz((unsigned)params->box_tokens);
@@ -180,8 +187,7 @@ static pod_status add_q_map(const pod_cuda_device *cuda, const pod_plan *plan, c
 pod_status pod__cuda_add_key_map(const pod_cuda_device *cuda, const pod_call *call, pod_kernel_params *params) {
     const pod_plan *plan = call->plan;
     const pod_cache *c = &call->cache;
-    const cache k = {"describing k to the GPU", "k_token_stride",  "k_head_stride", "k_page_stride", c->k,
-                     c->k_head_stride,          c->k_token_stride, c->k_page_stride};
+    const cache k = keys_of(&plan->limits, c);
     int32_t tokens = pod_core_min(wide_tokens(plan), plan->choice.tiling.decode_tile_tokens);
     params->box_tokens = 0;
     if (!cuda->chip.has_tensor_maps || tokens < GROUP_TOKENS) return POD_OK;
