@@ -56,7 +56,8 @@ POD_CORE_FN void pod_core_interleave(const pod_team *team, const pod_shape *shap
     for (int32_t i = begin; i < end; i++) {
         const pod_prefill_entry *entry = &schedule->entries[i];
         int is_short = pod_core_is_short(shape, tiling, schedule, entry);
-        longest[is_short] = pod_core_max(longest[is_short], entry->num_tiles);
+        longest[0] = pod_core_max(longest[0], is_short ? 0 : entry->num_tiles);
+        longest[1] = pod_core_max(longest[1], is_short ? entry->num_tiles : 0);
         num_short += is_short;
     }
     int32_t ranks[2] = {num_short, end - begin - num_short};
