@@ -74,6 +74,8 @@ install: ## build and install into PREFIX (default /usr/local; DESTDIR is honour
 
 uninstall: ## remove what make install put into PREFIX
 	@[ -f build/install/install_manifest.txt ] || { echo 'uninstall: make install was not run here' >&2; exit 1; }
+	@place="$(DESTDIR)$$(dirname "$$(head -n 1 build/install/install_manifest.txt)")"; [ ! -e "$$place" ] || \
+	    [ -w "$$place" ] || { echo "uninstall: $$place is not yours to write: sudo make uninstall" >&2; exit 1; }
 	@sed 's|^|$(DESTDIR)|' build/install/install_manifest.txt | xargs -d '\n' rm -fv
 	@sed -n 's|^|$(DESTDIR)|; s|/[^/]*$$||; \|/podattn|p' build/install/install_manifest.txt | sort -ur | \
 	    xargs -d '\n' rmdir --ignore-fail-on-non-empty
