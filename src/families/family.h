@@ -63,6 +63,7 @@ typedef struct pod_sharing {
     int32_t min_slice_tiles; /**< a slice is not made shorter than this once every CTA has one */
     int32_t part_cost_64ths; /**< what joining a part of a decode takes, in 64ths of what one of its tiles takes */
     int32_t min_part_tiles;  /**< a part of a split prefill tile is not made shorter than this */
+    int32_t join_cost_16ths; /**< what joining one of its parts takes, in 16ths of what a prefill tile takes */
     int32_t parts_per_cta;   /**< room for parts of split prefill tiles; as pod_tiling.max_parts */
     /** Candidates for the number of shares that prefill is cut into, in eighths of the CTAs that take it; the planner
      * takes the one that ends first. Beside decode, and without any. Zeros at the end are none. */

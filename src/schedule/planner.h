@@ -151,6 +151,12 @@ POD_CORE_FN int32_t pod_core_shortest_slice(const pod_shape *shape, const pod_ti
     return tiles;
 }
 
+/** The fewest pieces that `tiles` can be cut into without one that is longer than the longest of `pieces`. So requests
+ * of equal length are more often cut alike, and into fewer parts. */
+POD_CORE_FN int32_t pod_core_fewest(int32_t tiles, int32_t pieces) {
+    return pieces == 0 || tiles == 0 ? 0 : pod_core_ceil_div(tiles, pod_core_ceil_div(tiles, pieces));
+}
+
 /** How many slices the decode line is cut into. */
 POD_CORE_FN int32_t pod_core_num_slices(const pod_shape *shape, const pod_tiling *tiling,
                                         const int32_t totals[POD_NUM_COUNTS]) {
@@ -158,8 +164,9 @@ POD_CORE_FN int32_t pod_core_num_slices(const pod_shape *shape, const pod_tiling
     int32_t slices = pod_core_max(tiles / tiling->min_slice_tiles, pod_core_min(tiles / shortest, tiling->num_ctas));
     int is_steady = (int64_t)totals[POD_COUNT_ROW_TILES] * shape->kv_heads <= tiling->num_prefill_ctas;
     slices = pod_core_min(slices, is_steady ? tiling->max_steady_slices : tiling->max_slices);
-    int32_t even = slices / shape->kv_heads * shape->kv_heads; /* as many for every head, if that costs few */
-    return even >= slices - slices / 16 ? even : slices;
+    int32_t of_head = slices / shape->kv_heads; /* as many for every head, if that costs few */
+    if (of_head * shape->kv_heads < slices - slices / 16) return pod_core_fewest(tiles, slices);
+    return pod_core_fewest(tiles / shape->kv_heads, of_head) * shape->kv_heads;
 }
 
 /** Fills in requests, both lines and their part of the header; `totals` for every lane. */
@@ -282,19 +289,20 @@ typedef struct pod_core_splits {
 /** Shares of candidate `wave` for cutting the work, 0: it is none. */
 POD_CORE_FN int32_t pod_core_shares(const pod_tiling *tiling, int32_t ctas, int32_t wave, int32_t num_decode_tiles) {
     int32_t eighths = num_decode_tiles > 0 ? tiling->shares_eighths[wave] : tiling->lone_shares_eighths[wave];
-    return ctas * eighths / 8;
+    return eighths > 0 ? pod_core_max(1, ctas * eighths / 8) : 0;
 }
 
-/** In sixteenths of a tile: when the busiest CTA ends, merging counted as one tile. `tickets`: of an entry. */
+/** In sixteenths of a tile: when the busiest CTA ends. In every round of parts, keeping one counts as a tile, and
+ * joining those of a row tile as `join`. `tickets`: of an entry. */
 POD_CORE_FN int64_t pod_core_split_cost(const pod_core_splits *splits, int32_t wave, int32_t tickets, int32_t ctas,
-                                        int64_t all_tiles) {
+                                        int64_t all_tiles, int32_t join) {
     int64_t items = (int64_t)splits->sums[0][wave] * tickets, parts = (int64_t)splits->sums[1][wave] * tickets;
     if (items == 0) return 0;
     int64_t rounds = pod_core_div(items + ctas - 1, ctas);
     int64_t merges = pod_core_div(parts + ctas - 1, ctas);
     int64_t cost = pod_core_div(rounds * all_tiles * 16, items);
     int64_t longest = (int64_t)splits->longest[wave] * 16;
-    return (cost < longest ? longest : cost) + merges * 16;
+    return (cost < longest ? longest : cost) + merges * (16 + join);
 }
 
 /** Shares to cut the prefill work into: the candidate that ends first. */
@@ -324,7 +332,11 @@ POD_CORE_FN int32_t pod_core_num_items(const pod_team *team, const pod_shape *sh
     for (int32_t wave = 0; wave < POD_MAX_SHARES; wave++) {
         if (pod_core_shares(tiling, ctas, wave, num_decode_tiles) == 0) break;
         if (wave > 0 && splits.sums[0][wave] == splits.sums[0][wave - 1]) continue; /* the same split again */
-        int64_t cost = pod_core_split_cost(&splits, wave, shape->kv_heads / prefill->heads_per_ticket, ctas, all_tiles);
+        int32_t shares = pod_core_shares(tiling, ctas, wave, num_decode_tiles);
+        int32_t parts = pod_core_parts(tiling, all_tiles, shares, prefill->longest);
+        int32_t join = parts > 1 ? parts * tiling->join_cost_16ths : 0;
+        int64_t cost =
+            pod_core_split_cost(&splits, wave, shape->kv_heads / prefill->heads_per_ticket, ctas, all_tiles, join);
         if (cost >= best_cost) continue;
         best_cost = cost;
         best = wave;

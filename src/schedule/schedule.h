@@ -15,7 +15,7 @@
 /* ---- what goes in ---- */
 
 /** Candidates for how finely prefill is cut, at most. */
-enum { POD_MAX_SHARES = 3 };
+enum { POD_MAX_SHARES = 6 };
 
 /** How CTAs that bind to one kind of work choose it. */
 typedef enum pod_policy {
@@ -38,6 +38,7 @@ typedef struct pod_tiling {
     int32_t min_slice_tiles;     /**< a slice is not made shorter than this once every CTA has one */
     int32_t part_cost_64ths;     /**< what joining a part of a decode takes, beside a decode tile */
     int32_t min_part_tiles;      /**< a part of a split prefill tile is not made shorter than this */
+    int32_t join_cost_16ths;     /**< what joining a part of a prefill tile takes, beside a prefill tile */
     int32_t max_parts;           /**< of all split prefill tiles: the most shares that prefill is cut into, or more;
                                       twice as many where tiles may be narrow */
     int32_t partial_columns;     /**< of a row of a partial result; 0: v_head_dim */
@@ -114,16 +115,16 @@ typedef struct pod_prefill_entry {
 /** First bytes of the workspace. Tickets and counters are left at zero by the kernel when it ends. What kernels ask for
  * again and again is in the first 32 bytes, away from the tickets: an atomic takes its sector out of an SM's cache. */
 typedef struct pod_schedule_header {
-    uint64_t signature; /**< of the limits that this workspace was laid out for */
     int64_t
         num_prefill_steps; /**< of num_prefill_tiles, two heads' that one worker takes at the same time counted once */
     int32_t num_prefill_entries;
     int32_t heads_per_ticket; /**< of prefill: 1, or 2 where narrow tiles take pairs of heads */
     int32_t num_slices;
-    int32_t num_decode_tiles;  /**< tiles x KV heads over all decode work */
-    int64_t num_prefill_tiles; /**< tiles x KV heads over all prefill work */
+    int32_t num_decode_tiles; /**< tiles x KV heads over all decode work */
     int32_t num_requests;
     int32_t num_prefill_requests;
+    uint64_t signature;        /**< of the limits that this workspace was laid out for */
+    int64_t num_prefill_tiles; /**< tiles x KV heads over all prefill work */
     int32_t num_decode_requests;
     int32_t first_error; /**< lowest request with an error, or INT32_MAX */
     uint32_t prefill_ticket;

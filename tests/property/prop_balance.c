@@ -17,7 +17,8 @@ typedef struct queue {
 typedef struct balance {
     pod_plan *plan;
     queue prefill, decode, both;
-    int64_t *loads; /**< [num_ctas] */
+    int64_t longest_whole; /**< tiles of a prefill row tile, at least */
+    int64_t *loads;        /**< [num_ctas] */
     double worst_excess, share_sum, end_sum;
 } balance;
 
@@ -42,7 +43,10 @@ static void queue_clear(queue *queue) {
 
 static int add_item(void *context, const pod_work_item *item) {
     balance *b = context;
-    if (item->kind == POD_WORK_PREFILL) { /* a ticket's second item runs beside its first */
+    if (item->kind == POD_WORK_PREFILL) {
+        int64_t whole = (int64_t)item->num_tiles * item->num_parts;
+        if (whole > b->longest_whole) b->longest_whole = whole;
+        /* a ticket's second item runs beside its first */
         return (size_t)item->ticket < b->prefill.num_tickets ? 0 : queue_add(&b->prefill, item->num_tiles);
     }
     if ((size_t)item->ticket == b->decode.num_tickets) return queue_add(&b->decode, item->num_tiles);
@@ -83,16 +87,21 @@ static int check_step(balance *b) {
     queue_clear(&b->prefill);
     queue_clear(&b->decode);
     queue_clear(&b->both);
+    b->longest_whole = 0;
     PROPERTY(pod_plan_visit(b->plan, 0, add_item, b) == POD_OK, "%s", pod_error_message());
     for (size_t i = 0; i < b->prefill.num_tickets; i++) queue_add(&b->both, b->prefill.tickets[i]);
     for (size_t i = 0; i < b->decode.num_tickets; i++) queue_add(&b->both, b->decode.tickets[i]);
     const pod_tiling *tiling = &b->plan->choice.tiling;
     int decode_lasts = 4 * b->decode.tiles > 3 * b->prefill.tiles; /* then the planner leaves decode its workers */
     int32_t prefill_ctas = decode_lasts ? tiling->num_prefill_ctas : tiling->num_lone_ctas;
-    /* Splitting leaves no ticket longer than two shares of its queue, but where its parts would be too short. */
-    double prefill_share = (double)b->prefill.tiles / prefill_ctas;
-    PROPERTY(b->prefill.longest < 2 * tiling->min_part_tiles || (double)b->prefill.longest <= 2 * prefill_share + 1,
-             "a prefill item of %lld tiles where %.1f are a share", (long long)b->prefill.longest, prefill_share);
+    /* Splitting leaves no ticket longer than two shares of its queue, but where its parts would be too short, or where
+     * keeping and joining so many would take longer than what is over. */
+    double prefill_share = (double)b->prefill.tiles / prefill_ctas, longest = (double)b->prefill.longest;
+    double most = 2 * prefill_share + 1;
+    if (tiling->join_cost_16ths > 0)
+        most += 2 + ((double)b->longest_whole / prefill_share + 1) * tiling->join_cost_16ths / 16;
+    PROPERTY(longest < 2 * tiling->min_part_tiles || longest <= most,
+             "a prefill item of %.0f tiles where %.1f are a share", longest, prefill_share);
     return check_queue(b, &b->prefill, prefill_ctas, "prefill") ||
            check_queue(b, &b->decode, tiling->num_ctas, "decode") || check_queue(b, &b->both, tiling->num_ctas, "both");
 }

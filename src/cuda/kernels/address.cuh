@@ -22,9 +22,14 @@ static __device__ __forceinline__ row_place place_row(const pod_kernel_params &p
     return {token, row - token * params.shape.group};
 }
 
-/** The same of a row below 2^16: of small numbers, a quotient in float is right and quick. */
+/** a / b of numbers from 0 up to 2^16: a quotient in float is right and quick. */
+static __device__ __forceinline__ int32_t small_quotient(int32_t a, int32_t b) {
+    return (int32_t)__fdividef((float)a + 0.5f, (float)b);
+}
+
+/** The same of a row below 2^16. */
 static __device__ __forceinline__ row_place place_small_row(const pod_kernel_params &params, int32_t row) {
-    int32_t token = (int32_t)__fdividef((float)row + 0.5f, (float)params.shape.group);
+    int32_t token = small_quotient(row, params.shape.group);
     return {token, row - token * params.shape.group};
 }
 

@@ -125,9 +125,16 @@ template <class SHAPE, class WORK> struct merge_place {
     typedef part_queue<decltype(WORK::item)> queue;
     const WORK &work;
     int slot_rows, row, row_end;
-    /** Where row `i` of a part is in the arrays. */
+    /** Where a part's first row is in the arrays, which have fewer than 2^31 elements. */
+    __device__ __forceinline__ int32_t begin(int part) const {
+        return queue::slot(work.item, part) * slot_rows;
+    }
+    /** Row `i` of a part, from there. */
+    __device__ __forceinline__ int32_t row_at(int i) const {
+        return min(row + i * SHAPE::ROW_STEP, row_end - 1);
+    }
     __device__ __forceinline__ int64_t at(int part, int i) const {
-        return (int64_t)queue::slot(work.item, part) * slot_rows + min(row + i * SHAPE::ROW_STEP, row_end - 1);
+        return begin(part) + row_at(i);
     }
 };
 
@@ -148,16 +155,21 @@ template <class SHAPE> struct loaded_parts {
 template <class SHAPE, class PLACE>
 static __device__ __forceinline__ void load_parts(const pod_kernel_params &params, const PLACE &place, int first,
                                                   int num_parts, int column, loaded_parts<SHAPE> &parts) {
+    const float2 *sums = (const float2 *)PLACE::queue::sums(params);
+    const float *outs = PLACE::queue::outs(params) + column;
 #pragma unroll
-    for (int n = 0; n < SHAPE::PARTS * SHAPE::ROWS; n++) {
-        int j = n / SHAPE::ROWS, i = n % SHAPE::ROWS;
-        int64_t at = place.at(min(first + j, num_parts - 1), i);
-        parts.sum[j][i] = __ldcg((const float2 *)(PLACE::queue::sums(params) + at * 2));
-        const float *from = PLACE::queue::outs(params) + at * SHAPE::HEAD_DIM + column;
-        if (SHAPE::COLUMNS == 4) {
-            *(float4 *)parts.out[j][i] = __ldcg((const float4 *)from);
-        } else {
-            *(float2 *)parts.out[j][i] = __ldcg((const float2 *)from);
+    for (int j = 0; j < SHAPE::PARTS; j++) {
+        int32_t begin = place.begin(min(first + j, num_parts - 1));
+#pragma unroll
+        for (int i = 0; i < SHAPE::ROWS; i++) {
+            uint32_t at = begin + place.row_at(i);
+            parts.sum[j][i] = __ldcg(sums + at);
+            const float *from = outs + at * (uint32_t)SHAPE::HEAD_DIM;
+            if (SHAPE::COLUMNS == 4) {
+                *(float4 *)parts.out[j][i] = __ldcg((const float4 *)from);
+            } else {
+                *(float2 *)parts.out[j][i] = __ldcg((const float2 *)from);
+            }
         }
     }
 }

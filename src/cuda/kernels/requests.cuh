@@ -17,9 +17,9 @@ static __device__ __forceinline__ pod_request load_request(const pod_kernel_para
 
 /** The request that owns `position` on the decode line: pod_core_find() with 32 lanes, so that a search takes one or
  * two trips to memory instead of ten. */
-static __device__ __forceinline__ int32_t find_decode_request(const pod_schedule &schedule, int32_t position,
-                                                              int lane) {
-    int32_t low = 0, high = schedule.header->num_requests;
+static __device__ __forceinline__ int32_t find_decode_request(const pod_schedule &schedule, int32_t num_requests,
+                                                              int32_t position, int lane) {
+    int32_t low = 0, high = num_requests;
     while (high - low > 1) {
         int32_t step = (high - low + 31) / 32, probe = low + lane * step;
         bool owned = probe < high && schedule.decode_begin[probe] <= position;

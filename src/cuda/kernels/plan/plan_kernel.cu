@@ -13,7 +13,7 @@
 
 constexpr int WARP_LANES = 32;
 constexpr unsigned ALL_LANES = 0xffffffffu;
-constexpr int MAX_VALUES = 9; /* of one collective */
+constexpr int MAX_VALUES = 18; /* of one collective */
 
 /** The threads of a CTA: whole warps, at most 32. */
 typedef struct pod_team {
@@ -80,7 +80,7 @@ POD_CORE_FN void pod_team_reduce(const pod_team *team, int32_t num_sums, int32_t
 
 constexpr int RADIX_BITS = 3;
 constexpr int MAX_REQUESTS = 1024; /* in shared memory; beyond, and for more entries, the workspace serves */
-constexpr int MAX_ENTRIES = 448;
+constexpr int MAX_ENTRIES = 432;
 
 struct plan_smem {
     int32_t warp_values[2][MAX_VALUES][WARP_LANES];

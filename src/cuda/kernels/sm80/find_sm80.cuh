@@ -95,7 +95,7 @@ static __device__ decode_work find_decode(const pod_kernel_params &params, int32
     pod_schedule schedule = params.schedule;
     schedule.header = new_header(params);
     pod_decode_place place = pod_core_decode_place(&params.shape, schedule.header, position);
-    int32_t request = find_decode_request(schedule, position - place.head_begin, lane);
+    int32_t request = find_decode_request(schedule, schedule.header->num_requests, position - place.head_begin, lane);
     work.request = load_request(params, request);
     pod_core_decode_item_of(&params.shape, &params.tiling, &schedule, place, request, position, slice, slice_end,
                             &work.item);

@@ -330,11 +330,17 @@ template <class ELEMENT, class SHAPE> struct decode_sm90 {
         }
     }
 
-    /** Joins the parts of a split item and writes its rows. */
-    __device__ void merge(const decode_work &work) {
-        typedef merge_shape<HEAD_DIM, WARPGROUP_THREADS, 2, 4> shape;
+    /** Joins the parts of a split item and writes its rows: a warp has ROWS of them at a time. */
+    template <int ROWS> __device__ __forceinline__ void merge_rows(const decode_work &work) {
+        typedef merge_shape<HEAD_DIM, WARPGROUP_THREADS, ROWS, 8 / ROWS> shape;
         merge_parts<ELEMENT, shape>(params, work, params.tiling.decode_rows, 0, work.num_rows,
                                     ptx_tid() % WARPGROUP_THREADS);
+    }
+    __device__ void merge(const decode_work &work) {
+        if (work.num_rows <= WARPGROUP_WARPS)
+            merge_rows<1>(work);
+        else
+            merge_rows<2>(work);
     }
 
     template <int GROUPS> __device__ __forceinline__ void work_on(const decode_work &work, ring &at) {

@@ -107,52 +107,95 @@ template <class SHAPE> struct find_sm90 {
         }
     }
 
-    /** Describes the item at the cursor. */
-    static __device__ __forceinline__ void find_decode(const pod_kernel_params &params, pod_decode_place place,
-                                                       int32_t request, const decode_cursor &cursor,
-                                                       decode_work &work) {
-        work.request = load_request(params, request);
-        pod_core_decode_item_of(&params.shape, &params.tiling, &params.schedule, place, request, cursor.position,
-                                cursor.slice, cursor.slice_end, &work.item);
-        work.num_rows = work.request.q_len * params.shape.group;
-        work.first_key = work.item.tile_begin * SHAPE::DECODE_TOKENS;
-        work.load = {request,
-                     work.request.kv_len,
-                     work.item.kv_head,
-                     work.first_key,
-                     work.item.num_tiles,
-                     visible_keys(params, work.request, 0).begin,
-                     0};
-        work.unmasked = unmasked_keys(params, work.request, 0, work.request.q_len - 1);
+    /** The decode line as registers hold it, and its slices: pod_core_slice_at(), pod_core_slice_begin() and
+     * pod_core_slice_of(), with one division of integers for all of them. There are few slices, so that the other
+     * quotients are of numbers below 2^16. */
+    struct decode_line {
+        int32_t num_tiles, num_slices, num_requests, kv_heads, each, rest;
+        __device__ __forceinline__ decode_line(const pod_kernel_params &params) {
+            const pod_schedule_header *header = params.schedule.header;
+            num_tiles = header->num_decode_tiles;
+            num_slices = header->num_slices;
+            num_requests = header->num_requests;
+            kv_heads = params.shape.kv_heads;
+            each = num_slices > 0 ? num_tiles / num_slices : 0;
+            rest = num_tiles - each * num_slices;
+        }
+        __device__ __forceinline__ int32_t slice_at(int32_t turn) const {
+            int32_t of_head = small_quotient(num_slices, kv_heads);
+            if (of_head * kv_heads != num_slices) return turn;
+            int32_t place = small_quotient(turn, kv_heads);
+            return (turn - place * kv_heads) * of_head + place;
+        }
+        __device__ __forceinline__ int32_t begin(int32_t slice) const {
+            return each * slice + small_quotient(rest * slice, num_slices);
+        }
+        __device__ __forceinline__ int32_t slice_of(int32_t tile) const {
+            int32_t slice = (int32_t)__fdividef((float)tile * (float)num_slices, (float)num_tiles);
+            while (begin(slice) > tile) slice--;
+            while (begin(slice + 1) <= tile) slice++;
+            return slice;
+        }
+    };
+
+    /** Describes the item at the cursor. The warp computes it, two lanes the slices that it begins and ends in. */
+    static __device__ __forceinline__ void find_decode(const pod_kernel_params &params, const decode_line &line,
+                                                       pod_decode_place place, int32_t request_idx,
+                                                       const decode_cursor &cursor, decode_work &work, int lane) {
+        pod_request request = load_request(params, request_idx);
+        int32_t begin = place.head_begin + params.schedule.decode_begin[request_idx];
+        int32_t end = place.head_begin + params.schedule.decode_begin[request_idx + 1];
+        int32_t slice = line.slice_of(lane == 0 ? begin : end - 1);
+        int32_t first_slice = __shfl_sync(~0u, slice, 0), last_slice = __shfl_sync(~0u, slice, 1);
+        if (lane != 0) return;
+        pod_key_range unmasked = unmasked_keys(params, request, 0, request.q_len - 1);
+        int32_t kv_begin = visible_keys(params, request, 0).begin;
+        int32_t tile_begin = kv_begin / SHAPE::DECODE_TOKENS + cursor.position - begin;
+        work.request = request;
+        work.item = {request_idx,
+                     place.kv_head,
+                     tile_begin,
+                     min(end, cursor.slice_end) - cursor.position,
+                     first_slice,
+                     last_slice - first_slice + 1,
+                     cursor.slice - first_slice};
+        work.num_rows = request.q_len * params.shape.group;
+        work.first_key = tile_begin * SHAPE::DECODE_TOKENS;
+        work.load = {request_idx, request.kv_len, place.kv_head, work.first_key, work.item.num_tiles, kv_begin, 0};
+        work.unmasked = unmasked;
     }
 
     /** Describes the item that comes next, of this slice or of the slice drawn before, or the end. */
     static __device__ __forceinline__ void next_decode(const pod_kernel_params &params, decode_cursor &cursor,
                                                        decode_work &work, int lane) {
-        pod_schedule_header *header = params.schedule.header;
+        const decode_line line(params);
+        int32_t turn = cursor.next_turn;
+        uint32_t drawn = 0; /* under way until the item is described */
+        __syncwarp();
         if (cursor.position >= cursor.slice_end) {
-            int32_t turn = cursor.next_turn;
-            __syncwarp();
-            if (turn >= header->num_slices) {
+            if (turn >= line.num_slices) {
                 if (lane == 0) work.item.kv_head = -1;
                 return;
             }
+            int32_t slice = line.slice_at(turn);
+            __syncwarp();
             if (lane == 0) {
-                int32_t slice = pod_core_slice_at(&params.shape, header, turn);
                 cursor.slice = slice;
-                cursor.position = pod_core_slice_begin(header, slice);
-                cursor.slice_end = pod_core_slice_begin(header, slice + 1);
-                cursor.next_turn = (int32_t)(gridDim.x + atomicAdd(&header->decode_ticket, 1));
+                cursor.position = line.begin(slice);
+                cursor.slice_end = line.begin(slice + 1);
             }
+            turn = (int32_t)gridDim.x;
+            if (lane == 0 && line.num_slices > turn) drawn = atomicAdd(&params.schedule.header->decode_ticket, 1);
             __syncwarp();
         }
         int32_t position = cursor.position;
+        pod_decode_place place = pod_core_decode_place(&params.shape, params.schedule.header, position);
+        int32_t request = find_decode_request(params.schedule, line.num_requests, position - place.head_begin, lane);
+        find_decode(params, line, place, request, cursor, work, lane);
         __syncwarp(); /* all have read it before lane 0 writes it */
-        pod_decode_place place = pod_core_decode_place(&params.shape, header, position);
-        int32_t request = find_decode_request(params.schedule, position - place.head_begin, lane);
         if (lane == 0) {
-            find_decode(params, place, request, cursor, work);
             cursor.position = position + work.item.num_tiles;
+            cursor.next_turn = turn + (int32_t)drawn;
         }
     }
 

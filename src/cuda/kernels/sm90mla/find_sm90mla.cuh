@@ -75,7 +75,8 @@ struct find_sm90mla {
             cursor.next_turn = drawn;
         }
         pod_decode_place place = pod_core_decode_place(&params.shape, header, cursor.position);
-        int32_t request = find_decode_request(params.schedule, cursor.position - place.head_begin, lane);
+        int32_t request =
+            find_decode_request(params.schedule, header->num_requests, cursor.position - place.head_begin, lane);
         if (lane == 0) describe_decode(params, place, request, cursor, work);
         cursor.position += __shfl_sync(~0u, lane == 0 ? work.num_tiles : 0, 0);
         return true;
