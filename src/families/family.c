@@ -9,11 +9,9 @@ const pod_family *const pod__gpu_families[POD_NUM_GPU_FAMILIES] = {&pod__family_
                                                                    &pod__family_sm80};
 
 pod_tiling pod__family_tiling(const pod_family *family, const pod_tiles *tiles, int32_t num_sms, int32_t ctas_per_sm) {
-    const pod_sharing *sharing = &family->sharing;
+    const pod_sharing *sharing = tiles->decode_rows > 0 ? &family->sharing : &family->lone_sharing;
     int32_t takers = pod_core_max(1, num_sms * ctas_per_sm / sharing->cluster_ctas);
     int32_t num_ctas = takers * sharing->cluster_ctas, used_sms = num_ctas / ctas_per_sm;
-    /* Tiles without decode are for requests of few rows too, whose parts are joined quickly. */
-    int decodes = tiles->decode_rows > 0;
     pod_tiling tiling = {
         .num_ctas = num_ctas,
         .num_prefill_ctas = sharing->binds_ctas ? (takers + 1) / 2 : takers,
@@ -27,8 +25,9 @@ pod_tiling pod__family_tiling(const pod_family *family, const pod_tiles *tiles, 
         .max_steady_slices = sharing->steady_slices_per_sm * used_sms,
         .min_slice_tiles = sharing->min_slice_tiles,
         .part_cost_64ths = sharing->part_cost_64ths,
-        .min_part_tiles = decodes ? sharing->min_part_tiles : 2 * sharing->min_part_tiles,
-        .join_cost_16ths = decodes ? sharing->join_cost_16ths : 0,
+        .min_part_tiles = sharing->min_part_tiles,
+        .keep_cost_16ths = sharing->keep_cost_16ths,
+        .join_cost_16ths = sharing->join_cost_16ths,
         .max_parts = sharing->parts_per_cta * num_ctas,
         .partial_columns = tiles->v_head_dim != 0 ? tiles->v_head_dim : tiles->head_dim,
         .prefill_tile_cost = sharing->prefill_tile_cost,

@@ -63,6 +63,7 @@ typedef struct pod_sharing {
     int32_t min_slice_tiles; /**< a slice is not made shorter than this once every CTA has one */
     int32_t part_cost_64ths; /**< what joining a part of a decode takes, in 64ths of what one of its tiles takes */
     int32_t min_part_tiles;  /**< a part of a split prefill tile is not made shorter than this */
+    int32_t keep_cost_16ths; /**< what splitting a prefill tile takes, in 16ths of what one takes */
     int32_t join_cost_16ths; /**< what joining one of its parts takes, in 16ths of what a prefill tile takes */
     int32_t parts_per_cta;   /**< room for parts of split prefill tiles; as pod_tiling.max_parts */
     /** Candidates for the number of shares that prefill is cut into, in eighths of the CTAs that take it; the planner
@@ -96,6 +97,7 @@ struct pod_family {
     /** Whether it serves the limits; otherwise `reason` names field and value. The one place that says so. */
     int (*takes)(const pod_family *family, const pod_limits *limits, char *reason, size_t bytes);
     pod_sharing sharing;
+    pod_sharing lone_sharing; /**< of tiles without decode work; zeros where there are none */
     pod_drawing drawing;
 };
 

@@ -46,6 +46,7 @@ const pod_family pod__family_cpu = {
             .steady_slices_per_sm = 2,
             .min_slice_tiles = 8,
             .min_part_tiles = 8,
+            .keep_cost_16ths = 16,
             .parts_per_cta = 2,
             .shares_eighths = {8, 16},
             .lone_shares_eighths = {8, 16},

@@ -30,6 +30,7 @@ const pod_family pod__family_sm80 = {
             .min_slice_tiles = 8,
             .part_cost_64ths = 10, /* that of sm90 */
             .min_part_tiles = 8,
+            .keep_cost_16ths = 16,
             .parts_per_cta = 2,
             .shares_eighths = {8},
             .lone_shares_eighths = {8, 9}, /* an eighth more: row tiles of nearly one length get as many parts */

@@ -42,6 +42,7 @@ const pod_family pod__family_sm90 = {
             .min_slice_tiles = 32,
             .part_cost_64ths = 40, /* 0.3 us, while a tile of 64 keys takes 0.5 where nothing else is read */
             .min_part_tiles = 4,
+            .keep_cost_16ths = 16,
             .join_cost_16ths = 20, /* 2.4 us, while a tile of 128 keys takes 1.9 */
             .parts_per_cta = 4,
             /* Few are for where joining takes longest; an eighth of the CTAs splits next to nothing, and a quarter more
@@ -49,6 +50,26 @@ const pod_family pod__family_sm90 = {
             .shares_eighths = {1, 4, 8, 10, 16, 32},
             .lone_shares_eighths = {1, 4, 8, 10, 16, 32},
             /* Beside decode, a prefill tile takes 2.1 us of an SM, a decode tile 1.0 (H200) to 1.4 (H100). */
+            .prefill_tile_cost = 3,
+            .decode_tile_cost = 2,
+        },
+    /* There is no decode line, so that what is said of it does not matter. */
+    .lone_sharing =
+        {
+            .cluster_ctas = 2,
+            .binds_ctas = 0,
+            .slices_per_sm = 1,
+            .steady_slices_per_sm = 1,
+            .min_slice_tiles = 8,
+            .part_cost_64ths = 10,
+            .min_part_tiles = 8,
+            /* 64 rows of 256 columns come from memory in trips of a microsecond; of decodes, many parts in few trips.
+             */
+            .keep_cost_16ths = 192,
+            .join_cost_16ths = 0,
+            .parts_per_cta = 2,
+            .shares_eighths = {4, 9, 16}, /* hardly split; in two, although lengths differ; in more */
+            .lone_shares_eighths = {4, 9, 16},
             .prefill_tile_cost = 3,
             .decode_tile_cost = 2,
         },

@@ -29,6 +29,7 @@ const pod_family pod__family_sm90mla = {
             .min_slice_tiles = 8,
             .part_cost_64ths = 16, /* many parts are joined in groups, at the same time */
             .min_part_tiles = 4,
+            .keep_cost_16ths = 16,
             .parts_per_cta = 2,
             .shares_eighths = {8, 16},
             .lone_shares_eighths = {8, 16},

@@ -292,17 +292,17 @@ POD_CORE_FN int32_t pod_core_shares(const pod_tiling *tiling, int32_t ctas, int3
     return eighths > 0 ? pod_core_max(1, ctas * eighths / 8) : 0;
 }
 
-/** In sixteenths of a tile: when the busiest CTA ends. In every round of parts, keeping one counts as a tile, and
- * joining those of a row tile as `join`. `tickets`: of an entry. */
+/** In sixteenths of a tile: when the busiest CTA ends. In every round of parts there is what keeping and joining
+ * those of a row tile takes, `merge`. `tickets`: of an entry. */
 POD_CORE_FN int64_t pod_core_split_cost(const pod_core_splits *splits, int32_t wave, int32_t tickets, int32_t ctas,
-                                        int64_t all_tiles, int32_t join) {
+                                        int64_t all_tiles, int32_t merge) {
     int64_t items = (int64_t)splits->sums[0][wave] * tickets, parts = (int64_t)splits->sums[1][wave] * tickets;
     if (items == 0) return 0;
     int64_t rounds = pod_core_div(items + ctas - 1, ctas);
     int64_t merges = pod_core_div(parts + ctas - 1, ctas);
     int64_t cost = pod_core_div(rounds * all_tiles * 16, items);
     int64_t longest = (int64_t)splits->longest[wave] * 16;
-    return (cost < longest ? longest : cost) + merges * (16 + join);
+    return (cost < longest ? longest : cost) + merges * merge;
 }
 
 /** Shares to cut the prefill work into: the candidate that ends first. */
@@ -334,9 +334,9 @@ POD_CORE_FN int32_t pod_core_num_items(const pod_team *team, const pod_shape *sh
         if (wave > 0 && splits.sums[0][wave] == splits.sums[0][wave - 1]) continue; /* the same split again */
         int32_t shares = pod_core_shares(tiling, ctas, wave, num_decode_tiles);
         int32_t parts = pod_core_parts(tiling, all_tiles, shares, prefill->longest);
-        int32_t join = parts > 1 ? parts * tiling->join_cost_16ths : 0;
+        int32_t merge = tiling->keep_cost_16ths + (parts > 1 ? parts * tiling->join_cost_16ths : 0);
         int64_t cost =
-            pod_core_split_cost(&splits, wave, shape->kv_heads / prefill->heads_per_ticket, ctas, all_tiles, join);
+            pod_core_split_cost(&splits, wave, shape->kv_heads / prefill->heads_per_ticket, ctas, all_tiles, merge);
         if (cost >= best_cost) continue;
         best_cost = cost;
         best = wave;

@@ -38,6 +38,7 @@ typedef struct pod_tiling {
     int32_t min_slice_tiles;     /**< a slice is not made shorter than this once every CTA has one */
     int32_t part_cost_64ths;     /**< what joining a part of a decode takes, beside a decode tile */
     int32_t min_part_tiles;      /**< a part of a split prefill tile is not made shorter than this */
+    int32_t keep_cost_16ths;     /**< what splitting a prefill tile takes, beside a prefill tile */
     int32_t join_cost_16ths;     /**< what joining a part of a prefill tile takes, beside a prefill tile */
     int32_t max_parts;           /**< of all split prefill tiles: the most shares that prefill is cut into, or more;
                                       twice as many where tiles may be narrow */

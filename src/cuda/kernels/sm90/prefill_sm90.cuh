@@ -512,7 +512,7 @@ template <class ELEMENT, class SHAPE> struct prefill_sm90 {
 
     /** Joins the parts of the warpgroup's rows and writes them. Those of decodes are few rows of many parts. */
     __device__ void merge(const prefill_work &work) {
-        typedef merge_shape<V_HEAD_DIM, WARPGROUP_THREADS, 4, 2> shape;
+        typedef merge_shape<V_HEAD_DIM, WARPGROUP_THREADS, 4, SHAPE::DECODES ? 2 : 4> shape;
         typedef merge_shape<V_HEAD_DIM, WARPGROUP_THREADS, 1, 8> few_rows;
         int cta_row = work.row_begin - work.item.entry.row_begin; /* rows count from the tile's first one */
         int begin = cta_row + warpgroup * ROWS, end = cta_row + min(work.num_rows, (warpgroup + 1) * ROWS);
