@@ -314,13 +314,18 @@ static void set_queries(gpu_case *c, int32_t begin, int32_t end, uint16_t elemen
     for (int64_t i = begin * c->host.q_token_stride; i < end * c->host.q_token_stride; i++) q[i] = element;
 }
 
+static int32_t value_elements(const gpu_case *c) {
+    return c->limits.v_head_dim > 0 ? c->limits.v_head_dim : c->limits.head_dim;
+}
+
 /** All elements of a request's queries, keys and values. */
 static void set_request(gpu_case *c, int32_t r, uint16_t element) {
     set_queries(c, c->batch.q_start[r], c->batch.q_start[r + 1], element);
     for (int32_t key = 0; key < c->batch.kv_len[r]; key++) {
         for (int32_t head = 0; head < c->limits.kv_heads; head++) {
             uint16_t *k = gpu_case_key(c, r, key, head), *v = gpu_case_value(c, r, key, head);
-            for (int32_t i = 0; i < c->limits.head_dim; i++) k[i] = v[i] = element;
+            for (int32_t i = 0; i < c->limits.head_dim; i++) k[i] = element;
+            for (int32_t i = 0; i < value_elements(c); i++) v[i] = element;
         }
     }
 }
@@ -334,7 +339,7 @@ static void lose_values(gpu_case *c, test_rng *rng, int32_t r, int32_t window_to
         int32_t key = rng_chance(rng, 50) && window_tokens > 0 ? first_key + i : kv_len - q_len + i;
         if (key < 0 || (q_len > 5 && !rng_chance(rng, 12))) continue; /* a token before the context has no key */
         uint16_t *value = gpu_case_value(c, r, key, rng_range(rng, 0, c->limits.kv_heads - 1));
-        value[rng_range(rng, 0, c->limits.head_dim - 1)] = lost[rng_range(rng, 0, 2)];
+        value[rng_range(rng, 0, value_elements(c) - 1)] = lost[rng_range(rng, 0, 2)];
     }
 }
 
@@ -352,6 +357,7 @@ gpu_expect *chosen_case_make(gpu_case *c, int32_t index) {
     fill_batch(&c->batch, chosen);
     if (!test_batch_add_pages(&c->batch, &rng, &c->limits)) return NULL;
     if (chosen->flags & SHARES_PAGES) share_pages(&c->batch);
+    c->has_own_v = (chosen->flags & LOST_VALUES) != 0; /* a key that is lost would lose its scores */
     gpu_case_fill(c, &rng);
     c->host.scale = chosen->scale;
     c->host.softcap = chosen->softcap;

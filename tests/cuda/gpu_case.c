@@ -104,7 +104,7 @@ static void choose_kv_layout(gpu_case *c, test_rng *rng) {
         page = t->k_token_stride * l->page_size + pad(rng, l->kv_dtype);
     }
     int interleaved = rng_chance(rng, 40);
-    c->has_no_v = v_dim < l->head_dim && (has_values_in_keys(l) || rng_chance(rng, 40));
+    c->has_no_v = v_dim < l->head_dim && (has_values_in_keys(l) || (rng_chance(rng, 40) && !c->has_own_v));
     size_t page_bytes = (size_t)page * pod_dtype_size(l->kv_dtype), num_pages = (size_t)c->batch.batch.num_pages;
     t->k_page_stride = interleaved ? 2 * page : page;
     c->v_offset_bytes = interleaved ? page_bytes : page_bytes * num_pages;

@@ -25,8 +25,9 @@ typedef struct gpu_case {
     pod_cache host_cache;
     pod_tensors device; /**< the same in the GPU's memory */
     pod_cache device_cache;
-    int has_no_v; /**< values are in k */
-    char *kv;     /**< k and v, in one storage or two; tokens that no query sees are NaN and infinities */
+    int has_no_v;  /**< values are in k */
+    int has_own_v; /**< said before gpu_case_fill(): they never are */
+    char *kv;      /**< k and v, in one storage or two; tokens that no query sees are NaN and infinities */
     size_t q_elements, kv_bytes, v_offset_bytes, out_elements, lse_elements;
     void *device_kv;
     float *host_scales, *device_scales; /**< NULL, or of k for each KV head, then of v */
