@@ -90,8 +90,8 @@ def fused_attention_with_kvcache(
         cache_seqlens_d: the same of each decode.
         cache_batch_idx: `[decodes]`: the row of `k_cache_d` that each decode has; None: row i.
         cache_leftpad: `[decodes]`, without a block table: the first so many tokens of each one's row are none of its
-            context, and positions count from the first token after them. Such a cache is read with pages of one token, by a call of
-            its own.
+            context, and positions count from the first token after them. Such a cache is read with pages of one token,
+            by a call of its own.
         block_table_p: `[prefills, pages]`.
         block_table_d: `[decodes, pages]`. Of pages that are none of the part's cache, a GPU computes zeros.
         softmax_scale: None is 1 / sqrt(head_dim).

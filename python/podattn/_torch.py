@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PyTorch, once the program uses it. It takes seconds to import, so that a program without it does not wait for it here.
+"""PyTorch, once the program uses it. It takes seconds to import, and a program without it does not wait for it here.
 
 `find` is asked at every door of the package. From the first time that it finds PyTorch imported, `torch` in this module
 is PyTorch, and the operators are registered.

@@ -256,7 +256,7 @@ class VirtualCache:
         check(lib.pod_virtual_cache_ensure(self._handle, number, *_lists(requests, kv_len)))
 
     def expect(self, requests: Sequence[int], kv_len: Sequence[int]) -> None:
-        """These requests will have these lengths: maps what they lack, and returns immediately. Raises ArgumentError."""
+        """These requests will have these lengths: maps what they lack, without waiting. Raises ArgumentError."""
         check(lib.pod_virtual_cache_expect(self._handle, *_lists(requests, kv_len)))
 
     def finished(self, step: int) -> None:
